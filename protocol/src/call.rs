@@ -1,0 +1,158 @@
+//! A call between nodes: the request as the gateway sends it, and the leader's answer.
+//!
+//! The wire carries remaining time, never a clock. `attempt` is 1 only for a request that was never sent
+//! anywhere before, so that its leader need not look for a record; apply looks in every case.
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+use crate::outcome::AppError;
+
+/// A request for one turn, from a gateway to a partition's leader.
+#[derive(Clone, PartialEq, Message)]
+pub struct CallRequest {
+    /// The gateway's own number of this call; the answer repeats it.
+    #[prost(uint64, tag = "1")]
+    pub call: u64,
+    /// The actor's partition.
+    #[prost(uint32, tag = "2")]
+    pub partition: u32,
+    /// Canonical request id.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub request_id: Bytes,
+    /// Canonical actor key.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub actor: Bytes,
+    /// Cleaned method name.
+    #[prost(string, tag = "5")]
+    pub method: String,
+    /// The body, as the caller gave it.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub body: Bytes,
+    /// Milliseconds left until the caller's deadline; 0: none.
+    #[prost(uint64, tag = "7")]
+    pub remaining_ms: u64,
+    /// 1 for a request never sent before; then one more for each time it is sent.
+    #[prost(uint32, tag = "8")]
+    pub attempt: u32,
+    /// Every sequence of this session and partition below this one has its answer.
+    #[prost(uint64, tag = "9")]
+    pub closed_below: u64,
+    /// Actors that wait for this call, outermost first.
+    #[prost(bytes = "bytes", repeated, tag = "10")]
+    pub chain: Vec<Bytes>,
+    /// What `cx.now` and `cx.rng` show; made with the first attempt.
+    #[prost(message, optional, tag = "11")]
+    pub stamp: Option<Stamp>,
+    /// The term of the leader this is meant for, as far as the gateway knows; 0: not known.
+    #[prost(uint64, tag = "12")]
+    pub leader_term: u64,
+}
+
+/// Wall time and randomness of a request's first attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Stamp {
+    /// Milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "1")]
+    pub wall_ms: u64,
+    /// Seed of the turn's random numbers.
+    #[prost(uint64, tag = "2")]
+    pub seed: u64,
+}
+
+/// The answer to a [`CallRequest`].
+#[derive(Clone, PartialEq, Message)]
+pub struct CallAnswer {
+    /// The gateway's number of the call.
+    #[prost(uint64, tag = "1")]
+    pub call: u64,
+    /// How it went.
+    #[prost(oneof = "AnswerKind", tags = "2, 3, 4, 5, 6")]
+    pub kind: Option<AnswerKind>,
+}
+
+/// The variants of [`CallAnswer`].
+#[derive(Clone, PartialEq, Oneof)]
+pub enum AnswerKind {
+    /// The turn committed.
+    #[prost(bytes = "bytes", tag = "2")]
+    Reply(Bytes),
+    /// The turn ran and rolled back.
+    #[prost(message, tag = "3")]
+    App(AppError),
+    /// This attempt certainly did not run, and another node cannot change that.
+    #[prost(message, tag = "4")]
+    NotRun(NotRunAnswer),
+    /// The turn may have run and will not be answered.
+    #[prost(message, tag = "5")]
+    Unknown(UnknownAnswer),
+    /// Not the leader (any more): ask elsewhere with the same id.
+    #[prost(message, tag = "6")]
+    Redirect(Redirect),
+}
+
+/// See [`crate::outcome::NotRun`].
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct NotRunAnswer {
+    /// Number of the code.
+    #[prost(uint32, tag = "1")]
+    pub code: u32,
+    /// The text for people.
+    #[prost(string, tag = "2")]
+    pub detail: String,
+    /// Milliseconds; 0: trying again does not help.
+    #[prost(uint64, tag = "3")]
+    pub retry_after_ms: u64,
+}
+
+/// See [`crate::outcome::CallOutcome::Unknown`].
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct UnknownAnswer {
+    /// Number of the code.
+    #[prost(uint32, tag = "1")]
+    pub code: u32,
+    /// The text for people.
+    #[prost(string, tag = "2")]
+    pub detail: String,
+}
+
+/// The answering node does not lead the partition.
+#[derive(Clone, PartialEq, Message)]
+pub struct Redirect {
+    /// What it knows about who does.
+    #[prost(message, optional, tag = "1")]
+    pub hint: Option<LeaderHint>,
+    /// Whether this attempt may have run before leadership was lost.
+    #[prost(enumeration = "MayHaveRun", tag = "2")]
+    pub may_have_run: i32,
+}
+
+/// Whether an attempt may have had an effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum MayHaveRun {
+    /// It certainly had none.
+    No = 0,
+    /// It may have had one: only the same request id is safe.
+    Yes = 1,
+}
+
+/// Who leads a partition, as somebody saw it. Never trusted for serving.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct LeaderHint {
+    /// The partition.
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// Term of the leadership.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    /// The leader's node id, 16 bytes; empty: none known in that term.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub leader: Bytes,
+    /// Log index of the membership below.
+    #[prost(uint64, tag = "4")]
+    pub membership_index: u64,
+    /// Node ids of the voters, 16 bytes each.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub voters: Vec<Bytes>,
+}

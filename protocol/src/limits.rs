@@ -1,0 +1,84 @@
+//! Every bound that nodes must agree on, or that protects one node from another.
+//!
+//! A value nobody has needed to change is a constant here. Relations between them are checked below, at
+//! compile time.
+
+use std::time::Duration;
+
+/// Partitions of a new cluster, when the founder does not say.
+pub const PARTITIONS_DEFAULT: u16 = 256;
+/// Most partitions of a cluster.
+pub const PARTITIONS_MAX: u16 = 4_096;
+/// Copies of each partition, when the founder does not say.
+pub const REPLICATION_FACTOR_DEFAULT: u8 = 3;
+/// Virtual nodes on the ring per unit of weight.
+pub const VIRTUAL_NODES_PER_WEIGHT: u32 = 512;
+/// Largest weight of a node.
+pub const WEIGHT_MAX: u32 = 16;
+
+/// Body of one request, in bytes (Dapr's default).
+pub const REQUEST_BODY_BYTES_MAX: usize = 4 << 20;
+/// One entry of the log, in bytes.
+pub const ENTRY_BYTES_MAX: usize = 8 << 20;
+/// One frame between nodes, in bytes.
+pub const FRAME_BYTES_MAX: usize = 10 << 20;
+/// Overhead left for a frame's own fields around one entry.
+pub const FRAME_HEADER_BYTES_MAX: usize = 64 << 10;
+/// Entries of one Raft append message, in bytes.
+pub const APPEND_BYTES_MAX: u64 = 1 << 20;
+/// Uncommitted entries of one partition, in bytes.
+pub const UNCOMMITTED_BYTES_MAX: u64 = 16 << 20;
+/// One chunk of a snapshot, in bytes.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 512 << 10;
+
+/// Actor type, actor id or namespace, in bytes.
+pub const NAME_BYTES_MAX: usize = 1_024;
+/// Method name, in bytes.
+pub const METHOD_BYTES_MAX: usize = 1_024;
+/// Request id from outside, in bytes.
+pub const OUTSIDE_REQUEST_ID_BYTES_MAX: usize = 256;
+/// Key of one state row inside an actor, in bytes.
+pub const STATE_KEY_BYTES_MAX: usize = 4 << 10;
+/// Reply kept in a dedup record, in bytes; above it a digest is kept.
+pub const RECORDED_REPLY_BYTES_MAX: usize = 64 << 10;
+/// Actors in one chain of nested calls.
+pub const CALL_CHAIN_MAX: usize = 32;
+
+/// Calls waiting for one actor.
+pub const MAILBOX_CALLS_MAX: usize = 4_096;
+/// Turns of one partition that ran on results not yet committed.
+pub const SPECULATION_TURNS_MAX: usize = 64;
+/// Bytes of those turns' write sets.
+pub const SPECULATION_BYTES_MAX: usize = 1 << 20;
+/// Calls of one gateway that have no answer yet.
+pub const GATEWAY_CALLS_MAX: usize = 16_384;
+/// Dedup records and sessions of one partition, in bytes.
+pub const DEDUP_BYTES_MAX: u64 = 256 << 20;
+/// Outgoing messages of one turn.
+pub const TURN_SENDS_MAX: usize = 1_024;
+/// Messages in one outbox frame.
+pub const OUTBOX_FRAME_MESSAGES_MAX: usize = 256;
+/// Bytes in one outbox frame.
+pub const OUTBOX_FRAME_BYTES_MAX: usize = 1 << 20;
+/// Attempts of one outbox message before it is dead-lettered.
+pub const INBOX_ATTEMPTS_MAX: u32 = 10;
+
+/// How long a dedup record of an id from outside, and an idle session, are kept: log time.
+pub const DEDUP_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// How long the record of a call made inside a turn is kept: log time.
+pub const DERIVED_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// How long a call waits for a leader before it is answered `NotRun`.
+pub const LEADER_WAIT_MAX: Duration = Duration::from_secs(15);
+/// Deadline of a call inside a turn when its caller set none: nothing may hang for ever.
+pub const NESTED_CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Index and term of the synthetic snapshot that every partition starts from: a new replica can only
+/// start from a real snapshot with a current configuration, never by replaying history.
+pub const FIRST_SNAPSHOT: (u64, u64) = (5, 5);
+
+const _: () = assert!(FRAME_BYTES_MAX >= ENTRY_BYTES_MAX + FRAME_HEADER_BYTES_MAX);
+const _: () = assert!(ENTRY_BYTES_MAX > REQUEST_BODY_BYTES_MAX);
+const _: () = assert!(PARTITIONS_DEFAULT.is_power_of_two());
+const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
+const _: () = assert!(OUTBOX_FRAME_BYTES_MAX + REQUEST_BODY_BYTES_MAX < ENTRY_BYTES_MAX);

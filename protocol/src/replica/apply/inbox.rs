@@ -1,0 +1,135 @@
+//! Applying what passes between partitions: accept, then run.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::EntryOutcome;
+use super::turn::read_version;
+use crate::command::{Accept, DeadLetter, Envelope, InboxFailed, TrimOutbox};
+use crate::family::{self, Family};
+use crate::ids::{PartitionId, RecoveryEpoch};
+use crate::partition_row::PartitionRow;
+use crate::replica::rows::Rows;
+
+/// Rows that one trim deletes at most; the rest goes with the next one.
+const TRIM_ROWS_MAX: u64 = 4_096;
+
+pub(super) fn accept<R: Rows>(
+    rows: &mut R,
+    partition: &mut PartitionRow,
+    accept: Accept,
+) -> Result<EntryOutcome, R::Error> {
+    let source = PartitionId(accept.source as u16);
+    let mark_key = family::inbox_mark_key(source, RecoveryEpoch(accept.source_epoch));
+    let mark = rows.get(Family::Mark, &mark_key)?;
+    let mut mark = mark.as_deref().and_then(read_version).unwrap_or(0);
+    let before = mark;
+    let mut messages = Vec::new();
+    for (sequence, message) in (accept.first..).zip(accept.messages) {
+        // Below: accepted before. Above: a gap, and the source must send again from the mark.
+        if sequence != mark + 1 {
+            continue;
+        }
+        mark = sequence;
+        let inbox_sequence = partition.inbox_next;
+        partition.inbox_next += 1;
+        let row = Envelope {
+            attempts: 0,
+            ..message
+        };
+        rows.put(
+            Family::Inbox,
+            family::inbox_key(inbox_sequence),
+            row.encode_to_vec().into(),
+        );
+        messages.push((inbox_sequence, row));
+    }
+    if mark != before {
+        rows.put(
+            Family::Mark,
+            mark_key,
+            Bytes::copy_from_slice(&mark.to_be_bytes()),
+        );
+        partition.inbox_rows += messages.len() as u64;
+    }
+    Ok(EntryOutcome::Accepted {
+        source,
+        through: mark,
+        messages,
+    })
+}
+
+pub(super) fn trim<R: Rows>(
+    rows: &mut R,
+    partition: &mut PartitionRow,
+    trim: TrimOutbox,
+) -> Result<EntryOutcome, R::Error> {
+    let destination = PartitionId(trim.destination as u16);
+    let trimmed_key = family::outbox_trimmed_key(destination);
+    let trimmed = rows.get(Family::Mark, &trimmed_key)?;
+    let trimmed = trimmed.as_deref().and_then(read_version).unwrap_or(0);
+    let next = rows.get(Family::Mark, &family::outbox_next_key(destination))?;
+    let last = next.as_deref().and_then(read_version).unwrap_or(1) - 1;
+    let through = trim
+        .through
+        .min(last)
+        .min(trimmed + TRIM_ROWS_MAX)
+        .max(trimmed);
+    for sequence in trimmed + 1..=through {
+        rows.delete(Family::Outbox, family::outbox_key(destination, sequence));
+        partition.outbox_rows = partition.outbox_rows.saturating_sub(1);
+    }
+    if through > trimmed {
+        rows.put(
+            Family::Mark,
+            trimmed_key,
+            Bytes::copy_from_slice(&through.to_be_bytes()),
+        );
+    }
+    Ok(EntryOutcome::OutboxTrimmed {
+        destination,
+        through,
+    })
+}
+
+pub(super) fn failed<R: Rows>(
+    rows: &mut R,
+    partition: &mut PartitionRow,
+    failed: InboxFailed,
+) -> Result<EntryOutcome, R::Error> {
+    let inbox_sequence = failed.inbox_sequence;
+    let key = family::inbox_key(inbox_sequence);
+    let gone = EntryOutcome::InboxFailed {
+        inbox_sequence,
+        envelope: None,
+    };
+    let Some(bytes) = rows.get(Family::Inbox, &key)? else {
+        return Ok(gone);
+    };
+    let mut envelope = Envelope::decode(bytes).unwrap_or_default();
+    envelope.attempts += 1;
+    match failed.dead_letter {
+        Some(reason) => {
+            let letter = DeadLetter {
+                envelope: Some(envelope),
+                error: reason.error,
+                age_ms: partition.age_ms,
+            };
+            rows.put(
+                Family::DeadLetter,
+                key.clone(),
+                letter.encode_to_vec().into(),
+            );
+            rows.delete(Family::Inbox, key);
+            partition.inbox_rows = partition.inbox_rows.saturating_sub(1);
+            Ok(gone)
+        }
+        None => {
+            rows.put(Family::Inbox, key, envelope.encode_to_vec().into());
+            Ok(EntryOutcome::InboxFailed {
+                inbox_sequence,
+                envelope: Some(envelope),
+            })
+        }
+    }
+}

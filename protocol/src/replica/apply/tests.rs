@@ -1,0 +1,1 @@
+//! Tests of apply: each rule of the module, as a table.

@@ -1,0 +1,12 @@
+//! What nodes say to each other: `Hello` once per connection, then frames.
+//!
+//! A frame is a length (u32 big endian) and a prost message with one oneof. Unknown variants decode as
+//! an empty frame and are ignored, so that a newer peer can speak to an older one.
+
+pub mod codec;
+pub mod frame;
+pub mod hello;
+
+pub use codec::{FrameDecoder, FrameError, encode_frame};
+pub use frame::{Frame, NodeFrame};
+pub use hello::{Hello, HelloRefusal, NodeRecord};

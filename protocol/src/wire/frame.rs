@@ -1,0 +1,248 @@
+//! The frames of an established connection.
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+use super::hello::{ClusterDescriptor, NodeRecord};
+use crate::call::{CallAnswer, CallRequest, LeaderHint};
+use crate::command::Envelope;
+
+/// One frame.
+#[derive(Clone, PartialEq, Message)]
+pub struct NodeFrame {
+    /// Absent when the peer is newer and says something we do not know.
+    #[prost(
+        oneof = "Frame",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
+    )]
+    pub frame: Option<Frame>,
+}
+
+/// The variants of [`NodeFrame`].
+#[derive(Clone, PartialEq, Oneof)]
+pub enum Frame {
+    /// Heartbeats, leaderships, clocks.
+    #[prost(message, tag = "1")]
+    Control(Control),
+    /// Raft messages of any groups.
+    #[prost(message, tag = "2")]
+    Raft(RaftMessages),
+    /// A call.
+    #[prost(message, tag = "3")]
+    Call(CallRequest),
+    /// Its answer.
+    #[prost(message, tag = "4")]
+    Answer(CallAnswer),
+    /// Outbox rows for a partition led by the receiver.
+    #[prost(message, tag = "5")]
+    OutboxPush(OutboxPush),
+    /// How far a partition has accepted another's outbox.
+    #[prost(message, tag = "6")]
+    OutboxMark(OutboxMark),
+    /// A piece of a partition's state for a new or lagging replica.
+    #[prost(message, tag = "7")]
+    SnapshotChunk(SnapshotChunk),
+    /// How far a snapshot has arrived.
+    #[prost(message, tag = "8")]
+    SnapshotAck(SnapshotAck),
+    /// A changed node record.
+    #[prost(message, tag = "9")]
+    Record(NodeRecord),
+    /// Asks for the routing table.
+    #[prost(message, tag = "10")]
+    AskRoutes(AskRoutes),
+    /// The routing table.
+    #[prost(message, tag = "11")]
+    Routes(Routes),
+    /// Asks about a replica's standing in a group.
+    #[prost(message, tag = "12")]
+    AskReplica(AskReplica),
+    /// Tells a replica where it stands.
+    #[prost(message, tag = "13")]
+    ReplicaStanding(ReplicaStanding),
+    /// The cluster descriptor, for a node that has none.
+    #[prost(message, tag = "14")]
+    Descriptor(ClusterDescriptor),
+}
+
+/// What two nodes tell each other every heartbeat, for all their groups at once.
+#[derive(Clone, PartialEq, Message)]
+pub struct Control {
+    /// Raft heartbeats.
+    #[prost(message, repeated, tag = "1")]
+    pub heartbeats: Vec<Heartbeat>,
+    /// Their answers.
+    #[prost(message, repeated, tag = "2")]
+    pub answers: Vec<Heartbeat>,
+    /// Leaderships the sender opened since the last frame, or all of them to a new peer.
+    #[prost(message, repeated, tag = "3")]
+    pub leaderships: Vec<LeaderHint>,
+    /// The sender's calendar clock in milliseconds; 0: says nothing.
+    #[prost(uint64, tag = "4")]
+    pub wall_ms: u64,
+}
+
+/// A Raft heartbeat, or the answer to one.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Heartbeat {
+    /// The partition.
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// Sending peer.
+    #[prost(uint64, tag = "2")]
+    pub from: u64,
+    /// Receiving peer.
+    #[prost(uint64, tag = "3")]
+    pub to: u64,
+    /// Term of the sender.
+    #[prost(uint64, tag = "4")]
+    pub term: u64,
+    /// Commit index the receiver may take over (heartbeat), or has (answer).
+    #[prost(uint64, tag = "5")]
+    pub commit: u64,
+    /// ReadIndex rides in it.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub context: Bytes,
+}
+
+/// Raft messages of several groups.
+#[derive(Clone, PartialEq, Message)]
+pub struct RaftMessages {
+    /// Each for one group.
+    #[prost(message, repeated, tag = "1")]
+    pub messages: Vec<RaftMessage>,
+}
+
+/// One message of the consensus engine, opaque to everything but its wrapper.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct RaftMessage {
+    /// The partition.
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// The engine's encoded message.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub message: Bytes,
+}
+
+/// A run of outbox rows, without gaps.
+#[derive(Clone, PartialEq, Message)]
+pub struct OutboxPush {
+    /// Partition that sends.
+    #[prost(uint32, tag = "1")]
+    pub source: u32,
+    /// Its recovery epoch.
+    #[prost(uint64, tag = "2")]
+    pub source_epoch: u64,
+    /// Partition that receives.
+    #[prost(uint32, tag = "3")]
+    pub destination: u32,
+    /// Sequence of the first message.
+    #[prost(uint64, tag = "4")]
+    pub first: u64,
+    /// The messages.
+    #[prost(message, repeated, tag = "5")]
+    pub messages: Vec<Envelope>,
+}
+
+/// The answer to an [`OutboxPush`].
+#[derive(Clone, PartialEq, Message)]
+pub struct OutboxMark {
+    /// Partition that sent the messages.
+    #[prost(uint32, tag = "1")]
+    pub source: u32,
+    /// Its recovery epoch, as in the push.
+    #[prost(uint64, tag = "2")]
+    pub source_epoch: u64,
+    /// Partition that accepted them.
+    #[prost(uint32, tag = "3")]
+    pub destination: u32,
+    /// Highest sequence accepted durably; absent: the receiver does not lead the destination.
+    #[prost(uint64, optional, tag = "4")]
+    pub through: Option<u64>,
+    /// Where to push instead, if known.
+    #[prost(message, optional, tag = "5")]
+    pub hint: Option<LeaderHint>,
+}
+
+/// One chunk of a snapshot.
+#[derive(Clone, PartialEq, Message)]
+pub struct SnapshotChunk {
+    /// The partition.
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// Receiving peer: chunks for an older stint are dropped.
+    #[prost(uint64, tag = "2")]
+    pub to_peer: u64,
+    /// Sender's number of this transfer.
+    #[prost(uint64, tag = "3")]
+    pub transfer: u64,
+    /// Position in the transfer, from 0.
+    #[prost(uint64, tag = "4")]
+    pub number: u64,
+    /// Rows: full family keys and values, with the chunk's own checksum inside; opaque to the cores.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub rows: Bytes,
+    /// Present in the last chunk: the engine's encoded snapshot message, to be stepped when all is staged.
+    #[prost(bytes = "bytes", optional, tag = "6")]
+    pub last: Option<Bytes>,
+    /// Term of the sender, so that a deposed leader's transfer is dropped.
+    #[prost(uint64, tag = "7")]
+    pub term: u64,
+}
+
+/// The answer to chunks.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SnapshotAck {
+    /// The partition.
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// The transfer.
+    #[prost(uint64, tag = "2")]
+    pub transfer: u64,
+    /// Number of the next chunk the receiver wants.
+    #[prost(uint64, tag = "3")]
+    pub next: u64,
+    /// Peer that answers.
+    #[prost(uint64, tag = "4")]
+    pub from_peer: u64,
+}
+
+/// Asks for all routing hints.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct AskRoutes {}
+
+/// Routing hints.
+#[derive(Clone, PartialEq, Message)]
+pub struct Routes {
+    /// One for each partition the sender knows something about.
+    #[prost(message, repeated, tag = "1")]
+    pub hints: Vec<LeaderHint>,
+}
+
+/// A replica that hears nothing from a leader asks where it stands.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct AskReplica {
+    /// The partition.
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// The asking peer.
+    #[prost(uint64, tag = "2")]
+    pub peer: u64,
+}
+
+/// Said by a member of a newer membership: this peer is not in it, and may go.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ReplicaStanding {
+    /// The partition.
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// The peer that asked.
+    #[prost(uint64, tag = "2")]
+    pub peer: u64,
+    /// Applied index of the membership that does not contain it.
+    #[prost(uint64, tag = "3")]
+    pub membership_index: u64,
+    /// Smallest peer id that may exist on that node from now on.
+    #[prost(uint64, tag = "4")]
+    pub next_peer: u64,
+}
