@@ -1,1 +1,3 @@
-//! Placeholder root, filled by the next change.
+//! Ghostlight: actors that survive their nodes.
+
+pub mod handle;

@@ -1,1 +1,8 @@
-//! Placeholder root, filled by the next change.
+#![doc = include_str!("../README.md")]
+
+pub mod admin;
+pub mod gateway;
+pub mod outbox;
+pub mod sdk;
+pub mod turn_io;
+pub mod turns;

@@ -1,1 +1,1 @@
-//! Placeholder root, filled by the next change.
+//! The `#[actor]` attribute.

@@ -1,0 +1,198 @@
+//! The border between the core and whoever runs turns.
+//!
+//! A turn is opaque to the core. The core says *run*, the runner may *ask* (state, another actor) and is
+//! *told* the answer, and finally says how the turn *ended*. What a turn writes and sends is staged by the
+//! runner and handed over only with its end: nothing leaves early.
+
+use std::fmt;
+
+use bytes::Bytes;
+use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::call::Stamp;
+use ghostlight_protocol::command::StateWrite;
+use ghostlight_protocol::ids::{ActorVersion, PartitionId, Term};
+use ghostlight_protocol::outcome::{AppError, CallOutcome, NotRun};
+use ghostlight_protocol::request::RequestId;
+use ghostlight_protocol::time::Instant;
+
+/// One in-memory life of an actor on this node: belongs to one leadership of its partition.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ActivationId {
+    /// The actor's partition.
+    pub partition: PartitionId,
+    /// The leadership it belongs to.
+    pub term: Term,
+    /// Counts the activations of that leadership, from 1.
+    pub number: u64,
+}
+
+/// One turn of an activation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TurnId {
+    /// Whose turn it is.
+    pub activation: ActivationId,
+    /// Counts the turns of the activation, from 1.
+    pub number: u64,
+}
+
+impl fmt::Debug for TurnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ActivationId {
+            partition,
+            term,
+            number,
+        } = self.activation;
+        write!(f, "{partition}.{term}.a{number}.{}", self.number)
+    }
+}
+
+/// Orders effects outside the system: a later turn of the same actor has a higher token.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct FencingToken {
+    /// Term of the leadership the turn runs under.
+    pub term: Term,
+    /// Version of the actor the turn is built on, uncommitted turns included.
+    pub base: ActorVersion,
+}
+
+/// Everything a runner needs to begin a turn.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TurnStart {
+    /// The turn.
+    pub turn: TurnId,
+    /// The actor.
+    pub actor: ActorKey,
+    /// Cleaned method name.
+    pub method: String,
+    /// The body.
+    pub body: Bytes,
+    /// The request it runs for; for an accepted message, an id derived from its place in the log.
+    pub request: RequestId,
+    /// What `cx.now` and `cx.rng` show.
+    pub stamp: Stamp,
+    /// When the caller stops waiting. The turn is not stopped by it.
+    pub deadline: Option<Instant>,
+    /// Actors that wait for this turn, outermost first, without this one.
+    pub chain: Vec<ActorKey>,
+    /// Handed to effects outside the system.
+    pub token: FencingToken,
+}
+
+/// What a running turn asks for.
+#[derive(Clone, PartialEq, Debug)]
+pub enum TurnAsk {
+    /// One state row of this actor: committed rows under the uncommitted writes of earlier turns.
+    Get {
+        /// Key inside the actor.
+        key: Bytes,
+    },
+    /// State rows of this actor whose key begins with `prefix`, ascending, strictly after `after`.
+    Scan {
+        /// Beginning of the keys.
+        prefix: Bytes,
+        /// Last key of the page before.
+        after: Option<Bytes>,
+        /// Most rows to return.
+        limit: usize,
+    },
+    /// Calls another actor and waits.
+    Call {
+        /// The called actor.
+        actor: ActorKey,
+        /// Cleaned method name.
+        method: String,
+        /// The body.
+        body: Bytes,
+        /// Latest moment to wait for; never beyond the turn's own deadline.
+        deadline: Option<Instant>,
+    },
+}
+
+/// The answer to a [`TurnAsk`].
+#[derive(Clone, PartialEq, Debug)]
+pub enum TurnTold {
+    /// Of `Get`.
+    Value(Option<Bytes>),
+    /// Of `Scan`: keys inside the actor, and values.
+    Rows(Vec<(Bytes, Bytes)>),
+    /// Of `Call`.
+    Called(CallOutcome),
+    /// The turn's leadership is over; whatever it does no longer counts. End it.
+    Deposed,
+}
+
+/// How a turn ended.
+#[derive(Clone, PartialEq, Debug)]
+pub enum TurnEnd {
+    /// It succeeded; everything staged commits with the reply. No writes and no sends: a read.
+    Ok {
+        /// The reply.
+        reply: Bytes,
+        /// State rows, each key at most once.
+        writes: Vec<StateWrite>,
+        /// Messages to other actors, exactly once, in this order.
+        sends: Vec<OutMessage>,
+    },
+    /// The application refused; everything staged is dropped.
+    App(AppError),
+    /// The runner refused before any of the actor's code ran: unknown type or method, bad argument.
+    Refused(NotRun),
+    /// The actor's code panicked; everything staged is dropped and the activation is broken.
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
+}
+
+/// One message that leaves with a turn's commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OutMessage {
+    /// Receiving actor.
+    pub actor: ActorKey,
+    /// Cleaned method name.
+    pub method: String,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Effects towards the runner.
+#[derive(Clone, PartialEq, Debug)]
+pub enum RunnerEffect {
+    /// Begin a turn. The activation's object is created by its first turn.
+    Run(TurnStart),
+    /// Answers the `number`-th ask of a turn (from 1).
+    Tell {
+        /// The turn that asked.
+        turn: TurnId,
+        /// Which of its asks.
+        ask: u32,
+        /// The answer.
+        told: TurnTold,
+    },
+    /// The last turn of the activation was rolled back: forget the in-memory state, load it again
+    /// with the next turn.
+    Reset(ActivationId),
+    /// The activation is over; a running turn is abandoned (its future may be dropped).
+    Drop(ActivationId),
+}
+
+/// Inputs from the runner.
+#[derive(Clone, PartialEq, Debug)]
+pub enum RunnerInput {
+    /// A running turn asks; `ask` counts its asks from 1.
+    Asked {
+        /// The turn.
+        turn: TurnId,
+        /// Number of the ask.
+        ask: u32,
+        /// The question.
+        what: TurnAsk,
+    },
+    /// A turn is over.
+    Ended {
+        /// The turn.
+        turn: TurnId,
+        /// How.
+        end: TurnEnd,
+    },
+}

@@ -1,0 +1,148 @@
+//! The turn engine of one partition during one leadership.
+
+use bytes::Bytes;
+use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::call::{AnswerKind, CallRequest};
+use ghostlight_protocol::command::{Envelope, Kind};
+use ghostlight_protocol::family::Family;
+use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::outcome::CallOutcome;
+use ghostlight_protocol::replica::EntryOutcome;
+use ghostlight_protocol::request::RequestId;
+use ghostlight_protocol::time::Instant;
+
+use crate::turn_io::{RunnerEffect, RunnerInput, TurnId};
+
+/// Where an answer goes: a gateway's call.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Caller {
+    /// The gateway's node; may be this one.
+    pub node: NodeId,
+    /// The gateway's number of the call.
+    pub call: u64,
+}
+
+/// Number of a read of rows that the engine asked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReadId(pub u64);
+
+/// Number of a ReadIndex round that the engine asked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConfirmId(pub u64);
+
+/// What the engine is fed.
+#[derive(Clone, PartialEq, Debug)]
+pub enum TurnsInput {
+    /// A gateway asks for a turn.
+    Call {
+        /// Who asks.
+        from: Caller,
+        /// For what.
+        request: CallRequest,
+    },
+    /// The caller has gone: a waiting call leaves the mailbox; a running turn goes on.
+    Hangup(Caller),
+    /// From whoever runs turns.
+    Runner(RunnerInput),
+    /// A call made inside a turn has its answer.
+    Called {
+        /// The turn that called.
+        turn: TurnId,
+        /// Which of its asks.
+        ask: u32,
+        /// The answer.
+        outcome: CallOutcome,
+    },
+    /// The rows of a `TurnsEffect::Read`, committed ones only, in the order asked.
+    RowsRead {
+        /// Which read.
+        read: ReadId,
+        /// One value for each key of `Rows::Keys`; key and value of each row of `Rows::Scan`.
+        rows: Vec<(Bytes, Option<Bytes>)>,
+    },
+    /// An entry that this leadership proposed was applied. Entries come in the order of their proposals.
+    Applied(EntryOutcome),
+    /// Raft refused the latest `Propose` synchronously: nothing of it is in the log.
+    Dropped,
+    /// A ReadIndex begun after `TurnsEffect::Confirm` was answered, and everything up to it is applied.
+    Confirmed(ConfirmId),
+    /// Messages accepted from other partitions, in inbox order: at opening from the store, later from
+    /// `EntryOutcome::Accepted`.
+    Inbox(Vec<(u64, Envelope)>),
+    /// Admit no new turn until `Resume`: leadership is about to be handed over. Calls queue.
+    Pause,
+    /// The handover was given up.
+    Resume,
+    /// A deadline has passed.
+    Tick,
+}
+
+/// What the engine wants.
+#[derive(Clone, PartialEq, Debug)]
+pub enum TurnsEffect {
+    /// To whoever runs turns.
+    Runner(RunnerEffect),
+    /// Put this into the log. If Raft refuses, `TurnsInput::Dropped` follows at once.
+    Propose(Kind),
+    /// Begin a ReadIndex now.
+    Confirm(ConfirmId),
+    /// Read committed rows.
+    Read {
+        /// The answer repeats it.
+        read: ReadId,
+        /// Which.
+        rows: RowsWanted,
+    },
+    /// Answer a gateway.
+    Answer {
+        /// Whom.
+        to: Caller,
+        /// What.
+        kind: AnswerKind,
+    },
+    /// A running turn calls another actor: hand it to this node's gateway.
+    Call(NestedCall),
+}
+
+/// Rows to read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RowsWanted {
+    /// These rows.
+    Keys(Vec<(Family, Bytes)>),
+    /// Rows of a family by prefix, ascending, strictly after `after` (full family keys).
+    Scan {
+        /// The family.
+        family: Family,
+        /// Beginning of the keys.
+        prefix: Bytes,
+        /// Last key of the page before.
+        after: Option<Bytes>,
+        /// Most rows.
+        limit: usize,
+    },
+}
+
+/// A call made inside a turn.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NestedCall {
+    /// The turn that calls.
+    pub turn: TurnId,
+    /// Which of its asks.
+    pub ask: u32,
+    /// Its id: hash of the turn's request, ordinal, target, method and arguments.
+    pub request: RequestId,
+    /// The called actor.
+    pub actor: ActorKey,
+    /// Cleaned method name.
+    pub method: String,
+    /// The body.
+    pub body: Bytes,
+    /// Latest moment to wait for.
+    pub deadline: Instant,
+    /// Actors that wait, the calling actor last.
+    pub chain: Vec<ActorKey>,
+    /// Stamp for the callee, derived from the caller's.
+    pub stamp: ghostlight_protocol::call::Stamp,
+    /// 1 if the turn itself is a first attempt, else 2: the callee must look for a record.
+    pub attempt: u32,
+}
