@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod gateway;
 pub mod outbox;
+pub mod replica;
 pub mod sdk;
 pub mod turn_io;
 pub mod turns;

@@ -1,0 +1,19 @@
+//! One replica of one partition: the consensus engine behind a small wall of our own words.
+//!
+//! Decides: nothing that Raft does not decide. Adds: no forwarding (a proposal is refused unless this
+//! replica leads), ranked election timeouts, heartbeats taken out to be sent together with those of all
+//! other groups, memberships that know their nodes, snapshots built and carried elsewhere.
+//!
+//! Absent: disk and network. `ready` says what to write and what to send, and when.
+
+mod convert;
+mod group;
+mod ranks;
+mod tail;
+#[cfg(test)]
+mod traps;
+
+pub use group::{
+    Change, Group, GroupReady, GroupSettings, Heard, Install, Outgoing, PeerProgress,
+    ProposeRefused, ReadIndex, Role, SnapshotResult,
+};

@@ -1,0 +1,513 @@
+//! The engine of one group: inputs. `group/ready.rs` has the outputs.
+
+mod change;
+pub(super) mod ready;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use ghostlight_protocol::ids::{LogIndex, LogPosition, NodeId, PartitionId, PeerId, Term};
+use ghostlight_protocol::limits::{APPEND_BYTES_MAX, UNCOMMITTED_BYTES_MAX};
+use ghostlight_protocol::partition_row::Membership;
+use ghostlight_protocol::replica::log::RecoveredReplica;
+use ghostlight_protocol::wire::frame::Heartbeat;
+use prost::Message as _;
+use prost11::Message as _;
+use raft::eraftpb::{self, MessageType};
+use raft::{Config, RawNode, SnapshotStatus, StateRole};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub use change::Change;
+pub use ready::{GroupReady, Install, Outgoing};
+
+use super::tail::TailLog;
+use super::{convert, ranks};
+
+/// Ticks between two heartbeats of a leader.
+const HEARTBEAT_TICKS: usize = 3;
+/// The engine's own election ticks: check-quorum's interval.
+const ELECTION_TICKS: usize = 10;
+/// Append messages in flight to one peer.
+const INFLIGHT_MESSAGES_MAX: usize = 256;
+/// Committed bytes handed to apply in one turn of the loop.
+const COMMITTED_BYTES_PER_READY: u64 = 4 << 20;
+/// Most ticks added after a campaign without verdict.
+const CAMPAIGN_JITTER_TICKS: usize = 4;
+
+/// Log entries kept below applied, so that a peer that lags a little needs no snapshot.
+const KEPT_ENTRIES: u64 = 512;
+/// Bytes of log at which truncation no longer waits for a slow peer.
+const LOG_BYTES_MAX: usize = 8 << 20;
+/// Entries at which truncation no longer waits for a slow peer.
+const LOG_ENTRIES_MAX: usize = 10_000;
+
+/// What a group needs to begin.
+pub struct GroupSettings {
+    /// Seed of the jitter.
+    pub seed: u64,
+}
+
+/// What a replica is, at this moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Leads in its term.
+    Leader,
+    /// Follows, perhaps nobody yet.
+    Follower {
+        /// Whom.
+        leader: Option<PeerId>,
+    },
+    /// Asks for votes.
+    Candidate,
+}
+
+/// How far a peer is, as its leader knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerProgress {
+    /// Highest entry known to be durable there.
+    pub matched: LogIndex,
+    /// Whether it answered lately.
+    pub heard: Heard,
+    /// Whether a snapshot is on its way to it.
+    pub pending_snapshot: Option<LogIndex>,
+}
+
+/// See [`PeerProgress::heard`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// Within the last election timeout.
+    Lately,
+    /// Not for an election timeout or longer.
+    No,
+}
+
+/// Why a proposal did not enter the log. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ProposeRefused {
+    /// This replica does not lead; the engine would have forwarded.
+    #[error("not the leader")]
+    NotLeader,
+    /// Too many uncommitted bytes, or leadership is being handed over.
+    #[error("dropped by the consensus engine")]
+    Dropped,
+}
+
+/// One replica of one group.
+pub struct Group {
+    partition: PartitionId,
+    peer: PeerId,
+    raw: RawNode<TailLog>,
+    membership: Membership,
+    /// Where peers live that are not in `membership`: who spoke to a learner without state.
+    strangers: BTreeMap<u64, NodeId>,
+    last_leader: Option<PeerId>,
+    jitter_ticks: usize,
+    rng: ChaCha8Rng,
+    applied: LogIndex,
+    /// Term and vote last handed out to be synced.
+    promised: (Term, PeerId),
+    unpersisted: VecDeque<ready::Unpersisted>,
+}
+
+impl Group {
+    /// Brings a replica back from what its disk gave.
+    ///
+    /// # Panics
+    /// When the recovered state breaks an invariant that the store has checked before (traps 9 and 15).
+    #[must_use]
+    pub fn new(replica: &RecoveredReplica, settings: &GroupSettings) -> Self {
+        let RecoveredReplica {
+            partition,
+            peer,
+            hard_state,
+            truncated,
+            tail,
+            row,
+        } = replica;
+        let applied = row.as_ref().map_or(LogIndex(0), |row| row.applied().0);
+        let membership = row
+            .as_ref()
+            .and_then(|row| row.membership.clone())
+            .unwrap_or_default();
+        let last = tail.last().map_or(*truncated, |entry| entry.at);
+        assert!(
+            applied <= hard_state.commit && hard_state.commit <= last.index,
+            "{partition}: applied {applied}, commit {}, last {}",
+            hard_state.commit,
+            last.index
+        );
+        let log = TailLog::new(
+            convert::engine_hard_state(*hard_state),
+            convert::conf_state(&membership),
+            *truncated,
+            tail.iter().map(convert::engine_entry).collect(),
+        );
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raw = RawNode::new(&config(*peer, applied), log, &logger)
+            .expect("the store has checked what the engine checks");
+        let seed = settings.seed ^ (u64::from(partition.0) << 32) ^ peer.0;
+        let mut group = Self {
+            partition: *partition,
+            peer: *peer,
+            raw,
+            membership,
+            strangers: BTreeMap::new(),
+            last_leader: None,
+            jitter_ticks: 0,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            applied,
+            promised: (hard_state.term, hard_state.vote),
+            unpersisted: VecDeque::new(),
+        };
+        group.rank();
+        group
+    }
+
+    /// The partition.
+    #[must_use]
+    pub fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// This replica's stint.
+    #[must_use]
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// The engine's term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        Term(self.raw.raft.term)
+    }
+
+    /// The role.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self.raw.raft.state {
+            StateRole::Leader => Role::Leader,
+            StateRole::Follower => Role::Follower {
+                leader: self.leader(),
+            },
+            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+        }
+    }
+
+    /// The leader of the present term, if known.
+    #[must_use]
+    pub fn leader(&self) -> Option<PeerId> {
+        Some(PeerId(self.raw.raft.leader_id)).filter(|peer| peer.0 != 0)
+    }
+
+    /// The membership the engine works with.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Whether the replica has had its first snapshot (or was founded).
+    #[must_use]
+    pub fn is_initialized(&self) -> bool {
+        !self.membership.peers.is_empty()
+    }
+
+    /// Commit index.
+    #[must_use]
+    pub fn commit(&self) -> LogIndex {
+        LogIndex(self.raw.raft.raft_log.committed)
+    }
+
+    /// What the store has applied.
+    #[must_use]
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// End of the log.
+    #[must_use]
+    pub fn last(&self) -> LogPosition {
+        self.raw.store().last()
+    }
+
+    /// Whether a membership change is proposed and not yet applied.
+    #[must_use]
+    pub fn change_pending(&self) -> bool {
+        self.raw.raft.has_pending_conf()
+    }
+
+    /// The node of a peer, also of one that only spoke to us.
+    #[must_use]
+    pub fn node_of(&self, peer: PeerId) -> Option<NodeId> {
+        self.membership
+            .node_of(peer)
+            .or_else(|| self.strangers.get(&peer.0).copied())
+    }
+
+    /// How far each other peer is; empty unless this replica leads.
+    #[must_use]
+    pub fn progress(&self) -> BTreeMap<PeerId, PeerProgress> {
+        if self.role() != Role::Leader {
+            return BTreeMap::new();
+        }
+        let others = self
+            .raw
+            .raft
+            .prs()
+            .iter()
+            .filter(|(id, _)| **id != self.peer.0);
+        others
+            .map(|(id, progress)| {
+                let heard = if progress.recent_active {
+                    Heard::Lately
+                } else {
+                    Heard::No
+                };
+                let pending = progress.pending_snapshot;
+                let view = PeerProgress {
+                    matched: LogIndex(progress.matched),
+                    heard,
+                    pending_snapshot: (pending != 0).then_some(LogIndex(pending)),
+                };
+                (PeerId(*id), view)
+            })
+            .collect()
+    }
+
+    /// One tick of 50 ms.
+    pub fn tick(&mut self) {
+        let elected_or_not = self.raw.tick();
+        match self.role() {
+            Role::Candidate if elected_or_not => {
+                self.jitter_ticks = self.rng.random_range(0..=CAMPAIGN_JITTER_TICKS);
+            }
+            Role::Leader | Role::Follower { .. } | Role::Candidate => {}
+        }
+        self.rank();
+    }
+
+    /// Feeds an encoded message of the engine. Malformed and local ones are ignored; so are forwarded
+    /// proposals and reads: only a client of the leader may ask it for something.
+    pub fn step(&mut self, from: NodeId, bytes: &[u8]) {
+        let Ok(message) = eraftpb::Message::decode(bytes) else {
+            return;
+        };
+        match message.get_msg_type() {
+            MessageType::MsgPropose
+            | MessageType::MsgReadIndex
+            | MessageType::MsgReadIndexResp
+            | MessageType::MsgTransferLeader
+            | MessageType::MsgSnapshot => {}
+            _ => self.step_message(from, message),
+        }
+    }
+
+    /// Feeds the snapshot message of a transfer that has arrived completely.
+    pub fn step_snapshot(&mut self, from: NodeId, bytes: &[u8]) {
+        let Ok(message) = eraftpb::Message::decode(bytes) else {
+            return;
+        };
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            self.step_message(from, message);
+        }
+    }
+
+    /// Feeds a heartbeat.
+    pub fn step_heartbeat(&mut self, from: NodeId, heartbeat: &Heartbeat) {
+        self.step_message(
+            from,
+            convert::engine_heartbeat(MessageType::MsgHeartbeat, heartbeat),
+        );
+    }
+
+    /// Feeds the answer to a heartbeat.
+    pub fn step_heartbeat_answer(&mut self, from: NodeId, answer: &Heartbeat) {
+        let message = convert::engine_heartbeat(MessageType::MsgHeartbeatResponse, answer);
+        self.step_message(from, message);
+    }
+
+    fn step_message(&mut self, from: NodeId, message: eraftpb::Message) {
+        // A message for an earlier or later stint on this node is not for this replica.
+        if message.to != self.peer.0 || message.from == self.peer.0 {
+            return;
+        }
+        if self.membership.node_of(PeerId(message.from)).is_none() {
+            self.strangers.insert(message.from, from);
+        }
+        // The engine's errors here are all "not for me"; its state has not changed.
+        drop(self.raw.step(message));
+        self.rank();
+    }
+
+    /// Puts a command into the log.
+    ///
+    /// # Errors
+    /// When it did not enter the log; nothing has changed.
+    pub fn propose(&mut self, data: Vec<u8>) -> Result<(), ProposeRefused> {
+        if self.role() != Role::Leader {
+            return Err(ProposeRefused::NotLeader);
+        }
+        self.raw
+            .propose(Vec::new(), data)
+            .map_err(|_| ProposeRefused::Dropped)
+    }
+
+    /// Begins a ReadIndex; `false` if it would be dropped silently (trap 2).
+    #[must_use]
+    pub fn read_index(&mut self, context: u64) -> ReadIndex {
+        if self.role() != Role::Leader || !self.raw.raft.commit_to_current_term() {
+            return ReadIndex::Refused;
+        }
+        self.raw.read_index(context.to_be_bytes().to_vec());
+        ReadIndex::Begun
+    }
+
+    /// Hands leadership to a voter; the engine gives up after an election timeout.
+    pub fn transfer(&mut self, to: PeerId) {
+        if self.role() == Role::Leader {
+            self.raw.transfer_leader(to.0);
+        }
+    }
+
+    /// Gives a transfer up.
+    pub fn abort_transfer(&mut self) {
+        if self.role() == Role::Leader {
+            self.raw.raft.abort_leader_transfer();
+        }
+    }
+
+    /// Begins an election at once; used where this replica is the only voter.
+    pub fn campaign(&mut self) {
+        // Refused by the engine when a change is unapplied; the timeout will try again.
+        drop(self.raw.campaign());
+        self.rank();
+    }
+
+    /// Frames to a peer have no way at the moment.
+    pub fn unreachable(&mut self, node: NodeId) {
+        if self.role() == Role::Leader
+            && let Some(peer) = self.membership.peer_on(node)
+        {
+            self.raw.report_unreachable(peer.0);
+        }
+    }
+
+    /// A snapshot for `to` is open: offers it to the engine at once.
+    pub fn snapshot_opened(&mut self, to: PeerId, at: LogPosition, membership: &Membership) {
+        let metadata = eraftpb::SnapshotMetadata {
+            conf_state: Some(convert::conf_state(membership)),
+            index: at.index.0,
+            term: at.term.0,
+        };
+        let snapshot = eraftpb::Snapshot {
+            data: membership.encode_to_vec(),
+            metadata: Some(metadata),
+        };
+        self.raw.mut_store().set_snapshot(to, snapshot);
+        if self.role() == Role::Leader && self.raw.raft.prs().get(to.0).is_some() {
+            self.raw.raft.send_append(to.0);
+        }
+    }
+
+    /// A snapshot transfer is over, one way or the other. Must be called in every case (trap 10).
+    pub fn snapshot_over(&mut self, to: PeerId, result: SnapshotResult) {
+        self.raw.mut_store().clear_snapshot(to);
+        let status = match result {
+            SnapshotResult::Arrived => SnapshotStatus::Finish,
+            SnapshotResult::Failed => SnapshotStatus::Failure,
+        };
+        if self.role() == Role::Leader && self.raw.raft.prs().get(to.0).is_some() {
+            self.raw.report_snapshot(to.0, status);
+        }
+    }
+
+    /// The store has applied everything up to `index`.
+    pub fn set_applied(&mut self, index: LogIndex) {
+        assert!(
+            index >= self.applied,
+            "{}: applied goes forward",
+            self.partition
+        );
+        self.applied = index;
+        self.raw.advance_apply_to(index.0);
+    }
+
+    /// Forgets the front of the log where nobody near needs it; returns the position to cut on disk.
+    pub fn truncate(&mut self) -> Option<LogPosition> {
+        let log = self.raw.store();
+        let crowded = log.bytes() > LOG_BYTES_MAX || log.len() > LOG_ENTRIES_MAX;
+        let mut keep_from = self
+            .applied
+            .0
+            .saturating_sub(if crowded { 64 } else { KEPT_ENTRIES });
+        if !crowded && self.role() == Role::Leader {
+            let heard = self.raw.raft.prs().iter().filter(|(_, p)| p.recent_active);
+            keep_from = heard.map(|(_, p)| p.matched).fold(keep_from, u64::min);
+        }
+        // Small steps are not worth a write.
+        if keep_from < log.truncated().index.0 + KEPT_ENTRIES {
+            return None;
+        }
+        self.raw.mut_store().truncate(LogIndex(keep_from))
+    }
+
+    /// Sets the ranked timeout again: the engine redraws its own in many places.
+    fn rank(&mut self) {
+        if let Some(leader) = self.leader() {
+            self.last_leader = Some(leader);
+            self.jitter_ticks = 0;
+        }
+        let ticks = ranks::election_timeout(
+            self.partition,
+            &self.membership,
+            self.peer,
+            self.last_leader,
+        );
+        self.raw
+            .raft
+            .set_randomized_election_timeout(ticks + self.jitter_ticks);
+    }
+}
+
+/// See [`Group::read_index`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadIndex {
+    /// Its answer comes with a `GroupReady`, or never if leadership is lost.
+    Begun,
+    /// The engine would have dropped it.
+    Refused,
+}
+
+/// See [`Group::snapshot_over`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SnapshotResult {
+    /// The receiver has installed it.
+    Arrived,
+    /// It was given up.
+    Failed,
+}
+
+fn config(peer: PeerId, applied: LogIndex) -> Config {
+    Config {
+        id: peer.0,
+        election_tick: ELECTION_TICKS,
+        heartbeat_tick: HEARTBEAT_TICKS,
+        applied: applied.0,
+        max_size_per_msg: APPEND_BYTES_MAX,
+        max_inflight_msgs: INFLIGHT_MESSAGES_MAX,
+        check_quorum: true,
+        pre_vote: true,
+        // A range of one value: the engine's own random numbers decide nothing.
+        min_election_tick: ELECTION_TICKS,
+        max_election_tick: ELECTION_TICKS + 1,
+        batch_append: true,
+        max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+        max_committed_size_per_ready: COMMITTED_BYTES_PER_READY,
+        ..Config::default()
+    }
+}
+
+/// Encodes an engine message.
+fn encode(message: &eraftpb::Message) -> Bytes {
+    message.encode_to_vec().into()
+}

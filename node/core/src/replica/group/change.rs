@@ -1,0 +1,100 @@
+//! Membership changes: learner, joint swap, leave; never through two voters, never automatic.
+
+use ghostlight_protocol::ids::{NodeId, PeerId};
+use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
+
+use super::{Group, ProposeRefused, Role};
+use crate::replica::convert;
+
+/// One step of a membership change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A fresh peer begins to follow.
+    AddLearner {
+        /// Its id: never used before in this group.
+        peer: PeerId,
+        /// Where it lives.
+        node: NodeId,
+    },
+    /// Enters a joint configuration.
+    Swap {
+        /// Learners that become voters.
+        voters_in: Vec<PeerId>,
+        /// Voters that go.
+        voters_out: Vec<PeerId>,
+    },
+    /// Leaves the joint configuration. The driver does this, not the engine (trap 5).
+    LeaveJoint,
+    /// A learner goes.
+    RemoveLearner(PeerId),
+}
+
+impl Group {
+    /// Proposes a change. The engine takes one at a time and turns a second one into an empty entry.
+    ///
+    /// # Errors
+    /// When it did not enter the log; nothing has changed.
+    pub fn change(&mut self, change: &Change) -> Result<(), ProposeRefused> {
+        if self.role() != Role::Leader {
+            return Err(ProposeRefused::NotLeader);
+        }
+        if self.change_pending() {
+            return Err(ProposeRefused::Dropped);
+        }
+        let change = self.engine_change(change);
+        self.raw
+            .propose_conf_change(Vec::new(), change)
+            .map_err(|_| ProposeRefused::Dropped)
+    }
+
+    fn engine_change(&self, change: &Change) -> ConfChangeV2 {
+        let mut engine = ConfChangeV2::default();
+        match change {
+            Change::AddLearner { peer, node } => {
+                assert!(
+                    peer.0 >= self.membership.next_peer,
+                    "{}: {peer} is not fresh, next is {}",
+                    self.partition,
+                    self.membership.next_peer
+                );
+                engine
+                    .changes
+                    .push(single(ConfChangeType::AddLearnerNode, *peer));
+                engine.context = convert::added_peer(*peer, *node);
+            }
+            Change::Swap {
+                voters_in,
+                voters_out,
+            } => {
+                assert!(
+                    !voters_out.contains(&self.peer),
+                    "a leader never removes itself (trap 3)"
+                );
+                engine.set_transition(ConfChangeTransition::Explicit);
+                let ins = voters_in
+                    .iter()
+                    .map(|peer| single(ConfChangeType::AddNode, *peer));
+                let outs = voters_out
+                    .iter()
+                    .map(|peer| single(ConfChangeType::RemoveNode, *peer));
+                engine.changes = ins.chain(outs).collect();
+            }
+            Change::LeaveJoint => {}
+            Change::RemoveLearner(peer) => {
+                engine
+                    .changes
+                    .push(single(ConfChangeType::RemoveNode, *peer));
+            }
+        }
+        engine
+    }
+}
+
+fn single(kind: ConfChangeType, peer: PeerId) -> ConfChangeSingle {
+    let mut single = ConfChangeSingle {
+        node_id: peer.0,
+        ..ConfChangeSingle::default()
+    };
+    single.set_change_type(kind);
+    single
+}

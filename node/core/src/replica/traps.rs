@@ -1,0 +1,1 @@
+//! The traps of raft-rs, each by its number.
