@@ -16,7 +16,7 @@ use super::{
     Condemned, Contact, Decision, GroupView, NodeFact, NodeFacts, NodeState, Progress, Readiness,
     Reconciler, SnapshotState, Step,
 };
-use crate::ring::Ring;
+use crate::ring::{Candidate, Ring};
 
 const PARTITION: PartitionId = PartitionId(5);
 const NEW_COPY_LAG: u64 = 1_000;
@@ -34,6 +34,7 @@ pub(super) struct Model {
     lag: BTreeMap<PeerId, u64>,
     lost: BTreeSet<PeerId>,
     ring: Ring,
+    wish_of: (Vec<Candidate>, Vec<NodeId>),
     reconciler: Reconciler,
     leaderless_rounds: u32,
     rng: ChaCha8Rng,
@@ -60,6 +61,7 @@ impl Model {
             lag: BTreeMap::new(),
             lost: BTreeSet::new(),
             ring: Ring::new(16, 64, factor),
+            wish_of: (Vec::new(), Vec::new()),
             reconciler: Reconciler::default(),
             leaderless_rounds: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -227,7 +229,12 @@ impl Model {
                 )
             })
             .collect();
-        let wish = self.wish();
+        let candidates = self.facts.candidates(self.now);
+        if self.wish_of.0 != candidates {
+            let wish = self.ring.preference_list(PARTITION, &candidates);
+            self.wish_of = (candidates, wish);
+        }
+        let wish = self.wish_of.1.clone();
         let view = GroupView {
             partition: PARTITION,
             membership: &self.membership,
