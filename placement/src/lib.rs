@@ -1,1 +1,6 @@
-//! Placeholder root, filled by the next change.
+#![doc = include_str!("../README.md")]
+
+pub mod membership;
+pub mod plan;
+pub mod ring;
+pub mod routing;

@@ -1,0 +1,434 @@
+//! Scenarios, and random histories through the model.
+
+use std::collections::BTreeSet;
+
+use ghostlight_protocol::ids::{NodeId, PeerId};
+use ghostlight_protocol::wire::hello::{Duty, Removed};
+
+use super::limits::{GROWING_GROUPS_MAX, NODE_MOVES_MAX};
+use super::model::Model;
+use super::{Decision, NodeFact, NodeState, Step, Wait};
+
+fn add(node: NodeId, peer: u64) -> Step {
+    let peer = PeerId(peer);
+    Step::AddLearner { node, peer }
+}
+
+fn steps(model: &Model) -> Vec<Step> {
+    model.steps.iter().map(|(_, step)| step.clone()).collect()
+}
+
+/// How often copies were begun, and how often the leadership moved.
+fn moves(model: &Model) -> (usize, usize) {
+    let count = |kind: fn(&Step) -> bool| model.steps.iter().filter(|(_, s)| kind(s)).count();
+    (
+        count(|s| matches!(s, Step::AddLearner { .. })),
+        count(|s| matches!(s, Step::TransferLeader(_))),
+    )
+}
+
+fn node_of_wish(model: &Model, place: usize) -> u128 {
+    model.wish()[place].0
+}
+
+/// A node of the wish that does not lead.
+fn follower(model: &Model) -> u128 {
+    let leader = model.leader_node().unwrap();
+    model.wish().into_iter().find(|n| *n != leader).unwrap().0
+}
+
+#[track_caller]
+fn check_converged(model: &Model) {
+    let wish: BTreeSet<NodeId> = model.wish().into_iter().collect();
+    assert_eq!(model.voter_nodes(), wish, "{:?}", model.membership);
+    assert!(model.membership.learners.is_empty() && !model.membership.is_joint());
+    assert_eq!(model.leader_node(), model.wish().first().copied());
+}
+
+#[test]
+fn one_node_rests_and_two_keep_one_voter_and_one_learner() {
+    let mut one = Model::founded(1, 3, 1);
+    one.run(60);
+    assert_eq!((steps(&one), one.last.clone()), (vec![], Decision::Rest));
+    let mut two = Model::founded(2, 3, 1);
+    two.run(60);
+    assert_eq!(steps(&two), [add(NodeId(2), 2)]);
+    assert_eq!(
+        (two.membership.voters.len(), two.membership.learners.len()),
+        (1, 1)
+    );
+    assert_eq!(two.last, Decision::Rest);
+}
+
+#[test]
+fn growth_starts_at_once_and_goes_from_one_to_three_in_one_change() {
+    for seed in 0..20 {
+        let mut model = Model::founded(3, 3, seed);
+        model.run(30);
+        let others: Vec<NodeId> = model.wish().into_iter().filter(|n| n.0 != 1).collect();
+        let expected = [
+            add(others[0], 2),
+            add(others[1], 3),
+            Step::Swap {
+                voters_in: vec![PeerId(2), PeerId(3)],
+                voters_out: vec![],
+            },
+            Step::LeaveJoint,
+        ];
+        assert_eq!(steps(&model)[..4], expected, "SEED={seed}");
+        assert_eq!(model.steps[0].0, 2, "the first round takes the first step");
+    }
+}
+
+#[test]
+fn every_factor_converges_from_one_node() {
+    for (nodes, factor) in [(1, 1), (4, 1), (3, 3), (5, 3), (9, 3), (5, 5), (9, 5)] {
+        for seed in 0..10 {
+            check_converged(&Model::settled(nodes, factor, seed));
+        }
+    }
+    // Four nodes for five copies: three vote, the fourth follows.
+    let four = Model::settled(4, 5, 1);
+    assert_eq!(
+        (four.membership.voters.len(), four.membership.learners.len()),
+        (3, 1)
+    );
+}
+
+#[test]
+fn a_down_member_is_replaced_after_the_grace_and_not_before() {
+    let mut model = Model::settled(4, 3, 1);
+    let victim = follower(&model);
+    model.kill(victim);
+    let killed = model.seconds();
+    model.run(59);
+    assert_eq!(steps(&model), []);
+    model.run(60);
+    assert_eq!(model.steps[0].0, killed + 60);
+    let kinds: Vec<bool> = steps(&model)[..3]
+        .iter()
+        .map(|s| matches!(s, Step::AddLearner { .. }))
+        .collect();
+    assert_eq!(kinds, [true, false, false]);
+    check_converged(&model);
+    assert!(!model.voter_nodes().contains(&NodeId(victim)));
+}
+
+#[test]
+fn a_dead_voter_stays_until_there_is_somebody_to_replace_it() {
+    let mut model = Model::settled(3, 3, 1);
+    model.kill(follower(&model));
+    model.run(600);
+    assert_eq!(model.membership.voters.len(), 3);
+    assert_eq!(moves(&model).0, 0);
+    let joiner = NodeId(4);
+    model.facts.nodes.insert(joiner, NodeFact::alive());
+    model.run(60);
+    check_converged(&model);
+}
+
+#[test]
+fn a_flapping_member_moves_nothing() {
+    let mut model = Model::settled(5, 3, 1);
+    let flapper = follower(&model);
+    for round in 0..120 {
+        if round % 2 == 0 {
+            model.kill(flapper);
+        } else {
+            model.revive(flapper);
+        }
+        model.run(5);
+    }
+    assert_eq!(steps(&model), []);
+}
+
+#[test]
+fn a_join_moves_copies_only_after_the_wish_has_settled() {
+    // Seeds do not matter here; some joiner wins a place in the list of the model's partition.
+    for joiner in 10..40 {
+        let mut model = Model::settled(4, 3, 1);
+        let before = model.wish();
+        model.facts.nodes.insert(NodeId(joiner), NodeFact::alive());
+        let joined = model.seconds();
+        let changed = model.wish().iter().any(|n| !before.contains(n));
+        model.run(60);
+        check_converged(&model);
+        if changed {
+            assert_eq!(moves(&model).0, 1, "one copy for one joiner");
+            let first = model.steps[0].0;
+            assert!(
+                (11..=12).contains(&(first - joined)),
+                "moved after {}",
+                first - joined
+            );
+        } else {
+            assert_eq!(moves(&model).0, 0);
+        }
+    }
+}
+
+#[test]
+fn more_than_a_third_down_stops_moves_and_lets_growth_go_on() {
+    let mut model = Model::settled(5, 3, 1);
+    let leader = model.leader_node().unwrap();
+    let others: Vec<u128> = (1..=5).filter(|n| NodeId(*n) != leader).collect();
+    let outside: Vec<u128> = others
+        .iter()
+        .copied()
+        .filter(|n| !model.wish().contains(&NodeId(*n)))
+        .collect();
+    model.kill(follower(&model));
+    model.kill(outside[0]);
+    model.run(300);
+    assert_eq!(moves(&model).0, 0);
+    assert_eq!(model.last, Decision::Wait(Wait::Outage));
+    model.revive(outside[0]);
+    model.run(60);
+    check_converged(&model);
+    // Below its factor a group takes what it can get.
+    let mut young = Model::founded(5, 3, 1);
+    let wish = young.wish();
+    for node in (2..=5).filter(|n| !wish.contains(&NodeId(*n))) {
+        young.kill(node);
+    }
+    young.run(20);
+    assert!(young.facts.is_outage() || wish.contains(&NodeId(1)));
+    assert!(moves(&young).0 >= 2);
+}
+
+#[test]
+fn a_condemned_replica_is_made_anew_on_its_node_at_once() {
+    for (nodes, factor) in [(3, 3), (5, 3), (4, 5), (5, 5)] {
+        let mut model = Model::settled(nodes, factor, 1);
+        let victim = {
+            let leader = model.leader_node().unwrap();
+            model
+                .voter_nodes()
+                .into_iter()
+                .find(|n| *n != leader)
+                .unwrap()
+        };
+        let (before, fresh) = (model.voter_nodes(), model.membership.next_peer);
+        model.condemn(victim);
+        let condemned = model.seconds();
+        model.run(30);
+        assert_eq!(steps(&model)[0], add(victim, fresh));
+        assert_eq!(model.steps[0].0, condemned + 1);
+        assert_eq!(model.voter_nodes(), before);
+        assert_eq!(moves(&model), (1, 0));
+        assert_eq!(model.membership.peer_on(victim), Some(PeerId(fresh)));
+        assert_eq!(
+            model.membership.peers.len(),
+            usize::try_from(nodes).unwrap().min(factor.into())
+        );
+    }
+}
+
+#[test]
+fn a_condemned_learner_is_dropped_and_made_anew() {
+    let mut model = Model::founded(2, 3, 1);
+    model.run(30);
+    model.condemn(NodeId(2));
+    model.run(30);
+    let expected = [
+        add(NodeId(2), 2),
+        Step::RemoveLearner(PeerId(2)),
+        add(NodeId(2), 3),
+    ];
+    assert_eq!(steps(&model), expected);
+}
+
+#[test]
+fn leaving_and_removed_nodes_are_replaced_without_grace() {
+    let mut leaving = Model::settled(5, 3, 1);
+    let victim = leaving.leader_node().unwrap().0;
+    leaving.fact(victim).duty = Duty::Leaving;
+    let asked = leaving.seconds();
+    leaving.run(1);
+    assert!(
+        matches!(leaving.steps[0].1, Step::TransferLeader(_)),
+        "leadership goes first"
+    );
+    leaving.run(9);
+    assert!(
+        !leaving.voter_nodes().contains(&NodeId(victim)),
+        "{:?}",
+        leaving.steps
+    );
+    assert!(leaving.steps.iter().all(|(at, _)| at - asked <= 10));
+    leaving.run(60);
+    check_converged(&leaving);
+
+    let mut removed = Model::settled(5, 3, 1);
+    let victim = follower(&removed);
+    removed.kill(victim);
+    removed.fact(victim).removed = Removed::Yes;
+    removed.run(10);
+    assert!(!removed.voter_nodes().contains(&NodeId(victim)));
+    removed.run(60);
+    check_converged(&removed);
+}
+
+#[test]
+fn the_founder_of_two_leaves_by_a_joint_swap() {
+    let mut model = Model::founded(2, 3, 1);
+    model.run(60);
+    model.steps.clear();
+    model.fact(1).duty = Duty::Leaving;
+    model.run(10);
+    let expected = [
+        Step::Swap {
+            voters_in: vec![PeerId(2)],
+            voters_out: vec![PeerId(1)],
+        },
+        Step::TransferLeader(PeerId(2)),
+        Step::LeaveJoint,
+    ];
+    assert_eq!(steps(&model), expected);
+    check_converged(&model);
+    // The other one leaves by being dropped.
+    let mut model = Model::founded(2, 3, 1);
+    model.run(60);
+    model.steps.clear();
+    model.fact(2).duty = Duty::Leaving;
+    model.run(10);
+    assert_eq!(steps(&model), [Step::RemoveLearner(PeerId(2))]);
+}
+
+#[test]
+fn a_draining_node_gives_its_leaderships_and_keeps_its_copies() {
+    let mut model = Model::settled(3, 3, 1);
+    let node = model.leader_node().unwrap();
+    model.fact(node.0).duty = Duty::Draining;
+    model.run(60);
+    assert_eq!(moves(&model), (0, 1), "{:?}", model.steps);
+    assert_ne!(model.leader_node(), Some(node));
+    assert!(model.voter_nodes().contains(&node));
+    // Back in service it leads again, once that has settled.
+    model.fact(node.0).duty = Duty::Serving;
+    let back = model.seconds();
+    model.run(60);
+    assert_eq!(model.leader_node(), Some(node));
+    assert_eq!(moves(&model), (0, 2));
+    assert!(model.steps[1].0 - back >= 10);
+}
+
+#[test]
+fn edges_get_nothing_and_a_node_that_becomes_one_gives_its_copies_away() {
+    let mut model = Model::settled(4, 3, 1);
+    let node = node_of_wish(&model, 1);
+    model.fact(node).weight = 0;
+    for edge in 10..20 {
+        let fact = NodeFact {
+            weight: 0,
+            ..NodeFact::alive()
+        };
+        model.facts.nodes.insert(NodeId(edge), fact);
+    }
+    model.run(60);
+    check_converged(&model);
+    assert_eq!(moves(&model).0, 1);
+    assert!(model.voter_nodes().iter().all(|n| n.0 < 10 && n.0 != node));
+}
+
+#[test]
+fn a_lowered_factor_drops_what_is_too_much() {
+    let mut model = Model::settled(5, 5, 1);
+    model.facts.factor = 3;
+    let keep: Vec<NodeId> = model.wish()[..3].to_vec();
+    for node in 1..=5 {
+        // The model's ring keeps its factor; taking weight away makes the shorter list.
+        if !keep.contains(&NodeId(node)) {
+            model.fact(node).weight = 0;
+        }
+    }
+    model.run(60);
+    assert_eq!(model.voter_nodes(), keep.into_iter().collect());
+    assert_eq!(moves(&model).0, 0);
+}
+
+#[test]
+fn limits_hold_moves_and_growth_back() {
+    let mut model = Model::settled(4, 3, 1);
+    let victim = follower(&model);
+    for fact in model.facts.nodes.values_mut() {
+        fact.moves = NODE_MOVES_MAX;
+    }
+    model.kill(victim);
+    model.run(120);
+    assert_eq!(
+        (moves(&model).0, model.last.clone()),
+        (0, Decision::Wait(Wait::Room))
+    );
+    for fact in model.facts.nodes.values_mut() {
+        fact.moves = NODE_MOVES_MAX - 1;
+    }
+    model.run(60);
+    check_converged(&model);
+
+    let mut young = Model::founded(3, 3, 1);
+    young.facts.growing_groups = GROWING_GROUPS_MAX;
+    young.run(60);
+    assert_eq!(
+        (moves(&young).0, young.last.clone()),
+        (0, Decision::Wait(Wait::Room))
+    );
+    young.facts.growing_groups -= 1;
+    young.run(60);
+    check_converged(&young);
+}
+
+#[test]
+fn a_node_nobody_has_heard_of_counts_as_down_from_now() {
+    let mut model = Model::settled(4, 3, 1);
+    let victim = follower(&model);
+    model.facts.nodes.remove(&NodeId(victim));
+    model.run(59);
+    assert_eq!(
+        moves(&model).0,
+        0,
+        "a leader that has just started knows few"
+    );
+    model.run(60);
+    check_converged(&model);
+}
+
+/// Random histories: whatever happens, each step keeps what the model asserts; and when it ends, the
+/// group becomes what is wished.
+#[test]
+fn random_histories_keep_the_rules_and_converge() {
+    for seed in 0..400 {
+        let repro = format!("SEED={seed} cargo test -p ghostlight-placement random_histories");
+        let report = Repro(&repro);
+        let factor = [1, 3, 3, 5][seed as usize % 4];
+        let nodes = 1 + u128::from(seed) % 9;
+        let mut model = Model::founded(nodes, factor, seed);
+        for event in 0..60 {
+            model.random_event();
+            model.run(1 + (seed * 7 + event * 13) % 40);
+        }
+        for fact in model.facts.nodes.values_mut() {
+            fact.state = NodeState::Alive;
+            fact.duty = Duty::Serving;
+        }
+        model.run(400);
+        if model.wish().len() >= usize::from(factor) {
+            check_converged(&model);
+        }
+        assert!(model.leader.is_some());
+        let decided = model.last.clone();
+        assert_eq!(decided, Decision::Rest, "{:?}", model.membership);
+        drop(report);
+    }
+}
+
+/// Prints the line that repeats a failed run.
+struct Repro<'a>(&'a str);
+
+impl Drop for Repro<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0);
+        }
+    }
+}
