@@ -2,6 +2,8 @@
 
 pub mod admin;
 pub mod gateway;
+pub mod io;
+pub mod node;
 pub mod outbox;
 pub mod replica;
 pub mod sdk;

@@ -14,6 +14,6 @@ mod tail;
 mod traps;
 
 pub use group::{
-    Change, Group, GroupReady, GroupSettings, Heard, Install, Outgoing, PeerProgress,
-    ProposeRefused, ReadIndex, Role, SnapshotResult,
+    Change, Group, GroupReady, GroupSettings, Heard, Install, Outgoing, Peek, PeerProgress,
+    ProposeRefused, ReadIndex, Role, Sender, SnapshotResult, peek,
 };

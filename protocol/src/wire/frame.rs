@@ -63,6 +63,46 @@ pub enum Frame {
     /// The cluster descriptor, for a node that has none.
     #[prost(message, tag = "14")]
     Descriptor(ClusterDescriptor),
+    /// Nobody waits for a call any more.
+    #[prost(message, tag = "15")]
+    Hangup(Hangup),
+    /// An operator's order that only another node can carry out.
+    #[prost(message, tag = "16")]
+    Order(Order),
+}
+
+/// A call whose caller has gone: a waiting one leaves its mailbox.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Hangup {
+    /// The partition.
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// The gateway's number of the call.
+    #[prost(uint64, tag = "2")]
+    pub call: u64,
+}
+
+/// An order from the node that an operator spoke to.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Order {
+    /// What to do.
+    #[prost(enumeration = "OrderKind", tag = "1")]
+    pub kind: i32,
+    /// The node it is about, 16 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub node: Bytes,
+}
+
+/// See [`Order`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum OrderKind {
+    /// The receiver drains itself.
+    Drain = 0,
+    /// The receiver takes part again.
+    Undrain = 1,
+    /// The receiver, leader of partition 0, records that the node was removed for good.
+    Remove = 2,
 }
 
 /// What two nodes tell each other every heartbeat, for all their groups at once.
@@ -80,6 +120,29 @@ pub struct Control {
     /// The sender's calendar clock in milliseconds; 0: says nothing.
     #[prost(uint64, tag = "4")]
     pub wall_ms: u64,
+    /// Replicas of the sender that are condemned and wait to be replaced by their leaders.
+    #[prost(message, repeated, tag = "5")]
+    pub condemned: Vec<CondemnedReplica>,
+    /// Nodes that partition 0 says were removed for good, 16 bytes each.
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    pub removed: Vec<Bytes>,
+    /// Replicas the sender holds, and how many of them it leads.
+    #[prost(uint32, tag = "7")]
+    pub replicas: u32,
+    /// See `replicas`.
+    #[prost(uint32, tag = "8")]
+    pub leaders: u32,
+}
+
+/// A replica whose data was not whole.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct CondemnedReplica {
+    /// The partition.
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// Smallest peer id that may exist on that node from now on.
+    #[prost(uint64, tag = "2")]
+    pub next_peer: u64,
 }
 
 /// A Raft heartbeat, or the answer to one.

@@ -469,6 +469,37 @@ impl Group {
     }
 }
 
+/// What can be told about an engine message without a group to feed it to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peek {
+    /// Receiving peer.
+    pub to: PeerId,
+    /// Whether it comes from a leader that replicates to the receiver.
+    pub sender: Sender,
+}
+
+/// See [`Peek::sender`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sender {
+    /// A leader: its group contains the receiver.
+    Leader,
+    /// Anybody else.
+    Other,
+}
+
+/// Looks into an encoded message; `None` if it is malformed.
+#[must_use]
+pub fn peek(bytes: &[u8]) -> Option<Peek> {
+    let message = eraftpb::Message::decode(bytes).ok()?;
+    let sender = match message.get_msg_type() {
+        MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot => {
+            Sender::Leader
+        }
+        _ => Sender::Other,
+    };
+    Some(Peek { to: PeerId(message.to), sender })
+}
+
 /// See [`Group::read_index`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReadIndex {

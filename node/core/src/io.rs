@@ -1,0 +1,414 @@
+//! Everything that passes between the node core and the shell (or the simulator).
+//!
+//! Effects are performed in order. Store effects go to one thread, in order; each that others wait for
+//! comes back as an input. Nothing blocks.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::ids::{LogPosition, NodeId, PartitionId, PeerId, Term};
+use ghostlight_protocol::outcome::CallOutcome;
+use ghostlight_protocol::partition_row::{Membership, PartitionRow};
+use ghostlight_protocol::replica::{ApplyItem, EntryOutcome, HardState, LogWrite};
+use ghostlight_protocol::time::{Instant, WallTime};
+use ghostlight_protocol::wire::frame::Frame;
+use ghostlight_protocol::wire::hello::{ClusterDescriptor, ConnectionKind, NodeRecord};
+
+use crate::admin::{AdminAnswer, AdminRequest, AdminTicket};
+use crate::gateway::{CallTicket, ClientCall};
+use crate::turn_io::{RunnerEffect, RunnerInput};
+use crate::turns::RowsWanted;
+
+/// Both clocks, read once per input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// Monotonic; decides everything on this node.
+    pub instant: Instant,
+    /// Calendar; only ever stamped into requests and commands.
+    pub wall: WallTime,
+}
+
+/// Which stream a frame travels on. Order is kept within one lane only.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Lane {
+    /// Control connection: heartbeats, votes, leaderships, records.
+    Control,
+    /// Bulk connection: Raft appends and their answers.
+    Append,
+    /// Bulk connection: calls and answers; the number comes from a hash of the actor or call.
+    Call(u8),
+    /// Bulk connection: messages between partitions.
+    Push,
+    /// Bulk connection, lowest priority: snapshots.
+    Snapshot,
+}
+
+/// Lanes that calls are spread over.
+pub const CALL_LANES: u8 = 4;
+
+/// Number of a batch that is being synced.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PersistTicket(pub u64);
+
+/// Number of a read of rows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReadTicket(pub u64);
+
+/// Number of a snapshot that this node sends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TransferId(pub u64);
+
+/// What the core is fed.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Input {
+    /// A deadline has passed.
+    Tick,
+    /// A frame arrived.
+    Frame {
+        /// Authenticated sender.
+        from: NodeId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// A gossip datagram arrived.
+    Gossip(Bytes),
+    /// A connection is up and its `Hello` was accepted.
+    Connected {
+        /// The peer's record.
+        peer: NodeRecord,
+        /// The peer's cluster, if it has one.
+        descriptor: Option<ClusterDescriptor>,
+        /// Which connection.
+        kind: ConnectionKind,
+    },
+    /// A connection is gone.
+    Disconnected {
+        /// The peer.
+        node: NodeId,
+        /// Which connection.
+        kind: ConnectionKind,
+    },
+    /// A call's frame could not be queued: it certainly was not sent.
+    CallNotSent {
+        /// The receiver it was meant for.
+        to: NodeId,
+        /// The gateway's number of the call.
+        call: u64,
+    },
+    /// A client of this node calls.
+    Call {
+        /// The shell's number.
+        ticket: CallTicket,
+        /// The call.
+        call: ClientCall,
+    },
+    /// The client has gone.
+    Hangup(CallTicket),
+    /// From whoever runs turns.
+    Runner(RunnerInput),
+    /// An operator asks.
+    Admin {
+        /// The shell's number.
+        ticket: AdminTicket,
+        /// The request.
+        request: AdminRequest,
+    },
+    /// From the store.
+    Store(StoreInput),
+    /// The node is to end: give leaderships away, then halt.
+    Shutdown {
+        /// When to end in any case.
+        deadline: Instant,
+    },
+}
+
+/// What the store answers.
+#[derive(Clone, PartialEq, Debug)]
+pub enum StoreInput {
+    /// A batch and all before it are synced.
+    Persisted(PersistTicket),
+    /// Entries were applied, in order.
+    Applied(Vec<Applied>),
+    /// Rows of a read: key and value, or `None` for a wanted key that is absent.
+    Rows {
+        /// Which read.
+        ticket: ReadTicket,
+        /// The rows.
+        rows: Vec<(Bytes, Option<Bytes>)>,
+    },
+    /// A snapshot is open for sending.
+    SnapshotOpened {
+        /// Which transfer.
+        transfer: TransferId,
+        /// The position it stands for.
+        at: LogPosition,
+        /// Who replicates the partition, as of it.
+        membership: Membership,
+    },
+    /// A chunk of it. An empty partition has one empty last chunk.
+    SnapshotChunk {
+        /// Which transfer.
+        transfer: TransferId,
+        /// Position in the transfer, from 0.
+        number: u64,
+        /// Opaque rows.
+        rows: Bytes,
+        /// Whether more follow.
+        rest: Rest,
+    },
+    /// A chunk that arrived is staged.
+    Staged {
+        /// The partition.
+        partition: PartitionId,
+        /// The receiving peer.
+        peer: PeerId,
+        /// The sender's transfer.
+        transfer: TransferId,
+        /// The chunk's number.
+        number: u64,
+        /// Whether it was whole.
+        verdict: StageVerdict,
+    },
+    /// A replica is gone from the disk.
+    Destroyed(PartitionId),
+}
+
+/// Whether a snapshot has more chunks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    /// It does.
+    More,
+    /// This was the last.
+    Last,
+}
+
+/// See [`StoreInput::Staged`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StageVerdict {
+    /// Checked and kept.
+    Whole,
+    /// Damaged or out of order: the transfer must begin again.
+    Refused,
+}
+
+/// What applying did in one partition.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Applied {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Each entry with its outcome, in order.
+    pub outcomes: Vec<(LogPosition, EntryOutcome)>,
+    /// The partition's row after it.
+    pub row: PartitionRow,
+}
+
+/// What the core wants.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Send a frame. Dropped if there is no connection: everything here is asked again.
+    Send {
+        /// Receiver.
+        to: NodeId,
+        /// Which stream.
+        lane: Lane,
+        /// The frame.
+        frame: Frame,
+    },
+    /// Send a gossip datagram over the control connection.
+    Gossip {
+        /// Receiver.
+        to: NodeId,
+        /// The datagram.
+        data: Bytes,
+    },
+    /// Try once to connect; the result comes as `Connected`, or not at all.
+    Dial {
+        /// `host:port`.
+        address: String,
+        /// Who is expected there.
+        node: Option<NodeId>,
+        /// Which connection.
+        kind: ConnectionKind,
+    },
+    /// Close both connections to a node.
+    Close(NodeId),
+    /// For the store's thread.
+    Store(StoreEffect),
+    /// Read rows, from any thread; earlier `Apply` effects must be visible.
+    Read {
+        /// The answer repeats it.
+        ticket: ReadTicket,
+        /// The partition.
+        partition: PartitionId,
+        /// Which rows.
+        rows: RowsWanted,
+    },
+    /// For whoever runs turns.
+    Runner(RunnerEffect),
+    /// A client's call is over.
+    Reply {
+        /// The shell's number.
+        ticket: CallTicket,
+        /// The outcome.
+        outcome: CallOutcome,
+    },
+    /// An operator's answer.
+    AdminReply {
+        /// The shell's number.
+        ticket: AdminTicket,
+        /// The answer.
+        answer: AdminAnswer,
+    },
+    /// What our `Hello` says from now on.
+    Introduce {
+        /// Our record.
+        record: NodeRecord,
+        /// Our cluster.
+        descriptor: Option<ClusterDescriptor>,
+        /// Nodes that may never come back.
+        removed: Vec<NodeId>,
+    },
+    /// Something an operator may want to know.
+    Event(Event),
+    /// End the process.
+    Halt(HaltReason),
+}
+
+/// Work for the store's thread, in order.
+#[derive(Clone, PartialEq, Debug)]
+pub enum StoreEffect {
+    /// Remember the cluster (synced).
+    SaveDescriptor(ClusterDescriptor),
+    /// Remember where nodes were last seen.
+    SaveAddresses(Vec<NodeRecord>),
+    /// Installs, then writes, in one synced batch; then `Persisted`.
+    Persist {
+        /// The answer repeats it.
+        ticket: PersistTicket,
+        /// Staged snapshots that become the state of their replicas.
+        installs: Vec<InstallWrite>,
+        /// Hard states and entries.
+        writes: Vec<LogWrite>,
+    },
+    /// Apply committed entries (buffered); then `Applied`.
+    Apply(Vec<(PartitionId, Vec<ApplyItem>)>),
+    /// Create a replica without state for a learner (synced).
+    Create {
+        /// The partition.
+        partition: PartitionId,
+        /// Its stint.
+        peer: PeerId,
+    },
+    /// Stage one chunk of an arriving snapshot; then `Staged`.
+    Stage {
+        /// The partition.
+        partition: PartitionId,
+        /// The receiving peer.
+        peer: PeerId,
+        /// The sender's transfer.
+        transfer: TransferId,
+        /// The chunk's number.
+        number: u64,
+        /// Opaque rows.
+        rows: Bytes,
+    },
+    /// Cut the front of a log.
+    Truncate {
+        /// The partition.
+        partition: PartitionId,
+        /// Last position to go.
+        through: LogPosition,
+    },
+    /// Delete a replica and remember the smallest peer id allowed from now on (synced); then `Destroyed`.
+    Destroy {
+        /// The partition.
+        partition: PartitionId,
+        /// Smallest peer id allowed.
+        tombstone: PeerId,
+    },
+    /// The group has replaced a condemned replica: its data may go.
+    DiscardCondemned(PartitionId),
+    /// Open a snapshot for sending; then `SnapshotOpened`.
+    OpenSnapshot {
+        /// The answer repeats it.
+        transfer: TransferId,
+        /// The partition.
+        partition: PartitionId,
+    },
+    /// Read its next chunk; then `SnapshotChunk`.
+    ReadChunk(TransferId),
+    /// Forget it.
+    CloseSnapshot(TransferId),
+}
+
+/// One staged snapshot to put in place.
+#[derive(Clone, PartialEq, Debug)]
+pub struct InstallWrite {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The replica.
+    pub peer: PeerId,
+    /// The sender's transfer.
+    pub transfer: TransferId,
+    /// Chunks it consists of.
+    pub chunks: u64,
+    /// The position it stands for.
+    pub at: LogPosition,
+    /// The hard state to write with it.
+    pub hard_state: HardState,
+}
+
+/// Why the process ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HaltReason {
+    /// Drained after a shutdown, or its time was up.
+    ShutDown,
+    /// It left the cluster for good.
+    Left,
+    /// It may not go on.
+    Refused {
+        /// Which case.
+        code: Code,
+        /// What failed, why, and what to do.
+        detail: String,
+    },
+}
+
+/// What the core tells about itself; the shell logs and counts it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// A node is a member now.
+    MemberUp(NodeId),
+    /// SWIM suspects it.
+    MemberSuspect(NodeId),
+    /// SWIM says that it is down.
+    MemberDown(NodeId),
+    /// This node has joined a cluster.
+    Joined(ClusterDescriptor),
+    /// This node leads and serves a partition.
+    Opened {
+        /// The partition.
+        partition: PartitionId,
+        /// Its term.
+        term: Term,
+    },
+    /// It does so no longer.
+    Closed {
+        /// The partition.
+        partition: PartitionId,
+        /// The term that is over.
+        term: Term,
+    },
+    /// A replica was condemned and waits to be replaced.
+    Condemned {
+        /// The partition.
+        partition: PartitionId,
+        /// What was found.
+        why: String,
+    },
+    /// Nobody answers at the seeds.
+    SeedsSilent(Vec<String>),
+    /// A sentence for the log.
+    Said(String),
+}

@@ -1,0 +1,362 @@
+//! The node core: all groups of a node, its gateway, membership and placement, composed.
+//!
+//! `handle` takes one input; `flush` ends a turn of the loop: it gathers what every touched group wants and
+//! hands out one batch to sync. Sub-cores never call each other: what one wants from another goes through
+//! `local`, a queue that is empty again before `handle` returns.
+
+mod calls;
+mod control;
+mod facts;
+mod flush;
+mod handover;
+mod leading;
+mod links;
+mod reconcile;
+mod settings;
+mod slot;
+mod snapshots;
+mod standing;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use ghostlight_placement::membership::Membership;
+use ghostlight_placement::ring::{Candidate, PreferenceTable, Ring};
+use ghostlight_placement::routing::RoutingTable;
+use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
+use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::wire::frame::Frame;
+use ghostlight_protocol::wire::hello::{ClusterDescriptor, Duty, NodeRecord};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+pub use self::settings::Start;
+use self::slot::Slot;
+use crate::gateway::{Gateway, GatewayInput};
+use crate::io::{Effect, Event, Input, Now, StoreInput};
+use crate::outbox::OutboxInput;
+use crate::turns::TurnsInput;
+
+/// One tick of every group.
+pub const TICK: Duration = Duration::from_millis(50);
+/// Ticks made up for after a pause; more are dropped.
+const TICKS_AT_ONCE_MAX: u64 = 2;
+/// Ticks between two control frames to a member.
+const CONTROL_TICKS: u64 = 3;
+
+/// All that a node decides.
+pub struct NodeCore {
+    me: NodeId,
+    record: NodeRecord,
+    introduced: Introduced,
+    cluster: Option<Cluster>,
+    links: links::Links,
+    membership: Membership,
+    tombstones: BTreeMap<PartitionId, PeerId>,
+    condemned: BTreeMap<PartitionId, PeerId>,
+    removed: BTreeSet<NodeId>,
+    /// When this core began: since then at least, an unknown member is down.
+    begun: Instant,
+    /// What `table` was computed over.
+    candidates: Vec<Candidate>,
+    start: Start,
+    flush: flush::Outbound,
+    transfers: snapshots::Transfers,
+    reads: leading::Reads,
+    local: VecDeque<Local>,
+    rng: ChaCha8Rng,
+    next_tick: Instant,
+    ticks: u64,
+    ending: Ending,
+}
+
+/// What exists once the node knows its cluster.
+struct Cluster {
+    descriptor: ClusterDescriptor,
+    slots: Vec<Option<Slot>>,
+    ring: Ring,
+    table: PreferenceTable,
+    routes: RoutingTable,
+    gateway: Gateway,
+    /// Partitions whose turn engine was fed since the last flush.
+    touched: BTreeSet<PartitionId>,
+    /// Partitions whose group may have something ready.
+    dirty: BTreeSet<PartitionId>,
+}
+
+/// From one sub-core to another.
+enum Local {
+    Gateway(GatewayInput),
+    Turns(PartitionId, TurnsInput),
+    Outbox(PartitionId, OutboxInput),
+}
+
+/// Whether the shell knows what our `Hello` says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Introduced {
+    Current,
+    Outdated,
+}
+
+/// How the node's life goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ending {
+    No,
+    /// Shutting down: leaderships are given away until the deadline.
+    Drain { deadline: Instant },
+    /// Leaving for good: ends when no copy is left.
+    Leave { ticket: crate::admin::AdminTicket },
+    Halted,
+}
+
+impl NodeCore {
+    /// A node that begins or comes back.
+    #[must_use]
+    pub fn new(now: Now, start: Start) -> Self {
+        let me = start.me();
+        let mut rng = ChaCha8Rng::seed_from_u64(start.seed);
+        let links = links::Links::new(&start);
+        let membership = links::membership(&start, &mut rng);
+        let condemned = start
+            .condemned
+            .iter()
+            .map(|(partition, _)| {
+                let floor = start.tombstones.get(partition).copied().unwrap_or(PeerId(1));
+                (*partition, floor)
+            })
+            .collect();
+        let mut core = Self {
+            me,
+            record: start.record.clone(),
+            introduced: Introduced::Outdated,
+            cluster: None,
+            links,
+            membership,
+            tombstones: start.tombstones.clone(),
+            condemned,
+            removed: BTreeSet::new(),
+            begun: now.instant,
+            candidates: Vec::new(),
+            flush: flush::Outbound::default(),
+            transfers: snapshots::Transfers::default(),
+            reads: leading::Reads::default(),
+            local: VecDeque::new(),
+            rng,
+            next_tick: now.instant + TICK,
+            ticks: 0,
+            ending: Ending::No,
+            start,
+        };
+        if let Some(descriptor) = core.start.descriptor.clone() {
+            core.enter(now, descriptor);
+        }
+        core
+    }
+
+    /// Feeds one input. Wanted effects are pushed to `out`, in the order in which they must happen.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        if self.ending == Ending::Halted {
+            return;
+        }
+        match input {
+            Input::Tick => {}
+            Input::Frame { from, frame } => self.take_frame(now, from, frame, out),
+            Input::Gossip(data) => self.take_gossip(now, data, out),
+            Input::Connected { peer, descriptor, kind } => {
+                self.connected(now, peer, descriptor, kind, out);
+            }
+            Input::Disconnected { node, kind } => self.disconnected(now, node, kind),
+            Input::CallNotSent { to, call } => {
+                self.local.push_back(Local::Gateway(GatewayInput::NotSent { to, call }));
+            }
+            Input::Call { ticket, call } => self.client_call(ticket, call, out),
+            Input::Hangup(ticket) => {
+                self.local.push_back(Local::Gateway(GatewayInput::Hangup(ticket)));
+            }
+            Input::Runner(input) => self.take_runner(input, out),
+            Input::Admin { ticket, request } => self.admin(now, ticket, request, out),
+            Input::Store(input) => self.take_store(now, input, out),
+            Input::Shutdown { deadline } => self.begin_shutdown(now, deadline, out),
+        }
+        self.settle(now, out);
+        self.tick_if_due(now, out);
+        self.settle(now, out);
+    }
+
+    /// Ends a turn of the loop: one batch to sync, one frame per peer and lane.
+    pub fn flush(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.ending == Ending::Halted {
+            return;
+        }
+        self.flush_turns(now, out);
+        self.flush_groups(now, out);
+        self.settle(now, out);
+        self.flush_outbound(now, out);
+        if self.introduced == Introduced::Outdated {
+            self.introduced = Introduced::Current;
+            out.push(Effect::Introduce {
+                record: self.record.clone(),
+                descriptor: self.cluster.as_ref().map(|c| c.descriptor.clone()),
+                removed: self.removed.iter().copied().collect(),
+            });
+        }
+    }
+
+    /// When to call `handle` with `Tick`, if nothing else arrives first.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.ending == Ending::Halted {
+            return None;
+        }
+        let gossip = self.membership.next_deadline();
+        let gateway = self.cluster.as_ref().and_then(|c| c.gateway.next_deadline());
+        [Some(self.next_tick), gossip, gateway].into_iter().flatten().min()
+    }
+
+    fn take_frame(&mut self, now: Now, from: NodeId, frame: Frame, out: &mut Vec<Effect>) {
+        self.links.heard(now.instant, from);
+        match frame {
+            Frame::Control(control) => self.take_control(now, from, control, out),
+            Frame::Raft(messages) => {
+                for message in messages.messages {
+                    self.take_raft(from, message, out);
+                }
+            }
+            Frame::Call(request) => self.remote_call(from, request, out),
+            Frame::Answer(answer) => {
+                self.local.push_back(Local::Gateway(GatewayInput::Answer { from, answer }));
+            }
+            Frame::Hangup(hangup) => self.take_hangup(from, hangup),
+            Frame::OutboxPush(push) => self.take_push(from, push, out),
+            Frame::OutboxMark(mark) => self.take_mark(mark),
+            Frame::SnapshotChunk(chunk) => self.take_chunk(from, chunk, out),
+            Frame::SnapshotAck(ack) => self.take_ack(now, ack, out),
+            Frame::Record(record) => self.take_record(now, record),
+            Frame::AskRoutes(_) => self.tell_routes(from, out),
+            Frame::Routes(routes) => self.take_hints(routes.hints),
+            Frame::AskReplica(ask) => self.tell_standing(from, ask, out),
+            Frame::ReplicaStanding(standing) => self.take_standing(now, standing, out),
+            Frame::Descriptor(descriptor) => self.adopt(now, descriptor, out),
+            Frame::Order(order) => self.take_order(now, &order, out),
+        }
+    }
+
+    fn take_store(&mut self, now: Now, input: StoreInput, out: &mut Vec<Effect>) {
+        match input {
+            StoreInput::Persisted(ticket) => self.persisted(now, ticket, out),
+            StoreInput::Applied(batch) => {
+                for applied in batch {
+                    self.applied(now, applied, out);
+                }
+            }
+            StoreInput::Rows { ticket, rows } => self.rows_read(ticket, rows, out),
+            StoreInput::SnapshotOpened { transfer, at, membership } => {
+                self.snapshot_opened(transfer, at, &membership, out);
+            }
+            StoreInput::SnapshotChunk { transfer, number, rows, rest } => {
+                self.chunk_read(now, transfer, number, rows, rest, out);
+            }
+            StoreInput::Staged { partition, peer, transfer, number, verdict } => {
+                self.staged(partition, peer, transfer, number, verdict, out);
+            }
+            StoreInput::Destroyed(_) => {}
+        }
+    }
+
+    fn tick_if_due(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.drive_membership(now, out);
+        let gateway = self.cluster.as_ref().and_then(|c| c.gateway.next_deadline());
+        if gateway.is_some_and(|deadline| deadline <= now.instant) {
+            self.local.push_back(Local::Gateway(GatewayInput::Tick));
+        }
+        if now.instant < self.next_tick {
+            return;
+        }
+        let late = now.instant.since(self.next_tick);
+        let missed = u64::try_from(late.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
+        let due = (1 + missed).min(TICKS_AT_ONCE_MAX);
+        self.next_tick = now.instant + TICK;
+        for _ in 0..due {
+            self.ticks += 1;
+            self.tick_groups();
+        }
+        self.tick_turns();
+        self.tick_confirms(now);
+        self.tick_links(now, out);
+        self.tick_control(now);
+        self.tick_transfers(now, out);
+        self.tick_handovers(now, out);
+        self.tick_standing(now, out);
+        self.tick_reconcile(now, out);
+        self.tick_ending(now, out);
+    }
+
+    /// Takes part in a cluster: from the data directory, as founder, or told by the first member met.
+    fn enter(&mut self, now: Now, descriptor: ClusterDescriptor) {
+        let partitions = u16::try_from(descriptor.partitions).unwrap_or(u16::MAX);
+        let factor = u8::try_from(descriptor.factor).unwrap_or(u8::MAX);
+        let ring = Ring::new(partitions, descriptor.virtual_nodes, factor);
+        let table = PreferenceTable::compute(&ring, &[]);
+        let generation = ghostlight_protocol::ids::Generation(self.record.generation);
+        let gateway = Gateway::new(
+            self.me,
+            generation,
+            partitions,
+            crate::gateway::Settings::default(),
+            self.start.seed,
+        );
+        let mut slots: Vec<Option<Slot>> = Vec::new();
+        slots.resize_with(usize::from(partitions), || None);
+        let replicas = std::mem::take(&mut self.start.replicas);
+        let mut dirty = BTreeSet::new();
+        for replica in replicas {
+            dirty.insert(replica.partition);
+            let slot = Slot::recovered(now.instant, &replica, self.start.seed);
+            slots[usize::from(replica.partition.0)] = Some(slot);
+        }
+        self.cluster = Some(Cluster {
+            descriptor,
+            slots,
+            ring,
+            table,
+            routes: RoutingTable::new(partitions),
+            gateway,
+            touched: BTreeSet::new(),
+            dirty,
+        });
+        self.introduced = Introduced::Outdated;
+        self.recompute_table(now);
+    }
+
+    fn set_duty(&mut self, duty: Duty) {
+        if self.record.duty() != duty {
+            self.record.set_duty(duty);
+            self.record.revision += 1;
+            self.introduced = Introduced::Outdated;
+            self.links.tell_record(&self.record, &mut self.flush);
+        }
+    }
+
+    fn say(out: &mut Vec<Effect>, text: String) {
+        out.push(Effect::Event(Event::Said(text)));
+    }
+}
+
+impl Cluster {
+    fn partitions(&self) -> u16 {
+        self.ring.partitions()
+    }
+
+    fn slot(&self, partition: PartitionId) -> Option<&Slot> {
+        self.slots.get(usize::from(partition.0))?.as_ref()
+    }
+
+    fn slot_mut(&mut self, partition: PartitionId) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::from(partition.0))?.as_mut()
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().flatten()
+    }
+}

@@ -1,0 +1,393 @@
+//! Calls on their way: client to gateway, gateway to leader, answer back; and the queue between sub-cores.
+
+use ghostlight_placement::routing::RoutingTable;
+use ghostlight_protocol::call::{
+    AnswerKind, CallAnswer, CallRequest, LeaderHint, MayHaveRun, NotRunAnswer, Redirect,
+};
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
+use ghostlight_protocol::outcome::{CallOutcome, NotRun};
+use ghostlight_protocol::wire::frame::{Frame, Hangup, OutboxMark, OutboxPush};
+
+use super::links::Links;
+use super::slot::{Stage, WAITING_CALLS_MAX};
+use super::{Cluster, Local, NodeCore};
+use crate::gateway::{
+    CallTicket, ClientCall, GatewayEffect, GatewayInput, Reachable, Routes, Waiter,
+};
+use crate::io::{CALL_LANES, Effect, Lane, Now};
+use crate::outbox::{OutboxEffect, OutboxInput};
+use crate::turn_io::{RunnerEffect, RunnerInput, TurnTold};
+use crate::turns::{Caller, TurnsEffect, TurnsInput};
+
+/// Steps that sub-cores may cause each other from one input; more would be a loop.
+const LOCAL_STEPS_MAX: usize = 1_000_000;
+
+/// The gateway's view of the cluster.
+struct RouteView<'a> {
+    me: NodeId,
+    links: &'a Links,
+    routes: &'a RoutingTable,
+    table: &'a ghostlight_placement::ring::PreferenceTable,
+}
+
+impl Routes for RouteView<'_> {
+    fn leader(&self, partition: PartitionId) -> Option<(Term, NodeId)> {
+        self.routes.leader(partition).map(|(node, term)| (term, node))
+    }
+
+    fn candidates(&self, partition: PartitionId) -> Vec<NodeId> {
+        let members: Vec<NodeId> = self.links.known().collect();
+        self.routes.candidates(partition, self.table.list(partition), &members)
+    }
+
+    fn reachable(&self, node: NodeId) -> Reachable {
+        if node == self.me { Reachable::Yes } else { self.links.reachable(node) }
+    }
+}
+
+impl NodeCore {
+    pub(super) fn client_call(
+        &mut self,
+        ticket: CallTicket,
+        call: ClientCall,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.cluster.is_none() {
+            let detail = "this node has not joined a cluster yet. Try again, or ask another node";
+            let pause = std::time::Duration::from_millis(500);
+            let outcome = CallOutcome::NotRun(NotRun::retry(Code::NotJoined, detail, pause));
+            out.push(Effect::Reply { ticket, outcome });
+            return;
+        }
+        self.local.push_back(Local::Gateway(GatewayInput::Call { ticket, call }));
+    }
+
+    pub(super) fn remote_call(
+        &mut self,
+        from: NodeId,
+        request: CallRequest,
+        out: &mut Vec<Effect>,
+    ) {
+        let caller = Caller { node: from, call: request.call };
+        self.admit_call(caller, request, out);
+    }
+
+    pub(super) fn take_hangup(&mut self, from: NodeId, hangup: Hangup) {
+        if let Ok(partition) = u16::try_from(hangup.partition) {
+            let caller = Caller { node: from, call: hangup.call };
+            let input = TurnsInput::Hangup(caller);
+            self.local.push_back(Local::Turns(PartitionId(partition), input));
+        }
+    }
+
+    /// Hands a call to the partition's turn engine, if this node leads it.
+    fn admit_call(&mut self, from: Caller, request: CallRequest, out: &mut Vec<Effect>) {
+        let min_copies = usize::from(self.start.min_copies);
+        let partition = PartitionId(u16::try_from(request.partition).unwrap_or(u16::MAX));
+        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
+            return self.redirect(from, partition, out);
+        };
+        let voters = slot.group.membership().voters.len();
+        match &slot.leading {
+            Some(leading) => {
+                if voters < min_copies {
+                    let refusal = too_few_copies(partition, voters, min_copies);
+                    return self.answer(from, AnswerKind::NotRun(refusal), out);
+                }
+                match leading.stage {
+                    Stage::Open(_) => {
+                        let input = TurnsInput::Call { from, request };
+                        self.local.push_back(Local::Turns(partition, input));
+                    }
+                    Stage::Elected if slot.waiting.len() < WAITING_CALLS_MAX => {
+                        slot.waiting.push_back((from, request));
+                    }
+                    Stage::Elected => self.redirect(from, partition, out),
+                }
+            }
+            None => self.redirect(from, partition, out),
+        }
+    }
+
+    fn redirect(&mut self, to: Caller, partition: PartitionId, out: &mut Vec<Effect>) {
+        let hint = self.cluster.as_ref().and_then(|c| c.routes.hint(partition));
+        let redirect = Redirect { hint, may_have_run: MayHaveRun::No as i32 };
+        self.answer(to, AnswerKind::Redirect(redirect), out);
+    }
+
+    /// Sends an answer to the gateway that asked.
+    pub(super) fn answer(&mut self, to: Caller, kind: AnswerKind, out: &mut Vec<Effect>) {
+        let answer = CallAnswer { call: to.call, kind: Some(kind) };
+        if to.node == self.me {
+            let input = GatewayInput::Answer { from: self.me, answer };
+            self.local.push_back(Local::Gateway(input));
+        } else {
+            let lane = Lane::Call((to.call % u64::from(CALL_LANES)) as u8);
+            out.push(Effect::Send { to: to.node, lane, frame: Frame::Answer(answer) });
+        }
+    }
+
+    /// Works off what sub-cores want from each other.
+    pub(super) fn settle(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let mut steps = 0;
+        while let Some(local) = self.local.pop_front() {
+            steps += 1;
+            assert!(steps < LOCAL_STEPS_MAX, "sub-cores feed each other without end");
+            match local {
+                Local::Gateway(input) => self.feed_gateway(now, input, out),
+                Local::Turns(partition, input) => self.feed_turns(now, partition, input, out),
+                Local::Outbox(partition, input) => self.feed_outbox(now, partition, input, out),
+            }
+        }
+    }
+
+    fn feed_gateway(&mut self, now: Now, input: GatewayInput, out: &mut Vec<Effect>) {
+        let Some(Cluster { gateway, routes, table, .. }) = &mut self.cluster else { return };
+        let view = RouteView { me: self.me, links: &self.links, routes, table };
+        let mut effects = Vec::new();
+        gateway.handle(now.instant, input, &view, &mut effects);
+        for effect in effects {
+            self.gateway_effect(effect, out);
+        }
+    }
+
+    fn gateway_effect(&mut self, effect: GatewayEffect, out: &mut Vec<Effect>) {
+        match effect {
+            GatewayEffect::Send { to, request } if to == self.me => {
+                let from = Caller { node: self.me, call: request.call };
+                self.admit_call(from, request, out);
+            }
+            GatewayEffect::Send { to, request } => {
+                let lane = Lane::Call((request.partition % u32::from(CALL_LANES)) as u8);
+                out.push(Effect::Send { to, lane, frame: Frame::Call(request) });
+            }
+            GatewayEffect::Hangup { to, partition, call } if to == self.me => {
+                let input = TurnsInput::Hangup(Caller { node: to, call });
+                self.local.push_back(Local::Turns(partition, input));
+            }
+            GatewayEffect::Hangup { to, partition, call } => {
+                let lane = Lane::Call((partition.0 % u16::from(CALL_LANES)) as u8);
+                let hangup = Hangup { partition: u32::from(partition.0), call };
+                out.push(Effect::Send { to, lane, frame: Frame::Hangup(hangup) });
+            }
+            GatewayEffect::Done { waiter: Waiter::Client(ticket), outcome } => {
+                out.push(Effect::Reply { ticket, outcome });
+            }
+            GatewayEffect::Done { waiter: Waiter::Turn { turn, ask }, outcome } => {
+                let input = TurnsInput::Called { turn, ask, outcome };
+                self.local.push_back(Local::Turns(turn.activation.partition, input));
+            }
+            GatewayEffect::AskRoutes(node) => {
+                let frame = Frame::AskRoutes(ghostlight_protocol::wire::frame::AskRoutes {});
+                out.push(Effect::Send { to: node, lane: Lane::Control, frame });
+            }
+        }
+    }
+
+    /// From whoever runs turns.
+    pub(super) fn take_runner(&mut self, input: RunnerInput, out: &mut Vec<Effect>) {
+        let turn = match &input {
+            RunnerInput::Asked { turn, .. } | RunnerInput::Ended { turn, .. } => *turn,
+        };
+        let activation = turn.activation;
+        let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(activation.partition));
+        if slot.and_then(|slot| slot.serving_mut(activation.term)).is_some() {
+            let input = TurnsInput::Runner(input);
+            self.local.push_back(Local::Turns(activation.partition, input));
+        } else if let RunnerInput::Asked { turn, ask, .. } = input {
+            let told = TurnTold::Deposed;
+            out.push(Effect::Runner(RunnerEffect::Tell { turn, ask, told }));
+        }
+    }
+
+    pub(super) fn feed_turns(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        input: TurnsInput,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let Some(slot) = cluster.slot_mut(partition) else { return };
+        let Some(term) = slot.serving().map(|(term, _)| term) else {
+            if let TurnsInput::Call { from, .. } = input {
+                self.redirect(from, partition, out);
+            }
+            return;
+        };
+        let Some(serving) = slot.serving_mut(term) else { return };
+        let mut effects = Vec::new();
+        serving.turns.handle(now.instant, input, &mut effects);
+        cluster.touched.insert(partition);
+        self.turns_effects(now, partition, term, effects, out);
+    }
+
+    pub(super) fn turns_effects(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        term: Term,
+        effects: Vec<TurnsEffect>,
+        out: &mut Vec<Effect>,
+    ) {
+        for effect in effects {
+            match effect {
+                TurnsEffect::Runner(effect) => {
+                    if let RunnerEffect::Drop(_) = &effect {
+                        self.forget_calls_of(&effect);
+                    }
+                    out.push(Effect::Runner(effect));
+                }
+                TurnsEffect::Propose(kind) => {
+                    if !self.propose(now, partition, term, kind) {
+                        self.local.push_back(Local::Turns(partition, TurnsInput::Dropped));
+                    }
+                }
+                TurnsEffect::Confirm(id) => self.confirm(now, partition, id),
+                TurnsEffect::Read { read, rows } => {
+                    self.read_for_turns(partition, term, read, rows, out);
+                }
+                TurnsEffect::Answer { to, kind } => self.answer(to, kind, out),
+                TurnsEffect::Call(call) => {
+                    self.local.push_back(Local::Gateway(GatewayInput::Nested(call)));
+                }
+            }
+        }
+    }
+
+    /// The calls of an activation that is over have nobody waiting.
+    fn forget_calls_of(&mut self, _effect: &RunnerEffect) {
+        // A late answer to such a call finds no turn; its record in the callee makes a repeat safe.
+    }
+
+    pub(super) fn take_push(&mut self, from: NodeId, push: OutboxPush, out: &mut Vec<Effect>) {
+        let Ok(destination) = u16::try_from(push.destination) else { return };
+        let destination = PartitionId(destination);
+        let cluster = self.cluster.as_ref();
+        let serves = cluster.and_then(|c| c.slot(destination)).and_then(|s| s.serving()).is_some();
+        if serves {
+            let input = OutboxInput::Push { from, push };
+            self.local.push_back(Local::Outbox(destination, input));
+            return;
+        }
+        let hint = cluster.and_then(|c| c.routes.hint(destination));
+        let mark = OutboxMark {
+            source: push.source,
+            source_epoch: push.source_epoch,
+            destination: push.destination,
+            through: None,
+            hint,
+        };
+        self.send_mark(from, mark, out);
+    }
+
+    pub(super) fn take_mark(&mut self, mark: OutboxMark) {
+        if let Some(hint) = &mark.hint {
+            self.take_hints(vec![hint.clone()]);
+        }
+        if let Ok(source) = u16::try_from(mark.source) {
+            self.local.push_back(Local::Outbox(PartitionId(source), OutboxInput::Mark(mark)));
+        }
+    }
+
+    fn send_mark(&mut self, to: NodeId, mark: OutboxMark, out: &mut Vec<Effect>) {
+        if to == self.me {
+            self.take_mark(mark);
+        } else {
+            out.push(Effect::Send { to, lane: Lane::Push, frame: Frame::OutboxMark(mark) });
+        }
+    }
+
+    fn feed_outbox(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        input: OutboxInput,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else { return };
+        let Some(term) = slot.serving().map(|(term, _)| term) else { return };
+        let Some(serving) = slot.serving_mut(term) else { return };
+        let mut effects = Vec::new();
+        serving.outbox.handle(now.instant, input, &mut effects);
+        for effect in effects {
+            self.outbox_effect(now, partition, term, effect, out);
+        }
+    }
+
+    pub(super) fn outbox_effect(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        term: Term,
+        effect: OutboxEffect,
+        out: &mut Vec<Effect>,
+    ) {
+        match effect {
+            OutboxEffect::Push(push) => self.send_push(push, out),
+            OutboxEffect::Mark { to, mark } => self.send_mark(to, mark, out),
+            OutboxEffect::Propose(kind) => {
+                if !self.propose(now, partition, term, kind) {
+                    self.local.push_back(Local::Outbox(partition, OutboxInput::Dropped));
+                }
+            }
+            OutboxEffect::ReadOutbox { after, limit } => {
+                self.read_for_outbox(partition, term, after, limit, out);
+            }
+            OutboxEffect::Deliver(messages) => self.deliver(partition, term, messages),
+        }
+    }
+
+    fn send_push(&mut self, push: OutboxPush, out: &mut Vec<Effect>) {
+        let destination = PartitionId(push.destination as u16);
+        let leader = self.cluster.as_ref().and_then(|c| c.routes.leader(destination));
+        match leader {
+            Some((node, _)) if node == self.me => self.take_push(node, push, out),
+            Some((node, _)) => {
+                out.push(Effect::Send {
+                    to: node,
+                    lane: Lane::Push,
+                    frame: Frame::OutboxPush(push),
+                });
+            }
+            // The pump pushes again when a leader is known, and after a while in any case.
+            None => {}
+        }
+    }
+
+    /// Takes hints into the routing table; newer leaderships move the calls in flight.
+    pub(super) fn take_hints(&mut self, hints: Vec<LeaderHint>) {
+        let Some(cluster) = &mut self.cluster else { return };
+        for hint in hints {
+            if cluster.routes.learn(&hint) == ghostlight_placement::routing::Learned::Newer {
+                let partition = PartitionId(hint.partition as u16);
+                self.local.push_back(Local::Gateway(GatewayInput::Leader(hint)));
+                for slot in cluster.slots.iter().flatten() {
+                    if slot.serving().is_some() {
+                        let input = OutboxInput::LeaderChanged(partition);
+                        self.local.push_back(Local::Outbox(slot.partition(), input));
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn tell_routes(&mut self, to: NodeId, out: &mut Vec<Effect>) {
+        let Some(cluster) = &self.cluster else { return };
+        let hints = cluster.routes.hints().collect();
+        let frame = Frame::Routes(ghostlight_protocol::wire::frame::Routes { hints });
+        out.push(Effect::Send { to, lane: Lane::Control, frame });
+    }
+}
+
+fn too_few_copies(partition: PartitionId, voters: usize, wanted: usize) -> NotRunAnswer {
+    NotRunAnswer {
+        code: u32::from(Code::MinCopies.number()),
+        detail: format!(
+            "partition {partition} has {voters} voting copies, --min-copies asks for {wanted}. Start \
+             or bring back nodes"
+        ),
+        retry_after_ms: 1_000,
+    }
+}

@@ -1,0 +1,91 @@
+//! Control frames: all heartbeats of a node pair at once, new leaderships, clocks, and the silence that
+//! says that a node should not be waited for.
+
+use bytes::Bytes;
+use ghostlight_protocol::call::LeaderHint;
+use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
+use ghostlight_protocol::wire::frame::{CondemnedReplica, Control};
+
+use super::{CONTROL_TICKS, Local, NodeCore};
+use crate::gateway::GatewayInput;
+use crate::io::{Effect, Now};
+
+impl NodeCore {
+    pub(super) fn take_control(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        control: Control,
+        out: &mut Vec<Effect>,
+    ) {
+        self.links.heard_control(now, from, &control);
+        for heartbeat in &control.heartbeats {
+            let Ok(partition) = u16::try_from(heartbeat.partition) else { continue };
+            let partition = PartitionId(partition);
+            self.ensure_replica(partition, PeerId(heartbeat.to), out);
+            let Some(cluster) = &mut self.cluster else { continue };
+            if let Some(slot) = cluster.slot_mut(partition) {
+                slot.group.step_heartbeat(from, heartbeat);
+                cluster.dirty.insert(partition);
+            }
+        }
+        for answer in &control.answers {
+            let Ok(partition) = u16::try_from(answer.partition) else { continue };
+            let partition = PartitionId(partition);
+            let Some(cluster) = &mut self.cluster else { continue };
+            if let Some(slot) = cluster.slot_mut(partition) {
+                slot.group.step_heartbeat_answer(from, answer);
+                cluster.dirty.insert(partition);
+            }
+        }
+        for removed in control.removed.iter().filter_map(|bytes| NodeId::from_slice(bytes)) {
+            self.node_removed(removed, out);
+        }
+        self.take_hints(control.leaderships);
+    }
+
+    /// Tells every member at once that this node has opened a leadership.
+    pub(super) fn announce(&mut self, hint: LeaderHint) {
+        for node in self.links.connected() {
+            self.flush.control.entry(node).or_default().leaderships.push(hint.clone());
+        }
+    }
+
+    /// A member that has just connected hears of all leaderships here.
+    pub(super) fn announce_all_to(&mut self, node: NodeId) {
+        let hints = self.own_hints();
+        self.flush.control.entry(node).or_default().leaderships.extend(hints);
+    }
+
+    /// Every member hears from this node at least every third tick, also where no group is shared.
+    pub(super) fn tick_control(&mut self, now: Now) {
+        if self.ticks.is_multiple_of(CONTROL_TICKS) {
+            let condemned: Vec<CondemnedReplica> = self
+                .condemned
+                .iter()
+                .map(|(partition, floor)| CondemnedReplica {
+                    partition: u32::from(partition.0),
+                    next_peer: floor.0,
+                })
+                .collect();
+            let removed: Vec<Bytes> =
+                self.removed.iter().map(|n| Bytes::copy_from_slice(&n.to_bytes())).collect();
+            for node in self.links.connected() {
+                let control = self.flush.control.entry(node).or_default();
+                control.condemned.clone_from(&condemned);
+                control.removed.clone_from(&removed);
+            }
+        }
+        for node in self.links.newly_silent(now.instant) {
+            self.local.push_back(Local::Gateway(GatewayInput::Silent(node)));
+        }
+    }
+
+    /// Replicas here, and how many of them lead.
+    pub(super) fn shares(&self) -> (u32, u32) {
+        let Some(cluster) = &self.cluster else { return (0, 0) };
+        let replicas = cluster.slots().count() as u32;
+        let leaders = cluster.slots().filter(|slot| slot.leading.is_some()).count() as u32;
+        (replicas, leaders)
+    }
+}

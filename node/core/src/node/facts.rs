@@ -1,0 +1,263 @@
+//! What operators order, and what partition 0 remembers of it: drain, leave, remove, the end of a node.
+
+use bytes::Bytes;
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::command::{Facts, Kind, StateWrite};
+use ghostlight_protocol::ids::{NodeId, PartitionId};
+use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::wire::frame::{Frame, Order, OrderKind};
+use ghostlight_protocol::wire::hello::Duty;
+use ghostlight_placement::membership::MemberState;
+
+use super::{Ending, Introduced, NodeCore};
+use crate::admin::{AdminAnswer, AdminRequest, AdminTicket, DrainChange};
+use crate::io::{Effect, HaltReason, Lane, Now};
+
+/// The partition that keeps the cluster's facts.
+const FACTS: PartitionId = PartitionId(0);
+/// Prefix of the fact that a node was removed for good; its id follows.
+const REMOVED_PREFIX: &[u8] = b"removed/";
+
+impl NodeCore {
+    pub(super) fn admin(
+        &mut self,
+        now: Now,
+        ticket: AdminTicket,
+        request: AdminRequest,
+        out: &mut Vec<Effect>,
+    ) {
+        let answer = match request {
+            AdminRequest::Status => AdminAnswer::Status(self.status_view(now)),
+            AdminRequest::Partitions => AdminAnswer::Partitions(self.partition_views()),
+            AdminRequest::Actors => AdminAnswer::Actors(self.actor_views()),
+            AdminRequest::Where(actor) => match self.where_view(&actor) {
+                Some(view) => AdminAnswer::Where(view),
+                None => not_joined(),
+            },
+            AdminRequest::Drain { node, change } => self.order_drain(node, change, out),
+            AdminRequest::Leave => match self.begin_leave(now, ticket) {
+                Some(refused) => refused,
+                None => {
+                    self.check_left(now, out);
+                    return;
+                }
+            },
+            AdminRequest::Remove(node) => self.order_remove(now, &node, out),
+        };
+        out.push(Effect::AdminReply { ticket, answer });
+    }
+
+    fn find_node(&self, wanted: &str) -> Option<NodeId> {
+        if wanted == self.record.name {
+            return Some(self.me);
+        }
+        let named = self.links.iter().find(|(_, link)| link.record.name == wanted);
+        named.map(|(node, _)| node).or_else(|| {
+            let node = NodeId::parse(wanted)?;
+            self.links.known().find(|known| *known == node)
+        })
+    }
+
+    fn order_drain(
+        &mut self,
+        node: Option<String>,
+        change: DrainChange,
+        out: &mut Vec<Effect>,
+    ) -> AdminAnswer {
+        let target = match &node {
+            None => Some(self.me),
+            Some(name) => self.find_node(name),
+        };
+        let Some(target) = target else { return unknown_node(node.as_deref().unwrap_or("")) };
+        let name = self.name_of(target);
+        if target == self.me {
+            self.set_duty(duty(change));
+        } else if self.links.connected().contains(&target) {
+            let kind = match change {
+                DrainChange::Begin => OrderKind::Drain,
+                DrainChange::Undo => OrderKind::Undrain,
+            };
+            self.send_order(target, kind, target, out);
+        } else {
+            return refused(
+                Code::NodeUnreachable,
+                format!("{name} cannot be reached from here. Is it running? See \"ghostlight members\""),
+            );
+        }
+        AdminAnswer::Done(match change {
+            DrainChange::Begin => format!(
+                "{name} gives its leaderships away and keeps its copies. Undo with \"ghostlight drain \
+                 {name} --undo\""
+            ),
+            DrainChange::Undo => format!("{name} takes part again"),
+        })
+    }
+
+    fn send_order(&self, to: NodeId, kind: OrderKind, node: NodeId, out: &mut Vec<Effect>) {
+        let node = Bytes::copy_from_slice(&node.to_bytes());
+        let frame = Frame::Order(Order { kind: kind as i32, node });
+        out.push(Effect::Send { to, lane: Lane::Control, frame });
+    }
+
+    pub(super) fn take_order(&mut self, now: Now, order: &Order, out: &mut Vec<Effect>) {
+        let Some(node) = NodeId::from_slice(&order.node) else { return };
+        match order.kind() {
+            OrderKind::Drain if node == self.me => self.set_duty(Duty::Draining),
+            OrderKind::Undrain if node == self.me => self.set_duty(Duty::Serving),
+            OrderKind::Remove => self.record_removed(now, node, out),
+            OrderKind::Drain | OrderKind::Undrain => {}
+        }
+    }
+
+    fn order_remove(&mut self, now: Now, wanted: &str, out: &mut Vec<Effect>) -> AdminAnswer {
+        let Some(node) = self.find_node(wanted) else { return unknown_node(wanted) };
+        let name = self.name_of(node);
+        if node == self.me || self.member_state(node) != MemberState::Down {
+            return refused(
+                Code::RemoveLiveNode,
+                format!(
+                    "{name} is not down, and only a dead node is removed. To take a live one out, run \
+                     \"ghostlight leave\" against it"
+                ),
+            );
+        }
+        let leader = self.cluster.as_ref().and_then(|c| c.routes.leader(FACTS));
+        match leader {
+            Some((leader, _)) if leader == self.me => self.record_removed(now, node, out),
+            Some((leader, _)) => self.send_order(leader, OrderKind::Remove, node, out),
+            None => {
+                let detail = format!("{FACTS} has no leader, so the removal cannot be recorded");
+                return refused(Code::NoLeader, format!("{detail}. Try again when it has one"));
+            }
+        }
+        AdminAnswer::Done(format!(
+            "{name} is being removed for good: its copies are made anew, and it is refused if it comes \
+             back"
+        ))
+    }
+
+    /// Partition 0's leader records a removal; everybody hears of it with the control frames.
+    fn record_removed(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
+        let slot = self.cluster.as_ref().and_then(|c| c.slot(FACTS));
+        let Some((term, _)) = slot.and_then(super::slot::Slot::serving) else { return };
+        let mut key = REMOVED_PREFIX.to_vec();
+        key.extend_from_slice(&node.to_bytes());
+        let write = StateWrite { key: key.into(), value: Some(Bytes::from_static(b"1")) };
+        if self.propose(now, FACTS, term, Kind::Facts(Facts { writes: vec![write] })) {
+            self.node_removed(node, out);
+        }
+    }
+
+    /// A node was removed for good.
+    pub(super) fn node_removed(&mut self, node: NodeId, out: &mut Vec<Effect>) {
+        if node == self.me || !self.removed.insert(node) {
+            return;
+        }
+        self.introduced = Introduced::Outdated;
+        out.push(Effect::Close(node));
+    }
+
+    /// What partition 0 says, as read by its leader at opening.
+    pub(super) fn facts_read(&mut self, rows: &[(Bytes, Option<Bytes>)], out: &mut Vec<Effect>) {
+        for (key, value) in rows {
+            let node = key.strip_prefix(REMOVED_PREFIX).and_then(NodeId::from_slice);
+            if let (Some(node), Some(_)) = (node, value) {
+                self.node_removed(node, out);
+            }
+        }
+    }
+
+    fn begin_leave(&mut self, now: Now, ticket: AdminTicket) -> Option<AdminAnswer> {
+        if self.ending != Ending::No {
+            return Some(refused(Code::ShuttingDown, "this node is ending already".to_owned()));
+        }
+        let factor = self.cluster.as_ref().map(|c| usize::from(c.ring.factor()))?;
+        let facts = self.facts(now);
+        let others = facts
+            .nodes
+            .iter()
+            .filter(|(node, fact)| **node != self.me && fact.takes_copies())
+            .count();
+        let holds_copies = self.record.weight > 0;
+        // A two-node cluster may shrink to one: its groups have one voter, which moves by a joint swap.
+        let two = others == 1 && facts.nodes.values().filter(|f| f.weight > 0).count() == 2;
+        if holds_copies && others < factor && !two {
+            return Some(refused(
+                Code::LeaveBelowFactor,
+                format!(
+                    "{} other nodes can hold copies, and every partition needs {factor}. Start one more \
+                     node first, or use \"ghostlight drain\" to stop this one for a while",
+                    others
+                ),
+            ));
+        }
+        self.ending = Ending::Leave { ticket };
+        self.set_duty(Duty::Leaving);
+        None
+    }
+
+    /// A leaving node ends when no copy is left on it.
+    pub(super) fn check_left(&mut self, _now: Now, out: &mut Vec<Effect>) {
+        let Ending::Leave { ticket } = self.ending else { return };
+        let empty = self.cluster.as_ref().is_none_or(|c| c.slots().next().is_none());
+        if empty {
+            let text = "this node has left the cluster for good; its data directory may be deleted";
+            out.push(Effect::AdminReply { ticket, answer: AdminAnswer::Done(text.to_owned()) });
+            self.ending = Ending::Halted;
+            out.push(Effect::Halt(HaltReason::Left));
+        }
+    }
+
+    pub(super) fn begin_shutdown(&mut self, now: Now, deadline: Instant, out: &mut Vec<Effect>) {
+        self.ending = Ending::Drain { deadline };
+        if let Some(cluster) = &mut self.cluster {
+            cluster.gateway.begin_shutdown();
+        }
+        self.set_duty(Duty::Draining);
+        self.tick_ending(now, out);
+    }
+
+    pub(super) fn tick_ending(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.check_left(now, out);
+        let Ending::Drain { deadline } = self.ending else { return };
+        let alone = self.links.connected().is_empty();
+        let leads = self.cluster.as_ref().is_some_and(|c| {
+            c.slots().any(|slot| slot.leading.is_some() && slot.group.membership().voters.len() > 1)
+        });
+        let busy = self.cluster.as_ref().is_some_and(|c| !c.gateway.is_idle());
+        if now.instant >= deadline || ((alone || !leads) && !busy) {
+            self.ending = Ending::Halted;
+            out.push(Effect::Halt(HaltReason::ShutDown));
+        }
+    }
+
+    pub(super) fn name_of(&self, node: NodeId) -> String {
+        if node == self.me {
+            return self.record.name.clone();
+        }
+        let named = self.links.link(node).map(|link| link.record.name.clone());
+        named.filter(|name| !name.is_empty()).unwrap_or_else(|| node.to_string())
+    }
+}
+
+fn duty(change: DrainChange) -> Duty {
+    match change {
+        DrainChange::Begin => Duty::Draining,
+        DrainChange::Undo => Duty::Serving,
+    }
+}
+
+fn refused(code: Code, detail: String) -> AdminAnswer {
+    AdminAnswer::Refused { code, detail }
+}
+
+fn unknown_node(wanted: &str) -> AdminAnswer {
+    refused(
+        Code::UnknownNode,
+        format!("no node is called {wanted:?}. See \"ghostlight members\" for names and ids"),
+    )
+}
+
+fn not_joined() -> AdminAnswer {
+    refused(Code::NotJoined, "this node has not joined a cluster yet".to_owned())
+}

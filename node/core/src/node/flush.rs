@@ -1,0 +1,247 @@
+//! The end of a turn of the loop: what every dirty group wants, in one batch and one frame per peer.
+//!
+//! One batch is being synced at a time; what comes meanwhile gathers for the next, so the sync time is the
+//! batching window. Entries are applied after the batch that made them durable.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
+use ghostlight_protocol::replica::{ApplyItem, LogWrite};
+use ghostlight_protocol::wire::frame::{Control, Frame, RaftMessage, RaftMessages};
+use ghostlight_protocol::wire::hello::NodeRecord;
+
+use super::NodeCore;
+use crate::io::{Effect, InstallWrite, Lane, Now, PersistTicket, StoreEffect, TransferId};
+use crate::replica::{GroupReady, Install, Outgoing, Sender, peek};
+
+/// Bytes of Raft messages in one frame; a message may exceed it alone.
+const RAFT_FRAME_BYTES: usize = 1 << 20;
+
+/// Gathered for the end of the turn.
+#[derive(Default)]
+pub(super) struct Outbound {
+    /// Control frames to send.
+    pub(super) control: BTreeMap<NodeId, Control>,
+    /// Our own record, changed, for these nodes.
+    pub(super) records: Vec<(NodeId, NodeRecord)>,
+    votes: BTreeMap<NodeId, Vec<RaftMessage>>,
+    appends: BTreeMap<NodeId, Vec<RaftMessage>>,
+    apply: Vec<(PartitionId, Vec<ApplyItem>)>,
+    writes: Vec<LogWrite>,
+    installs: Vec<InstallWrite>,
+    /// Groups and ready numbers in `writes` and `installs`.
+    numbers: Vec<(PartitionId, PeerId, u64, Option<Install>)>,
+    syncing: Option<Syncing>,
+    next_ticket: u64,
+}
+
+struct Syncing {
+    ticket: PersistTicket,
+    numbers: Vec<(PartitionId, PeerId, u64, Option<Install>)>,
+}
+
+impl Outbound {
+    /// A replica is gone: nothing of it is written or applied any more.
+    pub(super) fn forget(&mut self, partition: PartitionId) {
+        self.writes.retain(|write| write.partition != partition);
+        self.installs.retain(|install| install.partition != partition);
+        self.numbers.retain(|(p, ..)| *p != partition);
+        self.apply.retain(|(p, _)| *p != partition);
+    }
+}
+
+impl NodeCore {
+    pub(super) fn flush_groups(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let dirty = std::mem::take(&mut cluster.dirty);
+        for partition in dirty {
+            let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
+            let Some(slot) = slot else { continue };
+            let ready = slot.group.ready();
+            let peer = slot.group.peer();
+            self.take_ready(now, partition, peer, ready, out);
+            self.follow_role(now, partition, out);
+        }
+    }
+
+    fn take_ready(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        peer: PeerId,
+        ready: GroupReady,
+        out: &mut Vec<Effect>,
+    ) {
+        for outgoing in ready.send {
+            self.gather(now, partition, outgoing, out);
+        }
+        if let Some(install) = &ready.install {
+            let (transfer, chunks) = self.transfers.arrived(partition);
+            self.flush.installs.push(InstallWrite {
+                partition,
+                peer,
+                transfer,
+                chunks,
+                at: install.at,
+                hard_state: install.hard_state,
+            });
+        }
+        self.flush.writes.extend(ready.write);
+        if let Some(number) = ready.number {
+            self.flush.numbers.push((partition, peer, number, ready.install));
+        }
+        if !ready.apply.is_empty() {
+            self.flush.apply.push((partition, ready.apply));
+        }
+        for (context, index) in ready.reads {
+            self.confirmed(partition, context, index);
+        }
+        for to in ready.open_snapshots {
+            self.want_snapshot(now, partition, to, out);
+        }
+    }
+
+    fn gather(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        outgoing: Outgoing,
+        out: &mut Vec<Effect>,
+    ) {
+        let wrap = |message: Bytes| RaftMessage { partition: u32::from(partition.0), message };
+        match outgoing {
+            Outgoing::Heartbeat(to, heartbeat) => {
+                self.flush.control.entry(to).or_default().heartbeats.push(heartbeat);
+            }
+            Outgoing::HeartbeatAnswer(to, answer) => {
+                self.flush.control.entry(to).or_default().answers.push(answer);
+            }
+            Outgoing::Vote(to, message) => {
+                self.flush.votes.entry(to).or_default().push(wrap(message));
+            }
+            Outgoing::Append(to, message) => {
+                self.flush.appends.entry(to).or_default().push(wrap(message));
+            }
+            Outgoing::Snapshot { to, node, message } => {
+                self.begin_sending(now, partition, to, node, message, out);
+            }
+        }
+    }
+
+    /// Sends the gathered frames, then writes, then applies: in this order, so that a leader's appends
+    /// travel while its own disk works.
+    pub(super) fn flush_outbound(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let wall_ms = now.wall.0;
+        let shares = self.shares();
+        for (to, mut control) in std::mem::take(&mut self.flush.control) {
+            control.wall_ms = wall_ms;
+            (control.replicas, control.leaders) = shares;
+            out.push(Effect::Send { to, lane: Lane::Control, frame: Frame::Control(control) });
+        }
+        for (to, record) in std::mem::take(&mut self.flush.records) {
+            out.push(Effect::Send { to, lane: Lane::Control, frame: Frame::Record(record) });
+        }
+        for (to, messages) in std::mem::take(&mut self.flush.votes) {
+            let frame = Frame::Raft(RaftMessages { messages });
+            out.push(Effect::Send { to, lane: Lane::Control, frame });
+        }
+        for (to, messages) in std::mem::take(&mut self.flush.appends) {
+            for messages in split(messages) {
+                let frame = Frame::Raft(RaftMessages { messages });
+                out.push(Effect::Send { to, lane: Lane::Append, frame });
+            }
+        }
+        if !self.flush.apply.is_empty() {
+            let batch = std::mem::take(&mut self.flush.apply);
+            out.push(Effect::Store(StoreEffect::Apply(batch)));
+        }
+        self.sync_gathered(out);
+    }
+
+    fn sync_gathered(&mut self, out: &mut Vec<Effect>) {
+        let flush = &mut self.flush;
+        if flush.syncing.is_some() || flush.numbers.is_empty() {
+            return;
+        }
+        flush.next_ticket += 1;
+        let ticket = PersistTicket(flush.next_ticket);
+        let numbers = std::mem::take(&mut flush.numbers);
+        flush.syncing = Some(Syncing { ticket, numbers });
+        out.push(Effect::Store(StoreEffect::Persist {
+            ticket,
+            installs: std::mem::take(&mut flush.installs),
+            writes: std::mem::take(&mut flush.writes),
+        }));
+    }
+
+    /// A batch is synced: what it promised may leave.
+    pub(super) fn persisted(&mut self, now: Now, ticket: PersistTicket, out: &mut Vec<Effect>) {
+        let syncing = self.flush.syncing.take();
+        let Some(syncing) = syncing else { panic!("{ticket:?} was synced, but none was asked") };
+        assert_eq!(syncing.ticket, ticket, "batches are synced in order");
+        for (partition, peer, number, install) in syncing.numbers {
+            let Some(cluster) = &mut self.cluster else { return };
+            let Some(slot) = cluster.slot_mut(partition) else { continue };
+            // Destroyed and created again meanwhile: another stint.
+            if slot.group.peer() != peer {
+                continue;
+            }
+            let send = slot.group.persisted(number);
+            if let Some(install) = install {
+                slot.group.installed(install.at);
+                let row = slot.row.get_or_insert_default();
+                row.applied_index = install.at.index.0;
+                row.applied_term = install.at.term.0;
+                row.membership = Some(install.membership);
+            }
+            cluster.dirty.insert(partition);
+            for outgoing in send {
+                self.gather(now, partition, outgoing, out);
+            }
+        }
+    }
+
+    pub(super) fn take_raft(&mut self, from: NodeId, message: RaftMessage, out: &mut Vec<Effect>) {
+        let Ok(partition) = u16::try_from(message.partition) else { return };
+        let partition = PartitionId(partition);
+        let Some(peeked) = peek(&message.message) else { return };
+        if peeked.sender == Sender::Leader {
+            self.ensure_replica(partition, peeked.to, out);
+        }
+        let Some(cluster) = &mut self.cluster else { return };
+        if let Some(slot) = cluster.slot_mut(partition) {
+            slot.group.step(from, &message.message);
+            cluster.dirty.insert(partition);
+        }
+    }
+
+    pub(super) fn tick_groups(&mut self) {
+        let Some(cluster) = &mut self.cluster else { return };
+        for slot in cluster.slots.iter_mut().flatten() {
+            slot.group.tick();
+            if slot.group.has_ready() {
+                cluster.dirty.insert(slot.group.partition());
+            }
+        }
+    }
+}
+
+/// Transfer and chunk count of the snapshot that a group is about to install.
+pub(super) type ArrivedSnapshot = (TransferId, u64);
+
+fn split(messages: Vec<RaftMessage>) -> Vec<Vec<RaftMessage>> {
+    let mut frames: Vec<Vec<RaftMessage>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for message in messages {
+        if bytes.saturating_add(message.message.len()) > RAFT_FRAME_BYTES {
+            frames.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += message.message.len();
+        if let Some(frame) = frames.last_mut() {
+            frame.push(message);
+        }
+    }
+    frames
+}

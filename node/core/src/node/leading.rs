@@ -1,0 +1,490 @@
+//! A leadership's life: elected, open, closed; and what it proposes, reads and confirms.
+//!
+//! A leader serves only after it has applied the first entry of its own term. On any change of role or
+//! term everything speculative is dropped, also if the same node wins again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ghostlight_protocol::call::{LeaderHint, MayHaveRun, Redirect};
+use ghostlight_protocol::call::AnswerKind;
+use ghostlight_protocol::command::{Command, Envelope, Kind};
+use ghostlight_protocol::family::{self, Family};
+use ghostlight_protocol::ids::{PartitionId, Term};
+use ghostlight_protocol::replica::{EntryOutcome, TurnOutcome};
+use prost::Message as _;
+
+use super::slot::{Confirm, InboxLoad, Leading, Serving, Slot, Stage};
+use super::{Cluster, Local, NodeCore};
+use crate::io::{Applied, Effect, Event, Now, ReadTicket};
+use crate::outbox::{Outbox, OutboxInput};
+use crate::replica::{ReadIndex, Role};
+use crate::turns::{ConfirmId, Opening, ReadId, RowsWanted, Turns, TurnsInput};
+
+/// A ReadIndex without answer is asked again after two heartbeats.
+const CONFIRM_AGAIN: Duration = Duration::from_millis(300);
+/// Rows of one page of the inbox.
+const INBOX_PAGE: usize = 256;
+
+/// Reads of rows in flight, and whom they are for.
+#[derive(Default)]
+pub(super) struct Reads {
+    next: u64,
+    waiting: BTreeMap<ReadTicket, ReadFor>,
+}
+
+struct ReadFor {
+    partition: PartitionId,
+    term: Term,
+    what: ReadWhat,
+}
+
+enum ReadWhat {
+    Turns(ReadId),
+    Outbox,
+    Inbox,
+}
+
+impl Reads {
+    fn begin(
+        &mut self,
+        partition: PartitionId,
+        term: Term,
+        what: ReadWhat,
+        rows: RowsWanted,
+        out: &mut Vec<Effect>,
+    ) {
+        self.next += 1;
+        let ticket = ReadTicket(self.next);
+        self.waiting.insert(ticket, ReadFor { partition, term, what });
+        out.push(Effect::Read { ticket, partition, rows });
+    }
+}
+
+impl NodeCore {
+    /// Compares a group's role with what this node does about it.
+    pub(super) fn follow_role(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else { return };
+        let (role, term) = (slot.group.role(), slot.group.term());
+        slot.leaderless = match role {
+            Role::Leader | Role::Follower { leader: Some(_) } => None,
+            Role::Follower { leader: None } | Role::Candidate => {
+                slot.leaderless.or(Some(now.instant))
+            }
+        };
+        let led = slot.leading.as_ref().map(|leading| leading.term);
+        let leads = (role == Role::Leader).then_some(term);
+        if led != leads {
+            if led.is_some() {
+                self.close(now, partition, out);
+            }
+            if leads.is_some() {
+                self.elected(now, partition, term);
+            }
+        }
+        self.open_if_due(now, partition, out);
+        self.learn_from_group(partition);
+    }
+
+    fn elected(&mut self, now: Now, partition: PartitionId, term: Term) {
+        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else { return };
+        slot.leading = Some(Leading {
+            term,
+            stage: Stage::Elected,
+            aged: now.instant,
+            confirm: Confirm::Idle,
+            handover: super::handover::Handover::None,
+        });
+    }
+
+    fn open_if_due(&mut self, now: Now, partition: PartitionId, out: &mut Vec<Effect>) {
+        let me = self.me;
+        let settings = self.start.turns.clone();
+        let Some(cluster) = &mut self.cluster else { return };
+        let partitions = cluster.partitions();
+        let Some(slot) = cluster.slot_mut(partition) else { return };
+        let may_open = slot.group.may_open();
+        let Some(leading) = &mut slot.leading else { return };
+        let (Stage::Elected, true) = (&leading.stage, may_open) else { return };
+        let term = leading.term;
+        let row = slot.row.clone().unwrap_or_default();
+        let turns = Turns::open(Opening {
+            partition,
+            partitions,
+            me,
+            term,
+            dedup_bytes: row.dedup_bytes,
+            settings,
+        });
+        let outbox = Outbox::open(partition, row.epoch(), me, crate::outbox::Settings::default());
+        let inbox = InboxLoad::Loading { later: Vec::new(), last: 0 };
+        leading.stage = Stage::Open(Box::new(Serving { turns, outbox, inbox }));
+        let waiting = std::mem::take(&mut slot.waiting);
+        for (from, request) in waiting {
+            self.local.push_back(Local::Turns(partition, TurnsInput::Call { from, request }));
+        }
+        self.local.push_back(Local::Outbox(partition, OutboxInput::Tick));
+        self.read_inbox(partition, term, None, out);
+        out.push(Effect::Event(Event::Opened { partition, term }));
+        if let Some(hint) = self.own_hint(partition) {
+            self.announce(hint.clone());
+            self.take_hints(vec![hint]);
+        }
+        let _ = now;
+    }
+
+    fn own_hint(&self, partition: PartitionId) -> Option<LeaderHint> {
+        let slot = self.cluster.as_ref()?.slot(partition)?;
+        let leading = slot.leading.as_ref()?;
+        let membership = slot.group.membership();
+        let voters = membership.nodes().filter(|(peer, _)| membership.is_voter(*peer));
+        Some(LeaderHint {
+            partition: u32::from(partition.0),
+            term: leading.term.0,
+            leader: Bytes::copy_from_slice(&self.me.to_bytes()),
+            membership_index: membership.index,
+            voters: voters.map(|(_, node)| Bytes::copy_from_slice(&node.to_bytes())).collect(),
+        })
+    }
+
+    /// All leaderships that are open, for a member that has just appeared.
+    pub(super) fn own_hints(&self) -> Vec<LeaderHint> {
+        let Some(cluster) = &self.cluster else { return Vec::new() };
+        let open = cluster.slots().filter(|slot| slot.serving().is_some());
+        open.filter_map(|slot| self.own_hint(slot.partition())).collect()
+    }
+
+    /// A follower knows its leader: that is a hint like any other.
+    fn learn_from_group(&mut self, partition: PartitionId) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let Some(slot) = cluster.slot(partition) else { return };
+        let Role::Follower { leader: Some(leader) } = slot.group.role() else { return };
+        let Some(node) = slot.group.node_of(leader) else { return };
+        let term = slot.group.term();
+        if cluster.routes.leader(partition).is_some_and(|known| known.1 >= term) {
+            return;
+        }
+        let membership = slot.group.membership();
+        let voters = membership.nodes().filter(|(peer, _)| membership.is_voter(*peer));
+        let hint = LeaderHint {
+            partition: u32::from(partition.0),
+            term: term.0,
+            leader: Bytes::copy_from_slice(&node.to_bytes()),
+            membership_index: membership.index,
+            voters: voters.map(|(_, n)| Bytes::copy_from_slice(&n.to_bytes())).collect(),
+        };
+        self.take_hints(vec![hint]);
+    }
+
+    fn close(&mut self, now: Now, partition: PartitionId, out: &mut Vec<Effect>) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let hint = cluster.routes.hint(partition);
+        let Some(slot) = cluster.slot_mut(partition) else { return };
+        let Some(leading) = slot.leading.take() else { return };
+        let waiting = std::mem::take(&mut slot.waiting);
+        let term = leading.term;
+        for (from, _) in waiting {
+            let redirect = Redirect { hint: hint.clone(), may_have_run: MayHaveRun::No as i32 };
+            self.answer(from, AnswerKind::Redirect(redirect), out);
+        }
+        if let Stage::Open(serving) = leading.stage {
+            let mut effects = Vec::new();
+            serving.turns.close(now.instant, hint, &mut effects);
+            self.turns_effects(now, partition, term, effects, out);
+            out.push(Effect::Event(Event::Closed { partition, term }));
+        }
+    }
+
+    /// Puts a command of this leadership into the log; `false`: nothing of it is there.
+    pub(super) fn propose(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        term: Term,
+        kind: Kind,
+    ) -> bool {
+        let wall_ms = self.links.agreed_wall(now.wall).map_or(0, |wall| wall.0);
+        let Some(cluster) = &mut self.cluster else { return false };
+        let Some(slot) = cluster.slot_mut(partition) else { return false };
+        let Some(leading) = &mut slot.leading else { return false };
+        if leading.term != term || slot.group.term() != term {
+            return false;
+        }
+        let age_step_ms = now.instant.since(leading.aged).as_millis() as u64;
+        let command = Command { leader_term: term.0, age_step_ms, wall_ms, kind: Some(kind) };
+        if slot.group.propose(command.encode_to_vec()).is_err() {
+            return false;
+        }
+        leading.aged = leading.aged + Duration::from_millis(age_step_ms);
+        cluster.dirty.insert(partition);
+        true
+    }
+
+    pub(super) fn confirm(&mut self, now: Now, partition: PartitionId, id: ConfirmId) {
+        let Some(cluster) = &mut self.cluster else { return };
+        let Some(slot) = cluster.slot_mut(partition) else { return };
+        let Some(leading) = &mut slot.leading else { return };
+        self.reads.next += 1;
+        let context = self.reads.next;
+        // Refused only when leadership is lost: then the engine's callers are told at closing.
+        if slot.group.read_index(context) == ReadIndex::Begun {
+            leading.confirm = Confirm::Asked { id, context, at: now.instant };
+            cluster.dirty.insert(partition);
+        }
+    }
+
+    /// A majority answered a ReadIndex round.
+    pub(super) fn confirmed(
+        &mut self,
+        partition: PartitionId,
+        context: u64,
+        index: ghostlight_protocol::ids::LogIndex,
+    ) {
+        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else { return };
+        let applied = slot.group.applied();
+        let Some(leading) = &mut slot.leading else { return };
+        let Confirm::Asked { id, context: asked, .. } = leading.confirm else { return };
+        if asked != context {
+            return;
+        }
+        leading.confirm = Confirm::Applying { id, index };
+        if applied >= index {
+            self.read_ready(partition);
+        }
+    }
+
+    fn read_ready(&mut self, partition: PartitionId) {
+        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else { return };
+        let applied = slot.group.applied();
+        let Some(leading) = &mut slot.leading else { return };
+        let Confirm::Applying { id, index } = leading.confirm else { return };
+        if applied >= index {
+            leading.confirm = Confirm::Idle;
+            self.local.push_back(Local::Turns(partition, TurnsInput::Confirmed(id)));
+        }
+    }
+
+    /// Reads that got no answer are asked again; engines see that time passes.
+    pub(super) fn tick_turns(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        for slot in cluster.slots() {
+            if slot.serving().is_some() {
+                let partition = slot.partition();
+                self.local.push_back(Local::Turns(partition, TurnsInput::Tick));
+                self.local.push_back(Local::Outbox(partition, OutboxInput::Tick));
+            }
+        }
+    }
+
+    pub(super) fn tick_confirms(&mut self, now: Now) {
+        let Some(cluster) = &mut self.cluster else { return };
+        for slot in cluster.slots.iter_mut().flatten() {
+            let Some(leading) = &mut slot.leading else { continue };
+            let Confirm::Asked { id, at, .. } = leading.confirm else { continue };
+            if now.instant.since(at) < CONFIRM_AGAIN {
+                continue;
+            }
+            self.reads.next += 1;
+            let context = self.reads.next;
+            if slot.group.read_index(context) == ReadIndex::Begun {
+                leading.confirm = Confirm::Asked { id, context, at: now.instant };
+                cluster.dirty.insert(slot.group.partition());
+            }
+        }
+    }
+
+    /// The store has applied entries.
+    pub(super) fn applied(&mut self, now: Now, applied: Applied, out: &mut Vec<Effect>) {
+        let partition = applied.partition;
+        let Some(cluster) = &mut self.cluster else { return };
+        let Some(slot) = cluster.slot_mut(partition) else { return };
+        let (index, _) = applied.row.applied();
+        // A snapshot installed meanwhile is ahead of it; a later stint on this node knows nothing of it.
+        if index < slot.group.applied() || index > slot.group.commit() {
+            return;
+        }
+        slot.group.set_applied(index);
+        let before = slot.row.replace(applied.row).and_then(|row| row.membership);
+        let after = slot.row.as_ref().and_then(|row| row.membership.as_ref());
+        let leavers = match (&before, after) {
+            (Some(before), Some(after)) if before.index != after.index => {
+                Self::leavers(before, after)
+            }
+            _ => Vec::new(),
+        };
+        cluster.dirty.insert(partition);
+        let term = slot.leading.as_ref().map(|leading| leading.term);
+        for (at, outcome) in applied.outcomes {
+            if Some(at.term) == term {
+                self.entry_applied(partition, outcome);
+            }
+        }
+        self.read_ready(partition);
+        self.tell_leavers(partition, &leavers, out);
+        self.settle(now, out);
+        self.drive_handover(now, partition);
+        self.follow_role(now, partition, out);
+    }
+
+    fn entry_applied(&mut self, partition: PartitionId, outcome: EntryOutcome) {
+        match &outcome {
+            EntryOutcome::Turns(turns) => {
+                let mut sent = Vec::new();
+                for turn in turns {
+                    if let TurnOutcome::Committed { outbox, .. } = turn {
+                        sent.extend(outbox.iter().cloned());
+                    }
+                }
+                self.local.push_back(Local::Turns(partition, TurnsInput::Applied(outcome)));
+                if !sent.is_empty() {
+                    let input = OutboxInput::Committed(sent);
+                    self.local.push_back(Local::Outbox(partition, input));
+                }
+            }
+            EntryOutcome::InboxFailed { .. } => {
+                self.local.push_back(Local::Turns(partition, TurnsInput::Applied(outcome)));
+            }
+            EntryOutcome::Accepted { .. } | EntryOutcome::OutboxTrimmed { .. } => {
+                self.local.push_back(Local::Outbox(partition, OutboxInput::Applied(outcome)));
+            }
+            EntryOutcome::Nothing | EntryOutcome::Expired | EntryOutcome::FactsWritten => {}
+        }
+    }
+
+    pub(super) fn read_for_turns(
+        &mut self,
+        partition: PartitionId,
+        term: Term,
+        read: ReadId,
+        rows: RowsWanted,
+        out: &mut Vec<Effect>,
+    ) {
+        self.reads.begin(partition, term, ReadWhat::Turns(read), rows, out);
+    }
+
+    pub(super) fn read_for_outbox(
+        &mut self,
+        partition: PartitionId,
+        term: Term,
+        after: Option<Bytes>,
+        limit: usize,
+        out: &mut Vec<Effect>,
+    ) {
+        let rows =
+            RowsWanted::Scan { family: Family::Outbox, prefix: Bytes::new(), after, limit };
+        self.reads.begin(partition, term, ReadWhat::Outbox, rows, out);
+    }
+
+    fn read_inbox(
+        &mut self,
+        partition: PartitionId,
+        term: Term,
+        after: Option<Bytes>,
+        out: &mut Vec<Effect>,
+    ) {
+        let rows = RowsWanted::Scan {
+            family: Family::Inbox,
+            prefix: Bytes::new(),
+            after,
+            limit: INBOX_PAGE,
+        };
+        self.reads.begin(partition, term, ReadWhat::Inbox, rows, out);
+    }
+
+    pub(super) fn rows_read(
+        &mut self,
+        ticket: ReadTicket,
+        rows: Vec<(Bytes, Option<Bytes>)>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(ReadFor { partition, term, what }) = self.reads.waiting.remove(&ticket) else {
+            return;
+        };
+        let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
+        if slot.and_then(|slot| slot.serving_mut(term)).is_none() {
+            return;
+        }
+        match what {
+            ReadWhat::Turns(read) => {
+                let input = TurnsInput::RowsRead { read, rows };
+                self.local.push_back(Local::Turns(partition, input));
+            }
+            ReadWhat::Outbox => {
+                let rows = rows.into_iter().filter_map(|(key, value)| Some((key, value?)));
+                let input = OutboxInput::Rows(rows.collect());
+                self.local.push_back(Local::Outbox(partition, input));
+            }
+            ReadWhat::Inbox => self.inbox_page(partition, term, rows, out),
+        }
+    }
+
+    fn inbox_page(
+        &mut self,
+        partition: PartitionId,
+        term: Term,
+        rows: Vec<(Bytes, Option<Bytes>)>,
+        out: &mut Vec<Effect>,
+    ) {
+        let full = rows.len() == INBOX_PAGE;
+        let last_key = rows.last().map(|(key, _)| key.clone());
+        let mut messages: Vec<(u64, Envelope)> = rows
+            .into_iter()
+            .filter_map(|(key, value)| {
+                Some((family::parse_inbox_key(&key)?, Envelope::decode(value?).ok()?))
+            })
+            .collect();
+        let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
+        let Some(serving) = slot.and_then(|slot| slot.serving_mut(term)) else { return };
+        let InboxLoad::Loading { later, last } = &mut serving.inbox else { return };
+        *last = messages.last().map_or(*last, |(sequence, _)| *sequence);
+        if !full {
+            messages.extend(later.drain(..).filter(|(sequence, _)| *sequence > *last));
+            serving.inbox = InboxLoad::Loaded;
+        }
+        if !messages.is_empty() {
+            self.local.push_back(Local::Turns(partition, TurnsInput::Inbox(messages)));
+        }
+        if full {
+            self.read_inbox(partition, term, last_key, out);
+        }
+    }
+
+    /// Messages just accepted, in inbox order.
+    pub(super) fn deliver(
+        &mut self,
+        partition: PartitionId,
+        term: Term,
+        messages: Vec<(u64, Envelope)>,
+    ) {
+        let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
+        let Some(serving) = slot.and_then(|slot| slot.serving_mut(term)) else { return };
+        match &mut serving.inbox {
+            InboxLoad::Loading { later, .. } => later.extend(messages),
+            InboxLoad::Loaded => {
+                self.local.push_back(Local::Turns(partition, TurnsInput::Inbox(messages)));
+            }
+        }
+    }
+
+    /// What turns have left behind since the last flush goes into the log.
+    pub(super) fn flush_turns(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Some(Cluster { touched, .. }) = &mut self.cluster else { return };
+        let touched = std::mem::take(touched);
+        for partition in touched {
+            let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
+            let Some(slot) = slot else { continue };
+            let Some(term) = Slot::serving(slot).map(|(term, _)| term) else { continue };
+            let Some(serving) = slot.serving_mut(term) else { continue };
+            let mut effects = Vec::new();
+            serving.turns.flush(now.instant, &mut effects);
+            self.turns_effects(now, partition, term, effects, out);
+        }
+        self.settle(now, out);
+    }
+}

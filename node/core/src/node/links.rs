@@ -1,0 +1,454 @@
+//! Other nodes: their records, the connections to them, who is dialed and who is silent, and SWIM.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ghostlight_placement::membership::{
+    self, Identity, Member, MemberState, Membership, Settings as GossipSettings,
+};
+use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, PeerId};
+use ghostlight_protocol::time::{Instant, WallTime};
+use ghostlight_protocol::wire::frame::{Control, Frame};
+use ghostlight_protocol::wire::hello::{ClusterDescriptor, Company, ConnectionKind, NodeRecord};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::flush::Outbound;
+use super::{Introduced, NodeCore, Start};
+use crate::gateway::Reachable;
+use crate::io::{Effect, Event, Lane, Now, StoreEffect};
+
+/// A control connection without a frame for this long is silent: calls ask elsewhere.
+pub(super) const SILENT_AFTER: Duration = Duration::from_millis(400);
+/// First and longest pause between two dials of one node.
+const DIAL_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// Pause between two rounds of dialing the seeds.
+const SEED_PAUSE: Duration = Duration::from_secs(1);
+/// Rounds of silent seeds between two words about it.
+const SEED_ROUNDS_PER_WORD: u32 = 10;
+/// A node whose clock is further from the members' median writes no wall time.
+const CLOCK_TOLERANCE_MS: u64 = 2_000;
+
+/// All other nodes this one knows of.
+pub(super) struct Links {
+    me: NodeId,
+    nodes: BTreeMap<NodeId, Link>,
+    seeds: Vec<String>,
+    seeds_at: Instant,
+    seed_rounds: u32,
+    wall: WallTime,
+    wall_at: Instant,
+}
+
+/// One other node.
+pub(super) struct Link {
+    pub(super) record: NodeRecord,
+    control: Wire,
+    bulk: Wire,
+    /// When the last frame of the control connection came.
+    heard: Instant,
+    told_silent: bool,
+    dial_pause: Duration,
+    dial_at: Instant,
+    /// Its calendar clock minus ours, milliseconds, at its last control frame.
+    wall_offset_ms: i64,
+    pub(super) replicas: u32,
+    pub(super) leaders: u32,
+    /// Its condemned replicas: partition, smallest peer id it accepts.
+    pub(super) condemned: BTreeMap<PartitionId, PeerId>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wire {
+    Up,
+    Down,
+}
+
+pub(super) fn membership(start: &Start, rng: &mut ChaCha8Rng) -> Membership {
+    let address = start.record.address.parse().unwrap_or_else(|_| unspecified());
+    let identity = Identity::new(start.me(), address, Generation(start.record.generation));
+    Membership::new(identity, GossipSettings::default(), rng.random())
+}
+
+fn unspecified() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+impl Links {
+    pub(super) fn new(start: &Start) -> Self {
+        let mut links = Self {
+            me: start.me(),
+            nodes: BTreeMap::new(),
+            seeds: start.seeds.clone(),
+            seeds_at: Instant::default(),
+            seed_rounds: 0,
+            wall: WallTime::default(),
+            wall_at: Instant::default(),
+        };
+        for record in &start.addresses {
+            if let Some(node) = record.id().filter(|node| *node != links.me) {
+                links.nodes.insert(node, Link::new(record.clone()));
+            }
+        }
+        links
+    }
+
+    pub(super) fn known(&self) -> impl Iterator<Item = NodeId> {
+        std::iter::once(self.me).chain(self.nodes.keys().copied())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Link)> {
+        self.nodes.iter().map(|(node, link)| (*node, link))
+    }
+
+    pub(super) fn link(&self, node: NodeId) -> Option<&Link> {
+        self.nodes.get(&node)
+    }
+
+    /// Nodes with a control connection.
+    pub(super) fn connected(&self) -> Vec<NodeId> {
+        let up = self.nodes.iter().filter(|(_, link)| link.control == Wire::Up);
+        up.map(|(node, _)| *node).collect()
+    }
+
+    pub(super) fn reachable(&self, node: NodeId) -> Reachable {
+        match self.nodes.get(&node) {
+            Some(link) if link.bulk == Wire::Up && !link.told_silent => Reachable::Yes,
+            Some(_) | None => Reachable::No,
+        }
+    }
+
+    pub(super) fn heard(&mut self, _now: Instant, _from: NodeId) {}
+
+    pub(super) fn heard_control(&mut self, now: Now, from: NodeId, control: &Control) {
+        let Some(link) = self.nodes.get_mut(&from) else { return };
+        link.heard = now.instant;
+        link.told_silent = false;
+        (link.replicas, link.leaders) = (control.replicas, control.leaders);
+        if control.wall_ms != 0 {
+            link.wall_offset_ms = control.wall_ms.cast_signed() - now.wall.0.cast_signed();
+        }
+        if !control.condemned.is_empty() || !link.condemned.is_empty() {
+            let condemned = control.condemned.iter().filter_map(|c| {
+                Some((PartitionId(u16::try_from(c.partition).ok()?), PeerId(c.next_peer)))
+            });
+            link.condemned = condemned.collect();
+        }
+    }
+
+    /// Nodes that have become silent since the last question.
+    pub(super) fn newly_silent(&mut self, now: Instant) -> Vec<NodeId> {
+        let mut silent = Vec::new();
+        for (node, link) in &mut self.nodes {
+            let quiet = link.control == Wire::Down || now.since(link.heard) >= SILENT_AFTER;
+            if quiet && !link.told_silent {
+                link.told_silent = true;
+                silent.push(*node);
+            }
+        }
+        silent
+    }
+
+    /// This node's wall clock, if the median of the members' clocks agrees with it.
+    pub(super) fn agreed_wall(&self, wall: WallTime) -> Option<WallTime> {
+        let up = self.nodes.values().filter(|link| link.control == Wire::Up);
+        let mut offsets: Vec<i64> = up.map(|link| link.wall_offset_ms).collect();
+        offsets.push(0);
+        offsets.sort_unstable();
+        let median = offsets[offsets.len() / 2];
+        (median.unsigned_abs() <= CLOCK_TOLERANCE_MS).then_some(wall)
+    }
+
+    pub(super) fn tell_record(&self, record: &NodeRecord, flush: &mut Outbound) {
+        for node in self.connected() {
+            flush.records.push((node, record.clone()));
+        }
+    }
+
+    fn take_record(&mut self, record: NodeRecord) -> Fresh {
+        let Some(node) = record.id().filter(|node| *node != self.me) else { return Fresh::No };
+        match self.nodes.get_mut(&node) {
+            Some(link) if record.freshness() > link.record.freshness() => {
+                link.record = record;
+                Fresh::Yes
+            }
+            Some(_) => Fresh::No,
+            None => {
+                self.nodes.insert(node, Link::new(record));
+                Fresh::Yes
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fresh {
+    Yes,
+    No,
+}
+
+impl Link {
+    fn new(record: NodeRecord) -> Self {
+        Self {
+            record,
+            control: Wire::Down,
+            bulk: Wire::Down,
+            heard: Instant::default(),
+            told_silent: true,
+            dial_pause: DIAL_PAUSE.0,
+            dial_at: Instant::default(),
+            wall_offset_ms: 0,
+            replicas: 0,
+            leaders: 0,
+            condemned: BTreeMap::new(),
+        }
+    }
+
+    fn wire_mut(&mut self, kind: ConnectionKind) -> &mut Wire {
+        match kind {
+            ConnectionKind::Control => &mut self.control,
+            ConnectionKind::Bulk => &mut self.bulk,
+        }
+    }
+}
+
+impl NodeCore {
+    pub(super) fn connected(
+        &mut self,
+        now: Now,
+        peer: NodeRecord,
+        descriptor: Option<ClusterDescriptor>,
+        kind: ConnectionKind,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(node) = peer.id().filter(|node| *node != self.me) else { return };
+        if self.removed.contains(&node) {
+            out.push(Effect::Close(node));
+            return;
+        }
+        let address = peer.address.clone();
+        let generation = Generation(peer.generation);
+        if self.links.take_record(peer) == Fresh::Yes {
+            self.recompute_table(now);
+        }
+        let Some(link) = self.links.nodes.get_mut(&node) else { return };
+        *link.wire_mut(kind) = Wire::Up;
+        link.dial_pause = DIAL_PAUSE.0;
+        if kind == ConnectionKind::Control {
+            link.heard = now.instant;
+            link.told_silent = false;
+            if let Ok(address) = address.parse() {
+                let met = membership::Input::Meet(Identity::new(node, address, generation));
+                self.feed_membership(now, met, out);
+            }
+        }
+        if let Some(descriptor) = descriptor {
+            self.adopt(now, descriptor, out);
+        }
+        if kind == ConnectionKind::Control && self.cluster.is_some() {
+            self.announce_all_to(node);
+            self.found_company(out);
+            if let Some(cluster) = &self.cluster {
+                let frame = Frame::Descriptor(cluster.descriptor.clone());
+                out.push(Effect::Send { to: node, lane: Lane::Control, frame });
+                let hints = cluster.routes.hints().collect();
+                let frame = Frame::Routes(ghostlight_protocol::wire::frame::Routes { hints });
+                out.push(Effect::Send { to: node, lane: Lane::Control, frame });
+            }
+        }
+    }
+
+    /// A cluster that has had a second member remembers it.
+    fn found_company(&mut self, out: &mut Vec<Effect>) {
+        let Some(cluster) = &mut self.cluster else { return };
+        if cluster.descriptor.company() == Company::Alone {
+            cluster.descriptor.set_company(Company::Shared);
+            let descriptor = cluster.descriptor.clone();
+            out.push(Effect::Store(StoreEffect::SaveDescriptor(descriptor)));
+            self.introduced = Introduced::Outdated;
+        }
+    }
+
+    /// Takes a cluster's descriptor, if this node has none yet.
+    pub(super) fn adopt(
+        &mut self,
+        now: Now,
+        descriptor: ClusterDescriptor,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.cluster.is_some() || descriptor.id().is_none() {
+            return;
+        }
+        out.push(Effect::Store(StoreEffect::SaveDescriptor(descriptor.clone())));
+        out.push(Effect::Event(Event::Joined(descriptor.clone())));
+        self.enter(now, descriptor);
+        for node in self.links.connected() {
+            self.announce_all_to(node);
+        }
+    }
+
+    pub(super) fn disconnected(&mut self, _now: Now, node: NodeId, kind: ConnectionKind) {
+        if let Some(link) = self.links.nodes.get_mut(&node) {
+            *link.wire_mut(kind) = Wire::Down;
+        }
+        if kind == ConnectionKind::Bulk
+            && let Some(cluster) = &mut self.cluster
+        {
+            for slot in cluster.slots.iter_mut().flatten() {
+                slot.group.unreachable(node);
+            }
+        }
+    }
+
+    pub(super) fn take_record(&mut self, now: Now, record: NodeRecord) {
+        if self.links.take_record(record) == Fresh::Yes {
+            self.recompute_table(now);
+        }
+    }
+
+    pub(super) fn take_gossip(&mut self, now: Now, data: Bytes, out: &mut Vec<Effect>) {
+        self.feed_membership(now, membership::Input::Datagram(data), out);
+    }
+
+    pub(super) fn drive_membership(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.membership.next_deadline().is_some_and(|deadline| deadline <= now.instant) {
+            self.feed_membership(now, membership::Input::Tick, out);
+        }
+    }
+
+    fn feed_membership(&mut self, now: Now, input: membership::Input, out: &mut Vec<Effect>) {
+        let mut effects = Vec::new();
+        self.membership.handle(now.instant, input, &mut effects);
+        for effect in effects {
+            self.membership_effect(now, effect, out);
+        }
+    }
+
+    fn membership_effect(
+        &mut self,
+        now: Now,
+        effect: membership::Effect,
+        out: &mut Vec<Effect>,
+    ) {
+        match effect {
+            membership::Effect::Send { to, data } => {
+                out.push(Effect::Gossip { to: to.node, data });
+            }
+            membership::Effect::MemberUp(Member { identity, .. }) => {
+                self.member_seen(now, &identity);
+                out.push(Effect::Event(Event::MemberUp(identity.node)));
+            }
+            membership::Effect::MemberChanged { after, .. } => self.member_seen(now, &after),
+            membership::Effect::MemberDown { node, .. } => {
+                self.recompute_table(now);
+                out.push(Effect::Event(Event::MemberDown(node)));
+            }
+            membership::Effect::Suspected(node) => {
+                out.push(Effect::Event(Event::MemberSuspect(node)));
+            }
+            membership::Effect::Refused(error) => Self::say(out, error.to_string()),
+            membership::Effect::Refuted(_)
+            | membership::Effect::Forgotten(_)
+            | membership::Effect::Joined
+            | membership::Effect::Alone
+            | membership::Effect::Rejoined(_)
+            | membership::Effect::Left => {}
+        }
+    }
+
+    /// Gossip tells of a node and where it is: worth dialing.
+    fn member_seen(&mut self, now: Now, identity: &Identity) {
+        let record = NodeRecord {
+            node: identity.node.to_bytes().to_vec(),
+            generation: identity.generation.0,
+            address: identity.address.to_string(),
+            ..NodeRecord::default()
+        };
+        match self.links.nodes.get_mut(&identity.node) {
+            Some(link) => {
+                if identity.generation.0 > link.record.generation {
+                    link.record.address = record.address;
+                    link.dial_pause = DIAL_PAUSE.0;
+                    link.dial_at = now.instant;
+                }
+            }
+            // Weight 0 until its `Hello` says more: nothing is placed on it.
+            None => {
+                self.links.nodes.insert(identity.node, Link::new(record));
+            }
+        }
+        self.recompute_table(now);
+    }
+
+    pub(super) fn tick_links(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.links.wall = now.wall;
+        self.links.wall_at = now.instant;
+        let removed = self.removed.clone();
+        self.dial_members(now, &removed, out);
+        self.dial_seeds(now, out);
+        if self.ticks.is_multiple_of(200) {
+            let records: Vec<NodeRecord> =
+                self.links.nodes.values().map(|link| link.record.clone()).collect();
+            if records != self.start.addresses {
+                self.start.addresses.clone_from(&records);
+                out.push(Effect::Store(StoreEffect::SaveAddresses(records)));
+            }
+        }
+    }
+
+    fn dial_members(&mut self, now: Now, removed: &BTreeSet<NodeId>, out: &mut Vec<Effect>) {
+        for (node, link) in &mut self.links.nodes {
+            let up = (link.control, link.bulk) == (Wire::Up, Wire::Up);
+            if up || now.instant < link.dial_at || removed.contains(node) {
+                continue;
+            }
+            // The smaller id dials first; the other only if that does not come about.
+            let first = self.me < *node;
+            if link.dial_at == Instant::default() && !first {
+                link.dial_at = now.instant + DIAL_PAUSE.0;
+                continue;
+            }
+            link.dial_at = now.instant + link.dial_pause;
+            link.dial_pause = (link.dial_pause * 2).min(DIAL_PAUSE.1);
+            for (kind, wire) in
+                [(ConnectionKind::Control, link.control), (ConnectionKind::Bulk, link.bulk)]
+            {
+                if wire == Wire::Down {
+                    let address = link.record.address.clone();
+                    out.push(Effect::Dial { address, node: Some(*node), kind });
+                }
+            }
+        }
+    }
+
+    /// Seeds are asked until somebody answers; and again when nobody is left.
+    fn dial_seeds(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let alone = self.links.connected().is_empty();
+        if !alone || self.links.seeds.is_empty() || now.instant < self.links.seeds_at {
+            if !alone {
+                self.links.seed_rounds = 0;
+            }
+            return;
+        }
+        let jitter = Duration::from_millis(self.rng.random_range(0..200));
+        self.links.seeds_at = now.instant + SEED_PAUSE + jitter;
+        for address in &self.links.seeds {
+            let address = address.clone();
+            out.push(Effect::Dial { address, node: None, kind: ConnectionKind::Control });
+        }
+        self.links.seed_rounds += 1;
+        if self.links.seed_rounds.is_multiple_of(SEED_ROUNDS_PER_WORD) {
+            out.push(Effect::Event(Event::SeedsSilent(self.links.seeds.clone())));
+        }
+    }
+
+    /// What SWIM says of a node; this node is alive.
+    pub(super) fn member_state(&self, node: NodeId) -> MemberState {
+        if node == self.me {
+            return MemberState::Alive;
+        }
+        self.membership.state_of(node).unwrap_or(MemberState::Down)
+    }
+}

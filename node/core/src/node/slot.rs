@@ -1,0 +1,117 @@
+//! One partition on this node: its replica, and its leadership while there is one.
+
+use std::collections::VecDeque;
+
+use ghostlight_protocol::call::CallRequest;
+use ghostlight_protocol::command::Envelope;
+use ghostlight_protocol::ids::{LogIndex, PartitionId, Term};
+use ghostlight_protocol::partition_row::PartitionRow;
+use ghostlight_protocol::replica::log::RecoveredReplica;
+use ghostlight_protocol::time::Instant;
+
+use crate::outbox::Outbox;
+use crate::replica::{Group, GroupSettings};
+use crate::turns::{Caller, ConfirmId, Turns};
+
+/// Calls that wait for a leadership to open.
+pub(super) const WAITING_CALLS_MAX: usize = 4_096;
+
+/// One partition on this node.
+pub(super) struct Slot {
+    pub(super) group: Group,
+    /// What the store last told; `None` before the first snapshot.
+    pub(super) row: Option<PartitionRow>,
+    pub(super) leading: Option<Leading>,
+    pub(super) waiting: VecDeque<(Caller, CallRequest)>,
+    pub(super) reconciler: super::reconcile::State,
+    /// Since when no leader is known, for asking where we stand.
+    pub(super) leaderless: Option<Instant>,
+}
+
+/// A leadership of this node.
+pub(super) struct Leading {
+    pub(super) term: Term,
+    pub(super) stage: Stage,
+    /// Up to when this leader's time has been written into the log.
+    pub(super) aged: Instant,
+    pub(super) confirm: Confirm,
+    pub(super) handover: super::handover::Handover,
+}
+
+/// Whether the leadership serves.
+pub(super) enum Stage {
+    /// Elected; the first entry of its own term is not applied yet.
+    Elected,
+    /// It serves.
+    Open(Box<Serving>),
+}
+
+/// The sub-cores of an open leadership.
+pub(super) struct Serving {
+    pub(super) turns: Turns,
+    pub(super) outbox: Outbox,
+    pub(super) inbox: InboxLoad,
+}
+
+/// Loading the inbox at opening; what is accepted meanwhile waits, so that order is kept.
+pub(super) enum InboxLoad {
+    /// Pages are being read.
+    Loading {
+        /// Accepted since, in inbox order.
+        later: Vec<(u64, Envelope)>,
+        /// Highest inbox sequence read so far.
+        last: u64,
+    },
+    /// Everything is with the turn engine.
+    Loaded,
+}
+
+/// The ReadIndex round in flight.
+pub(super) enum Confirm {
+    /// None.
+    Idle,
+    /// Asked; no majority yet.
+    Asked { id: ConfirmId, context: u64, at: Instant },
+    /// Confirmed; the index is not applied yet.
+    Applying { id: ConfirmId, index: LogIndex },
+}
+
+impl Slot {
+    pub(super) fn recovered(now: Instant, replica: &RecoveredReplica, seed: u64) -> Self {
+        let mut group = Group::new(replica, &GroupSettings { seed });
+        let alone = group.membership().voters == [group.peer().0]
+            && group.membership().voters_outgoing.is_empty();
+        if alone {
+            // Nobody else can vote: there is nothing to wait for.
+            group.campaign();
+        }
+        Self {
+            group,
+            row: replica.row.clone(),
+            leading: None,
+            waiting: VecDeque::new(),
+            reconciler: super::reconcile::State::default(),
+            leaderless: Some(now),
+        }
+    }
+
+    pub(super) fn partition(&self) -> PartitionId {
+        self.group.partition()
+    }
+
+    pub(super) fn serving_mut(&mut self, term: Term) -> Option<&mut Serving> {
+        match &mut self.leading {
+            Some(Leading { term: led, stage: Stage::Open(serving), .. }) if *led == term => {
+                Some(serving)
+            }
+            Some(_) | None => None,
+        }
+    }
+
+    pub(super) fn serving(&self) -> Option<(Term, &Serving)> {
+        match &self.leading {
+            Some(Leading { term, stage: Stage::Open(serving), .. }) => Some((*term, serving)),
+            Some(_) | None => None,
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! What operators see: the cluster through this node's eyes.
+
+use ghostlight_placement::membership::MemberState;
+use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::hash::partition_of;
+use ghostlight_protocol::ids::{NodeId, PeerId};
+use ghostlight_protocol::wire::hello::{Duty, NodeRecord};
+
+use super::slot::Slot;
+use super::{Cluster, NodeCore};
+use crate::admin::{
+    ActorView, Health, MemberView, NodeRef, PartitionView, StatusView, WhereView,
+};
+use crate::io::Now;
+use crate::replica::Role;
+
+impl NodeCore {
+    pub(super) fn status_view(&self, _now: Now) -> StatusView {
+        let mut members: Vec<MemberView> = self.links.iter().map(|(node, link)| {
+            self.member_view(node, &link.record, link.replicas, link.leaders)
+        }).collect();
+        let (replicas, leaders) = self.shares();
+        members.push(self.member_view(self.me, &self.record, replicas, leaders));
+        members.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        let Some(cluster) = &self.cluster else {
+            return StatusView {
+                health: Health::Unhealthy,
+                reasons: vec!["this node has not joined a cluster yet".to_owned()],
+                cluster: String::new(),
+                node: format!("{:?}", self.me),
+                partitions: 0,
+                factor: 0,
+                partitions_led: 0,
+                copies_min: 0,
+                moves: 0,
+                weakened: Vec::new(),
+                members,
+            };
+        };
+        let partitions_led = self.partitions_led(cluster);
+        let copies_min = copies_min(cluster);
+        let moves = moves(cluster);
+        let (health, reasons) = self.judge(cluster, &members, partitions_led, copies_min, moves);
+        StatusView {
+            health,
+            reasons,
+            cluster: cluster.descriptor.id().map(|id| format!("{id:?}")).unwrap_or_default(),
+            node: format!("{:?}", self.me),
+            partitions: cluster.descriptor.partitions,
+            factor: cluster.descriptor.factor,
+            partitions_led,
+            copies_min,
+            moves,
+            weakened: Vec::new(),
+            members,
+        }
+    }
+
+    /// Partitions whose known leader is not known to be gone.
+    fn partitions_led(&self, cluster: &Cluster) -> u32 {
+        let led = (0..cluster.partitions()).filter(|p| {
+            let partition = ghostlight_protocol::ids::PartitionId(*p);
+            let Some((leader, _)) = cluster.routes.leader(partition) else { return false };
+            if leader == self.me {
+                return cluster.slot(partition).is_some_and(|slot| slot.serving().is_some());
+            }
+            self.links.reachable(leader) == crate::gateway::Reachable::Yes
+        });
+        led.count() as u32
+    }
+
+    fn judge(
+        &self,
+        cluster: &Cluster,
+        members: &[MemberView],
+        led: u32,
+        copies: u32,
+        moves: u32,
+    ) -> (Health, Vec<String>) {
+        let total = cluster.descriptor.partitions;
+        let factor = cluster.descriptor.factor;
+        let mut reasons = Vec::new();
+        let mut health = Health::Healthy;
+        if led < total {
+            health = Health::Unhealthy;
+            reasons.push(format!("{} of {total} partitions have no leader", total - led));
+        }
+        let holders = members.iter().filter(|m| m.weight > 0 && m.state == "alive").count() as u32;
+        if copies < factor {
+            health = health.max_with(Health::Degraded);
+            let more = factor.saturating_sub(holders);
+            reasons.push(if more > 0 {
+                format!("the data has {copies} of {factor} copies: start {more} more node(s) with --join")
+            } else {
+                format!("the data has {copies} of {factor} copies, more are being made")
+            });
+        }
+        for member in members.iter().filter(|m| m.state != "alive") {
+            health = health.max_with(Health::Degraded);
+            reasons.push(format!("{} is {}", member.name, member.state));
+        }
+        if moves > 0 {
+            reasons.push(format!("{moves} copies are on their way"));
+        }
+        if reasons.is_empty() {
+            reasons.push(format!("every partition is led and has {copies} copies"));
+        }
+        (health, reasons)
+    }
+
+    fn member_view(
+        &self,
+        node: NodeId,
+        record: &NodeRecord,
+        replicas: u32,
+        leaders: u32,
+    ) -> MemberView {
+        let state = match self.member_state(node) {
+            MemberState::Alive => "alive",
+            MemberState::Suspect => "suspect",
+            MemberState::Down => "down",
+        };
+        let duty = match record.duty() {
+            Duty::Serving => "serving",
+            Duty::Draining => "draining",
+            Duty::Leaving => "leaving",
+        };
+        MemberView {
+            id: format!("{node:?}"),
+            name: self.name_of(node),
+            state: state.to_owned(),
+            duty: duty.to_owned(),
+            generation: record.generation,
+            address: record.address.clone(),
+            http: record.http.clone(),
+            admin: record.admin.clone(),
+            zone: record.zone.clone(),
+            weight: record.weight,
+            leaders: if state == "down" { 0 } else { leaders },
+            replicas,
+            pid: record.pid,
+            version: record.version.clone(),
+        }
+    }
+
+    pub(super) fn partition_views(&self) -> Vec<PartitionView> {
+        let Some(cluster) = &self.cluster else { return Vec::new() };
+        let all = (0..cluster.partitions()).map(ghostlight_protocol::ids::PartitionId);
+        all.map(|partition| self.partition_view(cluster, partition)).collect()
+    }
+
+    fn partition_view(
+        &self,
+        cluster: &Cluster,
+        partition: ghostlight_protocol::ids::PartitionId,
+    ) -> PartitionView {
+        let leader = cluster.routes.leader(partition);
+        let slot = cluster.slot(partition);
+        let row = slot.and_then(|slot| slot.row.clone()).unwrap_or_default();
+        let membership = slot.map(|slot| slot.group.membership().clone()).unwrap_or_default();
+        let (voters, learners): (Vec<_>, Vec<_>) =
+            membership.nodes().partition(|(peer, _)| membership.is_voter(*peer));
+        let refs = |peers: Vec<(PeerId, NodeId)>| {
+            peers.into_iter().map(|(_, node)| self.node_ref(node)).collect::<Vec<_>>()
+        };
+        let voters = match slot {
+            Some(_) => refs(voters),
+            None => self.hinted_voters(cluster, partition),
+        };
+        PartitionView {
+            partition: partition.0,
+            leader: leader.map(|(node, _)| self.node_ref(node)),
+            term: leader.map_or(0, |(_, term)| term.0),
+            role: role_of(slot).to_owned(),
+            voters,
+            learners: refs(learners),
+            commit: slot.map_or(0, |slot| slot.group.commit().0),
+            applied: slot.map_or(0, |slot| slot.group.applied().0),
+            state_hash: format!("{:032x}", row.chain()),
+            outbox: row.outbox_rows,
+            inbox: row.inbox_rows,
+        }
+    }
+
+    fn hinted_voters(
+        &self,
+        cluster: &Cluster,
+        partition: ghostlight_protocol::ids::PartitionId,
+    ) -> Vec<NodeRef> {
+        let hint = cluster.routes.hint(partition);
+        let voters = hint.iter().flat_map(|hint| &hint.voters);
+        voters.filter_map(|n| NodeId::from_slice(n)).map(|node| self.node_ref(node)).collect()
+    }
+
+    pub(super) fn actor_views(&self) -> Vec<ActorView> {
+        let Some(cluster) = &self.cluster else { return Vec::new() };
+        let me = self.node_ref(self.me);
+        let mut views = Vec::new();
+        for slot in cluster.slots() {
+            let Some((_, serving)) = slot.serving() else { continue };
+            for activation in serving.turns.activations() {
+                views.push(activation.view(slot.partition(), me.clone()));
+            }
+        }
+        views.sort_by(|a, b| a.actor.cmp(&b.actor));
+        views
+    }
+
+    pub(super) fn where_view(&self, actor: &ActorKey) -> Option<WhereView> {
+        let cluster = self.cluster.as_ref()?;
+        let partition = partition_of(actor, cluster.partitions());
+        let view = self.partition_view(cluster, partition);
+        Some(WhereView {
+            actor: actor.to_string(),
+            partition: partition.0,
+            leader: view.leader,
+            replicas: view.voters,
+        })
+    }
+
+    fn node_ref(&self, node: NodeId) -> NodeRef {
+        NodeRef { id: format!("{node:?}"), name: self.name_of(node) }
+    }
+}
+
+impl Health {
+    fn max_with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unhealthy, _) | (_, Self::Unhealthy) => Self::Unhealthy,
+            (Self::Degraded, _) | (_, Self::Degraded) => Self::Degraded,
+            (Self::Healthy, Self::Healthy) => Self::Healthy,
+        }
+    }
+}
+
+fn role_of(slot: Option<&Slot>) -> &'static str {
+    let Some(slot) = slot else { return "none" };
+    let membership = slot.group.membership();
+    match slot.group.role() {
+        Role::Leader => "leader",
+        Role::Candidate => "candidate",
+        Role::Follower { .. } if membership.is_voter(slot.group.peer()) => "follower",
+        Role::Follower { .. } => "learner",
+    }
+}
+
+/// Fewest voters of any partition that this node has a replica of; others are known by their hints.
+fn copies_min(cluster: &Cluster) -> u32 {
+    let voters = (0..cluster.partitions()).filter_map(|p| {
+        let partition = ghostlight_protocol::ids::PartitionId(p);
+        match cluster.slot(partition) {
+            Some(slot) if slot.group.is_initialized() => {
+                Some(slot.group.membership().voters.len() as u32)
+            }
+            Some(_) | None => cluster.routes.hint(partition).map(|hint| hint.voters.len() as u32),
+        }
+    });
+    voters.min().unwrap_or(0)
+}
+
+/// Copies being made or removed in groups that this node leads.
+fn moves(cluster: &Cluster) -> u32 {
+    let led = cluster.slots().filter(|slot| slot.leading.is_some());
+    let moving = led.map(|slot| {
+        let membership = slot.group.membership();
+        if membership.is_joint() { 1 } else { membership.learners.len() as u32 }
+    });
+    moving.sum()
+}
