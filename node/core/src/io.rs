@@ -3,8 +3,6 @@
 //! Effects are performed in order. Store effects go to one thread, in order; each that others wait for
 //! comes back as an input. Nothing blocks.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{LogPosition, NodeId, PartitionId, PeerId, Term};

@@ -303,7 +303,7 @@ impl NodeCore {
             self.me,
             generation,
             partitions,
-            crate::gateway::Settings::default(),
+            crate::gateway::GatewaySettings::default(),
             self.start.seed,
         );
         let mut slots: Vec<Option<Slot>> = Vec::new();

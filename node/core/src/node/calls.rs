@@ -38,7 +38,7 @@ impl Routes for RouteView<'_> {
 
     fn candidates(&self, partition: PartitionId) -> Vec<NodeId> {
         let members: Vec<NodeId> = self.links.known().collect();
-        self.routes.candidates(partition, self.table.list(partition), &members)
+        self.routes.candidates(partition, self.table.list(partition), members)
     }
 
     fn reachable(&self, node: NodeId) -> Reachable {
@@ -241,7 +241,7 @@ impl NodeCore {
                 }
                 TurnsEffect::Propose(kind) => {
                     if !self.propose(now, partition, term, kind) {
-                        self.local.push_back(Local::Turns(partition, TurnsInput::Dropped));
+                        self.local.push_front(Local::Turns(partition, TurnsInput::Dropped));
                     }
                 }
                 TurnsEffect::Confirm(id) => self.confirm(now, partition, id),
@@ -329,7 +329,7 @@ impl NodeCore {
             OutboxEffect::Mark { to, mark } => self.send_mark(to, mark, out),
             OutboxEffect::Propose(kind) => {
                 if !self.propose(now, partition, term, kind) {
-                    self.local.push_back(Local::Outbox(partition, OutboxInput::Dropped));
+                    self.local.push_front(Local::Outbox(partition, OutboxInput::Dropped));
                 }
             }
             OutboxEffect::ReadOutbox { after, limit } => {

@@ -224,7 +224,7 @@ impl NodeCore {
         let leads = self.cluster.as_ref().is_some_and(|c| {
             c.slots().any(|slot| slot.leading.is_some() && slot.group.membership().voters.len() > 1)
         });
-        let busy = self.cluster.as_ref().is_some_and(|c| !c.gateway.is_idle());
+        let busy = self.cluster.as_ref().is_some_and(|c| c.gateway.pending() > 0);
         if now.instant >= deadline || ((alone || !leads) && !busy) {
             self.ending = Ending::Halted;
             out.push(Effect::Halt(HaltReason::ShutDown));

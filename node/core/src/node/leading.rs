@@ -18,7 +18,7 @@ use prost::Message as _;
 use super::slot::{Confirm, InboxLoad, Leading, Serving, Slot, Stage};
 use super::{Cluster, Local, NodeCore};
 use crate::io::{Applied, Effect, Event, Now, ReadTicket};
-use crate::outbox::{Outbox, OutboxInput};
+use crate::outbox::{Outbox, OutboxInput, OutboxSettings};
 use crate::replica::{ReadIndex, Role};
 use crate::turns::{ConfirmId, Opening, ReadId, RowsWanted, Turns, TurnsInput};
 
@@ -104,7 +104,6 @@ impl NodeCore {
     }
 
     fn open_if_due(&mut self, now: Now, partition: PartitionId, out: &mut Vec<Effect>) {
-        let me = self.me;
         let settings = self.start.turns.clone();
         let Some(cluster) = &mut self.cluster else { return };
         let partitions = cluster.partitions();
@@ -117,26 +116,29 @@ impl NodeCore {
         let turns = Turns::open(Opening {
             partition,
             partitions,
-            me,
             term,
+            wall: now.wall,
             dedup_bytes: row.dedup_bytes,
             settings,
         });
-        let outbox = Outbox::open(partition, row.epoch(), me, crate::outbox::Settings::default());
+        let mut pump = Vec::new();
+        let settings = OutboxSettings::default();
+        let outbox = Outbox::open(partition, row.epoch(), now.instant, settings, &mut pump);
         let inbox = InboxLoad::Loading { later: Vec::new(), last: 0 };
         leading.stage = Stage::Open(Box::new(Serving { turns, outbox, inbox }));
         let waiting = std::mem::take(&mut slot.waiting);
         for (from, request) in waiting {
             self.local.push_back(Local::Turns(partition, TurnsInput::Call { from, request }));
         }
-        self.local.push_back(Local::Outbox(partition, OutboxInput::Tick));
+        for effect in pump {
+            self.outbox_effect(now, partition, term, effect, out);
+        }
         self.read_inbox(partition, term, None, out);
         out.push(Effect::Event(Event::Opened { partition, term }));
         if let Some(hint) = self.own_hint(partition) {
             self.announce(hint.clone());
             self.take_hints(vec![hint]);
         }
-        let _ = now;
     }
 
     fn own_hint(&self, partition: PartitionId) -> Option<LeaderHint> {
@@ -318,8 +320,8 @@ impl NodeCore {
             }
             _ => Vec::new(),
         };
-        cluster.dirty.insert(partition);
         let term = slot.leading.as_ref().map(|leading| leading.term);
+        cluster.dirty.insert(partition);
         for (at, outcome) in applied.outcomes {
             if Some(at.term) == term {
                 self.entry_applied(partition, outcome);

@@ -199,7 +199,16 @@ impl NodeCore {
         for slot in cluster.slots() {
             let Some((_, serving)) = slot.serving() else { continue };
             for activation in serving.turns.activations() {
-                views.push(activation.view(slot.partition(), me.clone()));
+                views.push(ActorView {
+                    actor: activation.actor.to_string(),
+                    namespace: activation.actor.namespace().to_owned(),
+                    partition: slot.partition().0,
+                    node: me.clone(),
+                    mailbox: activation.mailbox as u32,
+                    state: activation.state.to_owned(),
+                    turns: activation.turns,
+                    version: activation.version.0,
+                });
             }
         }
         views.sort_by(|a, b| a.actor.cmp(&b.actor));
