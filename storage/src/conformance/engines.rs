@@ -52,7 +52,10 @@ fn batches_apply_in_order<B: Bed>(bed: &B) {
     for ((key, value), expected) in found.iter().zip(expected) {
         assert_eq!((&key[..], &value[..]), expected);
     }
-    assert_eq!(engine.get(Cf::State, b"b").unwrap(), Some(Bytes::from_static(b"new")));
+    assert_eq!(
+        engine.get(Cf::State, b"b").unwrap(),
+        Some(Bytes::from_static(b"new"))
+    );
 }
 
 fn scans_keep_their_bounds<B: Bed>(bed: &B) {
@@ -63,14 +66,20 @@ fn scans_keep_their_bounds<B: Bed>(bed: &B) {
         }
     });
     let scan = |from: &[u8], to: &[u8], rows, bytes| -> Vec<u8> {
-        let found = engine.scan(Cf::Log, from, to, Limit { rows, bytes }).unwrap();
+        let found = engine
+            .scan(Cf::Log, from, to, Limit { rows, bytes })
+            .unwrap();
         found.iter().map(|(key, _)| key[1]).collect()
     };
     let max = usize::MAX;
     assert_eq!(scan(&[7, 5], &[7, 9], max, max), [5, 6, 7, 8]);
     assert_eq!(scan(&[7, 5], &[7, 9], 2, max), [5, 6]);
     assert_eq!(scan(&[7, 98], &[8], max, max), [98, 99]);
-    assert_eq!(scan(&[7], &[8], max, 25), [0, 1, 2], "the row that reaches the limit is the last");
+    assert_eq!(
+        scan(&[7], &[8], max, 25),
+        [0, 1, 2],
+        "the row that reaches the limit is the last"
+    );
     assert_eq!(scan(&[7], &[8], max, 1), [0], "at least one");
     assert!(scan(&[6], &[7], max, max).is_empty());
     assert!(scan(&[8], &[9], max, max).is_empty());
@@ -108,7 +117,11 @@ fn views_do_not_move<B: Bed>(bed: &B) {
     drop(engine);
     // The view lives on its own, on any thread.
     let seen = std::thread::spawn(move || {
-        (view.get(Cf::State, b"a").unwrap(), rows(&view, Cf::State), rows(&view, Cf::Dedup))
+        (
+            view.get(Cf::State, b"a").unwrap(),
+            rows(&view, Cf::State),
+            rows(&view, Cf::Dedup),
+        )
     });
     let (a, state, dedup) = seen.join().unwrap();
     assert_eq!(a.unwrap(), b"1"[..]);
@@ -119,12 +132,19 @@ fn views_do_not_move<B: Bed>(bed: &B) {
 fn reopening_finds_everything<B: Bed>(bed: &B) {
     let engine = bed.open();
     assert!(engine.free_bytes().unwrap() > 0);
-    write(&engine, Durability::Synced, |batch| batch.put_raw(Cf::Meta, b"synced", b"1"));
-    write(&engine, Durability::Buffered, |batch| batch.put_raw(Cf::Meta, b"buffered", b"2"));
+    write(&engine, Durability::Synced, |batch| {
+        batch.put_raw(Cf::Meta, b"synced", b"1")
+    });
+    write(&engine, Durability::Buffered, |batch| {
+        batch.put_raw(Cf::Meta, b"buffered", b"2")
+    });
     engine.write_note(b"note").unwrap();
     drop(engine);
     // A killed process loses nothing that it handed to the operating system.
     let engine = bed.open();
     assert_eq!(engine.get(Cf::Meta, b"synced").unwrap().unwrap(), b"1"[..]);
-    assert_eq!(engine.get(Cf::Meta, b"buffered").unwrap().unwrap(), b"2"[..]);
+    assert_eq!(
+        engine.get(Cf::Meta, b"buffered").unwrap().unwrap(),
+        b"2"[..]
+    );
 }

@@ -109,7 +109,10 @@ pub(crate) fn turn(actor: &ActorKey, base: u64, sequence: u64, value: Bytes, sen
         kind: TurnKind::Write as i32,
         request: Some(RequestRecord {
             id: id.to_bytes(),
-            digest: request_digest(actor, "set", &value).to_be_bytes().to_vec().into(),
+            digest: request_digest(actor, "set", &value)
+                .to_be_bytes()
+                .to_vec()
+                .into(),
             closed_below: 0,
         }),
         answer: Some(TurnAnswer::reply(value.clone())),
@@ -175,9 +178,13 @@ pub(crate) fn advance<E: Engine>(
 ) -> PartitionRow {
     let last = entries.last().unwrap().at;
     let hard = Some(hard_state(last.term.0, 0));
-    store.persist(&[write(partition, peer, hard, entries.to_vec())]).unwrap();
+    store
+        .persist(&[write(partition, peer, hard, entries.to_vec())])
+        .unwrap();
     let mut out = Vec::new();
-    store.apply(PartitionId(partition), &items(entries), &mut out).unwrap();
+    store
+        .apply(PartitionId(partition), &items(entries), &mut out)
+        .unwrap();
     assert_eq!(out.len(), entries.len());
     store.row(PartitionId(partition)).unwrap().clone()
 }

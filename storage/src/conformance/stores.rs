@@ -11,7 +11,7 @@ use super::material::{
     ME, actor, advance, all_families, at, command, entry, founded, hard_state, identity, items,
     turn, write,
 };
-use crate::engine::{Cf, Engine, Limit, Read};
+use crate::engine::{Cf, Engine, Limit};
 use crate::error::{Remedy, StorageError};
 use crate::reader::Reader;
 use crate::store::{Condemned, Staged, Store};
@@ -47,29 +47,45 @@ fn a_founded_node_comes_back<B: Bed>(bed: &B) {
     assert_eq!((replica.partition, replica.peer), (P, PeerId(1)));
     assert_eq!((replica.truncated, replica.tail.len()), (at(5, 5), 0));
     // Trap 17: the synthetic start needs this hard state.
-    assert_eq!((replica.hard_state.term.0, replica.hard_state.commit.0), (5, 5));
+    assert_eq!(
+        (replica.hard_state.term.0, replica.hard_state.commit.0),
+        (5, 5)
+    );
     assert_eq!(replica.row, Some(row));
 }
 
 fn entries_are_replaced_from_the_first_new_one<B: Bed>(bed: &B) {
     let mut store = founded(bed.open(), 4);
-    let old: Vec<_> = (6..=20).map(|index| entry(at(6, index), vec![6; 100])).collect();
-    store.persist(&[write(2, 1, Some(hard_state(6, 7)), old.clone())]).unwrap();
-    let new: Vec<_> = (10..=12).map(|index| entry(at(8, index), vec![8; 50])).collect();
+    let old: Vec<_> = (6..=20)
+        .map(|index| entry(at(6, index), vec![6; 100]))
+        .collect();
+    store
+        .persist(&[write(2, 1, Some(hard_state(6, 7)), old.clone())])
+        .unwrap();
+    let new: Vec<_> = (10..=12)
+        .map(|index| entry(at(8, index), vec![8; 50]))
+        .collect();
     let others = [entry(at(6, 6), "other")];
     store
         .persist(&[
             write(2, 1, Some(hard_state(8, 6)), new.clone()),
-            write(3, 1, None, others.to_vec()),
+            write(3, 1, Some(hard_state(6, 5)), others.to_vec()),
         ])
         .unwrap();
     let expected: Vec<_> = old[..4].iter().chain(&new).cloned().collect();
     let reader = store.reader();
-    let read = |from, to, bytes| reader.log_entries(P, LogIndex(from), LogIndex(to), bytes).unwrap();
+    let read = |from, to, bytes| {
+        reader
+            .log_entries(P, LogIndex(from), LogIndex(to), bytes)
+            .unwrap()
+    };
     assert_eq!(read(6, 99, usize::MAX), expected);
     assert_eq!(read(8, 10, usize::MAX), expected[2..4]);
     assert_eq!(read(8, 99, 1), expected[2..3]);
-    assert!(read(5, 99, usize::MAX).is_empty(), "what is cut is not there");
+    assert!(
+        read(5, 99, usize::MAX).is_empty(),
+        "what is cut is not there"
+    );
     drop((store, reader));
     let (_, recovered) = Store::open(bed.open()).unwrap();
     assert_eq!(recovered.replicas[2].tail, expected);
@@ -81,20 +97,30 @@ fn entries_are_replaced_from_the_first_new_one<B: Bed>(bed: &B) {
 fn applied_rows_can_be_read<B: Bed>(bed: &B) {
     let mut store = founded(bed.open(), 4);
     let row = advance(&mut store, 2, 1, &all_families(6, 6, 10));
-    assert_eq!((row.applied_index, row.inbox_rows, row.outbox_rows), (11, 1, 3));
+    assert_eq!(
+        (row.applied_index, row.inbox_rows, row.outbox_rows),
+        (11, 1, 3)
+    );
     let reader = store.reader();
     let key = state_key(&actor("a"), b"value");
     let found = reader.get(P, Family::State, &key).unwrap();
     assert_eq!(found.unwrap(), [3; 10][..]);
     assert_eq!(reader.get(P, Family::State, b"none").unwrap(), None);
-    assert_eq!(reader.get(PartitionId(1), Family::State, &key).unwrap(), None);
+    assert_eq!(
+        reader.get(PartitionId(1), Family::State, &key).unwrap(),
+        None
+    );
     assert_eq!(reader.partition_row(P).unwrap().unwrap(), row);
     let prefix = 3u16.to_be_bytes();
     let scan = |after: Option<&[u8]>, rows| -> Vec<Bytes> {
-        let found = reader.scan(P, Family::Outbox, &prefix, after, Limit::rows(rows)).unwrap();
+        let found = reader
+            .scan(P, Family::Outbox, &prefix, after, Limit::rows(rows))
+            .unwrap();
         found.into_iter().map(|(key, _)| key).collect()
     };
-    let keys: Vec<_> = (1..=3).map(|sequence| outbox_key(PartitionId(3), sequence)).collect();
+    let keys: Vec<_> = (1..=3)
+        .map(|sequence| outbox_key(PartitionId(3), sequence))
+        .collect();
     assert_eq!(scan(None, 10), keys);
     assert_eq!(scan(None, 2), keys[..2]);
     assert_eq!(scan(Some(&keys[0]), 10), keys[1..]);
@@ -111,14 +137,12 @@ fn applied_rows_can_be_read<B: Bed>(bed: &B) {
 
 fn several_partitions_apply_in_one_batch<B: Bed>(bed: &B) {
     let mut store = founded(bed.open(), 4);
-    let entries = [entry(at(6, 6), command(6, turn(&actor("a"), 0, 1, "1".into(), 0)))];
-    let writes: Vec<_> = (0..4).map(|p| write(p, 1, None, entries.to_vec())).collect();
-    let writes: Vec<_> = writes
-        .into_iter()
-        .map(|mut write| {
-            write.hard_state = Some(hard_state(6, 6));
-            write
-        })
+    let entries = [entry(
+        at(6, 6),
+        command(6, turn(&actor("a"), 0, 1, "1".into(), 0)),
+    )];
+    let writes: Vec<_> = (0..4)
+        .map(|p| write(p, 1, Some(hard_state(6, 6)), entries.to_vec()))
         .collect();
     store.persist(&writes).unwrap();
     let work: Vec<_> = (0..4).map(|p| (PartitionId(p), items(&entries))).collect();
@@ -132,18 +156,31 @@ fn several_partitions_apply_in_one_batch<B: Bed>(bed: &B) {
     }
     let key = state_key(&actor("a"), b"value");
     for partition in (0..4).map(PartitionId) {
-        assert!(store.reader().get(partition, Family::State, &key).unwrap().is_some());
+        assert!(
+            store
+                .reader()
+                .get(partition, Family::State, &key)
+                .unwrap()
+                .is_some()
+        );
     }
 }
 
 fn the_log_is_cut_at_the_front<B: Bed>(bed: &B) {
     let mut store = founded(bed.open(), 4);
-    let many: Vec<_> = (6..=12_006).map(|index| entry(at(6, index), Bytes::new())).collect();
+    let many: Vec<_> = (6..=12_006)
+        .map(|index| entry(at(6, index), Bytes::new()))
+        .collect();
     advance(&mut store, 2, 1, &many);
     // A short run by points, a long one as a range.
     for (through, left) in [(8, 11_998), (8, 11_998), (7, 11_998), (11_000, 1_006)] {
         store.truncate_log(P, at(6, through)).unwrap();
-        let found = store.reader().log_entries(P, LogIndex(through.max(8) + 1), LogIndex(u64::MAX), 1 << 30);
+        let found = store.reader().log_entries(
+            P,
+            LogIndex(through.max(8) + 1),
+            LogIndex(u64::MAX),
+            1 << 30,
+        );
         assert_eq!(found.unwrap().len(), left, "cut through {through}");
     }
     drop(store);
@@ -159,8 +196,12 @@ fn a_replica_is_deleted_for_good<B: Bed>(bed: &B) {
     store.destroy_replica(P, PeerId(5)).unwrap();
     assert_eq!(store.peer(P), None);
     // A write that was on its way is dropped.
-    store.persist(&[write(2, 1, None, vec![entry(at(6, 12), "late")])]).unwrap();
-    store.apply(P, &items(&[entry(at(6, 12), "late")]), &mut Vec::new()).unwrap();
+    store
+        .persist(&[write(2, 1, None, vec![entry(at(6, 12), "late")])])
+        .unwrap();
+    store
+        .apply(P, &items(&[entry(at(6, 12), "late")]), &mut Vec::new())
+        .unwrap();
     drop(store);
     let engine = bed.open();
     let left = rows_of(&engine, P);
@@ -170,12 +211,20 @@ fn a_replica_is_deleted_for_good<B: Bed>(bed: &B) {
     assert_eq!(recovered.replicas.len(), 3);
     assert_eq!(recovered.tombstones[&P], PeerId(5));
     let refused = store.create_replica(P, PeerId(4)).unwrap_err();
-    assert!(matches!(refused, StorageError::BelowTombstone { floor: PeerId(5), .. }));
+    assert!(matches!(
+        refused,
+        StorageError::BelowTombstone {
+            floor: PeerId(5),
+            ..
+        }
+    ));
     let begun = store.create_replica(P, PeerId(6)).unwrap();
     assert_eq!((begun.row.clone(), begun.peer), (None, PeerId(6)));
     assert_eq!(store.create_replica(P, PeerId(6)).unwrap(), begun);
     // Trap 12: a learner keeps its hard state before its first snapshot.
-    store.persist(&[write(2, 6, Some(hard_state(9, 0)), vec![])]).unwrap();
+    store
+        .persist(&[write(2, 6, Some(hard_state(9, 0)), vec![])])
+        .unwrap();
     drop(store);
     let (mut store, recovered) = Store::open(bed.open()).unwrap();
     let begun = &recovered.replicas[2];
@@ -192,7 +241,9 @@ fn rows_of<E: Engine>(engine: &E, partition: PartitionId) -> Vec<(Cf, Bytes)> {
     let (from, to) = (partition.0.to_be_bytes(), (partition.0 + 1).to_be_bytes());
     let mut all = Vec::new();
     for cf in [Cf::Raft, Cf::Log, Cf::State, Cf::Dedup, Cf::Outbox] {
-        let rows = engine.scan(cf, &from, &to, Limit::rows(usize::MAX)).unwrap();
+        let rows = engine
+            .scan(cf, &from, &to, Limit::rows(usize::MAX))
+            .unwrap();
         all.extend(rows.into_iter().map(|(key, _)| (cf, key)));
     }
     all
@@ -212,7 +263,9 @@ pub(super) fn snapshot<E: Engine>(reader: &Reader<E>, bytes_max: usize) -> Vec<B
 
 fn stage<E: Engine>(store: &mut Store<E>, peer: u64, transfer: u64, chunks: &[Bytes]) {
     for (number, chunk) in (0..).zip(chunks) {
-        let staged = store.stage_chunk(P, PeerId(peer), transfer, number, chunk.clone()).unwrap();
+        let staged = store
+            .stage_chunk(P, PeerId(peer), transfer, number, chunk.clone())
+            .unwrap();
         assert_eq!(staged, Staged::Taken { next: number + 1 });
     }
 }
@@ -222,20 +275,33 @@ fn a_snapshot_makes_an_equal_copy<B: Bed>(bed: &B) {
     let mut row = advance(&mut source, 2, 1, &all_families(6, 6, 1_000));
     let whole = snapshot(&source.reader(), 1 << 20);
     let chunks = snapshot(&source.reader(), 700);
-    assert!(whole.len() == 1 && chunks.len() > 5, "{} and {}", whole.len(), chunks.len());
+    assert!(
+        whole.len() == 1 && chunks.len() > 5,
+        "{} and {}",
+        whole.len(),
+        chunks.len()
+    );
 
     let (mut store, _) = Store::open(bed.open()).unwrap();
     store.create_replica(P, PeerId(4)).unwrap();
     stage(&mut store, 4, 77, &chunks[..3]);
-    assert!(store.reader().get(P, Family::State, &state_key(&actor("a"), b"value")).unwrap().is_none());
+    assert!(
+        store
+            .reader()
+            .get(P, Family::State, &state_key(&actor("a"), b"value"))
+            .unwrap()
+            .is_none()
+    );
     stage(&mut store, 4, 78, &chunks);
     let count = chunks.len() as u64;
     let install = |store: &mut Store<B::Engine>, transfer, at, count| {
         store.install(P, PeerId(4), transfer, hard_state(6, 11), at, count)
     };
-    for (transfer, position, count) in
-        [(77, at(6, 11), count), (78, at(6, 12), count), (78, at(6, 11), count + 1)]
-    {
+    for (transfer, position, count) in [
+        (77, at(6, 11), count),
+        (78, at(6, 12), count),
+        (78, at(6, 11), count + 1),
+    ] {
         let refused = install(&mut store, transfer, position, count).unwrap_err();
         assert_eq!(refused.remedy(), Remedy::Refuse, "{refused}");
     }
@@ -243,18 +309,27 @@ fn a_snapshot_makes_an_equal_copy<B: Bed>(bed: &B) {
     assert_eq!(snapshot(&store.reader(), 1 << 20), whole);
     // The copy goes on as the original does.
     for original_and_copy in 0..2 {
-        let next = [entry(at(7, 12), command(7, turn(&actor("a"), 2, 4, "next".into(), 1)))];
+        let next = [entry(
+            at(7, 12),
+            command(7, turn(&actor("a"), 2, 4, "next".into(), 1)),
+        )];
         if original_and_copy == 0 {
             row = advance(&mut source, 2, 1, &next);
         } else {
             assert_eq!(advance(&mut store, 2, 4, &next), row);
         }
     }
-    assert_eq!(snapshot(&store.reader(), 1 << 20), snapshot(&source.reader(), 1 << 20));
+    assert_eq!(
+        snapshot(&store.reader(), 1 << 20),
+        snapshot(&source.reader(), 1 << 20)
+    );
     drop(store);
     let (_, recovered) = Store::open(bed.open()).unwrap();
     let copy = &recovered.replicas[0];
-    assert_eq!((copy.peer, copy.truncated, copy.tail.len()), (PeerId(4), at(6, 11), 1));
+    assert_eq!(
+        (copy.peer, copy.truncated, copy.tail.len()),
+        (PeerId(4), at(6, 11), 1)
+    );
     assert_eq!(copy.row, Some(row));
 }
 
@@ -265,7 +340,9 @@ fn chunks_come_in_order_or_not_at_all<B: Bed>(bed: &B) {
     let (mut store, _) = Store::open(bed.open()).unwrap();
     store.create_replica(P, PeerId(4)).unwrap();
     let mut stage = |peer, transfer, number: u64, chunk: &Bytes| {
-        let staged = store.stage_chunk(P, PeerId(peer), transfer, number, chunk.clone()).unwrap();
+        let staged = store
+            .stage_chunk(P, PeerId(peer), transfer, number, chunk.clone())
+            .unwrap();
         match staged {
             Staged::Taken { next } => ("taken", next),
             Staged::Refused { next, .. } => ("refused", next),
@@ -289,7 +366,11 @@ fn chunks_come_in_order_or_not_at_all<B: Bed>(bed: &B) {
         (4, 1, 2, chunks[2].clone(), ("refused", 0)),
     ];
     for (line, (peer, transfer, number, chunk, expected)) in rows.into_iter().enumerate() {
-        assert_eq!(stage(peer, transfer, number, &chunk), expected, "line {line}");
+        assert_eq!(
+            stage(peer, transfer, number, &chunk),
+            expected,
+            "line {line}"
+        );
     }
     store.discard_staging(P).unwrap();
     drop(store);
@@ -311,7 +392,10 @@ fn a_condemned_replica_makes_room_for_its_successor<B: Bed>(bed: &B) {
     store.create_replica(P, PeerId(2)).unwrap();
     drop(store);
     let engine = bed.open();
-    assert!(rows_of(&engine, P).len() > 15, "what is condemned is set aside");
+    assert!(
+        rows_of(&engine, P).len() > 15,
+        "what is condemned is set aside"
+    );
     let (mut store, recovered) = Store::open(engine).unwrap();
     let why = "a test says so".to_owned();
     assert_eq!(
@@ -324,13 +408,21 @@ fn a_condemned_replica_makes_room_for_its_successor<B: Bed>(bed: &B) {
     );
     assert_eq!(recovered.replicas[2].row, None);
     stage(&mut store, 2, 1, &chunks);
-    store.install(P, PeerId(2), 1, hard_state(6, 11), at(6, 11), 1).unwrap();
+    store
+        .install(P, PeerId(2), 1, hard_state(6, 11), at(6, 11), 1)
+        .unwrap();
     store.discard_condemned(P).unwrap();
     store.discard_condemned(P).unwrap();
     drop(store);
     let (mut store, recovered) = Store::open(bed.open()).unwrap();
     assert!(recovered.condemned.is_empty());
-    assert_eq!((recovered.replicas[2].peer, recovered.replicas[2].row.clone()), (PeerId(2), Some(row)));
+    assert_eq!(
+        (
+            recovered.replicas[2].peer,
+            recovered.replicas[2].row.clone()
+        ),
+        (PeerId(2), Some(row))
+    );
     assert_eq!(snapshot(&store.reader(), 1 << 20), chunks);
     store.destroy_replica(P, PeerId(3)).unwrap();
     drop(store);

@@ -53,39 +53,40 @@ impl<E: Engine> Store<E> {
             );
             return;
         };
-        let (Some(first), Some(last)) = (write.entries.first(), write.entries.last()) else {
-            if let Some(mut hard_state) = write.hard_state {
-                hard_state.commit = hard_state.commit.max(replica.hard_state.commit);
-                replica.hard_state = hard_state;
-                put_hard_state(&mut self.batch, partition, replica.peer, hard_state);
-                replica.check_invariants(partition);
-            }
-            return;
-        };
-        let (first, last) = (first.at.index, last.at.index);
-        assert!(
-            first > replica.hard_state.commit && first <= replica.last.next(),
-            "{partition}: entries from {first} do not fit commit {} and log end {}",
-            replica.hard_state.commit,
-            replica.last
-        );
-        for (expected, entry) in (first.0..).zip(&write.entries) {
-            assert_eq!(
-                entry.at.index.0, expected,
-                "{partition}: entries have a gap"
+        if let (Some(first), Some(last)) = (write.entries.first(), write.entries.last()) {
+            let (first, last) = (first.at.index, last.at.index);
+            assert!(
+                first > replica.hard_state.commit && first <= replica.last.next(),
+                "{partition}: entries from {first} do not fit commit {} and log end {}",
+                replica.hard_state.commit,
+                replica.last
             );
-            let key = log_key(partition, replica.peer, entry.at.index);
-            put_entry(&mut self.batch, &key, entry);
+            for (expected, entry) in (first.0..).zip(&write.entries) {
+                assert_eq!(
+                    entry.at.index.0, expected,
+                    "{partition}: entries have a gap"
+                );
+                let key = log_key(partition, replica.peer, entry.at.index);
+                put_entry(&mut self.batch, &key, entry);
+            }
+            for index in last.0 + 1..=replica.last.0 {
+                let key = log_key(partition, replica.peer, LogIndex(index));
+                self.batch.delete(Cf::Log, &key);
+            }
+            replica.last = last;
         }
-        for index in last.0 + 1..=replica.last.0 {
-            let key = log_key(partition, replica.peer, LogIndex(index));
-            self.batch.delete(Cf::Log, &key);
-        }
-        replica.last = last;
         if let Some(mut hard_state) = write.hard_state {
             hard_state.commit = hard_state.commit.max(replica.hard_state.commit);
             replica.hard_state = hard_state;
             put_hard_state(&mut self.batch, partition, replica.peer, hard_state);
+        }
+        if let Some(last) = write.entries.last() {
+            let term = replica.hard_state.term;
+            assert!(
+                last.at.term <= term,
+                "{partition}: {:?} is past term {term}",
+                last.at
+            );
         }
         replica.check_invariants(partition);
     }
