@@ -1,0 +1,74 @@
+//! How the database is tuned. Column families differ in what they hold and how long it lives.
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options,
+};
+
+use crate::engine::Cf;
+
+/// One memtable of the log: entries should die before they are flushed.
+const LOG_MEMTABLE_BYTES: usize = 64 << 20;
+/// One memtable of any other column family.
+const MEMTABLE_BYTES: usize = 16 << 20;
+/// Write-ahead log kept because of idle column families.
+const WAL_BYTES_MAX: u64 = 256 << 20;
+/// Blocks in memory, for all column families.
+const BLOCK_CACHE_BYTES: usize = 64 << 20;
+/// Bloom filter, for rows that are often asked for and often not there.
+const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// Files that RocksDB keeps open.
+const OPEN_FILES_MAX: i32 = 512;
+/// RocksDB's own log files.
+const INFO_LOG_FILES_MAX: usize = 3;
+const INFO_LOG_BYTES_MAX: usize = 4 << 20;
+
+pub(super) fn database() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_paranoid_checks(true);
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_background_jobs(2);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_keep_log_file_num(INFO_LOG_FILES_MAX);
+    options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
+    options
+}
+
+pub(super) fn column_families() -> Vec<ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    Cf::ALL
+        .into_iter()
+        .map(|cf| ColumnFamilyDescriptor::new(cf.name(), column_family(cf, &cache)))
+        .collect()
+}
+
+fn column_family(cf: Cf, cache: &Cache) -> Options {
+    let mut options = Options::default();
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_format_version(5);
+    match cf {
+        Cf::Log => {
+            options.set_write_buffer_size(LOG_MEMTABLE_BYTES);
+            options.set_max_write_buffer_number(2);
+            options.set_compression_type(DBCompressionType::None);
+        }
+        // Rows that every turn looks for, most of them in vain.
+        Cf::State | Cf::Dedup => {
+            options.set_write_buffer_size(MEMTABLE_BYTES);
+            options.set_compression_type(DBCompressionType::Lz4);
+            table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+        }
+        Cf::Meta | Cf::Raft | Cf::Outbox => {
+            options.set_write_buffer_size(MEMTABLE_BYTES);
+            options.set_compression_type(DBCompressionType::Lz4);
+        }
+    }
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_block_based_table_factory(&table);
+    options
+}
