@@ -17,7 +17,7 @@ mod record;
 mod conformance;
 
 pub use engine::{Cf, Durability, Engine, EngineError, Limit, Read, WriteBatch};
-pub use error::StorageError;
+pub use error::{Remedy, StorageError};
 pub use identity::{ChosenPort, NodeIdentity};
 pub use memory::{MemoryDisk, MemoryEngine};
 pub use reader::Reader;

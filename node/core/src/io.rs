@@ -170,6 +170,22 @@ pub enum StoreInput {
     },
     /// A replica is gone from the disk.
     Destroyed(PartitionId),
+    /// A staged snapshot is the replica's state now; `Persisted` of its batch follows.
+    Installed {
+        /// The partition.
+        partition: PartitionId,
+        /// Where the replica stands.
+        row: PartitionRow,
+    },
+    /// A replica's records were found damaged: it is set aside.
+    Condemned {
+        /// The partition.
+        partition: PartitionId,
+        /// Smallest peer id that may exist here from now on.
+        floor: PeerId,
+        /// What was found.
+        why: String,
+    },
 }
 
 /// Whether a snapshot has more chunks.

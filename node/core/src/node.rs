@@ -104,9 +104,13 @@ enum Introduced {
 enum Ending {
     No,
     /// Shutting down: leaderships are given away until the deadline.
-    Drain { deadline: Instant },
+    Drain {
+        deadline: Instant,
+    },
     /// Leaving for good: ends when no copy is left.
-    Leave { ticket: crate::admin::AdminTicket },
+    Leave {
+        ticket: crate::admin::AdminTicket,
+    },
     Halted,
 }
 
@@ -122,7 +126,11 @@ impl NodeCore {
             .condemned
             .iter()
             .map(|(partition, _)| {
-                let floor = start.tombstones.get(partition).copied().unwrap_or(PeerId(1));
+                let floor = start
+                    .tombstones
+                    .get(partition)
+                    .copied()
+                    .unwrap_or(PeerId(1));
                 (*partition, floor)
             })
             .collect();
@@ -163,16 +171,22 @@ impl NodeCore {
             Input::Tick => {}
             Input::Frame { from, frame } => self.take_frame(now, from, frame, out),
             Input::Gossip(data) => self.take_gossip(now, data, out),
-            Input::Connected { peer, descriptor, kind } => {
+            Input::Connected {
+                peer,
+                descriptor,
+                kind,
+            } => {
                 self.connected(now, peer, descriptor, kind, out);
             }
             Input::Disconnected { node, kind } => self.disconnected(now, node, kind),
             Input::CallNotSent { to, call } => {
-                self.local.push_back(Local::Gateway(GatewayInput::NotSent { to, call }));
+                self.local
+                    .push_back(Local::Gateway(GatewayInput::NotSent { to, call }));
             }
             Input::Call { ticket, call } => self.client_call(ticket, call, out),
             Input::Hangup(ticket) => {
-                self.local.push_back(Local::Gateway(GatewayInput::Hangup(ticket)));
+                self.local
+                    .push_back(Local::Gateway(GatewayInput::Hangup(ticket)));
             }
             Input::Runner(input) => self.take_runner(input, out),
             Input::Admin { ticket, request } => self.admin(now, ticket, request, out),
@@ -210,8 +224,14 @@ impl NodeCore {
             return None;
         }
         let gossip = self.membership.next_deadline();
-        let gateway = self.cluster.as_ref().and_then(|c| c.gateway.next_deadline());
-        [Some(self.next_tick), gossip, gateway].into_iter().flatten().min()
+        let gateway = self
+            .cluster
+            .as_ref()
+            .and_then(|c| c.gateway.next_deadline());
+        [Some(self.next_tick), gossip, gateway]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn take_frame(&mut self, now: Now, from: NodeId, frame: Frame, out: &mut Vec<Effect>) {
@@ -225,7 +245,8 @@ impl NodeCore {
             }
             Frame::Call(request) => self.remote_call(from, request, out),
             Frame::Answer(answer) => {
-                self.local.push_back(Local::Gateway(GatewayInput::Answer { from, answer }));
+                self.local
+                    .push_back(Local::Gateway(GatewayInput::Answer { from, answer }));
             }
             Frame::Hangup(hangup) => self.take_hangup(from, hangup),
             Frame::OutboxPush(push) => self.take_push(from, push, out),
@@ -251,22 +272,48 @@ impl NodeCore {
                 }
             }
             StoreInput::Rows { ticket, rows } => self.rows_read(ticket, rows, out),
-            StoreInput::SnapshotOpened { transfer, at, membership } => {
+            StoreInput::SnapshotOpened {
+                transfer,
+                at,
+                membership,
+            } => {
                 self.snapshot_opened(transfer, at, &membership, out);
             }
-            StoreInput::SnapshotChunk { transfer, number, rows, rest } => {
+            StoreInput::SnapshotChunk {
+                transfer,
+                number,
+                rows,
+                rest,
+            } => {
                 self.chunk_read(now, transfer, number, rows, rest, out);
             }
-            StoreInput::Staged { partition, peer, transfer, number, verdict } => {
+            StoreInput::Staged {
+                partition,
+                peer,
+                transfer,
+                number,
+                verdict,
+            } => {
                 self.staged(partition, peer, transfer, number, verdict, out);
             }
             StoreInput::Destroyed(_) => {}
+            StoreInput::Installed { partition, row } => self.installed(partition, row),
+            StoreInput::Condemned {
+                partition,
+                floor,
+                why,
+            } => {
+                self.condemn(now, partition, floor, why, out);
+            }
         }
     }
 
     fn tick_if_due(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.drive_membership(now, out);
-        let gateway = self.cluster.as_ref().and_then(|c| c.gateway.next_deadline());
+        let gateway = self
+            .cluster
+            .as_ref()
+            .and_then(|c| c.gateway.next_deadline());
         if gateway.is_some_and(|deadline| deadline <= now.instant) {
             self.local.push_back(Local::Gateway(GatewayInput::Tick));
         }

@@ -33,16 +33,23 @@ struct RouteView<'a> {
 
 impl Routes for RouteView<'_> {
     fn leader(&self, partition: PartitionId) -> Option<(Term, NodeId)> {
-        self.routes.leader(partition).map(|(node, term)| (term, node))
+        self.routes
+            .leader(partition)
+            .map(|(node, term)| (term, node))
     }
 
     fn candidates(&self, partition: PartitionId) -> Vec<NodeId> {
         let members: Vec<NodeId> = self.links.known().collect();
-        self.routes.candidates(partition, self.table.list(partition), members)
+        self.routes
+            .candidates(partition, self.table.list(partition), members)
     }
 
     fn reachable(&self, node: NodeId) -> Reachable {
-        if node == self.me { Reachable::Yes } else { self.links.reachable(node) }
+        if node == self.me {
+            Reachable::Yes
+        } else {
+            self.links.reachable(node)
+        }
     }
 }
 
@@ -60,7 +67,8 @@ impl NodeCore {
             out.push(Effect::Reply { ticket, outcome });
             return;
         }
-        self.local.push_back(Local::Gateway(GatewayInput::Call { ticket, call }));
+        self.local
+            .push_back(Local::Gateway(GatewayInput::Call { ticket, call }));
     }
 
     pub(super) fn remote_call(
@@ -69,15 +77,22 @@ impl NodeCore {
         request: CallRequest,
         out: &mut Vec<Effect>,
     ) {
-        let caller = Caller { node: from, call: request.call };
+        let caller = Caller {
+            node: from,
+            call: request.call,
+        };
         self.admit_call(caller, request, out);
     }
 
     pub(super) fn take_hangup(&mut self, from: NodeId, hangup: Hangup) {
         if let Ok(partition) = u16::try_from(hangup.partition) {
-            let caller = Caller { node: from, call: hangup.call };
+            let caller = Caller {
+                node: from,
+                call: hangup.call,
+            };
             let input = TurnsInput::Hangup(caller);
-            self.local.push_back(Local::Turns(PartitionId(partition), input));
+            self.local
+                .push_back(Local::Turns(PartitionId(partition), input));
         }
     }
 
@@ -112,19 +127,32 @@ impl NodeCore {
 
     fn redirect(&mut self, to: Caller, partition: PartitionId, out: &mut Vec<Effect>) {
         let hint = self.cluster.as_ref().and_then(|c| c.routes.hint(partition));
-        let redirect = Redirect { hint, may_have_run: MayHaveRun::No as i32 };
+        let redirect = Redirect {
+            hint,
+            may_have_run: MayHaveRun::No as i32,
+        };
         self.answer(to, AnswerKind::Redirect(redirect), out);
     }
 
     /// Sends an answer to the gateway that asked.
     pub(super) fn answer(&mut self, to: Caller, kind: AnswerKind, out: &mut Vec<Effect>) {
-        let answer = CallAnswer { call: to.call, kind: Some(kind) };
+        let answer = CallAnswer {
+            call: to.call,
+            kind: Some(kind),
+        };
         if to.node == self.me {
-            let input = GatewayInput::Answer { from: self.me, answer };
+            let input = GatewayInput::Answer {
+                from: self.me,
+                answer,
+            };
             self.local.push_back(Local::Gateway(input));
         } else {
             let lane = Lane::Call((to.call % u64::from(CALL_LANES)) as u8);
-            out.push(Effect::Send { to: to.node, lane, frame: Frame::Answer(answer) });
+            out.push(Effect::Send {
+                to: to.node,
+                lane,
+                frame: Frame::Answer(answer),
+            });
         }
     }
 
@@ -133,7 +161,10 @@ impl NodeCore {
         let mut steps = 0;
         while let Some(local) = self.local.pop_front() {
             steps += 1;
-            assert!(steps < LOCAL_STEPS_MAX, "sub-cores feed each other without end");
+            assert!(
+                steps < LOCAL_STEPS_MAX,
+                "sub-cores feed each other without end"
+            );
             match local {
                 Local::Gateway(input) => self.feed_gateway(now, input, out),
                 Local::Turns(partition, input) => self.feed_turns(now, partition, input, out),
@@ -143,8 +174,21 @@ impl NodeCore {
     }
 
     fn feed_gateway(&mut self, now: Now, input: GatewayInput, out: &mut Vec<Effect>) {
-        let Some(Cluster { gateway, routes, table, .. }) = &mut self.cluster else { return };
-        let view = RouteView { me: self.me, links: &self.links, routes, table };
+        let Some(Cluster {
+            gateway,
+            routes,
+            table,
+            ..
+        }) = &mut self.cluster
+        else {
+            return;
+        };
+        let view = RouteView {
+            me: self.me,
+            links: &self.links,
+            routes,
+            table,
+        };
         let mut effects = Vec::new();
         gateway.handle(now.instant, input, &view, &mut effects);
         for effect in effects {
@@ -155,32 +199,65 @@ impl NodeCore {
     fn gateway_effect(&mut self, effect: GatewayEffect, out: &mut Vec<Effect>) {
         match effect {
             GatewayEffect::Send { to, request } if to == self.me => {
-                let from = Caller { node: self.me, call: request.call };
+                let from = Caller {
+                    node: self.me,
+                    call: request.call,
+                };
                 self.admit_call(from, request, out);
             }
             GatewayEffect::Send { to, request } => {
                 let lane = Lane::Call((request.partition % u32::from(CALL_LANES)) as u8);
-                out.push(Effect::Send { to, lane, frame: Frame::Call(request) });
+                out.push(Effect::Send {
+                    to,
+                    lane,
+                    frame: Frame::Call(request),
+                });
             }
-            GatewayEffect::Hangup { to, partition, call } if to == self.me => {
+            GatewayEffect::Hangup {
+                to,
+                partition,
+                call,
+            } if to == self.me => {
                 let input = TurnsInput::Hangup(Caller { node: to, call });
                 self.local.push_back(Local::Turns(partition, input));
             }
-            GatewayEffect::Hangup { to, partition, call } => {
+            GatewayEffect::Hangup {
+                to,
+                partition,
+                call,
+            } => {
                 let lane = Lane::Call((partition.0 % u16::from(CALL_LANES)) as u8);
-                let hangup = Hangup { partition: u32::from(partition.0), call };
-                out.push(Effect::Send { to, lane, frame: Frame::Hangup(hangup) });
+                let hangup = Hangup {
+                    partition: u32::from(partition.0),
+                    call,
+                };
+                out.push(Effect::Send {
+                    to,
+                    lane,
+                    frame: Frame::Hangup(hangup),
+                });
             }
-            GatewayEffect::Done { waiter: Waiter::Client(ticket), outcome } => {
+            GatewayEffect::Done {
+                waiter: Waiter::Client(ticket),
+                outcome,
+            } => {
                 out.push(Effect::Reply { ticket, outcome });
             }
-            GatewayEffect::Done { waiter: Waiter::Turn { turn, ask }, outcome } => {
+            GatewayEffect::Done {
+                waiter: Waiter::Turn { turn, ask },
+                outcome,
+            } => {
                 let input = TurnsInput::Called { turn, ask, outcome };
-                self.local.push_back(Local::Turns(turn.activation.partition, input));
+                self.local
+                    .push_back(Local::Turns(turn.activation.partition, input));
             }
             GatewayEffect::AskRoutes(node) => {
                 let frame = Frame::AskRoutes(ghostlight_protocol::wire::frame::AskRoutes {});
-                out.push(Effect::Send { to: node, lane: Lane::Control, frame });
+                out.push(Effect::Send {
+                    to: node,
+                    lane: Lane::Control,
+                    frame,
+                });
             }
         }
     }
@@ -191,10 +268,17 @@ impl NodeCore {
             RunnerInput::Asked { turn, .. } | RunnerInput::Ended { turn, .. } => *turn,
         };
         let activation = turn.activation;
-        let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(activation.partition));
-        if slot.and_then(|slot| slot.serving_mut(activation.term)).is_some() {
+        let slot = self
+            .cluster
+            .as_mut()
+            .and_then(|c| c.slot_mut(activation.partition));
+        if slot
+            .and_then(|slot| slot.serving_mut(activation.term))
+            .is_some()
+        {
             let input = TurnsInput::Runner(input);
-            self.local.push_back(Local::Turns(activation.partition, input));
+            self.local
+                .push_back(Local::Turns(activation.partition, input));
         } else if let RunnerInput::Asked { turn, ask, .. } = input {
             let told = TurnTold::Deposed;
             out.push(Effect::Runner(RunnerEffect::Tell { turn, ask, told }));
@@ -208,15 +292,21 @@ impl NodeCore {
         input: TurnsInput,
         out: &mut Vec<Effect>,
     ) {
-        let Some(cluster) = &mut self.cluster else { return };
-        let Some(slot) = cluster.slot_mut(partition) else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let Some(slot) = cluster.slot_mut(partition) else {
+            return;
+        };
         let Some(term) = slot.serving().map(|(term, _)| term) else {
             if let TurnsInput::Call { from, .. } = input {
                 self.redirect(from, partition, out);
             }
             return;
         };
-        let Some(serving) = slot.serving_mut(term) else { return };
+        let Some(serving) = slot.serving_mut(term) else {
+            return;
+        };
         let mut effects = Vec::new();
         serving.turns.handle(now.instant, input, &mut effects);
         cluster.touched.insert(partition);
@@ -241,7 +331,8 @@ impl NodeCore {
                 }
                 TurnsEffect::Propose(kind) => {
                     if !self.propose(now, partition, term, kind) {
-                        self.local.push_front(Local::Turns(partition, TurnsInput::Dropped));
+                        self.local
+                            .push_front(Local::Turns(partition, TurnsInput::Dropped));
                     }
                 }
                 TurnsEffect::Confirm(id) => self.confirm(now, partition, id),
@@ -250,7 +341,8 @@ impl NodeCore {
                 }
                 TurnsEffect::Answer { to, kind } => self.answer(to, kind, out),
                 TurnsEffect::Call(call) => {
-                    self.local.push_back(Local::Gateway(GatewayInput::Nested(call)));
+                    self.local
+                        .push_back(Local::Gateway(GatewayInput::Nested(call)));
                 }
             }
         }
@@ -262,10 +354,15 @@ impl NodeCore {
     }
 
     pub(super) fn take_push(&mut self, from: NodeId, push: OutboxPush, out: &mut Vec<Effect>) {
-        let Ok(destination) = u16::try_from(push.destination) else { return };
+        let Ok(destination) = u16::try_from(push.destination) else {
+            return;
+        };
         let destination = PartitionId(destination);
         let cluster = self.cluster.as_ref();
-        let serves = cluster.and_then(|c| c.slot(destination)).and_then(|s| s.serving()).is_some();
+        let serves = cluster
+            .and_then(|c| c.slot(destination))
+            .and_then(|s| s.serving())
+            .is_some();
         if serves {
             let input = OutboxInput::Push { from, push };
             self.local.push_back(Local::Outbox(destination, input));
@@ -287,7 +384,8 @@ impl NodeCore {
             self.take_hints(vec![hint.clone()]);
         }
         if let Ok(source) = u16::try_from(mark.source) {
-            self.local.push_back(Local::Outbox(PartitionId(source), OutboxInput::Mark(mark)));
+            self.local
+                .push_back(Local::Outbox(PartitionId(source), OutboxInput::Mark(mark)));
         }
     }
 
@@ -295,7 +393,11 @@ impl NodeCore {
         if to == self.me {
             self.take_mark(mark);
         } else {
-            out.push(Effect::Send { to, lane: Lane::Push, frame: Frame::OutboxMark(mark) });
+            out.push(Effect::Send {
+                to,
+                lane: Lane::Push,
+                frame: Frame::OutboxMark(mark),
+            });
         }
     }
 
@@ -306,9 +408,15 @@ impl NodeCore {
         input: OutboxInput,
         out: &mut Vec<Effect>,
     ) {
-        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else { return };
-        let Some(term) = slot.serving().map(|(term, _)| term) else { return };
-        let Some(serving) = slot.serving_mut(term) else { return };
+        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
+            return;
+        };
+        let Some(term) = slot.serving().map(|(term, _)| term) else {
+            return;
+        };
+        let Some(serving) = slot.serving_mut(term) else {
+            return;
+        };
         let mut effects = Vec::new();
         serving.outbox.handle(now.instant, input, &mut effects);
         for effect in effects {
@@ -329,7 +437,8 @@ impl NodeCore {
             OutboxEffect::Mark { to, mark } => self.send_mark(to, mark, out),
             OutboxEffect::Propose(kind) => {
                 if !self.propose(now, partition, term, kind) {
-                    self.local.push_front(Local::Outbox(partition, OutboxInput::Dropped));
+                    self.local
+                        .push_front(Local::Outbox(partition, OutboxInput::Dropped));
                 }
             }
             OutboxEffect::ReadOutbox { after, limit } => {
@@ -341,7 +450,10 @@ impl NodeCore {
 
     fn send_push(&mut self, push: OutboxPush, out: &mut Vec<Effect>) {
         let destination = PartitionId(push.destination as u16);
-        let leader = self.cluster.as_ref().and_then(|c| c.routes.leader(destination));
+        let leader = self
+            .cluster
+            .as_ref()
+            .and_then(|c| c.routes.leader(destination));
         match leader {
             Some((node, _)) if node == self.me => self.take_push(node, push, out),
             Some((node, _)) => {
@@ -358,11 +470,14 @@ impl NodeCore {
 
     /// Takes hints into the routing table; newer leaderships move the calls in flight.
     pub(super) fn take_hints(&mut self, hints: Vec<LeaderHint>) {
-        let Some(cluster) = &mut self.cluster else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         for hint in hints {
             if cluster.routes.learn(&hint) == ghostlight_placement::routing::Learned::Newer {
                 let partition = PartitionId(hint.partition as u16);
-                self.local.push_back(Local::Gateway(GatewayInput::Leader(hint)));
+                self.local
+                    .push_back(Local::Gateway(GatewayInput::Leader(hint)));
                 for slot in cluster.slots.iter().flatten() {
                     if slot.serving().is_some() {
                         let input = OutboxInput::LeaderChanged(partition);
@@ -377,7 +492,11 @@ impl NodeCore {
         let Some(cluster) = &self.cluster else { return };
         let hints = cluster.routes.hints().collect();
         let frame = Frame::Routes(ghostlight_protocol::wire::frame::Routes { hints });
-        out.push(Effect::Send { to, lane: Lane::Control, frame });
+        out.push(Effect::Send {
+            to,
+            lane: Lane::Control,
+            frame,
+        });
     }
 }
 

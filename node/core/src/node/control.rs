@@ -20,25 +20,37 @@ impl NodeCore {
     ) {
         self.links.heard_control(now, from, &control);
         for heartbeat in &control.heartbeats {
-            let Ok(partition) = u16::try_from(heartbeat.partition) else { continue };
+            let Ok(partition) = u16::try_from(heartbeat.partition) else {
+                continue;
+            };
             let partition = PartitionId(partition);
             self.ensure_replica(partition, PeerId(heartbeat.to), out);
-            let Some(cluster) = &mut self.cluster else { continue };
+            let Some(cluster) = &mut self.cluster else {
+                continue;
+            };
             if let Some(slot) = cluster.slot_mut(partition) {
                 slot.group.step_heartbeat(from, heartbeat);
                 cluster.dirty.insert(partition);
             }
         }
         for answer in &control.answers {
-            let Ok(partition) = u16::try_from(answer.partition) else { continue };
+            let Ok(partition) = u16::try_from(answer.partition) else {
+                continue;
+            };
             let partition = PartitionId(partition);
-            let Some(cluster) = &mut self.cluster else { continue };
+            let Some(cluster) = &mut self.cluster else {
+                continue;
+            };
             if let Some(slot) = cluster.slot_mut(partition) {
                 slot.group.step_heartbeat_answer(from, answer);
                 cluster.dirty.insert(partition);
             }
         }
-        for removed in control.removed.iter().filter_map(|bytes| NodeId::from_slice(bytes)) {
+        for removed in control
+            .removed
+            .iter()
+            .filter_map(|bytes| NodeId::from_slice(bytes))
+        {
             self.node_removed(removed, out);
         }
         self.take_hints(control.leaderships);
@@ -47,14 +59,24 @@ impl NodeCore {
     /// Tells every member at once that this node has opened a leadership.
     pub(super) fn announce(&mut self, hint: LeaderHint) {
         for node in self.links.connected() {
-            self.flush.control.entry(node).or_default().leaderships.push(hint.clone());
+            self.flush
+                .control
+                .entry(node)
+                .or_default()
+                .leaderships
+                .push(hint.clone());
         }
     }
 
     /// A member that has just connected hears of all leaderships here.
     pub(super) fn announce_all_to(&mut self, node: NodeId) {
         let hints = self.own_hints();
-        self.flush.control.entry(node).or_default().leaderships.extend(hints);
+        self.flush
+            .control
+            .entry(node)
+            .or_default()
+            .leaderships
+            .extend(hints);
     }
 
     /// Every member hears from this node at least every third tick, also where no group is shared.
@@ -68,8 +90,11 @@ impl NodeCore {
                     next_peer: floor.0,
                 })
                 .collect();
-            let removed: Vec<Bytes> =
-                self.removed.iter().map(|n| Bytes::copy_from_slice(&n.to_bytes())).collect();
+            let removed: Vec<Bytes> = self
+                .removed
+                .iter()
+                .map(|n| Bytes::copy_from_slice(&n.to_bytes()))
+                .collect();
             for node in self.links.connected() {
                 let control = self.flush.control.entry(node).or_default();
                 control.condemned.clone_from(&condemned);
@@ -77,15 +102,21 @@ impl NodeCore {
             }
         }
         for node in self.links.newly_silent(now.instant) {
-            self.local.push_back(Local::Gateway(GatewayInput::Silent(node)));
+            self.local
+                .push_back(Local::Gateway(GatewayInput::Silent(node)));
         }
     }
 
     /// Replicas here, and how many of them lead.
     pub(super) fn shares(&self) -> (u32, u32) {
-        let Some(cluster) = &self.cluster else { return (0, 0) };
+        let Some(cluster) = &self.cluster else {
+            return (0, 0);
+        };
         let replicas = cluster.slots().count() as u32;
-        let leaders = cluster.slots().filter(|slot| slot.leading.is_some()).count() as u32;
+        let leaders = cluster
+            .slots()
+            .filter(|slot| slot.leading.is_some())
+            .count() as u32;
         (replicas, leaders)
     }
 }

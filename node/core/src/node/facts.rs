@@ -1,13 +1,13 @@
 //! What operators order, and what partition 0 remembers of it: drain, leave, remove, the end of a node.
 
 use bytes::Bytes;
+use ghostlight_placement::membership::MemberState;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::{Facts, Kind, StateWrite};
 use ghostlight_protocol::ids::{NodeId, PartitionId};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::frame::{Frame, Order, OrderKind};
 use ghostlight_protocol::wire::hello::Duty;
-use ghostlight_placement::membership::MemberState;
 
 use super::{Ending, Introduced, NodeCore};
 use crate::admin::{AdminAnswer, AdminRequest, AdminTicket, DrainChange};
@@ -51,7 +51,10 @@ impl NodeCore {
         if wanted == self.record.name {
             return Some(self.me);
         }
-        let named = self.links.iter().find(|(_, link)| link.record.name == wanted);
+        let named = self
+            .links
+            .iter()
+            .find(|(_, link)| link.record.name == wanted);
         named.map(|(node, _)| node).or_else(|| {
             let node = NodeId::parse(wanted)?;
             self.links.known().find(|known| *known == node)
@@ -68,7 +71,9 @@ impl NodeCore {
             None => Some(self.me),
             Some(name) => self.find_node(name),
         };
-        let Some(target) = target else { return unknown_node(node.as_deref().unwrap_or("")) };
+        let Some(target) = target else {
+            return unknown_node(node.as_deref().unwrap_or(""));
+        };
         let name = self.name_of(target);
         if target == self.me {
             self.set_duty(duty(change));
@@ -81,7 +86,9 @@ impl NodeCore {
         } else {
             return refused(
                 Code::NodeUnreachable,
-                format!("{name} cannot be reached from here. Is it running? See \"ghostlight members\""),
+                format!(
+                    "{name} cannot be reached from here. Is it running? See \"ghostlight members\""
+                ),
             );
         }
         AdminAnswer::Done(match change {
@@ -95,12 +102,21 @@ impl NodeCore {
 
     fn send_order(&self, to: NodeId, kind: OrderKind, node: NodeId, out: &mut Vec<Effect>) {
         let node = Bytes::copy_from_slice(&node.to_bytes());
-        let frame = Frame::Order(Order { kind: kind as i32, node });
-        out.push(Effect::Send { to, lane: Lane::Control, frame });
+        let frame = Frame::Order(Order {
+            kind: kind as i32,
+            node,
+        });
+        out.push(Effect::Send {
+            to,
+            lane: Lane::Control,
+            frame,
+        });
     }
 
     pub(super) fn take_order(&mut self, now: Now, order: &Order, out: &mut Vec<Effect>) {
-        let Some(node) = NodeId::from_slice(&order.node) else { return };
+        let Some(node) = NodeId::from_slice(&order.node) else {
+            return;
+        };
         match order.kind() {
             OrderKind::Drain if node == self.me => self.set_duty(Duty::Draining),
             OrderKind::Undrain if node == self.me => self.set_duty(Duty::Serving),
@@ -110,7 +126,9 @@ impl NodeCore {
     }
 
     fn order_remove(&mut self, now: Now, wanted: &str, out: &mut Vec<Effect>) -> AdminAnswer {
-        let Some(node) = self.find_node(wanted) else { return unknown_node(wanted) };
+        let Some(node) = self.find_node(wanted) else {
+            return unknown_node(wanted);
+        };
         let name = self.name_of(node);
         if node == self.me || self.member_state(node) != MemberState::Down {
             return refused(
@@ -127,7 +145,10 @@ impl NodeCore {
             Some((leader, _)) => self.send_order(leader, OrderKind::Remove, node, out),
             None => {
                 let detail = format!("{FACTS} has no leader, so the removal cannot be recorded");
-                return refused(Code::NoLeader, format!("{detail}. Try again when it has one"));
+                return refused(
+                    Code::NoLeader,
+                    format!("{detail}. Try again when it has one"),
+                );
             }
         }
         AdminAnswer::Done(format!(
@@ -139,11 +160,23 @@ impl NodeCore {
     /// Partition 0's leader records a removal; everybody hears of it with the control frames.
     fn record_removed(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
         let slot = self.cluster.as_ref().and_then(|c| c.slot(FACTS));
-        let Some((term, _)) = slot.and_then(super::slot::Slot::serving) else { return };
+        let Some((term, _)) = slot.and_then(super::slot::Slot::serving) else {
+            return;
+        };
         let mut key = REMOVED_PREFIX.to_vec();
         key.extend_from_slice(&node.to_bytes());
-        let write = StateWrite { key: key.into(), value: Some(Bytes::from_static(b"1")) };
-        if self.propose(now, FACTS, term, Kind::Facts(Facts { writes: vec![write] })) {
+        let write = StateWrite {
+            key: key.into(),
+            value: Some(Bytes::from_static(b"1")),
+        };
+        if self.propose(
+            now,
+            FACTS,
+            term,
+            Kind::Facts(Facts {
+                writes: vec![write],
+            }),
+        ) {
             self.node_removed(node, out);
         }
     }
@@ -160,7 +193,9 @@ impl NodeCore {
     /// What partition 0 says, as read by its leader at opening.
     pub(super) fn facts_read(&mut self, rows: &[(Bytes, Option<Bytes>)], out: &mut Vec<Effect>) {
         for (key, value) in rows {
-            let node = key.strip_prefix(REMOVED_PREFIX).and_then(NodeId::from_slice);
+            let node = key
+                .strip_prefix(REMOVED_PREFIX)
+                .and_then(NodeId::from_slice);
             if let (Some(node), Some(_)) = (node, value) {
                 self.node_removed(node, out);
             }
@@ -169,9 +204,15 @@ impl NodeCore {
 
     fn begin_leave(&mut self, now: Now, ticket: AdminTicket) -> Option<AdminAnswer> {
         if self.ending != Ending::No {
-            return Some(refused(Code::ShuttingDown, "this node is ending already".to_owned()));
+            return Some(refused(
+                Code::ShuttingDown,
+                "this node is ending already".to_owned(),
+            ));
         }
-        let factor = self.cluster.as_ref().map(|c| usize::from(c.ring.factor()))?;
+        let factor = self
+            .cluster
+            .as_ref()
+            .map(|c| usize::from(c.ring.factor()))?;
         let facts = self.facts(now);
         let others = facts
             .nodes
@@ -198,11 +239,19 @@ impl NodeCore {
 
     /// A leaving node ends when no copy is left on it.
     pub(super) fn check_left(&mut self, _now: Now, out: &mut Vec<Effect>) {
-        let Ending::Leave { ticket } = self.ending else { return };
-        let empty = self.cluster.as_ref().is_none_or(|c| c.slots().next().is_none());
+        let Ending::Leave { ticket } = self.ending else {
+            return;
+        };
+        let empty = self
+            .cluster
+            .as_ref()
+            .is_none_or(|c| c.slots().next().is_none());
         if empty {
             let text = "this node has left the cluster for good; its data directory may be deleted";
-            out.push(Effect::AdminReply { ticket, answer: AdminAnswer::Done(text.to_owned()) });
+            out.push(Effect::AdminReply {
+                ticket,
+                answer: AdminAnswer::Done(text.to_owned()),
+            });
             self.ending = Ending::Halted;
             out.push(Effect::Halt(HaltReason::Left));
         }
@@ -219,12 +268,18 @@ impl NodeCore {
 
     pub(super) fn tick_ending(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.check_left(now, out);
-        let Ending::Drain { deadline } = self.ending else { return };
+        let Ending::Drain { deadline } = self.ending else {
+            return;
+        };
         let alone = self.links.connected().is_empty();
         let leads = self.cluster.as_ref().is_some_and(|c| {
-            c.slots().any(|slot| slot.leading.is_some() && slot.group.membership().voters.len() > 1)
+            c.slots()
+                .any(|slot| slot.leading.is_some() && slot.group.membership().voters.len() > 1)
         });
-        let busy = self.cluster.as_ref().is_some_and(|c| c.gateway.pending() > 0);
+        let busy = self
+            .cluster
+            .as_ref()
+            .is_some_and(|c| c.gateway.pending() > 0);
         if now.instant >= deadline || ((alone || !leads) && !busy) {
             self.ending = Ending::Halted;
             out.push(Effect::Halt(HaltReason::ShutDown));
@@ -236,7 +291,9 @@ impl NodeCore {
             return self.record.name.clone();
         }
         let named = self.links.link(node).map(|link| link.record.name.clone());
-        named.filter(|name| !name.is_empty()).unwrap_or_else(|| node.to_string())
+        named
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| node.to_string())
     }
 }
 
@@ -259,5 +316,8 @@ fn unknown_node(wanted: &str) -> AdminAnswer {
 }
 
 fn not_joined() -> AdminAnswer {
-    refused(Code::NotJoined, "this node has not joined a cluster yet".to_owned())
+    refused(
+        Code::NotJoined,
+        "this node has not joined a cluster yet".to_owned(),
+    )
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
+use ghostlight_protocol::partition_row::PartitionRow;
 use ghostlight_protocol::replica::{ApplyItem, LogWrite};
 use ghostlight_protocol::wire::frame::{Control, Frame, RaftMessage, RaftMessages};
 use ghostlight_protocol::wire::hello::NodeRecord;
@@ -45,7 +46,8 @@ impl Outbound {
     /// A replica is gone: nothing of it is written or applied any more.
     pub(super) fn forget(&mut self, partition: PartitionId) {
         self.writes.retain(|write| write.partition != partition);
-        self.installs.retain(|install| install.partition != partition);
+        self.installs
+            .retain(|install| install.partition != partition);
         self.numbers.retain(|(p, ..)| *p != partition);
         self.apply.retain(|(p, _)| *p != partition);
     }
@@ -53,7 +55,9 @@ impl Outbound {
 
 impl NodeCore {
     pub(super) fn flush_groups(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let Some(cluster) = &mut self.cluster else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         let dirty = std::mem::take(&mut cluster.dirty);
         for partition in dirty {
             let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
@@ -89,7 +93,9 @@ impl NodeCore {
         }
         self.flush.writes.extend(ready.write);
         if let Some(number) = ready.number {
-            self.flush.numbers.push((partition, peer, number, ready.install));
+            self.flush
+                .numbers
+                .push((partition, peer, number, ready.install));
         }
         if !ready.apply.is_empty() {
             self.flush.apply.push((partition, ready.apply));
@@ -109,19 +115,36 @@ impl NodeCore {
         outgoing: Outgoing,
         out: &mut Vec<Effect>,
     ) {
-        let wrap = |message: Bytes| RaftMessage { partition: u32::from(partition.0), message };
+        let wrap = |message: Bytes| RaftMessage {
+            partition: u32::from(partition.0),
+            message,
+        };
         match outgoing {
             Outgoing::Heartbeat(to, heartbeat) => {
-                self.flush.control.entry(to).or_default().heartbeats.push(heartbeat);
+                self.flush
+                    .control
+                    .entry(to)
+                    .or_default()
+                    .heartbeats
+                    .push(heartbeat);
             }
             Outgoing::HeartbeatAnswer(to, answer) => {
-                self.flush.control.entry(to).or_default().answers.push(answer);
+                self.flush
+                    .control
+                    .entry(to)
+                    .or_default()
+                    .answers
+                    .push(answer);
             }
             Outgoing::Vote(to, message) => {
                 self.flush.votes.entry(to).or_default().push(wrap(message));
             }
             Outgoing::Append(to, message) => {
-                self.flush.appends.entry(to).or_default().push(wrap(message));
+                self.flush
+                    .appends
+                    .entry(to)
+                    .or_default()
+                    .push(wrap(message));
             }
             Outgoing::Snapshot { to, node, message } => {
                 self.begin_sending(now, partition, to, node, message, out);
@@ -137,19 +160,35 @@ impl NodeCore {
         for (to, mut control) in std::mem::take(&mut self.flush.control) {
             control.wall_ms = wall_ms;
             (control.replicas, control.leaders) = shares;
-            out.push(Effect::Send { to, lane: Lane::Control, frame: Frame::Control(control) });
+            out.push(Effect::Send {
+                to,
+                lane: Lane::Control,
+                frame: Frame::Control(control),
+            });
         }
         for (to, record) in std::mem::take(&mut self.flush.records) {
-            out.push(Effect::Send { to, lane: Lane::Control, frame: Frame::Record(record) });
+            out.push(Effect::Send {
+                to,
+                lane: Lane::Control,
+                frame: Frame::Record(record),
+            });
         }
         for (to, messages) in std::mem::take(&mut self.flush.votes) {
             let frame = Frame::Raft(RaftMessages { messages });
-            out.push(Effect::Send { to, lane: Lane::Control, frame });
+            out.push(Effect::Send {
+                to,
+                lane: Lane::Control,
+                frame,
+            });
         }
         for (to, messages) in std::mem::take(&mut self.flush.appends) {
             for messages in split(messages) {
                 let frame = Frame::Raft(RaftMessages { messages });
-                out.push(Effect::Send { to, lane: Lane::Append, frame });
+                out.push(Effect::Send {
+                    to,
+                    lane: Lane::Append,
+                    frame,
+                });
             }
         }
         if !self.flush.apply.is_empty() {
@@ -178,11 +217,17 @@ impl NodeCore {
     /// A batch is synced: what it promised may leave.
     pub(super) fn persisted(&mut self, now: Now, ticket: PersistTicket, out: &mut Vec<Effect>) {
         let syncing = self.flush.syncing.take();
-        let Some(syncing) = syncing else { panic!("{ticket:?} was synced, but none was asked") };
+        let Some(syncing) = syncing else {
+            panic!("{ticket:?} was synced, but none was asked")
+        };
         assert_eq!(syncing.ticket, ticket, "batches are synced in order");
         for (partition, peer, number, install) in syncing.numbers {
-            let Some(cluster) = &mut self.cluster else { return };
-            let Some(slot) = cluster.slot_mut(partition) else { continue };
+            let Some(cluster) = &mut self.cluster else {
+                return;
+            };
+            let Some(slot) = cluster.slot_mut(partition) else {
+                continue;
+            };
             // Destroyed and created again meanwhile: another stint.
             if slot.group.peer() != peer {
                 continue;
@@ -190,10 +235,6 @@ impl NodeCore {
             let send = slot.group.persisted(number);
             if let Some(install) = install {
                 slot.group.installed(install.at);
-                let row = slot.row.get_or_insert_default();
-                row.applied_index = install.at.index.0;
-                row.applied_term = install.at.term.0;
-                row.membership = Some(install.membership);
             }
             cluster.dirty.insert(partition);
             for outgoing in send {
@@ -202,14 +243,26 @@ impl NodeCore {
         }
     }
 
+    pub(super) fn installed(&mut self, partition: PartitionId, row: PartitionRow) {
+        if let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) {
+            slot.row = Some(row);
+        }
+    }
+
     pub(super) fn take_raft(&mut self, from: NodeId, message: RaftMessage, out: &mut Vec<Effect>) {
-        let Ok(partition) = u16::try_from(message.partition) else { return };
+        let Ok(partition) = u16::try_from(message.partition) else {
+            return;
+        };
         let partition = PartitionId(partition);
-        let Some(peeked) = peek(&message.message) else { return };
+        let Some(peeked) = peek(&message.message) else {
+            return;
+        };
         if peeked.sender == Sender::Leader {
             self.ensure_replica(partition, peeked.to, out);
         }
-        let Some(cluster) = &mut self.cluster else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         if let Some(slot) = cluster.slot_mut(partition) {
             slot.group.step(from, &message.message);
             cluster.dirty.insert(partition);
@@ -217,7 +270,9 @@ impl NodeCore {
     }
 
     pub(super) fn tick_groups(&mut self) {
-        let Some(cluster) = &mut self.cluster else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         for slot in cluster.slots.iter_mut().flatten() {
             slot.group.tick();
             if slot.group.has_ready() {

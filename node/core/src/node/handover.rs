@@ -40,13 +40,21 @@ impl NodeCore {
         to: PeerId,
         out: &mut Vec<Effect>,
     ) {
-        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else { return };
-        let Some(leading) = &mut slot.leading else { return };
+        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
+            return;
+        };
+        let Some(leading) = &mut slot.leading else {
+            return;
+        };
         if leading.handover.is_under_way() {
             return;
         }
-        leading.handover = Handover::Settling { to, since: now.instant };
-        self.local.push_back(Local::Turns(partition, TurnsInput::Pause));
+        leading.handover = Handover::Settling {
+            to,
+            since: now.instant,
+        };
+        self.local
+            .push_back(Local::Turns(partition, TurnsInput::Pause));
         self.settle(now, out);
         self.drive_handover(now, partition);
     }
@@ -55,7 +63,11 @@ impl NodeCore {
         let Some(cluster) = &self.cluster else { return };
         let under_way: Vec<PartitionId> = cluster
             .slots()
-            .filter(|slot| slot.leading.as_ref().is_some_and(|l| l.handover.is_under_way()))
+            .filter(|slot| {
+                slot.leading
+                    .as_ref()
+                    .is_some_and(|l| l.handover.is_under_way())
+            })
             .map(super::slot::Slot::partition)
             .collect();
         for partition in under_way {
@@ -66,9 +78,15 @@ impl NodeCore {
 
     /// Moves a handover on if what it waits for has come about.
     pub(super) fn drive_handover(&mut self, now: Now, partition: PartitionId) {
-        let Some(cluster) = &mut self.cluster else { return };
-        let Some(slot) = cluster.slot_mut(partition) else { return };
-        let Some(leading) = &mut slot.leading else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let Some(slot) = cluster.slot_mut(partition) else {
+            return;
+        };
+        let Some(leading) = &mut slot.leading else {
+            return;
+        };
         let since = match leading.handover {
             Handover::None => return,
             Handover::Settling { since, .. } | Handover::Transferring { since } => since,
@@ -76,10 +94,13 @@ impl NodeCore {
         if now.instant.since(since) >= HANDOVER_MAX {
             leading.handover = Handover::None;
             slot.group.abort_transfer();
-            self.local.push_back(Local::Turns(partition, TurnsInput::Resume));
+            self.local
+                .push_back(Local::Turns(partition, TurnsInput::Resume));
             return;
         }
-        let Handover::Settling { to, since } = leading.handover else { return };
+        let Handover::Settling { to, since } = leading.handover else {
+            return;
+        };
         let settled = match &leading.stage {
             Stage::Open(serving) => serving.turns.settled(),
             Stage::Elected => true,

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ghostlight_protocol::call::{LeaderHint, MayHaveRun, Redirect};
 use ghostlight_protocol::call::AnswerKind;
+use ghostlight_protocol::call::{LeaderHint, MayHaveRun, Redirect};
 use ghostlight_protocol::command::{Command, Envelope, Kind};
 use ghostlight_protocol::family::{self, Family};
 use ghostlight_protocol::ids::{PartitionId, Term};
@@ -57,20 +57,28 @@ impl Reads {
     ) {
         self.next += 1;
         let ticket = ReadTicket(self.next);
-        self.waiting.insert(ticket, ReadFor { partition, term, what });
-        out.push(Effect::Read { ticket, partition, rows });
+        self.waiting.insert(
+            ticket,
+            ReadFor {
+                partition,
+                term,
+                what,
+            },
+        );
+        out.push(Effect::Read {
+            ticket,
+            partition,
+            rows,
+        });
     }
 }
 
 impl NodeCore {
     /// Compares a group's role with what this node does about it.
-    pub(super) fn follow_role(
-        &mut self,
-        now: Now,
-        partition: PartitionId,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else { return };
+    pub(super) fn follow_role(&mut self, now: Now, partition: PartitionId, out: &mut Vec<Effect>) {
+        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
+            return;
+        };
         let (role, term) = (slot.group.role(), slot.group.term());
         slot.leaderless = match role {
             Role::Leader | Role::Follower { leader: Some(_) } => None,
@@ -93,7 +101,9 @@ impl NodeCore {
     }
 
     fn elected(&mut self, now: Now, partition: PartitionId, term: Term) {
-        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else { return };
+        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
+            return;
+        };
         slot.leading = Some(Leading {
             term,
             stage: Stage::Elected,
@@ -105,12 +115,20 @@ impl NodeCore {
 
     fn open_if_due(&mut self, now: Now, partition: PartitionId, out: &mut Vec<Effect>) {
         let settings = self.start.turns.clone();
-        let Some(cluster) = &mut self.cluster else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         let partitions = cluster.partitions();
-        let Some(slot) = cluster.slot_mut(partition) else { return };
+        let Some(slot) = cluster.slot_mut(partition) else {
+            return;
+        };
         let may_open = slot.group.may_open();
-        let Some(leading) = &mut slot.leading else { return };
-        let (Stage::Elected, true) = (&leading.stage, may_open) else { return };
+        let Some(leading) = &mut slot.leading else {
+            return;
+        };
+        let (Stage::Elected, true) = (&leading.stage, may_open) else {
+            return;
+        };
         let term = leading.term;
         let row = slot.row.clone().unwrap_or_default();
         let turns = Turns::open(Opening {
@@ -124,11 +142,19 @@ impl NodeCore {
         let mut pump = Vec::new();
         let settings = OutboxSettings::default();
         let outbox = Outbox::open(partition, row.epoch(), now.instant, settings, &mut pump);
-        let inbox = InboxLoad::Loading { later: Vec::new(), last: 0 };
-        leading.stage = Stage::Open(Box::new(Serving { turns, outbox, inbox }));
+        let inbox = InboxLoad::Loading {
+            later: Vec::new(),
+            last: 0,
+        };
+        leading.stage = Stage::Open(Box::new(Serving {
+            turns,
+            outbox,
+            inbox,
+        }));
         let waiting = std::mem::take(&mut slot.waiting);
         for (from, request) in waiting {
-            self.local.push_back(Local::Turns(partition, TurnsInput::Call { from, request }));
+            self.local
+                .push_back(Local::Turns(partition, TurnsInput::Call { from, request }));
         }
         for effect in pump {
             self.outbox_effect(now, partition, term, effect, out);
@@ -145,54 +171,89 @@ impl NodeCore {
         let slot = self.cluster.as_ref()?.slot(partition)?;
         let leading = slot.leading.as_ref()?;
         let membership = slot.group.membership();
-        let voters = membership.nodes().filter(|(peer, _)| membership.is_voter(*peer));
+        let voters = membership
+            .nodes()
+            .filter(|(peer, _)| membership.is_voter(*peer));
         Some(LeaderHint {
             partition: u32::from(partition.0),
             term: leading.term.0,
             leader: Bytes::copy_from_slice(&self.me.to_bytes()),
             membership_index: membership.index,
-            voters: voters.map(|(_, node)| Bytes::copy_from_slice(&node.to_bytes())).collect(),
+            voters: voters
+                .map(|(_, node)| Bytes::copy_from_slice(&node.to_bytes()))
+                .collect(),
         })
     }
 
     /// All leaderships that are open, for a member that has just appeared.
     pub(super) fn own_hints(&self) -> Vec<LeaderHint> {
-        let Some(cluster) = &self.cluster else { return Vec::new() };
+        let Some(cluster) = &self.cluster else {
+            return Vec::new();
+        };
         let open = cluster.slots().filter(|slot| slot.serving().is_some());
-        open.filter_map(|slot| self.own_hint(slot.partition())).collect()
+        open.filter_map(|slot| self.own_hint(slot.partition()))
+            .collect()
     }
 
     /// A follower knows its leader: that is a hint like any other.
     fn learn_from_group(&mut self, partition: PartitionId) {
-        let Some(cluster) = &mut self.cluster else { return };
-        let Some(slot) = cluster.slot(partition) else { return };
-        let Role::Follower { leader: Some(leader) } = slot.group.role() else { return };
-        let Some(node) = slot.group.node_of(leader) else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let Some(slot) = cluster.slot(partition) else {
+            return;
+        };
+        let Role::Follower {
+            leader: Some(leader),
+        } = slot.group.role()
+        else {
+            return;
+        };
+        let Some(node) = slot.group.node_of(leader) else {
+            return;
+        };
         let term = slot.group.term();
-        if cluster.routes.leader(partition).is_some_and(|known| known.1 >= term) {
+        if cluster
+            .routes
+            .leader(partition)
+            .is_some_and(|known| known.1 >= term)
+        {
             return;
         }
         let membership = slot.group.membership();
-        let voters = membership.nodes().filter(|(peer, _)| membership.is_voter(*peer));
+        let voters = membership
+            .nodes()
+            .filter(|(peer, _)| membership.is_voter(*peer));
         let hint = LeaderHint {
             partition: u32::from(partition.0),
             term: term.0,
             leader: Bytes::copy_from_slice(&node.to_bytes()),
             membership_index: membership.index,
-            voters: voters.map(|(_, n)| Bytes::copy_from_slice(&n.to_bytes())).collect(),
+            voters: voters
+                .map(|(_, n)| Bytes::copy_from_slice(&n.to_bytes()))
+                .collect(),
         };
         self.take_hints(vec![hint]);
     }
 
-    fn close(&mut self, now: Now, partition: PartitionId, out: &mut Vec<Effect>) {
-        let Some(cluster) = &mut self.cluster else { return };
+    pub(super) fn close(&mut self, now: Now, partition: PartitionId, out: &mut Vec<Effect>) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         let hint = cluster.routes.hint(partition);
-        let Some(slot) = cluster.slot_mut(partition) else { return };
-        let Some(leading) = slot.leading.take() else { return };
+        let Some(slot) = cluster.slot_mut(partition) else {
+            return;
+        };
+        let Some(leading) = slot.leading.take() else {
+            return;
+        };
         let waiting = std::mem::take(&mut slot.waiting);
         let term = leading.term;
         for (from, _) in waiting {
-            let redirect = Redirect { hint: hint.clone(), may_have_run: MayHaveRun::No as i32 };
+            let redirect = Redirect {
+                hint: hint.clone(),
+                may_have_run: MayHaveRun::No as i32,
+            };
             self.answer(from, AnswerKind::Redirect(redirect), out);
         }
         if let Stage::Open(serving) = leading.stage {
@@ -212,14 +273,25 @@ impl NodeCore {
         kind: Kind,
     ) -> bool {
         let wall_ms = self.links.agreed_wall(now.wall).map_or(0, |wall| wall.0);
-        let Some(cluster) = &mut self.cluster else { return false };
-        let Some(slot) = cluster.slot_mut(partition) else { return false };
-        let Some(leading) = &mut slot.leading else { return false };
+        let Some(cluster) = &mut self.cluster else {
+            return false;
+        };
+        let Some(slot) = cluster.slot_mut(partition) else {
+            return false;
+        };
+        let Some(leading) = &mut slot.leading else {
+            return false;
+        };
         if leading.term != term || slot.group.term() != term {
             return false;
         }
         let age_step_ms = now.instant.since(leading.aged).as_millis() as u64;
-        let command = Command { leader_term: term.0, age_step_ms, wall_ms, kind: Some(kind) };
+        let command = Command {
+            leader_term: term.0,
+            age_step_ms,
+            wall_ms,
+            kind: Some(kind),
+        };
         if slot.group.propose(command.encode_to_vec()).is_err() {
             return false;
         }
@@ -229,14 +301,24 @@ impl NodeCore {
     }
 
     pub(super) fn confirm(&mut self, now: Now, partition: PartitionId, id: ConfirmId) {
-        let Some(cluster) = &mut self.cluster else { return };
-        let Some(slot) = cluster.slot_mut(partition) else { return };
-        let Some(leading) = &mut slot.leading else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let Some(slot) = cluster.slot_mut(partition) else {
+            return;
+        };
+        let Some(leading) = &mut slot.leading else {
+            return;
+        };
         self.reads.next += 1;
         let context = self.reads.next;
         // Refused only when leadership is lost: then the engine's callers are told at closing.
         if slot.group.read_index(context) == ReadIndex::Begun {
-            leading.confirm = Confirm::Asked { id, context, at: now.instant };
+            leading.confirm = Confirm::Asked {
+                id,
+                context,
+                at: now.instant,
+            };
             cluster.dirty.insert(partition);
         }
     }
@@ -248,10 +330,19 @@ impl NodeCore {
         context: u64,
         index: ghostlight_protocol::ids::LogIndex,
     ) {
-        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else { return };
+        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
+            return;
+        };
         let applied = slot.group.applied();
-        let Some(leading) = &mut slot.leading else { return };
-        let Confirm::Asked { id, context: asked, .. } = leading.confirm else { return };
+        let Some(leading) = &mut slot.leading else {
+            return;
+        };
+        let Confirm::Asked {
+            id, context: asked, ..
+        } = leading.confirm
+        else {
+            return;
+        };
         if asked != context {
             return;
         }
@@ -262,13 +353,20 @@ impl NodeCore {
     }
 
     fn read_ready(&mut self, partition: PartitionId) {
-        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else { return };
+        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
+            return;
+        };
         let applied = slot.group.applied();
-        let Some(leading) = &mut slot.leading else { return };
-        let Confirm::Applying { id, index } = leading.confirm else { return };
+        let Some(leading) = &mut slot.leading else {
+            return;
+        };
+        let Confirm::Applying { id, index } = leading.confirm else {
+            return;
+        };
         if applied >= index {
             leading.confirm = Confirm::Idle;
-            self.local.push_back(Local::Turns(partition, TurnsInput::Confirmed(id)));
+            self.local
+                .push_back(Local::Turns(partition, TurnsInput::Confirmed(id)));
         }
     }
 
@@ -278,24 +376,36 @@ impl NodeCore {
         for slot in cluster.slots() {
             if slot.serving().is_some() {
                 let partition = slot.partition();
-                self.local.push_back(Local::Turns(partition, TurnsInput::Tick));
-                self.local.push_back(Local::Outbox(partition, OutboxInput::Tick));
+                self.local
+                    .push_back(Local::Turns(partition, TurnsInput::Tick));
+                self.local
+                    .push_back(Local::Outbox(partition, OutboxInput::Tick));
             }
         }
     }
 
     pub(super) fn tick_confirms(&mut self, now: Now) {
-        let Some(cluster) = &mut self.cluster else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         for slot in cluster.slots.iter_mut().flatten() {
-            let Some(leading) = &mut slot.leading else { continue };
-            let Confirm::Asked { id, at, .. } = leading.confirm else { continue };
+            let Some(leading) = &mut slot.leading else {
+                continue;
+            };
+            let Confirm::Asked { id, at, .. } = leading.confirm else {
+                continue;
+            };
             if now.instant.since(at) < CONFIRM_AGAIN {
                 continue;
             }
             self.reads.next += 1;
             let context = self.reads.next;
             if slot.group.read_index(context) == ReadIndex::Begun {
-                leading.confirm = Confirm::Asked { id, context, at: now.instant };
+                leading.confirm = Confirm::Asked {
+                    id,
+                    context,
+                    at: now.instant,
+                };
                 cluster.dirty.insert(slot.group.partition());
             }
         }
@@ -304,8 +414,12 @@ impl NodeCore {
     /// The store has applied entries.
     pub(super) fn applied(&mut self, now: Now, applied: Applied, out: &mut Vec<Effect>) {
         let partition = applied.partition;
-        let Some(cluster) = &mut self.cluster else { return };
-        let Some(slot) = cluster.slot_mut(partition) else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let Some(slot) = cluster.slot_mut(partition) else {
+            return;
+        };
         let (index, _) = applied.row.applied();
         // A snapshot installed meanwhile is ahead of it; a later stint on this node knows nothing of it.
         if index < slot.group.applied() || index > slot.group.commit() {
@@ -343,17 +457,20 @@ impl NodeCore {
                         sent.extend(outbox.iter().cloned());
                     }
                 }
-                self.local.push_back(Local::Turns(partition, TurnsInput::Applied(outcome)));
+                self.local
+                    .push_back(Local::Turns(partition, TurnsInput::Applied(outcome)));
                 if !sent.is_empty() {
                     let input = OutboxInput::Committed(sent);
                     self.local.push_back(Local::Outbox(partition, input));
                 }
             }
             EntryOutcome::InboxFailed { .. } => {
-                self.local.push_back(Local::Turns(partition, TurnsInput::Applied(outcome)));
+                self.local
+                    .push_back(Local::Turns(partition, TurnsInput::Applied(outcome)));
             }
             EntryOutcome::Accepted { .. } | EntryOutcome::OutboxTrimmed { .. } => {
-                self.local.push_back(Local::Outbox(partition, OutboxInput::Applied(outcome)));
+                self.local
+                    .push_back(Local::Outbox(partition, OutboxInput::Applied(outcome)));
             }
             EntryOutcome::Nothing | EntryOutcome::Expired | EntryOutcome::FactsWritten => {}
         }
@@ -367,7 +484,8 @@ impl NodeCore {
         rows: RowsWanted,
         out: &mut Vec<Effect>,
     ) {
-        self.reads.begin(partition, term, ReadWhat::Turns(read), rows, out);
+        self.reads
+            .begin(partition, term, ReadWhat::Turns(read), rows, out);
     }
 
     pub(super) fn read_for_outbox(
@@ -378,9 +496,14 @@ impl NodeCore {
         limit: usize,
         out: &mut Vec<Effect>,
     ) {
-        let rows =
-            RowsWanted::Scan { family: Family::Outbox, prefix: Bytes::new(), after, limit };
-        self.reads.begin(partition, term, ReadWhat::Outbox, rows, out);
+        let rows = RowsWanted::Scan {
+            family: Family::Outbox,
+            prefix: Bytes::new(),
+            after,
+            limit,
+        };
+        self.reads
+            .begin(partition, term, ReadWhat::Outbox, rows, out);
     }
 
     fn read_inbox(
@@ -396,7 +519,8 @@ impl NodeCore {
             after,
             limit: INBOX_PAGE,
         };
-        self.reads.begin(partition, term, ReadWhat::Inbox, rows, out);
+        self.reads
+            .begin(partition, term, ReadWhat::Inbox, rows, out);
     }
 
     pub(super) fn rows_read(
@@ -405,7 +529,12 @@ impl NodeCore {
         rows: Vec<(Bytes, Option<Bytes>)>,
         out: &mut Vec<Effect>,
     ) {
-        let Some(ReadFor { partition, term, what }) = self.reads.waiting.remove(&ticket) else {
+        let Some(ReadFor {
+            partition,
+            term,
+            what,
+        }) = self.reads.waiting.remove(&ticket)
+        else {
             return;
         };
         let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
@@ -418,7 +547,9 @@ impl NodeCore {
                 self.local.push_back(Local::Turns(partition, input));
             }
             ReadWhat::Outbox => {
-                let rows = rows.into_iter().filter_map(|(key, value)| Some((key, value?)));
+                let rows = rows
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((key, value?)));
                 let input = OutboxInput::Rows(rows.collect());
                 self.local.push_back(Local::Outbox(partition, input));
             }
@@ -438,19 +569,27 @@ impl NodeCore {
         let mut messages: Vec<(u64, Envelope)> = rows
             .into_iter()
             .filter_map(|(key, value)| {
-                Some((family::parse_inbox_key(&key)?, Envelope::decode(value?).ok()?))
+                Some((
+                    family::parse_inbox_key(&key)?,
+                    Envelope::decode(value?).ok()?,
+                ))
             })
             .collect();
         let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
-        let Some(serving) = slot.and_then(|slot| slot.serving_mut(term)) else { return };
-        let InboxLoad::Loading { later, last } = &mut serving.inbox else { return };
+        let Some(serving) = slot.and_then(|slot| slot.serving_mut(term)) else {
+            return;
+        };
+        let InboxLoad::Loading { later, last } = &mut serving.inbox else {
+            return;
+        };
         *last = messages.last().map_or(*last, |(sequence, _)| *sequence);
         if !full {
             messages.extend(later.drain(..).filter(|(sequence, _)| *sequence > *last));
             serving.inbox = InboxLoad::Loaded;
         }
         if !messages.is_empty() {
-            self.local.push_back(Local::Turns(partition, TurnsInput::Inbox(messages)));
+            self.local
+                .push_back(Local::Turns(partition, TurnsInput::Inbox(messages)));
         }
         if full {
             self.read_inbox(partition, term, last_key, out);
@@ -465,24 +604,33 @@ impl NodeCore {
         messages: Vec<(u64, Envelope)>,
     ) {
         let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
-        let Some(serving) = slot.and_then(|slot| slot.serving_mut(term)) else { return };
+        let Some(serving) = slot.and_then(|slot| slot.serving_mut(term)) else {
+            return;
+        };
         match &mut serving.inbox {
             InboxLoad::Loading { later, .. } => later.extend(messages),
             InboxLoad::Loaded => {
-                self.local.push_back(Local::Turns(partition, TurnsInput::Inbox(messages)));
+                self.local
+                    .push_back(Local::Turns(partition, TurnsInput::Inbox(messages)));
             }
         }
     }
 
     /// What turns have left behind since the last flush goes into the log.
     pub(super) fn flush_turns(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let Some(Cluster { touched, .. }) = &mut self.cluster else { return };
+        let Some(Cluster { touched, .. }) = &mut self.cluster else {
+            return;
+        };
         let touched = std::mem::take(touched);
         for partition in touched {
             let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
             let Some(slot) = slot else { continue };
-            let Some(term) = Slot::serving(slot).map(|(term, _)| term) else { continue };
-            let Some(serving) = slot.serving_mut(term) else { continue };
+            let Some(term) = Slot::serving(slot).map(|(term, _)| term) else {
+                continue;
+            };
+            let Some(serving) = slot.serving_mut(term) else {
+                continue;
+            };
             let mut effects = Vec::new();
             serving.turns.flush(now.instant, &mut effects);
             self.turns_effects(now, partition, term, effects, out);

@@ -67,7 +67,11 @@ enum Wire {
 }
 
 pub(super) fn membership(start: &Start, rng: &mut ChaCha8Rng) -> Membership {
-    let address = start.record.address.parse().unwrap_or_else(|_| unspecified());
+    let address = start
+        .record
+        .address
+        .parse()
+        .unwrap_or_else(|_| unspecified());
     let identity = Identity::new(start.me(), address, Generation(start.record.generation));
     Membership::new(identity, GossipSettings::default(), rng.random())
 }
@@ -109,7 +113,10 @@ impl Links {
 
     /// Nodes with a control connection.
     pub(super) fn connected(&self) -> Vec<NodeId> {
-        let up = self.nodes.iter().filter(|(_, link)| link.control == Wire::Up);
+        let up = self
+            .nodes
+            .iter()
+            .filter(|(_, link)| link.control == Wire::Up);
         up.map(|(node, _)| *node).collect()
     }
 
@@ -123,7 +130,9 @@ impl Links {
     pub(super) fn heard(&mut self, _now: Instant, _from: NodeId) {}
 
     pub(super) fn heard_control(&mut self, now: Now, from: NodeId, control: &Control) {
-        let Some(link) = self.nodes.get_mut(&from) else { return };
+        let Some(link) = self.nodes.get_mut(&from) else {
+            return;
+        };
         link.heard = now.instant;
         link.told_silent = false;
         (link.replicas, link.leaders) = (control.replicas, control.leaders);
@@ -132,7 +141,10 @@ impl Links {
         }
         if !control.condemned.is_empty() || !link.condemned.is_empty() {
             let condemned = control.condemned.iter().filter_map(|c| {
-                Some((PartitionId(u16::try_from(c.partition).ok()?), PeerId(c.next_peer)))
+                Some((
+                    PartitionId(u16::try_from(c.partition).ok()?),
+                    PeerId(c.next_peer),
+                ))
             });
             link.condemned = condemned.collect();
         }
@@ -168,7 +180,9 @@ impl Links {
     }
 
     fn take_record(&mut self, record: NodeRecord) -> Fresh {
-        let Some(node) = record.id().filter(|node| *node != self.me) else { return Fresh::No };
+        let Some(node) = record.id().filter(|node| *node != self.me) else {
+            return Fresh::No;
+        };
         match self.nodes.get_mut(&node) {
             Some(link) if record.freshness() > link.record.freshness() => {
                 link.record = record;
@@ -223,7 +237,9 @@ impl NodeCore {
         kind: ConnectionKind,
         out: &mut Vec<Effect>,
     ) {
-        let Some(node) = peer.id().filter(|node| *node != self.me) else { return };
+        let Some(node) = peer.id().filter(|node| *node != self.me) else {
+            return;
+        };
         if self.removed.contains(&node) {
             out.push(Effect::Close(node));
             return;
@@ -233,7 +249,9 @@ impl NodeCore {
         if self.links.take_record(peer) == Fresh::Yes {
             self.recompute_table(now);
         }
-        let Some(link) = self.links.nodes.get_mut(&node) else { return };
+        let Some(link) = self.links.nodes.get_mut(&node) else {
+            return;
+        };
         *link.wire_mut(kind) = Wire::Up;
         link.dial_pause = DIAL_PAUSE.0;
         if kind == ConnectionKind::Control {
@@ -252,17 +270,27 @@ impl NodeCore {
             self.found_company(out);
             if let Some(cluster) = &self.cluster {
                 let frame = Frame::Descriptor(cluster.descriptor.clone());
-                out.push(Effect::Send { to: node, lane: Lane::Control, frame });
+                out.push(Effect::Send {
+                    to: node,
+                    lane: Lane::Control,
+                    frame,
+                });
                 let hints = cluster.routes.hints().collect();
                 let frame = Frame::Routes(ghostlight_protocol::wire::frame::Routes { hints });
-                out.push(Effect::Send { to: node, lane: Lane::Control, frame });
+                out.push(Effect::Send {
+                    to: node,
+                    lane: Lane::Control,
+                    frame,
+                });
             }
         }
     }
 
     /// A cluster that has had a second member remembers it.
     fn found_company(&mut self, out: &mut Vec<Effect>) {
-        let Some(cluster) = &mut self.cluster else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         if cluster.descriptor.company() == Company::Alone {
             cluster.descriptor.set_company(Company::Shared);
             let descriptor = cluster.descriptor.clone();
@@ -272,16 +300,13 @@ impl NodeCore {
     }
 
     /// Takes a cluster's descriptor, if this node has none yet.
-    pub(super) fn adopt(
-        &mut self,
-        now: Now,
-        descriptor: ClusterDescriptor,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn adopt(&mut self, now: Now, descriptor: ClusterDescriptor, out: &mut Vec<Effect>) {
         if self.cluster.is_some() || descriptor.id().is_none() {
             return;
         }
-        out.push(Effect::Store(StoreEffect::SaveDescriptor(descriptor.clone())));
+        out.push(Effect::Store(StoreEffect::SaveDescriptor(
+            descriptor.clone(),
+        )));
         out.push(Effect::Event(Event::Joined(descriptor.clone())));
         self.enter(now, descriptor);
         for node in self.links.connected() {
@@ -313,7 +338,11 @@ impl NodeCore {
     }
 
     pub(super) fn drive_membership(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.membership.next_deadline().is_some_and(|deadline| deadline <= now.instant) {
+        if self
+            .membership
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now.instant)
+        {
             self.feed_membership(now, membership::Input::Tick, out);
         }
     }
@@ -326,12 +355,7 @@ impl NodeCore {
         }
     }
 
-    fn membership_effect(
-        &mut self,
-        now: Now,
-        effect: membership::Effect,
-        out: &mut Vec<Effect>,
-    ) {
+    fn membership_effect(&mut self, now: Now, effect: membership::Effect, out: &mut Vec<Effect>) {
         match effect {
             membership::Effect::Send { to, data } => {
                 out.push(Effect::Gossip { to: to.node, data });
@@ -389,8 +413,12 @@ impl NodeCore {
         self.dial_members(now, &removed, out);
         self.dial_seeds(now, out);
         if self.ticks.is_multiple_of(200) {
-            let records: Vec<NodeRecord> =
-                self.links.nodes.values().map(|link| link.record.clone()).collect();
+            let records: Vec<NodeRecord> = self
+                .links
+                .nodes
+                .values()
+                .map(|link| link.record.clone())
+                .collect();
             if records != self.start.addresses {
                 self.start.addresses.clone_from(&records);
                 out.push(Effect::Store(StoreEffect::SaveAddresses(records)));
@@ -412,12 +440,17 @@ impl NodeCore {
             }
             link.dial_at = now.instant + link.dial_pause;
             link.dial_pause = (link.dial_pause * 2).min(DIAL_PAUSE.1);
-            for (kind, wire) in
-                [(ConnectionKind::Control, link.control), (ConnectionKind::Bulk, link.bulk)]
-            {
+            for (kind, wire) in [
+                (ConnectionKind::Control, link.control),
+                (ConnectionKind::Bulk, link.bulk),
+            ] {
                 if wire == Wire::Down {
                     let address = link.record.address.clone();
-                    out.push(Effect::Dial { address, node: Some(*node), kind });
+                    out.push(Effect::Dial {
+                        address,
+                        node: Some(*node),
+                        kind,
+                    });
                 }
             }
         }
@@ -436,7 +469,11 @@ impl NodeCore {
         self.links.seeds_at = now.instant + SEED_PAUSE + jitter;
         for address in &self.links.seeds {
             let address = address.clone();
-            out.push(Effect::Dial { address, node: None, kind: ConnectionKind::Control });
+            out.push(Effect::Dial {
+                address,
+                node: None,
+                kind: ConnectionKind::Control,
+            });
         }
         self.links.seed_rounds += 1;
         if self.links.seed_rounds.is_multiple_of(SEED_ROUNDS_PER_WORD) {

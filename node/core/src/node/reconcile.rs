@@ -44,7 +44,12 @@ impl NodeCore {
             nodes.insert(node, self.fact(state, &link.record));
         }
         let _ = now;
-        NodeFacts { me: self.me, nodes, factor, growing_groups: 0 }
+        NodeFacts {
+            me: self.me,
+            nodes,
+            factor,
+            growing_groups: 0,
+        }
     }
 
     fn fact(&self, state: NodeState, record: &NodeRecord) -> NodeFact {
@@ -63,7 +68,9 @@ impl NodeCore {
     pub(super) fn recompute_table(&mut self, now: Now) {
         let facts = self.facts(now);
         let candidates = facts.candidates(now.instant);
-        let Some(cluster) = &mut self.cluster else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         if candidates != self.candidates {
             cluster.table = PreferenceTable::compute(&cluster.ring, &candidates);
             self.candidates = candidates;
@@ -94,16 +101,28 @@ impl NodeCore {
             }
         }
         for partition in led {
-            let Some(inputs) = self.plan_inputs(partition, &condemned) else { continue };
-            let Some(cluster) = &mut self.cluster else { return };
+            let Some(inputs) = self.plan_inputs(partition, &condemned) else {
+                continue;
+            };
+            let Some(cluster) = &mut self.cluster else {
+                return;
+            };
             let wish = cluster.table.list(partition).to_vec();
-            let Some(slot) = cluster.slot_mut(partition) else { continue };
+            let Some(slot) = cluster.slot_mut(partition) else {
+                continue;
+            };
             let term = slot.group.term();
             if slot.reconciler.term != term {
-                slot.reconciler = State { term, reconciler: Reconciler::default() };
+                slot.reconciler = State {
+                    term,
+                    reconciler: Reconciler::default(),
+                };
             }
             let view = inputs.view();
-            let step = slot.reconciler.reconciler.step(now.instant, &view, &wish, &facts);
+            let step = slot
+                .reconciler
+                .reconciler
+                .step(now.instant, &view, &wish, &facts);
             if let Some(step) = step {
                 let work = self.take_step(now, partition, step, out);
                 if work == Work::Growth {
@@ -166,7 +185,10 @@ impl NodeCore {
         let mut found: BTreeMap<PartitionId, Vec<Condemned>> = BTreeMap::new();
         for (node, link) in self.links.iter() {
             for (partition, smallest_peer) in &link.condemned {
-                let word = Condemned { node, smallest_peer: *smallest_peer };
+                let word = Condemned {
+                    node,
+                    smallest_peer: *smallest_peer,
+                };
                 found.entry(*partition).or_default().push(word);
             }
         }
@@ -181,12 +203,17 @@ impl NodeCore {
         out: &mut Vec<Effect>,
     ) -> Work {
         let (change, work) = match step {
-            Step::AddLearner { node, peer } => {
-                (Change::AddLearner { peer, node }, Work::Growth)
-            }
-            Step::Swap { voters_in, voters_out } => {
-                (Change::Swap { voters_in, voters_out }, Work::Other)
-            }
+            Step::AddLearner { node, peer } => (Change::AddLearner { peer, node }, Work::Growth),
+            Step::Swap {
+                voters_in,
+                voters_out,
+            } => (
+                Change::Swap {
+                    voters_in,
+                    voters_out,
+                },
+                Work::Other,
+            ),
             Step::LeaveJoint => (Change::LeaveJoint, Work::Other),
             Step::RemoveLearner(peer) => (Change::RemoveLearner(peer), Work::Other),
             Step::TransferLeader(to) => {
@@ -194,7 +221,9 @@ impl NodeCore {
                 return Work::Other;
             }
         };
-        let Some(cluster) = &mut self.cluster else { return Work::Other };
+        let Some(cluster) = &mut self.cluster else {
+            return Work::Other;
+        };
         if let Some(slot) = cluster.slot_mut(partition) {
             // Refused: the next look decides again.
             drop(slot.group.change(&change));
@@ -240,4 +269,3 @@ impl PlanInputs {
         }
     }
 }
-

@@ -71,7 +71,11 @@ pub(super) enum Confirm {
     /// None.
     Idle,
     /// Asked; no majority yet.
-    Asked { id: ConfirmId, context: u64, at: Instant },
+    Asked {
+        id: ConfirmId,
+        context: u64,
+        at: Instant,
+    },
     /// Confirmed; the index is not applied yet.
     Applying { id: ConfirmId, index: LogIndex },
 }
@@ -101,16 +105,22 @@ impl Slot {
 
     pub(super) fn serving_mut(&mut self, term: Term) -> Option<&mut Serving> {
         match &mut self.leading {
-            Some(Leading { term: led, stage: Stage::Open(serving), .. }) if *led == term => {
-                Some(serving)
-            }
+            Some(Leading {
+                term: led,
+                stage: Stage::Open(serving),
+                ..
+            }) if *led == term => Some(serving),
             Some(_) | None => None,
         }
     }
 
     pub(super) fn serving(&self) -> Option<(Term, &Serving)> {
         match &self.leading {
-            Some(Leading { term, stage: Stage::Open(serving), .. }) => Some((*term, serving)),
+            Some(Leading {
+                term,
+                stage: Stage::Open(serving),
+                ..
+            }) => Some((*term, serving)),
             Some(_) | None => None,
         }
     }

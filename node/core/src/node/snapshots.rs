@@ -44,9 +44,19 @@ enum SendStage {
     /// The store is opening it, or the engine has not asked for it yet.
     Opening,
     /// The store reads the chunk with this number.
-    Reading { node: NodeId, message: Bytes, number: u64 },
+    Reading {
+        node: NodeId,
+        message: Bytes,
+        number: u64,
+    },
     /// A chunk is on its way.
-    Sent { node: NodeId, message: Bytes, chunk: Box<SnapshotChunk>, rest: Rest, at: Instant },
+    Sent {
+        node: NodeId,
+        message: Bytes,
+        chunk: Box<SnapshotChunk>,
+        rest: Rest,
+        at: Instant,
+    },
 }
 
 struct Receiving {
@@ -61,7 +71,9 @@ struct Receiving {
 impl Transfers {
     /// The transfer that has arrived for a partition, and how many chunks it had.
     pub(super) fn arrived(&self, partition: PartitionId) -> ArrivedSnapshot {
-        self.receiving.get(&partition).map_or((TransferId(0), 0), |r| (r.transfer, r.next))
+        self.receiving
+            .get(&partition)
+            .map_or((TransferId(0), 0), |r| (r.transfer, r.next))
     }
 
     pub(super) fn active(&self) -> usize {
@@ -85,9 +97,17 @@ impl NodeCore {
         self.transfers.next += 1;
         let transfer = TransferId(self.transfers.next);
         let stage = SendStage::Opening;
-        let sending = Sending { partition, to, stage, progress: now.instant };
+        let sending = Sending {
+            partition,
+            to,
+            stage,
+            progress: now.instant,
+        };
         self.transfers.sending.insert(transfer, sending);
-        out.push(Effect::Store(StoreEffect::OpenSnapshot { transfer, partition }));
+        out.push(Effect::Store(StoreEffect::OpenSnapshot {
+            transfer,
+            partition,
+        }));
     }
 
     pub(super) fn snapshot_opened(
@@ -102,7 +122,9 @@ impl NodeCore {
             return;
         };
         let (partition, to) = (sending.partition, sending.to);
-        let Some(cluster) = &mut self.cluster else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         if let Some(slot) = cluster.slot_mut(partition) {
             slot.group.snapshot_opened(to, at, membership);
             cluster.dirty.insert(partition);
@@ -126,7 +148,11 @@ impl NodeCore {
             .find(|(_, sending)| sending.partition == partition && sending.to == to);
         match found {
             Some((transfer, sending)) if matches!(sending.stage, SendStage::Opening) => {
-                sending.stage = SendStage::Reading { node, message, number: 0 };
+                sending.stage = SendStage::Reading {
+                    node,
+                    message,
+                    number: 0,
+                };
                 sending.progress = now.instant;
                 out.push(Effect::Store(StoreEffect::ReadChunk(*transfer)));
             }
@@ -137,7 +163,9 @@ impl NodeCore {
     }
 
     fn tell_engine(&mut self, partition: PartitionId, to: PeerId, result: SnapshotResult) {
-        let Some(cluster) = &mut self.cluster else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         if let Some(slot) = cluster.slot_mut(partition) {
             slot.group.snapshot_over(to, result);
             cluster.dirty.insert(partition);
@@ -153,8 +181,17 @@ impl NodeCore {
         rest: Rest,
         out: &mut Vec<Effect>,
     ) {
-        let Some(sending) = self.transfers.sending.get_mut(&transfer) else { return };
-        let SendStage::Reading { node, message, number: wanted } = &sending.stage else { return };
+        let Some(sending) = self.transfers.sending.get_mut(&transfer) else {
+            return;
+        };
+        let SendStage::Reading {
+            node,
+            message,
+            number: wanted,
+        } = &sending.stage
+        else {
+            return;
+        };
         if *wanted != number {
             return;
         }
@@ -175,17 +212,33 @@ impl NodeCore {
             lane: Lane::Snapshot,
             frame: Frame::SnapshotChunk(chunk.clone()),
         });
-        sending.stage =
-            SendStage::Sent { node, message, chunk: Box::new(chunk), rest, at: now.instant };
+        sending.stage = SendStage::Sent {
+            node,
+            message,
+            chunk: Box::new(chunk),
+            rest,
+            at: now.instant,
+        };
     }
 
     pub(super) fn take_ack(&mut self, now: Now, ack: SnapshotAck, out: &mut Vec<Effect>) {
         let transfer = TransferId(ack.transfer);
-        let Some(sending) = self.transfers.sending.get_mut(&transfer) else { return };
+        let Some(sending) = self.transfers.sending.get_mut(&transfer) else {
+            return;
+        };
         if sending.to.0 != ack.from_peer {
             return;
         }
-        let SendStage::Sent { node, message, chunk, rest, .. } = &sending.stage else { return };
+        let SendStage::Sent {
+            node,
+            message,
+            chunk,
+            rest,
+            ..
+        } = &sending.stage
+        else {
+            return;
+        };
         if ack.next == chunk.number + 1 {
             sending.progress = now.instant;
             if *rest == Rest::Last {
@@ -193,7 +246,11 @@ impl NodeCore {
                 return;
             }
             let number = ack.next;
-            sending.stage = SendStage::Reading { node: *node, message: message.clone(), number };
+            sending.stage = SendStage::Reading {
+                node: *node,
+                message: message.clone(),
+                number,
+            };
             out.push(Effect::Store(StoreEffect::ReadChunk(transfer)));
         } else if ack.next == 0 && chunk.number > 0 {
             // The receiver has begun a new life, or refused a chunk: begin again from the engine.
@@ -208,7 +265,9 @@ impl NodeCore {
         result: SnapshotResult,
         out: &mut Vec<Effect>,
     ) {
-        let Some(sending) = self.transfers.sending.remove(&transfer) else { return };
+        let Some(sending) = self.transfers.sending.remove(&transfer) else {
+            return;
+        };
         out.push(Effect::Store(StoreEffect::CloseSnapshot(transfer)));
         self.tell_engine(sending.partition, sending.to, result);
         if let Some((partition, to)) = self.transfers.waiting.pop_front() {
@@ -221,12 +280,18 @@ impl NodeCore {
         for (transfer, sending) in &mut self.transfers.sending {
             if now.instant.since(sending.progress) >= TRANSFER_STALL_MAX {
                 stalled.push(*transfer);
-            } else if let SendStage::Sent { node, chunk, at, .. } = &mut sending.stage
+            } else if let SendStage::Sent {
+                node, chunk, at, ..
+            } = &mut sending.stage
                 && now.instant.since(*at) >= CHUNK_AGAIN
             {
                 *at = now.instant;
                 let frame = Frame::SnapshotChunk(chunk.as_ref().clone());
-                out.push(Effect::Send { to: *node, lane: Lane::Snapshot, frame });
+                out.push(Effect::Send {
+                    to: *node,
+                    lane: Lane::Snapshot,
+                    frame,
+                });
             }
         }
         for transfer in stalled {
@@ -235,27 +300,40 @@ impl NodeCore {
     }
 
     pub(super) fn take_chunk(&mut self, from: NodeId, chunk: SnapshotChunk, out: &mut Vec<Effect>) {
-        let Ok(partition) = u16::try_from(chunk.partition) else { return };
+        let Ok(partition) = u16::try_from(chunk.partition) else {
+            return;
+        };
         let partition = PartitionId(partition);
         let peer = PeerId(chunk.to_peer);
         self.ensure_replica(partition, peer, out);
         let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
-        let Some(slot) = slot.filter(|slot| slot.group.peer() == peer) else { return };
+        let Some(slot) = slot.filter(|slot| slot.group.peer() == peer) else {
+            return;
+        };
         if chunk.term < slot.group.term().0 {
             return;
         }
         let transfer = TransferId(chunk.transfer);
         let known = self.transfers.receiving.get(&partition);
-        let same = known.is_some_and(|r| r.from == from && r.transfer == transfer && r.peer == peer);
+        let same =
+            known.is_some_and(|r| r.from == from && r.transfer == transfer && r.peer == peer);
         if !same {
             if chunk.number != 0 {
                 let next = 0;
                 return Self::ack(from, partition, transfer, peer, next, out);
             }
-            let receiving = Receiving { from, peer, transfer, next: 0, staging: None };
+            let receiving = Receiving {
+                from,
+                peer,
+                transfer,
+                next: 0,
+                staging: None,
+            };
             self.transfers.receiving.insert(partition, receiving);
         }
-        let Some(receiving) = self.transfers.receiving.get_mut(&partition) else { return };
+        let Some(receiving) = self.transfers.receiving.get_mut(&partition) else {
+            return;
+        };
         if chunk.number != receiving.next {
             return Self::ack(from, partition, transfer, peer, receiving.next, out);
         }
@@ -281,11 +359,15 @@ impl NodeCore {
         verdict: StageVerdict,
         out: &mut Vec<Effect>,
     ) {
-        let Some(receiving) = self.transfers.receiving.get_mut(&partition) else { return };
+        let Some(receiving) = self.transfers.receiving.get_mut(&partition) else {
+            return;
+        };
         if receiving.transfer != transfer || receiving.peer != peer {
             return;
         }
-        let Some((staged, last)) = receiving.staging.take() else { return };
+        let Some((staged, last)) = receiving.staging.take() else {
+            return;
+        };
         assert_eq!(staged, number, "{partition}: chunks are staged one by one");
         let from = receiving.from;
         if verdict == StageVerdict::Refused {
@@ -295,7 +377,9 @@ impl NodeCore {
         receiving.next = number + 1;
         Self::ack(from, partition, transfer, peer, number + 1, out);
         let Some(message) = last else { return };
-        let Some(cluster) = &mut self.cluster else { return };
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         if let Some(slot) = cluster.slot_mut(partition)
             && slot.group.peer() == peer
         {
@@ -318,6 +402,10 @@ impl NodeCore {
             next,
             from_peer: peer.0,
         };
-        out.push(Effect::Send { to, lane: Lane::Snapshot, frame: Frame::SnapshotAck(ack) });
+        out.push(Effect::Send {
+            to,
+            lane: Lane::Snapshot,
+            frame: Frame::SnapshotAck(ack),
+        });
     }
 }

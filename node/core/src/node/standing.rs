@@ -11,9 +11,9 @@ use ghostlight_protocol::replica::HardState;
 use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::wire::frame::{AskReplica, Frame, ReplicaStanding};
 
-use super::slot::Slot;
 use super::NodeCore;
-use crate::io::{Effect, Lane, Now, StoreEffect};
+use super::slot::Slot;
+use crate::io::{Effect, Event, Lane, Now, StoreEffect};
 
 /// A replica without a leader for this long asks where it stands; then again at this interval.
 const ASK_AFTER: Duration = Duration::from_secs(2);
@@ -28,8 +28,14 @@ impl NodeCore {
         to: PeerId,
         out: &mut Vec<Effect>,
     ) {
-        let floor = self.tombstones.get(&partition).copied().unwrap_or(PeerId(1));
-        let Some(cluster) = &mut self.cluster else { return };
+        let floor = self
+            .tombstones
+            .get(&partition)
+            .copied()
+            .unwrap_or(PeerId(1));
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
         if partition.0 >= cluster.partitions() || to < floor || self.record.weight == 0 {
             return;
         }
@@ -50,11 +56,33 @@ impl NodeCore {
         if self.condemned.remove(&partition).is_some() {
             out.push(Effect::Store(StoreEffect::DiscardCondemned(partition)));
         }
-        out.push(Effect::Store(StoreEffect::Create { partition, peer: to }));
+        out.push(Effect::Store(StoreEffect::Create {
+            partition,
+            peer: to,
+        }));
         let slot = Slot::recovered(Default::default(), &replica, self.start.seed);
         if let Some(cluster) = &mut self.cluster {
             cluster.slots[usize::from(partition.0)] = Some(slot);
         }
+    }
+
+    /// The store found a replica damaged: it falls silent, and its leader replaces it.
+    pub(super) fn condemn(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        floor: PeerId,
+        why: String,
+        out: &mut Vec<Effect>,
+    ) {
+        self.close(now, partition, out);
+        self.tombstones.insert(partition, floor);
+        self.condemned.insert(partition, floor);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.slots[usize::from(partition.0)] = None;
+        }
+        self.flush.forget(partition);
+        out.push(Effect::Event(Event::Condemned { partition, why }));
     }
 
     fn destroy(&mut self, partition: PartitionId, tombstone: PeerId, out: &mut Vec<Effect>) {
@@ -66,7 +94,10 @@ impl NodeCore {
             cluster.touched.remove(&partition);
         }
         self.flush.forget(partition);
-        out.push(Effect::Store(StoreEffect::Destroy { partition, tombstone }));
+        out.push(Effect::Store(StoreEffect::Destroy {
+            partition,
+            tombstone,
+        }));
     }
 
     /// Replicas that hear of no leader ask the nodes that may know.
@@ -76,13 +107,17 @@ impl NodeCore {
         }
         let Some(cluster) = &self.cluster else { return };
         for slot in cluster.slots() {
-            let silent = slot.leaderless.is_some_and(|since| now.instant.since(since) >= ASK_AFTER);
+            let silent = slot
+                .leaderless
+                .is_some_and(|since| now.instant.since(since) >= ASK_AFTER);
             if !silent {
                 continue;
             }
             let partition = slot.partition();
-            let ask =
-                AskReplica { partition: u32::from(partition.0), peer: slot.group.peer().0 };
+            let ask = AskReplica {
+                partition: u32::from(partition.0),
+                peer: slot.group.peer().0,
+            };
             for node in self.links.connected() {
                 out.push(Effect::Send {
                     to: node,
@@ -95,10 +130,16 @@ impl NodeCore {
 
     /// Answers only as a voter of an applied membership in which the asking peer is not.
     pub(super) fn tell_standing(&mut self, from: NodeId, ask: AskReplica, out: &mut Vec<Effect>) {
-        let Ok(partition) = u16::try_from(ask.partition) else { return };
+        let Ok(partition) = u16::try_from(ask.partition) else {
+            return;
+        };
         if let Some(standing) = self.standing_of(PartitionId(partition), PeerId(ask.peer)) {
             let frame = Frame::ReplicaStanding(standing);
-            out.push(Effect::Send { to: from, lane: Lane::Control, frame });
+            out.push(Effect::Send {
+                to: from,
+                lane: Lane::Control,
+                frame,
+            });
         }
     }
 
@@ -126,7 +167,11 @@ impl NodeCore {
         for (peer, node) in leavers {
             if let Some(standing) = self.standing_of(partition, *peer) {
                 let frame = Frame::ReplicaStanding(standing);
-                out.push(Effect::Send { to: *node, lane: Lane::Control, frame });
+                out.push(Effect::Send {
+                    to: *node,
+                    lane: Lane::Control,
+                    frame,
+                });
             }
         }
     }
@@ -138,9 +183,13 @@ impl NodeCore {
         standing: ReplicaStanding,
         out: &mut Vec<Effect>,
     ) {
-        let Ok(partition) = u16::try_from(standing.partition) else { return };
+        let Ok(partition) = u16::try_from(standing.partition) else {
+            return;
+        };
         let partition = PartitionId(partition);
-        let Some(slot) = self.cluster.as_ref().and_then(|c| c.slot(partition)) else { return };
+        let Some(slot) = self.cluster.as_ref().and_then(|c| c.slot(partition)) else {
+            return;
+        };
         let (known, peer) = (slot.group.membership(), slot.group.peer());
         let out_of_it = known.peers.iter().all(|p| p.peer != peer.0);
         let newer = standing.membership_index > known.index

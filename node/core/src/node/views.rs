@@ -8,17 +8,17 @@ use ghostlight_protocol::wire::hello::{Duty, NodeRecord};
 
 use super::slot::Slot;
 use super::{Cluster, NodeCore};
-use crate::admin::{
-    ActorView, Health, MemberView, NodeRef, PartitionView, StatusView, WhereView,
-};
+use crate::admin::{ActorView, Health, MemberView, NodeRef, PartitionView, StatusView, WhereView};
 use crate::io::Now;
 use crate::replica::Role;
 
 impl NodeCore {
     pub(super) fn status_view(&self, _now: Now) -> StatusView {
-        let mut members: Vec<MemberView> = self.links.iter().map(|(node, link)| {
-            self.member_view(node, &link.record, link.replicas, link.leaders)
-        }).collect();
+        let mut members: Vec<MemberView> = self
+            .links
+            .iter()
+            .map(|(node, link)| self.member_view(node, &link.record, link.replicas, link.leaders))
+            .collect();
         let (replicas, leaders) = self.shares();
         members.push(self.member_view(self.me, &self.record, replicas, leaders));
         members.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
@@ -44,7 +44,11 @@ impl NodeCore {
         StatusView {
             health,
             reasons,
-            cluster: cluster.descriptor.id().map(|id| format!("{id:?}")).unwrap_or_default(),
+            cluster: cluster
+                .descriptor
+                .id()
+                .map(|id| format!("{id:?}"))
+                .unwrap_or_default(),
             node: format!("{:?}", self.me),
             partitions: cluster.descriptor.partitions,
             factor: cluster.descriptor.factor,
@@ -60,9 +64,13 @@ impl NodeCore {
     fn partitions_led(&self, cluster: &Cluster) -> u32 {
         let led = (0..cluster.partitions()).filter(|p| {
             let partition = ghostlight_protocol::ids::PartitionId(*p);
-            let Some((leader, _)) = cluster.routes.leader(partition) else { return false };
+            let Some((leader, _)) = cluster.routes.leader(partition) else {
+                return false;
+            };
             if leader == self.me {
-                return cluster.slot(partition).is_some_and(|slot| slot.serving().is_some());
+                return cluster
+                    .slot(partition)
+                    .is_some_and(|slot| slot.serving().is_some());
             }
             self.links.reachable(leader) == crate::gateway::Reachable::Yes
         });
@@ -83,9 +91,15 @@ impl NodeCore {
         let mut health = Health::Healthy;
         if led < total {
             health = Health::Unhealthy;
-            reasons.push(format!("{} of {total} partitions have no leader", total - led));
+            reasons.push(format!(
+                "{} of {total} partitions have no leader",
+                total - led
+            ));
         }
-        let holders = members.iter().filter(|m| m.weight > 0 && m.state == "alive").count() as u32;
+        let holders = members
+            .iter()
+            .filter(|m| m.weight > 0 && m.state == "alive")
+            .count() as u32;
         if copies < factor {
             health = health.max_with(Health::Degraded);
             let more = factor.saturating_sub(holders);
@@ -144,9 +158,12 @@ impl NodeCore {
     }
 
     pub(super) fn partition_views(&self) -> Vec<PartitionView> {
-        let Some(cluster) = &self.cluster else { return Vec::new() };
+        let Some(cluster) = &self.cluster else {
+            return Vec::new();
+        };
         let all = (0..cluster.partitions()).map(ghostlight_protocol::ids::PartitionId);
-        all.map(|partition| self.partition_view(cluster, partition)).collect()
+        all.map(|partition| self.partition_view(cluster, partition))
+            .collect()
     }
 
     fn partition_view(
@@ -157,11 +174,17 @@ impl NodeCore {
         let leader = cluster.routes.leader(partition);
         let slot = cluster.slot(partition);
         let row = slot.and_then(|slot| slot.row.clone()).unwrap_or_default();
-        let membership = slot.map(|slot| slot.group.membership().clone()).unwrap_or_default();
-        let (voters, learners): (Vec<_>, Vec<_>) =
-            membership.nodes().partition(|(peer, _)| membership.is_voter(*peer));
+        let membership = slot
+            .map(|slot| slot.group.membership().clone())
+            .unwrap_or_default();
+        let (voters, learners): (Vec<_>, Vec<_>) = membership
+            .nodes()
+            .partition(|(peer, _)| membership.is_voter(*peer));
         let refs = |peers: Vec<(PeerId, NodeId)>| {
-            peers.into_iter().map(|(_, node)| self.node_ref(node)).collect::<Vec<_>>()
+            peers
+                .into_iter()
+                .map(|(_, node)| self.node_ref(node))
+                .collect::<Vec<_>>()
         };
         let voters = match slot {
             Some(_) => refs(voters),
@@ -189,15 +212,22 @@ impl NodeCore {
     ) -> Vec<NodeRef> {
         let hint = cluster.routes.hint(partition);
         let voters = hint.iter().flat_map(|hint| &hint.voters);
-        voters.filter_map(|n| NodeId::from_slice(n)).map(|node| self.node_ref(node)).collect()
+        voters
+            .filter_map(|n| NodeId::from_slice(n))
+            .map(|node| self.node_ref(node))
+            .collect()
     }
 
     pub(super) fn actor_views(&self) -> Vec<ActorView> {
-        let Some(cluster) = &self.cluster else { return Vec::new() };
+        let Some(cluster) = &self.cluster else {
+            return Vec::new();
+        };
         let me = self.node_ref(self.me);
         let mut views = Vec::new();
         for slot in cluster.slots() {
-            let Some((_, serving)) = slot.serving() else { continue };
+            let Some((_, serving)) = slot.serving() else {
+                continue;
+            };
             for activation in serving.turns.activations() {
                 views.push(ActorView {
                     actor: activation.actor.to_string(),
@@ -228,7 +258,10 @@ impl NodeCore {
     }
 
     fn node_ref(&self, node: NodeId) -> NodeRef {
-        NodeRef { id: format!("{node:?}"), name: self.name_of(node) }
+        NodeRef {
+            id: format!("{node:?}"),
+            name: self.name_of(node),
+        }
     }
 }
 
@@ -261,7 +294,10 @@ fn copies_min(cluster: &Cluster) -> u32 {
             Some(slot) if slot.group.is_initialized() => {
                 Some(slot.group.membership().voters.len() as u32)
             }
-            Some(_) | None => cluster.routes.hint(partition).map(|hint| hint.voters.len() as u32),
+            Some(_) | None => cluster
+                .routes
+                .hint(partition)
+                .map(|hint| hint.voters.len() as u32),
         }
     });
     voters.min().unwrap_or(0)
@@ -272,7 +308,11 @@ fn moves(cluster: &Cluster) -> u32 {
     let led = cluster.slots().filter(|slot| slot.leading.is_some());
     let moving = led.map(|slot| {
         let membership = slot.group.membership();
-        if membership.is_joint() { 1 } else { membership.learners.len() as u32 }
+        if membership.is_joint() {
+            1
+        } else {
+            membership.learners.len() as u32
+        }
     });
     moving.sum()
 }

@@ -497,7 +497,10 @@ pub fn peek(bytes: &[u8]) -> Option<Peek> {
         }
         _ => Sender::Other,
     };
-    Some(Peek { to: PeerId(message.to), sender })
+    Some(Peek {
+        to: PeerId(message.to),
+        sender,
+    })
 }
 
 /// See [`Group::read_index`].
