@@ -11,7 +11,7 @@ use crate::outcome::AppError;
 /// A request for one turn, from a gateway to a partition's leader.
 #[derive(Clone, PartialEq, Message)]
 pub struct CallRequest {
-    /// The gateway's own number of this call; the answer repeats it.
+    /// The gateway's own number of this attempt, another one for each; the answer repeats it.
     #[prost(uint64, tag = "1")]
     pub call: u64,
     /// The actor's partition.
@@ -63,7 +63,7 @@ pub struct Stamp {
 /// The answer to a [`CallRequest`].
 #[derive(Clone, PartialEq, Message)]
 pub struct CallAnswer {
-    /// The gateway's number of the call.
+    /// The gateway's number of the attempt, from the request.
     #[prost(uint64, tag = "1")]
     pub call: u64,
     /// How it went.

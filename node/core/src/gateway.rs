@@ -1,5 +1,16 @@
 //! The gateway: takes calls from clients and from turns, finds the leader, and does not let go of a call
 //! until it has an honest answer.
+//!
+//! `gateway/calls.rs` decides; this file holds the words it speaks. `NotRun` leaves only if every attempt is
+//! known not to have run; an attempt without an answer makes the outcome `Unknown` at the deadline.
+//! Absent: how frames travel, the routing table (it asks `Routes`) and what a call does at its leader.
+
+mod calls;
+mod pending;
+mod retry;
+mod sessions;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
@@ -8,6 +19,7 @@ use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::time::Instant;
 
+pub use self::calls::{Gateway, GatewayCounters, GatewaySettings};
 use crate::turn_io::TurnId;
 use crate::turns::NestedCall;
 
@@ -96,7 +108,7 @@ pub enum GatewayInput {
     NotSent {
         /// The node.
         to: NodeId,
-        /// The call.
+        /// `CallRequest::call` of the attempt.
         call: u64,
     },
     /// A deadline has passed.
@@ -119,7 +131,7 @@ pub enum GatewayEffect {
         to: NodeId,
         /// The partition.
         partition: PartitionId,
-        /// The call.
+        /// `CallRequest::call` of the attempt.
         call: u64,
     },
     /// The call is over.
