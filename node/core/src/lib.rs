@@ -1,11 +1,15 @@
 #![doc = include_str!("../README.md")]
 
+// The samples are written as a user would write them, so the macro's paths must resolve here too.
+extern crate self as ghostlight;
+
 pub mod admin;
 pub mod gateway;
 pub mod io;
 pub mod node;
 pub mod outbox;
 pub mod replica;
+pub mod samples;
 pub mod sdk;
 pub mod turn_io;
 pub mod turns;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use ghostlight_placement::membership::MemberState;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::{Facts, Kind, StateWrite};
+use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::{NodeId, PartitionId};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::frame::{Frame, Order, OrderKind};
@@ -12,11 +13,21 @@ use ghostlight_protocol::wire::hello::Duty;
 use super::{Ending, Introduced, NodeCore};
 use crate::admin::{AdminAnswer, AdminRequest, AdminTicket, DrainChange};
 use crate::io::{Effect, HaltReason, Lane, Now};
+use crate::turns::RowsWanted;
 
 /// The partition that keeps the cluster's facts.
-const FACTS: PartitionId = PartitionId(0);
+pub(super) const FACTS: PartitionId = PartitionId(0);
 /// Prefix of the fact that a node was removed for good; its id follows.
 const REMOVED_PREFIX: &[u8] = b"removed/";
+
+/// Nodes that one cluster can have removed; the oldest of more are refused by their generation alone.
+const REMOVED_MAX: usize = 4_096;
+
+/// The read that tells which nodes were removed.
+pub(super) fn removed_rows() -> RowsWanted {
+    let prefix = Bytes::from_static(REMOVED_PREFIX);
+    RowsWanted::Scan { family: Family::Fact, prefix, after: None, limit: REMOVED_MAX }
+}
 
 impl NodeCore {
     pub(super) fn admin(

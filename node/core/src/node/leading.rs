@@ -44,6 +44,7 @@ enum ReadWhat {
     Turns(ReadId),
     Outbox,
     Inbox,
+    Facts,
 }
 
 impl Reads {
@@ -160,6 +161,10 @@ impl NodeCore {
             self.outbox_effect(now, partition, term, effect, out);
         }
         self.read_inbox(partition, term, None, out);
+        if partition == super::facts::FACTS {
+            let rows = super::facts::removed_rows();
+            self.reads.begin(partition, term, ReadWhat::Facts, rows, out);
+        }
         out.push(Effect::Event(Event::Opened { partition, term }));
         if let Some(hint) = self.own_hint(partition) {
             self.announce(hint.clone());
@@ -554,6 +559,7 @@ impl NodeCore {
                 self.local.push_back(Local::Outbox(partition, input));
             }
             ReadWhat::Inbox => self.inbox_page(partition, term, rows, out),
+            ReadWhat::Facts => self.facts_read(&rows, out),
         }
     }
 

@@ -225,9 +225,10 @@ impl NodeCore {
             return Work::Other;
         };
         if let Some(slot) = cluster.slot_mut(partition) {
-            // Refused: the next look decides again.
-            drop(slot.group.change(&change));
-            cluster.dirty.insert(partition);
+            // A refused step is decided again at the next look.
+            if slot.group.change(&change).is_ok() {
+                cluster.dirty.insert(partition);
+            }
         }
         work
     }

@@ -75,10 +75,6 @@ impl Transfers {
             .get(&partition)
             .map_or((TransferId(0), 0), |r| (r.transfer, r.next))
     }
-
-    pub(super) fn active(&self) -> usize {
-        self.sending.len() + self.waiting.len()
-    }
 }
 
 impl NodeCore {

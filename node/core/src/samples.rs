@@ -1,0 +1,28 @@
+//! Sample actors: what `ghostlight demo`, the guides, the simulator and the chaos runs drive.
+//!
+//! They are written as a user would write them, with `#[actor]` and nothing else.
+
+mod account;
+mod counter;
+mod echo;
+mod log;
+
+pub use account::{Account, AccountError, AccountRef};
+pub use counter::{Counter, CounterRef, Overflow};
+pub use echo::{Echo, EchoRef};
+pub use log::{Log, LogRef};
+
+use crate::sdk::ActorRegistry;
+
+/// All of them.
+#[must_use]
+pub fn registry() -> ActorRegistry {
+    ActorRegistry::new()
+        .with::<Account>()
+        .with::<Counter>()
+        .with::<Echo>()
+        .with::<Log>()
+}
+
+#[cfg(test)]
+mod tests;
