@@ -162,13 +162,14 @@ impl NodeCore {
         core
     }
 
-    /// Feeds one input. Wanted effects are pushed to `out`, in the order in which they must happen.
+    /// Feeds one input. Whoever drives the core feeds everything that waits before a due `Tick`: a node
+    /// that was frozen must hear before it judges. Wanted effects are pushed to `out`, in the order in which they must happen.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         if self.ending == Ending::Halted {
             return;
         }
         match input {
-            Input::Tick => {}
+            Input::Tick => self.tick_if_due(now, out),
             Input::Frame { from, frame } => self.take_frame(now, from, frame, out),
             Input::Gossip(data) => self.take_gossip(now, data, out),
             Input::Connected {
@@ -193,8 +194,6 @@ impl NodeCore {
             Input::Store(input) => self.take_store(now, input, out),
             Input::Shutdown { deadline } => self.begin_shutdown(now, deadline, out),
         }
-        self.settle(now, out);
-        self.tick_if_due(now, out);
         self.settle(now, out);
     }
 
