@@ -132,6 +132,28 @@ fn a_frozen_node_comes_back_and_accuses_nobody() {
     }
 }
 
+/// Why waiting datagrams come before timers: frozen between its probe and the answer, a node that ran its
+/// timers first would suspect a member whose answer waits in its socket.
+#[test]
+fn a_node_frozen_in_mid_probe_accuses_nobody() {
+    for seed in seeds("a_node_frozen_in_mid_probe_accuses_nobody", 0..40) {
+        let mut world = joined(3, 0.0, seed);
+        // All news has been passed on: what is sent now are probes and their answers.
+        world.run(20 * SECOND + Duration::from_millis(seed * 37));
+        let quiet = world.run_until(3 * SECOND, |w| !w.is_sending(id(3)));
+        let began = world.run_until(3 * SECOND, |w| w.is_sending(id(3)));
+        assert!(
+            quiet.is_some() && began.is_some(),
+            "it probes every half second"
+        );
+        world.forget_trace();
+        world.freeze(id(3), 2 * SECOND);
+        world.run(6 * SECOND);
+        let wrong = world.count(|e| matches!(e, Effect::Suspected(node) if *node != id(3)));
+        assert_eq!(wrong, 0);
+    }
+}
+
 #[test]
 fn a_graceful_leave_is_noticed_at_once() {
     for (n, loss, within) in [
@@ -157,6 +179,18 @@ fn a_graceful_leave_is_noticed_at_once() {
             );
         }
     }
+    // Told meanwhile that it is down, which calls others back under a new identity, it stays away.
+    let mut world = joined(3, 0.0, 1);
+    let earlier = world.take_datagrams(id(2), SECOND);
+    world.input(id(2), Input::Leave);
+    world.run(Duration::from_millis(5));
+    for (to, data) in earlier {
+        world.input(to, Input::Datagram(data));
+    }
+    world.run(10 * SECOND);
+    assert_eq!(world.count(|e| matches!(e, Effect::Rejoined(_))), 0);
+    assert!(world.all_say(id(2), MemberState::Down));
+
     let mut alone = World::new(1, 0.0, 1);
     alone.input(id(1), Input::Leave);
     assert_eq!(alone.count(|e| *e == Effect::Left), 1);
