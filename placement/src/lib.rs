@@ -4,3 +4,6 @@ pub mod membership;
 pub mod plan;
 pub mod ring;
 pub mod routing;
+
+#[cfg(test)]
+mod seeds;

@@ -343,13 +343,37 @@ impl Model {
     pub(super) fn random_event(&mut self) {
         let count = self.facts.nodes.len() as u128;
         let node = self.rng.random_range(1..=count);
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..12) {
             0..=2 => self.kill(node),
             3..=5 => self.revive(node),
-            6 => self.fact(node).duty = Duty::Draining,
-            7 => self.fact(node).duty = Duty::Serving,
+            6 => self.turn(node, Duty::Draining),
+            7 => self.turn(node, Duty::Serving),
             8 => self.fact(node).state = NodeState::Suspect,
-            _ => self.condemn_if_bearable(NodeId(node)),
+            9 => self.condemn_if_bearable(NodeId(node)),
+            10 if count < 12 => {
+                self.facts
+                    .nodes
+                    .insert(NodeId(count + 1), NodeFact::alive());
+            }
+            _ => {
+                let staying = self
+                    .facts
+                    .nodes
+                    .values()
+                    .filter(|f| !f.is_dismissed())
+                    .count();
+                if staying > usize::from(self.facts.factor) {
+                    self.turn(node, Duty::Leaving);
+                }
+            }
+        }
+    }
+
+    /// A node that leaves does so for good.
+    fn turn(&mut self, node: u128, duty: Duty) {
+        let fact = self.fact(node);
+        if fact.duty != Duty::Leaving {
+            fact.duty = duty;
         }
     }
 

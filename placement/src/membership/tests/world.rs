@@ -145,6 +145,11 @@ impl World {
         self.cut_off.clear();
     }
 
+    /// Whether a datagram of a node is on its way.
+    pub(super) fn is_sending(&self, from: NodeId) -> bool {
+        self.network.values().any(|datagram| datagram.from == from)
+    }
+
     /// Whether all running nodes hold exactly all others for alive, under their present identities.
     pub(super) fn all_agree(&self) -> bool {
         self.nodes.iter().all(|(me, node)| {
