@@ -1,6 +1,6 @@
 //! Tables for each rule of both sides, and two partitions under loss, duplication and new leaders.
 
-mod model;
+pub(crate) mod model;
 
 use bytes::Bytes;
 use ghostlight_protocol::command::{Accept, Envelope, Kind, TrimOutbox};
