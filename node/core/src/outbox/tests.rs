@@ -244,6 +244,27 @@ fn opening_skips_what_finds_no_room_and_reads_it_when_there_is() {
     assert_eq!(feed(&mut pump, ms(1), page), [pushed(6, 6)]);
 }
 
+#[test]
+fn what_is_committed_during_the_scan_is_pushed_after_it_without_a_gap() {
+    let mut out = Vec::new();
+    let settings = OutboxSettings::default();
+    let mut pump = Outbox::open(HERE, RecoveryEpoch(1), ms(0), settings, &mut out);
+    assert_eq!(commit(&mut pump, ms(0), 7, 7), []);
+    assert_eq!(commit(&mut pump, ms(1), 8, 9), []);
+    let read = OutboxEffect::ReadOutbox {
+        after: Some(outbox_key(THERE, 6)),
+        limit: settings.page_rows,
+    };
+    let out = feed(&mut pump, ms(2), OutboxInput::Rows(Vec::new()));
+    assert_eq!(out, std::slice::from_ref(&read));
+    assert!(!pump.settled());
+    // A page without the rows is not believed for ever.
+    assert_eq!(feed(&mut pump, ms(3), OutboxInput::Rows(Vec::new())), []);
+    assert_eq!(feed(&mut pump, ms(503), OutboxInput::Tick), [read]);
+    let page = OutboxInput::Rows((7..=9).map(|n| row(THERE, n)).collect());
+    assert_eq!(feed(&mut pump, ms(504), page), [pushed(7, 9)]);
+}
+
 fn incoming(first: u64, to: u64, from: NodeId, epoch: u64) -> OutboxInput {
     OutboxInput::Push {
         from,

@@ -429,7 +429,7 @@ impl World {
 #[test]
 fn outcomes_are_honest() {
     let (mut replies, mut not_runs, mut unknowns) = (0, 0, 0);
-    let seeds = seeds(60);
+    let seeds = seeds(30);
     for seed in seeds.iter().copied() {
         let _reproduce = Reproduce(seed, "outcomes_are_honest");
         let mut world = World::new(seed);
