@@ -8,7 +8,7 @@ mod destination;
 mod pump;
 mod source;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use bytes::Bytes;
 use ghostlight_protocol::command::{Envelope, Kind};
