@@ -16,8 +16,8 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::flush::Outbound;
-use super::{Introduced, NodeCore, Start};
-use crate::gateway::Reachable;
+use super::{Introduced, Local, NodeCore, Start};
+use crate::gateway::{GatewayInput, Reachable};
 use crate::io::{Effect, Event, Lane, Now, StoreEffect};
 
 /// A control connection without a frame for this long is silent: calls ask elsewhere.
@@ -318,6 +318,8 @@ impl NodeCore {
         if let Some(link) = self.links.nodes.get_mut(&node) {
             *link.wire_mut(kind) = Wire::Down;
         }
+        // Frames under way on it may be lost: calls must not wait for their answers.
+        self.local.push_back(Local::Gateway(GatewayInput::Silent(node)));
         if kind == ConnectionKind::Bulk
             && let Some(cluster) = &mut self.cluster
         {
