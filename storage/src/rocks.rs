@@ -141,9 +141,12 @@ fn collect(
 
 /// Sorts RocksDB's errors, of which only the text says what the operating system said.
 fn classify(error: &rocksdb::Error) -> EngineError {
-    let text = error.to_string();
+    sort(error.kind(), error.to_string())
+}
+
+fn sort(kind: ErrorKind, text: String) -> EngineError {
     let says = |words: &str| text.contains(words);
-    match error.kind() {
+    match kind {
         ErrorKind::Corruption => EngineError::Corrupt(text),
         _ if says("No space left") || says("Disk quota exceeded") => EngineError::NoSpace(text),
         _ if says("Read-only file system") || says("Permission denied") => {

@@ -126,7 +126,7 @@ pub fn apply_command<R: Rows>(
     if command.leader_term != at.term.0 {
         return Ok(EntryOutcome::Nothing);
     }
-    partition.age_ms += command.age_step_ms;
+    partition.age_ms = partition.age_ms.saturating_add(command.age_step_ms);
     partition.wall_ms = partition.wall_ms.max(command.wall_ms);
     let mut chained = Chained {
         rows,

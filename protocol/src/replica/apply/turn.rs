@@ -197,15 +197,16 @@ fn record<R: Rows>(
     let value = Bytes::from(record.encode_to_vec());
     partition.dedup_bytes += row_bytes(&key, &value);
     rows.put(Family::Dedup, key, value);
-    if let RequestId::Session { session, .. } = id {
+    if let RequestId::Session { session, sequence } = id {
         let key = family::session_key(session);
         let stored = rows.get(Family::Session, &key)?;
         let floor = stored
             .and_then(|b| SessionRow::decode(b).ok())
             .map_or(1, |s| s.closed_below);
-        // A bound on the work of one entry: what is left goes with the next.
+        // A request never closes itself. A bound on the work of one entry: what is left goes with the next.
         let closed_below = request
             .closed_below
+            .min(sequence)
             .min(floor + CLOSED_RECORDS_PER_TURN_MAX)
             .max(floor);
         for sequence in floor..closed_below {
