@@ -64,6 +64,7 @@ impl Bench {
     fn new(queue: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
+            .enable_time()
             .build()
             .unwrap();
         let (sink, inputs) = mpsc::channel(queue);

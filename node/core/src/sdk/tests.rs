@@ -63,11 +63,11 @@ impl Probe {
         Self::MAP.get(cx, &key).await
     }
 
-    async fn long_key(&mut self, cx: &Turn) {
+    fn long_key(&mut self, cx: &Turn) {
         Self::MAP.put(cx, &("x".repeat(5_000), 0), &1);
     }
 
-    async fn fail(&mut self, cx: &Turn, why: String) -> Result<(), Refusal> {
+    fn fail(&mut self, cx: &Turn, why: String) -> Result<(), Refusal> {
         self.seen += 1;
         Self::MAP.put(cx, &("k".to_owned(), 1), &1);
         cx.send::<Counter>("c").add(1);
