@@ -1,5 +1,12 @@
 //! Ghostlight: actors that survive their nodes.
+//!
+//! As a library: `Node::builder().actor::<Counter>().data_dir(dir).start().await`. The binary is the same
+//! program with sample actors and a command line.
 
+// The `#[actor]` macro writes paths from the crate `ghostlight`; inside this crate they lead here.
+extern crate self as ghostlight;
+
+pub mod actors;
 pub mod api;
 #[doc(hidden)]
 pub mod cli;
@@ -7,3 +14,15 @@ pub mod clock;
 pub mod config;
 pub mod handle;
 pub mod node;
+pub mod security;
+mod shell;
+pub mod transport;
+
+pub use ghostlight_core::sdk;
+pub use node::Node;
+
+/// Everything an actor's file needs: `use ghostlight::prelude::*;`.
+pub mod prelude {
+    pub use crate::node::Node;
+    pub use ghostlight_core::sdk::prelude::*;
+}

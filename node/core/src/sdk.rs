@@ -57,3 +57,6 @@ pub mod generated {
     pub use bytes::Bytes;
     pub use serde;
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! The macro writes one reference type per actor, generic over its [`Outlet`]: the same `add(1)` is a
 //! call from outside, a call inside a turn, or a message that leaves with the turn's commit.
 
-use std::future::{Future, IntoFuture};
+use std::future::IntoFuture;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -38,8 +38,9 @@ impl Target {
     /// # Errors
     /// The name that breaks a rule, as a refusal.
     pub fn key(&self) -> Result<ActorKey, NotRun> {
-        let refused = |e: &NameError| NotRun::new(e.code, e.to_string());
-        self.0.as_ref().map(Clone::clone).map_err(refused)
+        self.0
+            .clone()
+            .map_err(|e| NotRun::new(e.code, e.to_string()))
     }
 }
 
@@ -139,18 +140,16 @@ impl<'t, R: Body + 't, E: ActorError + 't> IntoFuture for TurnCall<'t, R, E> {
     }
 }
 
-fn call_in_turn<R: Body, E: ActorError>(
+async fn call_in_turn<R: Body, E: ActorError>(
     cx: &ReadTurn,
     call: Outgoing,
     timeout: Option<Duration>,
-) -> impl Future<Output = Result<R, CallError<E>>> + Send {
-    async move {
-        let (actor, method, body) = call.checked().map_err(CallError::NotRun)?;
-        let outcome = cx
-            .call_within(actor, method.to_owned(), body, timeout)
-            .await;
-        typed_outcome(outcome, method, None)
-    }
+) -> Result<R, CallError<E>> {
+    let (actor, method, body) = call.checked().map_err(CallError::NotRun)?;
+    let outcome = cx
+        .call_within(actor, method.to_owned(), body, timeout)
+        .await;
+    typed_outcome(outcome, method, None)
 }
 
 /// Messages that leave with a turn's commit.

@@ -76,13 +76,14 @@ impl LocalRunner {
     /// Performs one effect; what turns ask and how they end is pushed to `out`.
     ///
     /// # Panics
-    /// When a second turn of an activation begins before the first ended: a bug of the core.
+    /// When the core begins a turn of an activation, or resets it, before its running turn ended.
     pub fn perform(&mut self, now: Instant, effect: RunnerEffect, out: &mut Vec<RunnerInput>) {
         match effect {
             RunnerEffect::Run(start) => self.run(now, start, out),
             RunnerEffect::Tell { turn, ask, told } => self.tell(now, turn, ask, told, out),
             RunnerEffect::Reset(activation) => {
-                if let Some(slot @ Slot::Idle(_)) = self.activations.get_mut(&activation) {
+                if let Some(slot) = self.activations.get_mut(&activation) {
+                    assert!(!matches!(slot, Slot::Running(_)), "reset while {slot:?}");
                     *slot = Slot::Empty;
                 }
             }

@@ -1,0 +1,12 @@
+//! The shell around the core: threads and queues, no decisions.
+//!
+//! Threads: *core* (all groups, gateway, membership), *disk* (the one writer, one sync at a time), *reads*
+//! (rows for turns), *transport* (QUIC), and the runtime of the caller (APIs, actors). Every queue is
+//! bounded; where two threads feed each other, one direction can never fill, see `queues`.
+
+pub(crate) mod admission;
+pub(crate) mod core_thread;
+pub(crate) mod disk_thread;
+pub(crate) mod events;
+pub(crate) mod metrics;
+pub(crate) mod queues;

@@ -1,0 +1,409 @@
+//! The core's thread: takes what waits, feeds the core, flushes once, performs the effects.
+//!
+//! Mail before ticks: everything that waits is fed before a due tick, so that a node that was frozen
+//! hears before it judges.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::TrySendError;
+use std::time::Duration;
+
+use ghostlight_core::admin::{AdminAnswer, AdminTicket};
+use ghostlight_core::gateway::{CallTicket, ClientCall};
+use ghostlight_core::io::{Effect, HaltReason, Input, Lane, Now, StoreEffect, StoreInput};
+use ghostlight_core::node::NodeCore;
+use ghostlight_core::turn_io::RunnerInput;
+use ghostlight_protocol::call::Stamp;
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::outcome::CallOutcome;
+use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::wire::frame::Frame;
+use ghostlight_protocol::wire::hello::ConnectionKind;
+use rand::Rng;
+use tokio::sync::{mpsc, oneshot};
+
+use super::admission::Doorkeeper;
+use super::disk_thread::StoreThreads;
+use super::queues::ReadJob;
+use super::{events, metrics};
+use crate::actors::Executor;
+use crate::clock::Clock;
+use crate::handle::{Invoke, Request};
+use crate::transport::{LinkHandle, SendError, Transport, TransportEvent};
+
+/// Inputs of one kind taken in one turn of the loop.
+const INPUTS_PER_TURN: usize = 1_024;
+
+/// Everything the core's thread owns.
+pub(crate) struct CoreThread {
+    pub(crate) core: NodeCore,
+    pub(crate) clock: Clock,
+    pub(crate) store: StoreThreads,
+    pub(crate) transport: Transport,
+    pub(crate) events: mpsc::Receiver<TransportEvent>,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) runner: mpsc::Receiver<RunnerInput>,
+    pub(crate) executor: Executor,
+    pub(crate) doorkeeper: Arc<Doorkeeper>,
+}
+
+struct Running {
+    parts: CoreThread,
+    links: HashMap<(NodeId, ConnectionKind), LinkHandle>,
+    calls: HashMap<CallTicket, oneshot::Sender<CallOutcome>>,
+    admin: HashMap<AdminTicket, oneshot::Sender<AdminAnswer>>,
+    next_ticket: u64,
+    effects: Vec<Effect>,
+    disk: Vec<StoreEffect>,
+    halt: Option<HaltReason>,
+    longest_turn: Duration,
+    stalls_told: Instant,
+}
+
+impl CoreThread {
+    /// Runs the node to its end.
+    pub(crate) fn run(self) -> HaltReason {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let detail = format!("cannot start the core's thread: {error}");
+                return HaltReason::Refused { code: Code::Internal, detail };
+            }
+        };
+        let mut running = Running {
+            parts: self,
+            links: HashMap::new(),
+            calls: HashMap::new(),
+            admin: HashMap::new(),
+            next_ticket: 0,
+            effects: Vec::new(),
+            disk: Vec::new(),
+            halt: None,
+            longest_turn: Duration::ZERO,
+            stalls_told: Instant::default(),
+        };
+        let reason = runtime.block_on(running.until_halt());
+        running.end();
+        reason
+    }
+}
+
+/// What woke the loop.
+enum Woken {
+    Store(super::queues::DiskAnswer),
+    Rows(super::queues::ReadAnswer),
+    Transport(TransportEvent),
+    Runner(RunnerInput),
+    Request(Request),
+    Time,
+}
+
+impl Running {
+    async fn until_halt(&mut self) -> HaltReason {
+        loop {
+            let woken = self.wait().await;
+            let begun = self.parts.clock.now();
+            self.take(woken);
+            self.take_waiting();
+            self.tick();
+            self.flush();
+            self.watch_stalls(begun);
+            if let Some(reason) = self.halt.take() {
+                return reason;
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Woken {
+        let deadline = self.parts.core.next_deadline();
+        let parts = &mut self.parts;
+        let until = deadline.map_or_else(
+            || std::time::Instant::now() + Duration::from_secs(1),
+            |deadline| parts.clock.to_std(deadline),
+        );
+        tokio::select! {
+            biased;
+            Some(answer) = parts.store.answers.recv() => Woken::Store(answer),
+            Some(rows) = parts.store.rows.recv() => Woken::Rows(rows),
+            Some(event) = parts.events.recv() => Woken::Transport(event),
+            Some(input) = parts.runner.recv() => Woken::Runner(input),
+            Some(request) = parts.requests.recv() => Woken::Request(request),
+            () = tokio::time::sleep_until(until.into()) => Woken::Time,
+        }
+    }
+
+    fn take(&mut self, woken: Woken) {
+        match woken {
+            Woken::Store(answer) => self.take_store(answer),
+            Woken::Rows((ticket, partition, rows)) => match rows {
+                Ok(rows) => self.feed(Input::Store(StoreInput::Rows { ticket, rows })),
+                Err(error) => self.read_failed(partition, &error),
+            },
+            Woken::Transport(event) => self.take_transport(event),
+            Woken::Runner(input) => self.feed(Input::Runner(input)),
+            Woken::Request(request) => self.take_request(request),
+            Woken::Time => {}
+        }
+    }
+
+    /// Everything that waits already, bounded: one flush covers it all.
+    fn take_waiting(&mut self) {
+        for _ in 0..INPUTS_PER_TURN {
+            let Ok(answer) = self.parts.store.answers.try_recv() else { break };
+            self.take(Woken::Store(answer));
+        }
+        for _ in 0..INPUTS_PER_TURN {
+            let Ok(rows) = self.parts.store.rows.try_recv() else { break };
+            self.take(Woken::Rows(rows));
+        }
+        for _ in 0..INPUTS_PER_TURN {
+            let Ok(event) = self.parts.events.try_recv() else { break };
+            self.take(Woken::Transport(event));
+        }
+        for _ in 0..INPUTS_PER_TURN {
+            let Ok(input) = self.parts.runner.try_recv() else { break };
+            self.take(Woken::Runner(input));
+        }
+        for _ in 0..INPUTS_PER_TURN {
+            let Ok(request) = self.parts.requests.try_recv() else { break };
+            self.take(Woken::Request(request));
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { instant: self.parts.clock.now(), wall: self.parts.clock.wall() }
+    }
+
+    fn feed(&mut self, input: Input) {
+        let now = self.now();
+        self.parts.core.handle(now, input, &mut self.effects);
+        self.perform();
+    }
+
+    fn tick(&mut self) {
+        let due = self.parts.core.next_deadline();
+        if due.is_some_and(|deadline| deadline <= self.parts.clock.now()) {
+            self.feed(Input::Tick);
+        }
+        // Clients that have gone free their calls.
+        let gone: Vec<CallTicket> =
+            self.calls.iter().filter(|(_, answer)| answer.is_closed()).map(|(t, _)| *t).collect();
+        for ticket in gone {
+            self.calls.remove(&ticket);
+            self.feed(Input::Hangup(ticket));
+        }
+    }
+
+    fn flush(&mut self) {
+        let now = self.now();
+        self.parts.core.flush(now, &mut self.effects);
+        self.perform();
+        if !self.disk.is_empty() {
+            let batch = std::mem::take(&mut self.disk);
+            // Waits while the disk is behind. A disk thread that has ended has said why.
+            drop(self.parts.store.batches.send(batch));
+        }
+    }
+
+    fn take_store(&mut self, answer: super::queues::DiskAnswer) {
+        match answer {
+            Ok(inputs) => {
+                for input in inputs {
+                    self.feed(Input::Store(input));
+                }
+            }
+            Err(error) => {
+                self.halt =
+                    Some(HaltReason::Refused { code: error.code(), detail: error.to_string() });
+            }
+        }
+    }
+
+    fn read_failed(
+        &mut self,
+        partition: ghostlight_protocol::ids::PartitionId,
+        error: &ghostlight_storage::StorageError,
+    ) {
+        match error.remedy() {
+            ghostlight_storage::Remedy::Condemn(partition) => {
+                let why = error.to_string();
+                self.disk.push(StoreEffect::Condemn { partition, why });
+            }
+            ghostlight_storage::Remedy::EndProcess | ghostlight_storage::Remedy::Refuse => {
+                let detail = format!("{partition}: {error}");
+                self.halt = Some(HaltReason::Refused { code: error.code(), detail });
+            }
+        }
+    }
+
+    fn take_transport(&mut self, event: TransportEvent) {
+        match event {
+            TransportEvent::Frames { from, frames } => {
+                for frame in frames {
+                    self.feed(Input::Frame { from, frame });
+                }
+            }
+            TransportEvent::Gossip(data) => self.feed(Input::Gossip(data)),
+            TransportEvent::Connected { peer, descriptor, kind, link } => {
+                if let Some(node) = peer.id() {
+                    self.links.insert((node, kind), link);
+                }
+                self.feed(Input::Connected { peer, descriptor, kind });
+            }
+            TransportEvent::Disconnected { node, kind } => {
+                self.links.remove(&(node, kind));
+                self.feed(Input::Disconnected { node, kind });
+            }
+            TransportEvent::DialFailed { address, why } => self.dial_failed(&address, &why),
+            TransportEvent::Refused { address, refusal } => {
+                tracing::warn!(%address, "refused a peer: {}", refusal.detail);
+            }
+        }
+    }
+
+    fn dial_failed(&self, address: &str, why: &crate::transport::DialError) {
+        match why {
+            crate::transport::DialError::KeyRejected => {
+                tracing::warn!(address, "cannot join: {why} [E0205]");
+            }
+            crate::transport::DialError::Refused(refusal) => {
+                let code = refusal.code().map_or_else(String::new, |code| format!(" [{code}]"));
+                tracing::warn!(address, "refused by a peer: {}{code}", refusal.detail);
+            }
+            crate::transport::DialError::Unresolved(_)
+            | crate::transport::DialError::Silent(_)
+            | crate::transport::DialError::Broken(_) => {
+                tracing::debug!(address, %why, "a dial failed");
+            }
+        }
+    }
+
+    fn take_request(&mut self, request: Request) {
+        self.next_ticket += 1;
+        match request {
+            Request::Invoke { call, answer } => {
+                let ticket = CallTicket(self.next_ticket);
+                self.calls.insert(ticket, answer);
+                let Invoke { actor, method, body, request_id, timeout } = call;
+                let now = self.now();
+                let stamp = Stamp { wall_ms: now.wall.0, seed: rand::rng().random() };
+                let deadline = timeout.map(|timeout| now.instant + timeout);
+                let call = ClientCall { actor, method, body, request_id, deadline, stamp };
+                self.feed(Input::Call { ticket, call });
+            }
+            Request::Admin { request, answer } => {
+                let ticket = AdminTicket(self.next_ticket);
+                self.admin.insert(ticket, answer);
+                self.feed(Input::Admin { ticket, request });
+            }
+            Request::Shutdown { grace } => {
+                let deadline = self.parts.clock.now() + grace;
+                self.feed(Input::Shutdown { deadline });
+            }
+        }
+    }
+
+    fn perform(&mut self) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            self.perform_one(effect);
+        }
+        self.effects = effects;
+    }
+
+    fn perform_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, lane, frame } => self.send(to, lane, frame),
+            Effect::Gossip { to, data } => {
+                if let Some(link) = self.links.get(&(to, ConnectionKind::Control)) {
+                    link.send_datagram(data);
+                }
+            }
+            Effect::Dial { address, node: _, kind } => self.parts.transport.dial(address, kind),
+            Effect::Close(node) => {
+                for kind in [ConnectionKind::Control, ConnectionKind::Bulk] {
+                    if let Some(link) = self.links.get(&(node, kind)) {
+                        link.close("removed");
+                    }
+                }
+            }
+            Effect::Store(effect) => self.disk.push(effect),
+            Effect::Read { ticket, partition, rows } => {
+                self.read(ReadJob { ticket, partition, rows });
+            }
+            Effect::Runner(effect) => self.parts.executor.perform(effect),
+            Effect::Reply { ticket, outcome } => {
+                if let Some(answer) = self.calls.remove(&ticket) {
+                    // A client that has gone wants no answer.
+                    drop(answer.send(outcome));
+                }
+            }
+            Effect::AdminReply { ticket, answer: said } => {
+                if let Some(answer) = self.admin.remove(&ticket) {
+                    drop(answer.send(said));
+                }
+            }
+            Effect::Introduce { record, descriptor, removed } => {
+                self.parts.doorkeeper.introduce(record, descriptor, removed);
+            }
+            Effect::Event(event) => events::tell(event),
+            Effect::Halt(reason) => self.halt = Some(reason),
+        }
+    }
+
+    fn read(&mut self, job: ReadJob) {
+        match self.parts.store.reads.try_send(job) {
+            Ok(()) => {}
+            // Waits for the readers, whose answers always have room.
+            Err(TrySendError::Full(job)) => drop(self.parts.store.reads.send(job)),
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    fn send(&mut self, to: NodeId, lane: Lane, frame: Frame) {
+        let kind = match lane {
+            Lane::Control => ConnectionKind::Control,
+            Lane::Append | Lane::Call(_) | Lane::Push | Lane::Snapshot => ConnectionKind::Bulk,
+        };
+        let call = match &frame {
+            Frame::Call(request) => Some(request.call),
+            _ => None,
+        };
+        let sent = match self.links.get(&(to, kind)) {
+            Some(link) => link.send(lane, frame),
+            None => Err(SendError::NotConnected),
+        };
+        let Err(error) = sent else { return };
+        metrics::dropped(match error {
+            SendError::NotConnected => "not_connected",
+            SendError::Full => "lane_full",
+        });
+        if let Some(call) = call {
+            let now = self.now();
+            let mut effects = Vec::new();
+            self.parts.core.handle(now, Input::CallNotSent { to, call }, &mut effects);
+            for effect in effects {
+                self.perform_one(effect);
+            }
+        }
+    }
+
+    fn watch_stalls(&mut self, begun: Instant) {
+        let now = self.parts.clock.now();
+        self.longest_turn = self.longest_turn.max(now.since(begun));
+        if now.since(self.stalls_told) >= Duration::from_secs(1) {
+            metrics::stalled(self.longest_turn);
+            self.longest_turn = Duration::ZERO;
+            self.stalls_told = now;
+        }
+    }
+
+    /// What is queued for the disk is written, then the store is closed.
+    fn end(self) {
+        let CoreThread { store, transport, executor, .. } = self.parts;
+        drop(executor);
+        drop(transport);
+        store.end();
+    }
+}

@@ -1,0 +1,111 @@
+//! The threads that touch the store: one that writes, a few that read. No RocksDB call happens elsewhere.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use ghostlight_core::io::StoreEffect;
+use ghostlight_disk::{Disk, read_rows};
+use ghostlight_storage::{Engine, Reader};
+use tokio::sync::mpsc;
+
+use super::metrics;
+use super::queues::{
+    DISK_ANSWERS_MAX, DISK_BATCHES_MAX, DiskAnswer, DiskBatch, READ_ANSWERS_MAX, READERS,
+    READS_MAX, ReadAnswer, ReadJob,
+};
+
+/// The store's threads, as the core thread sees them. Dropping it ends them after what is queued.
+pub(crate) struct StoreThreads {
+    pub(crate) batches: SyncSender<DiskBatch>,
+    pub(crate) answers: mpsc::Receiver<DiskAnswer>,
+    pub(crate) reads: SyncSender<ReadJob>,
+    pub(crate) rows: mpsc::Receiver<ReadAnswer>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl StoreThreads {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub(crate) fn start<E: Engine>(disk: Disk<E>, reader: Reader<E>) -> std::io::Result<Self>
+    where
+        E::View: Send,
+    {
+        let (batches, batch_queue) = sync_channel(DISK_BATCHES_MAX);
+        let (answer, answers) = mpsc::channel(DISK_ANSWERS_MAX);
+        let (reads, read_queue) = sync_channel(READS_MAX);
+        let (row, rows) = mpsc::channel(READ_ANSWERS_MAX);
+        let mut threads = vec![
+            std::thread::Builder::new()
+                .name("disk".to_owned())
+                .spawn(move || write_all(disk, &batch_queue, &answer))?,
+        ];
+        let read_queue = Arc::new(Mutex::new(read_queue));
+        for number in 0..READERS {
+            let (queue, reader, row) = (Arc::clone(&read_queue), reader.clone(), row.clone());
+            threads.push(
+                std::thread::Builder::new()
+                    .name(format!("read-{number}"))
+                    .spawn(move || read_all(&reader, &queue, &row))?,
+            );
+        }
+        Ok(Self { batches, answers, reads, rows, threads })
+    }
+
+    /// Waits until everything queued is done and the store is closed.
+    pub(crate) fn end(self) {
+        let Self { batches, answers, reads, rows, threads } = self;
+        drop((batches, reads));
+        for thread in threads {
+            // A panic there has been reported by its thread.
+            drop(thread.join());
+        }
+        drop((answers, rows));
+    }
+}
+
+fn write_all<E: Engine>(
+    mut disk: Disk<E>,
+    queue: &Receiver<DiskBatch>,
+    answer: &mpsc::Sender<DiskAnswer>,
+) {
+    while let Ok(mut batch) = queue.recv() {
+        let mut batches = 1;
+        // What waits is done together; answers stay one per batch, so that their queue never fills.
+        while let Ok(more) = queue.try_recv() {
+            batch.extend(more);
+            batches += 1;
+        }
+        let syncs = batch.iter().any(|effect| matches!(effect, StoreEffect::Persist { .. }));
+        let begun = Instant::now();
+        let mut inputs = Vec::new();
+        let result = disk.perform(batch, &mut inputs);
+        if syncs {
+            metrics::synced(begun.elapsed());
+        }
+        let failed = result.is_err();
+        let result = result.map(|()| inputs);
+        debug_assert!(batches >= 1);
+        if answer.blocking_send(result).is_err() || failed {
+            return;
+        }
+    }
+}
+
+fn read_all<E: Engine>(
+    reader: &Reader<E>,
+    queue: &Mutex<Receiver<ReadJob>>,
+    answer: &mpsc::Sender<ReadAnswer>,
+) {
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(ReadJob { ticket, partition, rows }) = job else { return };
+        let rows = read_rows(reader, partition, &rows);
+        if answer.blocking_send((ticket, partition, rows)).is_err() {
+            return;
+        }
+    }
+}

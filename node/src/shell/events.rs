@@ -1,0 +1,50 @@
+//! What the core tells about itself: one log line or count each.
+
+use ghostlight_core::io::Event;
+
+use super::metrics;
+
+/// Logs and counts an event.
+pub(crate) fn tell(event: Event) {
+    match event {
+        Event::MemberUp(node) => {
+            metrics::member("up");
+            tracing::info!(%node, "a member is up");
+        }
+        Event::MemberSuspect(node) => {
+            metrics::member("suspect");
+            tracing::info!(%node, "a member does not answer and is suspected");
+        }
+        Event::MemberDown(node) => {
+            metrics::member("down");
+            tracing::warn!(%node, "a member is down");
+        }
+        Event::Joined(descriptor) => {
+            let cluster = descriptor.id();
+            tracing::info!(?cluster, partitions = descriptor.partitions, "joined a cluster");
+        }
+        Event::Opened { partition, term } => {
+            metrics::opened();
+            tracing::debug!(%partition, %term, "leads");
+        }
+        Event::Closed { partition, term } => {
+            metrics::closed();
+            tracing::debug!(%partition, %term, "leads no longer");
+        }
+        Event::Condemned { partition, why } => {
+            metrics::condemned();
+            tracing::error!(
+                %partition,
+                why,
+                "a replica here is damaged; it is set aside and replaced from the others [E0308]"
+            );
+        }
+        Event::SeedsSilent(seeds) => {
+            tracing::warn!(
+                ?seeds,
+                "no seed answers; trying on. Is a node running there, with the same cluster key? [E0217]"
+            );
+        }
+        Event::Said(text) => tracing::warn!("{text}"),
+    }
+}

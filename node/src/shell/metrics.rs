@@ -1,0 +1,60 @@
+//! Metrics of the node: names, help and labels together. Labels are bounded sets, never an actor's id.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+/// Time of one batch on the disk thread, its sync included.
+pub const SYNC_DURATION: &str = "ghostlight_storage_sync_duration_seconds";
+/// Leaderships opened by this node.
+pub const OPENED: &str = "ghostlight_replica_leaderships_opened_total";
+/// Leaderships this node serves now.
+pub const LEADERS: &str = "ghostlight_replica_leaders";
+/// Times a member was suspected or held for down, by `state`.
+pub const MEMBER_EVENTS: &str = "ghostlight_member_events_total";
+/// Frames that were not queued because a lane was full or gone.
+pub const FRAMES_DROPPED: &str = "ghostlight_transport_frames_dropped_total";
+/// Longest time one turn of the core's loop took since the last look.
+pub const LOOP_STALL: &str = "ghostlight_core_loop_stall_seconds";
+/// Replicas set aside because their records were damaged.
+pub const CONDEMNED: &str = "ghostlight_replica_condemned_total";
+
+/// Says what each metric means; once per process.
+pub(crate) fn describe() {
+    describe_histogram!(SYNC_DURATION, Unit::Seconds, "Time of one synced batch on the disk thread");
+    describe_counter!(OPENED, Unit::Count, "Leaderships opened by this node");
+    describe_gauge!(LEADERS, Unit::Count, "Leaderships this node serves");
+    describe_counter!(MEMBER_EVENTS, Unit::Count, "Members up, suspected or down, by state");
+    describe_counter!(FRAMES_DROPPED, Unit::Count, "Frames not queued, by reason");
+    describe_gauge!(LOOP_STALL, Unit::Seconds, "Longest turn of the core's loop in the last second");
+    describe_counter!(CONDEMNED, Unit::Count, "Replicas set aside because of damaged records");
+}
+
+pub(crate) fn synced(time: Duration) {
+    histogram!(SYNC_DURATION).record(time.as_secs_f64());
+}
+
+pub(crate) fn opened() {
+    counter!(OPENED).increment(1);
+    gauge!(LEADERS).increment(1.0);
+}
+
+pub(crate) fn closed() {
+    gauge!(LEADERS).decrement(1.0);
+}
+
+pub(crate) fn member(state: &'static str) {
+    counter!(MEMBER_EVENTS, "state" => state).increment(1);
+}
+
+pub(crate) fn dropped(reason: &'static str) {
+    counter!(FRAMES_DROPPED, "reason" => reason).increment(1);
+}
+
+pub(crate) fn stalled(longest: Duration) {
+    gauge!(LOOP_STALL).set(longest.as_secs_f64());
+}
+
+pub(crate) fn condemned() {
+    counter!(CONDEMNED).increment(1);
+}

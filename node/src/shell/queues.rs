@@ -1,0 +1,46 @@
+//! The queues between the threads of a node, and their bounds.
+//!
+//! Core and disk feed each other. The disk answers each batch of the core with one message, so its
+//! answers never outnumber the core's batches: a queue longer than theirs can never be full.
+
+use ghostlight_core::io::{ReadTicket, StoreEffect, StoreInput};
+use ghostlight_core::turns::RowsWanted;
+use ghostlight_protocol::ids::PartitionId;
+
+/// Batches that wait for the disk; then the core waits, and its peers with it.
+pub(crate) const DISK_BATCHES_MAX: usize = 1_024;
+/// Answers of the disk: more than the batches there can be, so that the disk never waits.
+pub(crate) const DISK_ANSWERS_MAX: usize = DISK_BATCHES_MAX + 8;
+/// Reads that wait; then the core waits.
+pub(crate) const READS_MAX: usize = 16_384;
+/// Answers of reads: more than the reads there can be.
+pub(crate) const READ_ANSWERS_MAX: usize = READS_MAX + READERS + 1;
+/// Threads that read.
+pub(crate) const READERS: usize = 2;
+/// Events of the transport; then peers wait.
+pub(crate) const TRANSPORT_EVENTS_MAX: usize = 8_192;
+/// What turns ask and how they end; then turns wait.
+pub(crate) const RUNNER_INPUTS_MAX: usize = 65_536;
+
+const _: () = assert!(DISK_ANSWERS_MAX > DISK_BATCHES_MAX + 1);
+
+/// Work for the disk thread.
+pub(crate) type DiskBatch = Vec<StoreEffect>;
+
+/// Its answer: the inputs of one batch, or the error that ends the node.
+pub(crate) type DiskAnswer = Result<Vec<StoreInput>, ghostlight_storage::StorageError>;
+
+/// One read of rows.
+#[derive(Debug)]
+pub(crate) struct ReadJob {
+    pub(crate) ticket: ReadTicket,
+    pub(crate) partition: PartitionId,
+    pub(crate) rows: RowsWanted,
+}
+
+/// Its answer.
+pub(crate) type ReadAnswer =
+    (ReadTicket, PartitionId, Result<Vec<ReadRow>, ghostlight_storage::StorageError>);
+
+/// A key and its value, if there is one.
+pub(crate) type ReadRow = (bytes::Bytes, Option<bytes::Bytes>);
