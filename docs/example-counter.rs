@@ -13,7 +13,7 @@ struct Overflow;
 
 #[actor(name = "counter")]
 impl Counter {
-    async fn add(&mut self, by: i64) -> Result<i64, Overflow> {
+    fn add(&mut self, by: i64) -> Result<i64, Overflow> {
         self.total = self.total.checked_add(by).ok_or(Overflow)?;
         Ok(self.total)
     }
