@@ -120,8 +120,8 @@ impl Turns {
         let chain: Vec<ActorKey> = chain.collect::<Result<_, _>>().map_err(name)?;
         let digest = request_digest(&actor, &request.method, &request.body);
         let key = family::dedup_key(&actor, &id);
-        let deadline = (request.remaining_ms > 0)
-            .then(|| now + Duration::from_millis(request.remaining_ms));
+        let deadline =
+            (request.remaining_ms > 0).then(|| now + Duration::from_millis(request.remaining_ms));
         Ok(Job {
             stamp: request
                 .stamp

@@ -68,12 +68,7 @@ impl PendingReads {
         }
     }
 
-    pub(super) fn ask(
-        &mut self,
-        what: PendingRead,
-        rows: RowsWanted,
-        out: &mut Vec<TurnsEffect>,
-    ) {
+    pub(super) fn ask(&mut self, what: PendingRead, rows: RowsWanted, out: &mut Vec<TurnsEffect>) {
         self.last += 1;
         let read = ReadId(self.last);
         self.table.insert(read, what);
@@ -125,7 +120,9 @@ impl Turns {
         let answer = match record.map(|bytes| DedupRecord::decode(bytes).unwrap_or_default()) {
             Some(record) if record.digest[..] == call.digest.to_be_bytes() => {
                 self.counters.answers_recorded += 1;
-                Some(outcome_kind(record.answer.unwrap_or_default().into_outcome()))
+                Some(outcome_kind(
+                    record.answer.unwrap_or_default().into_outcome(),
+                ))
             }
             Some(_) => Some(reused(&call.id)),
             None => match call.id {
@@ -177,7 +174,9 @@ impl Turns {
             return;
         }
         let value = rows.first().and_then(|(_, value)| value.as_deref());
-        let version = value.and_then(|v| v.try_into().ok()).map(u64::from_be_bytes);
+        let version = value
+            .and_then(|v| v.try_into().ok())
+            .map(u64::from_be_bytes);
         actor.version = Some(ActorVersion(version.unwrap_or(0)));
         actor.stage = Stage::Idle;
         self.touch(now, key, out);

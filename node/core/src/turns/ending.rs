@@ -159,7 +159,10 @@ impl Turns {
     fn too_many(&self, sends: &[OutMessage]) -> Option<String> {
         let max = self.settings.turn_sends_max;
         if sends.len() > max {
-            return Some(format!("it sent {} messages, at most {max} may", sends.len()));
+            return Some(format!(
+                "it sent {} messages, at most {max} may",
+                sends.len()
+            ));
         }
         let body = sends.iter().map(|send| send.body.len()).max()?;
         (body > REQUEST_BODY_BYTES_MAX).then(|| {
@@ -209,13 +212,7 @@ impl Turns {
         commit
     }
 
-    fn end_app(
-        &mut self,
-        key: &ActorKey,
-        over: Over,
-        error: AppError,
-        out: &mut Vec<TurnsEffect>,
-    ) {
+    fn end_app(&mut self, key: &ActorKey, over: Over, error: AppError, out: &mut Vec<TurnsEffect>) {
         let bytes = error.encoded_len() + 2 * COMMAND_BYTES + 4 * key.as_bytes().len();
         if bytes > self.settings.entry_bytes_max {
             let what = format!("its error takes {} bytes", error.encoded_len());
@@ -409,7 +406,13 @@ impl Turns {
     }
 
     /// Records an answer that was to leave without an entry: its request was sent again meanwhile.
-    pub(super) fn record_late(&mut self, key: &ActorKey, id: JobId, order: u64, answer: AnswerKind) {
+    pub(super) fn record_late(
+        &mut self,
+        key: &ActorKey,
+        id: JobId,
+        order: u64,
+        answer: AnswerKind,
+    ) {
         let recorded = match &answer {
             AnswerKind::Reply(body) => TurnAnswer::reply(body.clone()),
             AnswerKind::App(error) => TurnAnswer::app(error.clone()),
@@ -430,9 +433,7 @@ impl Turns {
 /// an id from outside: it changed nothing, so repeating it reads again.
 pub(super) fn must_record(call: &CallWork, answer: &AnswerKind) -> bool {
     match answer {
-        AnswerKind::App(_) => {
-            call.attempt > 1 || !matches!(call.id, RequestId::Session { .. })
-        }
+        AnswerKind::App(_) => call.attempt > 1 || !matches!(call.id, RequestId::Session { .. }),
         AnswerKind::Reply(_) => call.attempt > 1,
         AnswerKind::NotRun(_) | AnswerKind::Unknown(_) | AnswerKind::Redirect(_) => false,
     }

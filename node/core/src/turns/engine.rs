@@ -248,7 +248,10 @@ impl Turns {
             return Some(Instant(0));
         }
         let gate = self.gates.first().map(|(at, _)| *at);
-        let idle = self.idle.oldest().map(|(since, _)| since + self.settings.idle);
+        let idle = self
+            .idle
+            .oldest()
+            .map(|(since, _)| since + self.settings.idle);
         gate.into_iter().chain(idle).min()
     }
 
@@ -415,9 +418,7 @@ impl Turns {
         }
         assert_eq!(running, self.running);
         let calls = self.jobs.iter().filter(|(_, j)| j.call().is_some());
-        let waiting = calls.filter(|(_, job)| {
-            matches!(job.place, Place::Lookup | Place::Waiting)
-        });
+        let waiting = calls.filter(|(_, job)| matches!(job.place, Place::Lookup | Place::Waiting));
         let counted: usize = self.actors.iter().map(|(_, a)| a.mailbox.waiting()).sum();
         assert_eq!(waiting.count(), counted, "mailboxes count what waits");
     }

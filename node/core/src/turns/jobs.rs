@@ -235,10 +235,6 @@ impl Jobs {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.table.len()
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = (JobId, &Job)> {
         self.table.iter().map(|(id, job)| (*id, job))
     }

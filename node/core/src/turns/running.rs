@@ -55,8 +55,7 @@ impl Turns {
             None => {
                 actor.stage = Stage::Loading;
                 let rows = RowsWanted::Keys(vec![(Family::Version, key.to_bytes())]);
-                self.reads
-                    .ask(PendingRead::Version(key.clone()), rows, out);
+                self.reads.ask(PendingRead::Version(key.clone()), rows, out);
             }
         }
     }

@@ -149,7 +149,12 @@ impl Bench {
             } => self
                 .rows
                 .0
-                .range((family, after.clone().unwrap_or_default().max(prefix.clone()))..)
+                .range(
+                    (
+                        family,
+                        after.clone().unwrap_or_default().max(prefix.clone()),
+                    )..,
+                )
                 .take_while(|((f, key), _)| *f == family && key.starts_with(&prefix))
                 .filter(|((_, key), _)| after.as_ref().is_none_or(|after| key > after))
                 .take(limit)
