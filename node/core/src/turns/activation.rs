@@ -41,7 +41,7 @@ pub(super) enum Stage {
     /// A turn runs.
     Running(Running),
     /// A turn has ended whose end may only count once the writes before it are committed.
-    Parked(Parked),
+    Parked(Box<Parked>),
     /// A turn did not count: everything built on it is undone, and starts again when the log has spoken
     /// about each entry.
     Draining {
@@ -208,7 +208,7 @@ impl Actor {
 /// The actors that have an activation, or something waiting.
 #[derive(Debug)]
 pub(super) struct Actors {
-    table: FixedMap<ActorKey, Actor>,
+    table: FixedMap<ActorKey, Box<Actor>>,
     by_activation: FixedMap<u64, ActorKey>,
     last_activation: u64,
 }
@@ -223,11 +223,11 @@ impl Actors {
     }
 
     pub(super) fn get(&self, key: &ActorKey) -> Option<&Actor> {
-        self.table.get(key)
+        self.table.get(key).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, key: &ActorKey) -> Option<&mut Actor> {
-        self.table.get_mut(key)
+        self.table.get_mut(key).map(Box::as_mut)
     }
 
     /// An actor for which something is on the way.
@@ -240,7 +240,7 @@ impl Actors {
 
     pub(super) fn obtain(&mut self, key: &ActorKey) -> &mut Actor {
         if !self.table.contains_key(key) {
-            self.table.insert(key.clone(), Actor::default());
+            self.table.insert(key.clone(), Box::default());
         }
         self.at(key)
     }
@@ -281,7 +281,7 @@ impl Actors {
     pub(super) fn activations(&self) -> impl Iterator<Item = (&ActorKey, &Actor, &Activation)> {
         self.table
             .iter()
-            .filter_map(|(key, actor)| Some((key, actor, actor.activation.as_ref()?)))
+            .filter_map(|(key, actor)| Some((key, &**actor, actor.activation.as_ref()?)))
     }
 
     /// Numbers of all activations, ascending.
@@ -296,7 +296,7 @@ impl Actors {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&ActorKey, &Actor)> {
-        self.table.iter()
+        self.table.iter().map(|(key, actor)| (key, &**actor))
     }
 
     pub(super) fn len(&self) -> usize {

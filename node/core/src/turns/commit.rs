@@ -14,7 +14,7 @@ use ghostlight_protocol::replica::{EntryOutcome, SkipReason, TurnOutcome};
 use ghostlight_protocol::time::Instant;
 
 use super::TurnsEffect;
-use super::activation::{Ground, Held, Parked, Running, Stage};
+use super::activation::{Ground, Held, Running, Stage};
 use super::answers::{outcome_kind, reused, session_closed, undone};
 use super::engine::Turns;
 use super::jobs::{JobId, Place, Work};
@@ -151,7 +151,7 @@ impl Turns {
                 self.running -= 1;
                 rerun.push((order, job));
             }
-            Stage::Parked(Parked { job, order, .. }) => rerun.push((order, job)),
+            Stage::Parked(parked) => rerun.push((parked.order, parked.job)),
             Stage::Draining { rerun: before } => rerun = before,
         }
         for held in std::mem::take(&mut actor.held) {

@@ -315,11 +315,11 @@ impl Turns {
         let Over { job, order, .. } = over;
         let actor = self.actors.at(key);
         if !conclusion.may_count(actor.ledger) {
-            actor.stage = Stage::Parked(Parked {
+            actor.stage = Stage::Parked(Box::new(Parked {
                 job,
                 order,
                 conclusion,
-            });
+            }));
         } else {
             self.carry_out(key, job, order, conclusion);
         }
@@ -328,11 +328,14 @@ impl Turns {
     /// The writes that a parked end rests on are committed.
     pub(super) fn unpark(&mut self, key: &ActorKey) {
         match std::mem::take(&mut self.actors.at(key).stage) {
-            Stage::Parked(Parked {
-                job,
-                order,
-                conclusion,
-            }) => self.carry_out(key, job, order, conclusion),
+            Stage::Parked(parked) => {
+                let Parked {
+                    job,
+                    order,
+                    conclusion,
+                } = *parked;
+                self.carry_out(key, job, order, conclusion);
+            }
             stage => self.actors.at(key).stage = stage,
         }
     }

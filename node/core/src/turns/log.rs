@@ -50,7 +50,7 @@ pub(super) struct Failure {
 
 #[derive(Debug)]
 enum Pending {
-    Turn(Entry, TurnCommit),
+    Turn(Box<(Entry, TurnCommit)>),
     Failure(Failure),
 }
 
@@ -88,7 +88,8 @@ pub(super) enum Room {
 impl Log {
     pub(super) fn push_turn(&mut self, entry: Entry, commit: TurnCommit) {
         self.bytes += entry.bytes;
-        self.pending.push_back(Pending::Turn(entry, commit));
+        self.pending
+            .push_back(Pending::Turn(Box::new((entry, commit))));
     }
 
     pub(super) fn push_failure(&mut self, failure: Failure) {
@@ -100,9 +101,9 @@ impl Log {
         let mut withdrawn = Vec::new();
         for pending in std::mem::take(&mut self.pending) {
             match pending {
-                Pending::Turn(entry, _) if entry.actor == *actor && entry.ordinal >= ordinal => {
-                    self.bytes -= entry.bytes;
-                    withdrawn.push(entry);
+                Pending::Turn(turn) if turn.0.actor == *actor && turn.0.ordinal >= ordinal => {
+                    self.bytes -= turn.0.bytes;
+                    withdrawn.push(turn.0);
                 }
                 kept => self.pending.push_back(kept),
             }
@@ -131,9 +132,10 @@ impl Log {
                     self.proposed.push_back(Proposal::Failure(failure));
                     return Some((kind, self.proposed.back()?));
                 }
-                Pending::Turn(entry, commit)
-                    if bytes + entry.bytes <= settings.entry_bytes_max || entries.is_empty() =>
+                Pending::Turn(turn)
+                    if bytes + turn.0.bytes <= settings.entry_bytes_max || entries.is_empty() =>
                 {
+                    let (entry, commit) = *turn;
                     bytes += entry.bytes;
                     self.proposed_bytes += entry.bytes;
                     entries.push(entry);

@@ -12,6 +12,8 @@ use super::jobs::{JobId, Jobs, Place};
 
 /// Stale numbers tolerated before a sweep.
 const STALE_MAX: usize = 32;
+/// Places that an idle mailbox keeps.
+const KEPT_MAX: usize = 8;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -110,10 +112,9 @@ impl Mailbox {
 
     /// Gives memory of a burst back.
     pub(super) fn shrink(&mut self) {
-        if self.calls.capacity() > STALE_MAX || self.messages.capacity() > STALE_MAX {
-            self.calls.clear();
-            self.calls.shrink_to_fit();
-            self.messages.shrink_to_fit();
+        if self.calls.capacity() > KEPT_MAX || self.messages.capacity() > KEPT_MAX {
+            self.calls = VecDeque::new();
+            self.messages = VecDeque::new();
         }
     }
 }
