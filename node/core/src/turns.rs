@@ -1,4 +1,31 @@
 //! The turn engine of one partition during one leadership.
+//!
+//! Decides which request becomes a turn and when, what a turn may read, what goes into the log, and when
+//! an answer may leave. The rules are those of the design's sections 4 and 7; each is a test by name in
+//! `turns/tests`. An engine lives exactly as long as a leadership: it is opened after the first entry of
+//! its term was applied, and closed at any change of role or term, also if the same node wins again.
+//!
+//! Absent: Raft, the store, routing and what a turn does. They are asked by effects.
+
+mod activation;
+mod answers;
+mod arrival;
+mod commit;
+mod dedup;
+mod ending;
+mod engine;
+mod fixed_hash;
+mod idle;
+mod inbox;
+mod jobs;
+mod log;
+mod mailbox;
+mod reads;
+mod running;
+#[cfg(test)]
+mod tests;
+
+pub use engine::{ActivationView, Counters, Opening, Settings, Turns};
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;

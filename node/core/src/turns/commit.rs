@@ -1,0 +1,293 @@
+//! Proposals go out, and the log says what became of each turn.
+//!
+//! A turn that does not count takes everything with it that was built on it: the activation, later
+//! turns of the actor, and answers that rest on them. The actor then *drains*: it starts again, from
+//! its committed rows, when the log has spoken about every entry it has made. What was undone runs
+//! again in its old order; no caller is lost.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::command::TurnKind;
+use ghostlight_protocol::replica::{EntryOutcome, SkipReason, TurnOutcome};
+use ghostlight_protocol::time::Instant;
+
+use super::TurnsEffect;
+use super::activation::{Ground, Held, Running, Stage};
+use super::answers::{outcome_kind, reused, session_closed, undone};
+use super::engine::Turns;
+use super::jobs::{JobId, Place, Work};
+use super::log::{Entry, Proposal};
+use super::mailbox::{End, Gate};
+
+/// How often one request is run again in one leadership before its gateway must ask elsewhere.
+const RERUNS_MAX: u8 = 8;
+/// Pause before a message is run again whose entry Raft refused.
+const DROPPED_PAUSE: Duration = Duration::from_millis(100);
+
+impl Turns {
+    pub(super) fn propose(&mut self, out: &mut Vec<TurnsEffect>) {
+        let Some((kind, proposal)) = self.log.propose(&self.settings) else {
+            return;
+        };
+        match proposal {
+            Proposal::Turns(entries) => {
+                for entry in entries {
+                    self.jobs.at(entry.job).place = Place::Proposed;
+                }
+            }
+            Proposal::Failure(failure) => {
+                if let Some((_, id)) = &failure.job {
+                    self.jobs.at(*id).place = Place::Proposed;
+                }
+            }
+        }
+        out.push(TurnsEffect::Propose(kind));
+    }
+
+    pub(super) fn on_applied(
+        &mut self,
+        now: Instant,
+        outcome: EntryOutcome,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        match outcome {
+            EntryOutcome::Turns(outcomes) => {
+                let Proposal::Turns(entries) = self.log.applied() else {
+                    panic!("{}: turns were applied before a failure", self.partition);
+                };
+                assert_eq!(entries.len(), outcomes.len(), "one outcome for each turn");
+                for (entry, outcome) in entries.into_iter().zip(outcomes) {
+                    self.settle(now, entry, outcome, out);
+                }
+            }
+            EntryOutcome::InboxFailed { envelope, .. } => {
+                let Proposal::Failure(failure) = self.log.applied() else {
+                    panic!("{}: a failure was applied before turns", self.partition);
+                };
+                self.message_failed(now, failure, envelope.map(|e| e.attempts), out);
+            }
+            // Other parts proposed these.
+            EntryOutcome::Nothing
+            | EntryOutcome::Accepted { .. }
+            | EntryOutcome::OutboxTrimmed { .. }
+            | EntryOutcome::Expired
+            | EntryOutcome::FactsWritten => {}
+        }
+        self.wake_stalled(now, out);
+    }
+
+    fn settle(
+        &mut self,
+        now: Instant,
+        entry: Entry,
+        outcome: TurnOutcome,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        let key = entry.actor;
+        let actor = self.actors.at(&key);
+        actor.ledger.done += 1;
+        assert_eq!(actor.ledger.done, entry.ordinal, "{key}: entries in order");
+        if entry.kind == TurnKind::Write {
+            actor.ledger.writes -= 1;
+            actor.overlay.settle(entry.ordinal, &entry.keys);
+        }
+        match outcome {
+            TurnOutcome::Committed { version, .. } => {
+                self.counters.turns_committed += 1;
+                if entry.kind == TurnKind::Write {
+                    assert_eq!(version.0, entry.base + 1, "{key}: apply and engine agree");
+                }
+                self.complete(now, entry.job, entry.answer, out);
+            }
+            TurnOutcome::Skipped(reason) => {
+                self.counters.turns_skipped += 1;
+                // Nothing is built on an entry that only records.
+                if entry.kind == TurnKind::Write {
+                    self.undo(&key, entry.ordinal, out);
+                }
+                match reason {
+                    SkipReason::Recorded(answer) => {
+                        self.counters.answers_recorded += 1;
+                        self.finish(entry.job, outcome_kind(answer.into_outcome()), out);
+                    }
+                    SkipReason::IdReused => {
+                        let call = self.jobs.at(entry.job).call();
+                        let id = call.map(|call| call.id.clone());
+                        let id = id.expect("a message has no record to collide with");
+                        self.finish(entry.job, reused(&id), out);
+                    }
+                    SkipReason::SessionClosed => self.finish(entry.job, session_closed(), out),
+                    SkipReason::MessageGone => self.message_done(now, entry.job, out),
+                    SkipReason::Version { .. } => self.run_again(&key, entry.order, entry.job),
+                }
+            }
+        }
+        self.touch(now, &key, out);
+    }
+
+    /// A turn counts.
+    fn complete(
+        &mut self,
+        now: Instant,
+        id: JobId,
+        answer: ghostlight_protocol::call::AnswerKind,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        match self.jobs.at(id).work {
+            Work::Call(_) => self.finish(id, answer, out),
+            Work::Message { .. } => self.message_done(now, id, out),
+        }
+    }
+
+    /// The entry `ordinal` of an actor does not count: undo everything that was built on it.
+    fn undo(&mut self, key: &ActorKey, ordinal: u64, out: &mut Vec<TurnsEffect>) {
+        let mut rerun = Vec::new();
+        let actor = self.actors.at(key);
+        match std::mem::take(&mut actor.stage) {
+            Stage::Idle | Stage::Loading => {}
+            Stage::Running(Running { job, order, .. }) => {
+                self.running -= 1;
+                rerun.push((order, job));
+            }
+            Stage::Parked(parked) => rerun.push((parked.order, parked.job)),
+            Stage::Draining { rerun: before } => rerun = before,
+        }
+        for held in std::mem::take(&mut actor.held) {
+            let Held {
+                ground,
+                after,
+                order,
+                job,
+                ..
+            } = held;
+            if ground == Ground::State && after >= ordinal {
+                rerun.push((order, job));
+            } else {
+                actor.held.push_back(held);
+            }
+        }
+        for entry in self.log.withdraw(key, ordinal) {
+            actor.ledger.ended -= 1;
+            actor.ledger.writes -= u64::from(entry.kind == TurnKind::Write);
+            rerun.push((entry.order, entry.job));
+        }
+        for held in &mut actor.held {
+            held.after = held.after.min(actor.ledger.ended);
+        }
+        actor.stage = Stage::Draining { rerun: Vec::new() };
+        self.drop_activation(key, out);
+        for (order, job) in rerun {
+            self.run_again(key, order, job);
+        }
+    }
+
+    /// Lists a turn that does not count to run again when its actor has drained.
+    fn run_again(&mut self, key: &ActorKey, order: u64, id: JobId) {
+        let job = self.jobs.at(id);
+        job.place = Place::Running;
+        self.log.release(&mut job.speculation);
+        match &mut self.actors.at(key).stage {
+            Stage::Draining { rerun } => rerun.push((order, id)),
+            stage => panic!("{key}: only a draining actor undoes turns: {stage:?}"),
+        }
+    }
+
+    /// The log has spoken about everything of a draining actor: begin again from committed rows.
+    pub(super) fn restart(&mut self, key: &ActorKey, out: &mut Vec<TurnsEffect>) {
+        let actor = self.actors.at(key);
+        let Stage::Draining { mut rerun } = std::mem::take(&mut actor.stage) else {
+            return;
+        };
+        assert_eq!(actor.ledger.writes, 0, "{key}: settled means settled");
+        actor.version = None;
+        actor.overlay.clear();
+        rerun.sort_unstable();
+        for (_, id) in rerun.into_iter().rev() {
+            let Some(job) = self.jobs.get_mut(id) else {
+                continue;
+            };
+            self.counters.turns_rerun += 1;
+            job.reruns = job.reruns.saturating_add(1);
+            let unwanted = job.call().is_some_and(|call| call.callers.is_empty());
+            if job.call().is_none() {
+                job.place = Place::Waiting;
+                self.actors.at(key).mailbox.push_message(id, End::Front);
+            } else if unwanted || job.reruns > RERUNS_MAX {
+                let answer = undone(job);
+                self.finish(id, answer, out);
+            } else {
+                job.place = Place::Waiting;
+                let mailbox = &mut self.actors.at(key).mailbox;
+                mailbox.admit();
+                mailbox.push_call(id, End::Front);
+            }
+        }
+    }
+
+    /// Raft refused the latest proposal: its turns certainly have no effect.
+    pub(super) fn on_dropped(&mut self, now: Instant, out: &mut Vec<TurnsEffect>) {
+        let entries = match self.log.dropped() {
+            Some(Proposal::Turns(entries)) => entries,
+            Some(Proposal::Failure(failure)) => return self.failure_dropped(now, failure, out),
+            None => return,
+        };
+        let mut actors: BTreeSet<ActorKey> = BTreeSet::new();
+        for entry in entries {
+            let key = entry.actor;
+            self.counters.turns_dropped += 1;
+            if actors.insert(key.clone()) {
+                self.undo(&key, entry.ordinal, out);
+            }
+            let ledger = &mut self.actors.at(&key).ledger;
+            ledger.ended -= 1;
+            ledger.writes -= u64::from(entry.kind == TurnKind::Write);
+            let job = self.jobs.at(entry.job);
+            match job.work {
+                Work::Call(_) => {
+                    let answer = undone(job);
+                    self.finish(entry.job, answer, out);
+                }
+                Work::Message { .. } => {
+                    self.run_again(&key, entry.order, entry.job);
+                    self.close_gate(&key, now + DROPPED_PAUSE);
+                }
+            }
+        }
+        for key in actors {
+            let actor = self.actors.at(&key);
+            for held in &mut actor.held {
+                held.after = held.after.min(actor.ledger.ended);
+            }
+            self.touch(now, &key, out);
+        }
+        self.wake_stalled(now, out);
+    }
+
+    /// No message of this actor runs before `until`.
+    pub(super) fn close_gate(&mut self, key: &ActorKey, until: Instant) {
+        let gate = &mut self.actors.at(key).mailbox.gate;
+        if let Gate::Until(before) = *gate {
+            self.gates.remove(&(before, key.clone()));
+        }
+        *gate = Gate::Until(until);
+        self.gates.insert((until, key.clone()));
+    }
+
+    fn failure_dropped(
+        &mut self,
+        now: Instant,
+        failure: super::log::Failure,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        let Some((key, id)) = failure.job else {
+            self.log.push_failure(failure);
+            return;
+        };
+        self.jobs.at(id).place = Place::Waiting;
+        self.actors.at(&key).mailbox.push_message(id, End::Front);
+        self.close_gate(&key, now + DROPPED_PAUSE);
+        self.touch(now, &key, out);
+    }
+}

@@ -1,0 +1,411 @@
+//! Turns start, ask and are told.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::call::Stamp;
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::family::{self, Family};
+use ghostlight_protocol::hash::{domain, hash64};
+use ghostlight_protocol::ids::ActorVersion;
+use ghostlight_protocol::limits::NESTED_CALL_DEADLINE;
+use ghostlight_protocol::outcome::{CallOutcome, NotRun};
+use ghostlight_protocol::request::RequestId;
+use ghostlight_protocol::time::Instant;
+
+use super::activation::{Rest, Running, Stage};
+use super::answers::{NOBODY_LEFT, not_run};
+use super::dedup::{PendingRead, Rows, Scan};
+use super::engine::{Admission, Turns};
+use super::inbox::message_request;
+use super::jobs::{Job, JobId, Place, Reach, Speculation, Work};
+use super::log::Room;
+use super::{NestedCall, RowsWanted, TurnsEffect};
+use crate::turn_io::{FencingToken, RunnerEffect, TurnAsk, TurnId, TurnStart, TurnTold};
+
+/// Calls of one turn that wait for earlier turns to commit.
+pub(super) const HELD_CALLS_MAX: usize = 1_024;
+
+impl Turns {
+    /// Starts the next turn of an actor, if it is ready, has something to run, and there is room.
+    pub(super) fn advance(&mut self, now: Instant, key: &ActorKey, out: &mut Vec<TurnsEffect>) {
+        let Some(actor) = self.actors.get(key) else {
+            return;
+        };
+        if !matches!(actor.stage, Stage::Idle) {
+            return;
+        }
+        let Some(next) = self.next_job(now, key, out) else {
+            return self.rest(now, key);
+        };
+        if self.admission == Admission::Paused && !self.serves_running(next) {
+            return;
+        }
+        let actor = self.actors.at(key);
+        if self.log.room(actor.ledger.writes, &self.settings) == Room::Later {
+            if actor.rest != Rest::Stalled {
+                actor.rest = Rest::Stalled;
+                self.stalled.push_back(key.clone());
+            }
+            return;
+        }
+        match actor.version {
+            Some(version) => self.start(key, version, next, out),
+            None => {
+                actor.stage = Stage::Loading;
+                let rows = RowsWanted::Keys(vec![(Family::Version, key.to_bytes())]);
+                self.reads.ask(PendingRead::Version(key.clone()), rows, out);
+            }
+        }
+    }
+
+    /// Who is next; those whose caller no longer waits are refused on the way.
+    fn next_job(
+        &mut self,
+        now: Instant,
+        key: &ActorKey,
+        out: &mut Vec<TurnsEffect>,
+    ) -> Option<JobId> {
+        loop {
+            let mailbox = &mut self.actors.at(key).mailbox;
+            let id = mailbox.peek(&self.jobs)?;
+            let job = self.jobs.get(id)?;
+            if job.deadline.is_none_or(|deadline| deadline > now) {
+                return Some(id);
+            }
+            mailbox.pop(id);
+            let refusal = NotRun::new(
+                Code::DeadlineExpired,
+                format!("the deadline passed while the call waited for {key}"),
+            );
+            let answer = match job.reach {
+                Reach::Inside => not_run(&refusal),
+                Reach::CalledOut => super::answers::unknown(Code::OutcomeUnknown, NOBODY_LEFT),
+            };
+            self.finish(id, answer, out);
+        }
+    }
+
+    /// Whether a turn that runs here waits for this job: it must not wait for that turn in return.
+    fn serves_running(&self, id: JobId) -> bool {
+        let chain = self.jobs.get(id).map_or(&[][..], |job| &job.chain[..]);
+        chain.iter().any(|key| {
+            let actor = self.actors.get(key);
+            actor.is_some_and(|actor| matches!(actor.stage, Stage::Running(_)))
+        })
+    }
+
+    fn start(
+        &mut self,
+        key: &ActorKey,
+        version: ActorVersion,
+        id: JobId,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        self.last_order += 1;
+        let activation = self.actors.activate(key);
+        activation.turns += 1;
+        let (number, turn) = (activation.number, activation.turns);
+        let actor = self.actors.at(key);
+        actor.mailbox.pop(id);
+        actor.stage = Stage::Running(Running {
+            job: id,
+            number: turn,
+            order: self.last_order,
+            calls: 0,
+            held_calls: Vec::new(),
+        });
+        self.running += 1;
+        self.counters.turns_started += 1;
+        let job = self.jobs.at(id);
+        job.place = Place::Running;
+        assert_eq!(job.speculation, Speculation::None, "{key}: it starts once");
+        if actor.ledger.writes > 0 {
+            job.speculation = self.log.speculate();
+        }
+        let start = TurnStart {
+            turn: TurnId {
+                activation: self.activation_id(number),
+                number: turn,
+            },
+            actor: key.clone(),
+            request: self.request_of(id),
+            token: FencingToken {
+                term: self.term,
+                base: version,
+            },
+            method: String::new(),
+            body: Bytes::new(),
+            stamp: Stamp::default(),
+            deadline: None,
+            chain: Vec::new(),
+        };
+        let job = self.jobs.at(id);
+        out.push(TurnsEffect::Runner(RunnerEffect::Run(TurnStart {
+            method: job.method.clone(),
+            body: job.body.clone(),
+            stamp: job.stamp,
+            deadline: job.deadline,
+            chain: job.chain.clone(),
+            ..start
+        })));
+        if self.actors.activation_count() > self.settings.activations_max {
+            self.evict(out);
+        }
+    }
+
+    fn request_of(&mut self, id: JobId) -> RequestId {
+        match &self.jobs.at(id).work {
+            Work::Call(call) => call.id.clone(),
+            Work::Message { sequence, .. } => message_request(self.partition, *sequence),
+        }
+    }
+
+    /// The actor whose turn this is, if it still runs.
+    pub(super) fn running_turn(&mut self, turn: TurnId) -> Option<ActorKey> {
+        if turn.activation != self.activation_id(turn.activation.number) {
+            return None;
+        }
+        let key = self.actors.of_activation(turn.activation.number)?.clone();
+        match &self.actors.get(&key)?.stage {
+            Stage::Running(running) if running.number == turn.number => Some(key),
+            Stage::Idle
+            | Stage::Loading
+            | Stage::Running(_)
+            | Stage::Parked(_)
+            | Stage::Draining { .. } => None,
+        }
+    }
+
+    pub(super) fn on_asked(
+        &mut self,
+        now: Instant,
+        turn: TurnId,
+        ask: u32,
+        what: TurnAsk,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        let Some(key) = self.running_turn(turn) else {
+            return;
+        };
+        match what {
+            TurnAsk::Get { key: row } => {
+                if let Some(value) = self.actors.at(&key).overlay.get(&row).cloned() {
+                    return self.tell_value(turn, ask, value, out);
+                }
+                let wanted = vec![(Family::State, family::state_key(&key, &row))];
+                let read = PendingRead::Get { turn, ask };
+                self.reads.ask(read, RowsWanted::Keys(wanted), out);
+            }
+            TurnAsk::Scan {
+                prefix,
+                after,
+                limit,
+            } => {
+                let scan = Scan {
+                    turn,
+                    ask,
+                    overlay: self.actors.at(&key).overlay.range(&prefix, after.as_ref()),
+                    actor: key,
+                    prefix,
+                    limit,
+                    rows: Vec::new(),
+                };
+                self.ask_page(scan, after, out);
+            }
+            TurnAsk::Call {
+                actor,
+                method,
+                body,
+                deadline,
+            } => {
+                let target = Target {
+                    actor,
+                    method,
+                    body,
+                    deadline,
+                };
+                self.nested_call(now, turn, ask, &key, target, out);
+            }
+        }
+    }
+
+    fn ask_page(&mut self, scan: Scan, after: Option<Bytes>, out: &mut Vec<TurnsEffect>) {
+        if scan.limit == 0 {
+            return tell(scan.turn, scan.ask, TurnTold::Rows(Vec::new()), out);
+        }
+        let rows = RowsWanted::Scan {
+            family: Family::State,
+            prefix: family::state_key(&scan.actor, &scan.prefix),
+            after: after.map(|after| family::state_key(&scan.actor, &after)),
+            limit: scan.limit,
+        };
+        self.reads.ask(PendingRead::Scan(scan), rows, out);
+    }
+
+    /// Merges a page of committed rows under the uncommitted ones.
+    pub(super) fn on_page(&mut self, mut scan: Scan, page: Rows, out: &mut Vec<TurnsEffect>) {
+        if self.running_turn(scan.turn).is_none() {
+            return;
+        }
+        let complete = page.len() < scan.limit;
+        let actor_bytes = scan.actor.as_bytes().len();
+        let mut last = None;
+        for (key, value) in page {
+            let key = key.slice(actor_bytes..);
+            while let Some(first) = scan.overlay.first_entry()
+                && *first.key() < key
+            {
+                let (key, value) = first.remove_entry();
+                scan.rows.extend(value.map(|value| (key, value)));
+            }
+            let value = scan.overlay.remove(&key).unwrap_or(value);
+            last = Some(key.clone());
+            scan.rows.extend(value.map(|value| (key, value)));
+        }
+        if complete {
+            for (key, value) in std::mem::take(&mut scan.overlay) {
+                scan.rows.extend(value.map(|value| (key, value)));
+            }
+        }
+        if complete || scan.rows.len() >= scan.limit {
+            scan.rows.truncate(scan.limit);
+            return tell(scan.turn, scan.ask, TurnTold::Rows(scan.rows), out);
+        }
+        self.ask_page(scan, last, out);
+    }
+
+    pub(super) fn tell_value(
+        &mut self,
+        turn: TurnId,
+        ask: u32,
+        value: Option<Bytes>,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        if self.running_turn(turn).is_some() {
+            tell(turn, ask, TurnTold::Value(value), out);
+        }
+    }
+
+    fn nested_call(
+        &mut self,
+        now: Instant,
+        turn: TurnId,
+        ask: u32,
+        key: &ActorKey,
+        target: Target,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        let actor = self.actors.at(key);
+        let settled = actor.ledger.is_settled();
+        let Stage::Running(running) = &mut actor.stage else {
+            return;
+        };
+        let ordinal = running.calls;
+        running.calls += 1;
+        let job = self.jobs.at(running.job);
+        let call = nest(now, self.partition, turn, ask, ordinal, job, target);
+        if settled {
+            job.reach = Reach::CalledOut;
+            out.push(TurnsEffect::Call(call));
+        } else if running.held_calls.len() < HELD_CALLS_MAX {
+            running.held_calls.push(call);
+        } else {
+            let refusal = NotRun::retry(
+                Code::MailboxFull,
+                format!("{HELD_CALLS_MAX} calls of this turn wait already; await some of them"),
+                super::arrival::FULL_PAUSE,
+            );
+            let told = TurnTold::Called(CallOutcome::NotRun(refusal));
+            tell(turn, ask, told, out);
+        }
+    }
+
+    /// All earlier turns are committed: the running one may call out.
+    pub(super) fn send_held_calls(&mut self, key: &ActorKey, out: &mut Vec<TurnsEffect>) {
+        let Stage::Running(running) = &mut self.actors.at(key).stage else {
+            return;
+        };
+        if running.held_calls.is_empty() {
+            return;
+        }
+        self.jobs.at(running.job).reach = Reach::CalledOut;
+        let calls = std::mem::take(&mut running.held_calls);
+        out.extend(calls.into_iter().map(TurnsEffect::Call));
+    }
+
+    pub(super) fn on_called(
+        &mut self,
+        turn: TurnId,
+        ask: u32,
+        outcome: CallOutcome,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        if self.running_turn(turn).is_some() {
+            tell(turn, ask, TurnTold::Called(outcome), out);
+        }
+    }
+
+    /// A stamp for what comes without one.
+    pub(super) fn stamp_for(&self, id: &[u8]) -> Stamp {
+        Stamp {
+            wall_ms: self.wall.0,
+            seed: hash64(domain::DERIVED, id),
+        }
+    }
+}
+
+struct Target {
+    actor: ActorKey,
+    method: String,
+    body: Bytes,
+    deadline: Option<Instant>,
+}
+
+fn nest(
+    now: Instant,
+    partition: ghostlight_protocol::ids::PartitionId,
+    turn: TurnId,
+    ask: u32,
+    ordinal: u32,
+    job: &Job,
+    target: Target,
+) -> NestedCall {
+    let (parent, first) = match &job.work {
+        Work::Call(call) => (call.id.clone(), call.attempt <= 1 && job.reruns == 0),
+        // A message may have been run by an earlier leadership: nobody can say it is the first time.
+        Work::Message { sequence, .. } => (message_request(partition, *sequence), false),
+    };
+    let Target {
+        actor,
+        method,
+        body,
+        deadline,
+    } = target;
+    let deadlines = [deadline, job.deadline].into_iter().flatten();
+    let longest: Duration = NESTED_CALL_DEADLINE;
+    let mut seed = job.stamp.seed.to_be_bytes().to_vec();
+    seed.extend(ordinal.to_be_bytes());
+    let mut chain = job.chain.clone();
+    chain.push(job.actor.clone());
+    NestedCall {
+        turn,
+        ask,
+        request: RequestId::derived(&parent, ordinal, &actor, &method, &body),
+        actor,
+        method,
+        body,
+        deadline: deadlines.fold(now + longest, Instant::min),
+        chain,
+        stamp: Stamp {
+            wall_ms: job.stamp.wall_ms,
+            seed: hash64(domain::DERIVED, &seed),
+        },
+        attempt: if first { 1 } else { 2 },
+    }
+}
+
+fn tell(turn: TurnId, ask: u32, told: TurnTold, out: &mut Vec<TurnsEffect>) {
+    out.push(TurnsEffect::Runner(RunnerEffect::Tell { turn, ask, told }));
+}

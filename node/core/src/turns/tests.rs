@@ -1,0 +1,8 @@
+//! Tests of the engine: a harness with a fake runner and log over the real apply, a table of rules, and
+//! a seeded random test.
+
+mod harness;
+mod inbox;
+mod random;
+mod rules;
+mod turns;

@@ -1,0 +1,524 @@
+//! Admission, records, answers: one test for each rule.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ghostlight_protocol::call::{AnswerKind, MayHaveRun};
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::command::Kind;
+use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::limits::CALL_CHAIN_MAX;
+use ghostlight_protocol::outcome::NotRun;
+use ghostlight_protocol::request::RequestId;
+
+use super::harness::*;
+use crate::turn_io::{OutMessage, RunnerEffect, TurnAsk, TurnEnd, TurnStart};
+use crate::turns::{Caller, Settings, TurnsInput};
+
+/// Runs a call alone, to its end.
+fn run(bench: &mut Bench, ask: Ask, end: TurnEnd) -> AnswerKind {
+    let caller = bench.call(ask);
+    let turn = bench.turn().turn;
+    bench.end(turn, end);
+    bench.settle();
+    bench.answer(caller)
+}
+
+fn redirected(answer: &AnswerKind) -> MayHaveRun {
+    match answer {
+        AnswerKind::Redirect(redirect) => redirect.may_have_run(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn dedup_a_first_attempt_of_a_session_needs_no_lookup_and_all_others_do() {
+    let mut bench = Bench::new();
+    bench.reads = Reads::ByHand;
+    bench.call(Ask::first(1, "a"));
+    assert_eq!(bench.asked.len(), 1, "only the version: {:?}", bench.asked);
+    bench.asked.clear();
+    let derived = Ask {
+        id: RequestId::Derived(7),
+        ..Ask::first(4, "a")
+    };
+    for ask in [Ask::again(2, "a"), Ask::outside(3, "a"), derived] {
+        bench.call(ask);
+        assert_eq!(bench.asked.len(), 1);
+        bench.asked.clear();
+    }
+}
+
+#[test]
+fn dedup_a_recorded_request_gets_its_answer_but_only_after_a_read_index() {
+    let mut bench = Bench::new();
+    assert_eq!(
+        run(&mut bench, Ask::first(1, "a"), wrote("one", "n", "1")),
+        reply("one")
+    );
+    let again = bench.call(Ask {
+        caller: caller(50),
+        ..Ask::again(1, "a")
+    });
+    assert!(bench.started.is_empty());
+    bench.silent();
+    bench.flush();
+    bench.silent();
+    bench.confirm();
+    assert_eq!(bench.answer(again), reply("one"));
+}
+
+#[test]
+fn dedup_the_same_id_with_other_content_is_refused_recorded_or_in_flight() {
+    let mut bench = Bench::new();
+    run(&mut bench, Ask::outside(1, "a"), wrote("one", "n", "1"));
+    let other = |call| Ask {
+        caller: caller(call),
+        body: Bytes::from_static(b"other"),
+        ..Ask::outside(1, "a")
+    };
+    let to = bench.call(other(2));
+    bench.settle();
+    assert_eq!(code(&bench.answer(to)), Code::RequestIdReused);
+
+    bench.call(Ask::outside(3, "a"));
+    let to = bench.call(Ask {
+        id: Ask::outside(3, "a").id,
+        ..other(4)
+    });
+    assert_eq!(code(&bench.answer(to)), Code::RequestIdReused);
+}
+
+#[test]
+fn dedup_a_request_in_flight_is_joined_and_every_caller_gets_the_answer() {
+    let mut bench = Bench::new();
+    let first = bench.call(Ask::first(1, "a"));
+    let second = bench.call(Ask {
+        caller: caller(2),
+        ..Ask::again(1, "a")
+    });
+    let turn = bench.turn().turn;
+    let other = Caller {
+        node: NodeId(3),
+        call: 1,
+    };
+    bench.end(turn, wrote("one", "n", "1"));
+    bench.flush();
+    bench.call(Ask {
+        caller: other,
+        ..Ask::again(1, "a")
+    });
+    bench.call(Ask {
+        caller: other,
+        ..Ask::again(1, "a")
+    });
+    assert!(bench.started.is_empty(), "it runs once");
+    bench.settle();
+    for caller in [first, second, other] {
+        assert_eq!(bench.answer(caller), reply("one"));
+    }
+    assert_eq!(bench.engine.counters().turns_started, 1);
+}
+
+#[test]
+fn dedup_a_closed_session_sequence_is_unknown_and_never_runs() {
+    let mut bench = Bench::new();
+    run(&mut bench, Ask::first(1, "a"), wrote("one", "n", "1"));
+    let closing = Ask {
+        closed_below: 2,
+        ..Ask::first(2, "a")
+    };
+    run(&mut bench, closing, wrote("two", "n", "2"));
+    let late = bench.call(Ask {
+        caller: caller(9),
+        ..Ask::again(1, "a")
+    });
+    bench.settle();
+    assert_eq!(code(&bench.answer(late)), Code::SessionClosed);
+
+    // A first attempt is not looked up: apply is what refuses it.
+    bench.call(Ask::first(1, "a"));
+    let turn = bench.turn().turn;
+    bench.end(turn, wrote("three", "n", "3"));
+    bench.settle();
+    assert_eq!(code(&bench.answer(caller(1))), Code::SessionClosed);
+    assert_eq!(bench.state(&actor_key("a"), b"n").unwrap(), "2");
+}
+
+#[test]
+fn mailbox_is_bounded_and_first_come_first_served() {
+    let mut bench = Bench::with(Settings {
+        mailbox_calls_max: 2,
+        ..Settings::default()
+    });
+    for n in 1..=4 {
+        bench.call(Ask::first(n, "a"));
+    }
+    let full = bench.answer(caller(4));
+    assert_eq!(code(&full), Code::MailboxFull);
+    assert!(matches!(full, AnswerKind::NotRun(n) if n.retry_after_ms > 0));
+    for n in 1..=3 {
+        let start = bench.turn();
+        assert_eq!(start.request, session(n));
+        bench.end(start.turn, read("r"));
+    }
+}
+
+#[test]
+fn mailbox_drops_expired_calls_when_their_turn_comes() {
+    let mut bench = Bench::new();
+    bench.call(Ask::first(1, "a"));
+    let late = bench.call(Ask {
+        remaining_ms: 50,
+        ..Ask::first(2, "a")
+    });
+    let turn = bench.turn().turn;
+    bench.now = bench.now + Duration::from_millis(51);
+    bench.end(turn, read("r"));
+    assert_eq!(code(&bench.answer(late)), Code::DeadlineExpired);
+    assert!(bench.started.is_empty());
+}
+
+#[test]
+fn mailbox_hangup_removes_a_waiting_call_unless_somebody_joined() {
+    let mut bench = Bench::new();
+    bench.call(Ask::first(1, "a"));
+    bench.call(Ask::first(2, "a"));
+    bench.call(Ask::first(3, "a"));
+    let joined = bench.call(Ask {
+        caller: caller(30),
+        ..Ask::again(3, "a")
+    });
+    for n in 1..=3 {
+        bench.feed(TurnsInput::Hangup(caller(n)));
+    }
+    let turn = bench.turn().turn;
+    bench.end(turn, wrote("one", "n", "1"));
+    let start = bench.turn();
+    assert_eq!(start.request, session(3), "2 has left, 1 was running");
+    bench.end(start.turn, wrote("three", "n", "3"));
+    bench.settle();
+    assert_eq!(bench.answer(joined), reply("three"));
+    bench.silent();
+}
+
+#[test]
+fn dedup_full_refuses_long_lived_records_only() {
+    let mut bench = Bench::with(Settings {
+        dedup_bytes_max: 10,
+        ..Settings::default()
+    });
+    run(&mut bench, Ask::outside(1, "a"), wrote("one", "n", "1"));
+    for (n, ask) in [
+        (2, Ask::outside(2, "a")),
+        (
+            3,
+            Ask {
+                id: RequestId::Derived(3),
+                ..Ask::first(3, "a")
+            },
+        ),
+    ] {
+        bench.call(ask);
+        bench.settle();
+        assert_eq!(code(&bench.answer(caller(n))), Code::DedupFull);
+    }
+    let known = Ask {
+        caller: caller(4),
+        ..Ask::outside(1, "a")
+    };
+    bench.call(known);
+    bench.settle();
+    assert_eq!(bench.answer(caller(4)), reply("one"), "recorded before");
+    run(&mut bench, Ask::first(5, "a"), wrote("five", "n", "5"));
+}
+
+#[test]
+fn chain_longer_than_its_bound_is_refused() {
+    let mut bench = Bench::new();
+    let chain = |n: usize| (0..n).map(|i| actor_key(&format!("c{i}"))).collect();
+    bench.call(Ask {
+        chain: chain(CALL_CHAIN_MAX + 1),
+        ..Ask::first(1, "a")
+    });
+    assert_eq!(code(&bench.answer(caller(1))), Code::ChainTooDeep);
+    bench.call(Ask {
+        chain: chain(CALL_CHAIN_MAX),
+        ..Ask::first(2, "a")
+    });
+    bench.turn();
+}
+
+#[test]
+fn cycle_is_named_and_leaves_like_any_answer() {
+    let mut bench = Bench::new();
+    let cyclic = Ask {
+        chain: ["0", "1", "2"].map(actor_key).to_vec(),
+        ..Ask::first(1, "1")
+    };
+    let caller = bench.call(cyclic);
+    assert!(bench.started.is_empty());
+    bench.silent();
+    bench.flush();
+    bench.silent();
+    bench.confirm();
+    let answer = bench.answer(caller);
+    assert_eq!(code(&answer), Code::Cycle);
+    let AnswerKind::NotRun(refusal) = answer else {
+        panic!();
+    };
+    let text = refusal.detail;
+    assert!(
+        text.starts_with("counter/1 -> counter/2 -> counter/1:"),
+        "{text}"
+    );
+}
+
+#[test]
+fn read_makes_no_entry_and_needs_a_round_begun_after_it_arrived() {
+    let mut bench = Bench::new();
+    bench.call(Ask::first(1, "a"));
+    let one = bench.turn().turn;
+    bench.end(one, read("1"));
+    bench.flush();
+    // The second arrives while the first round is in flight: that round is too old for it.
+    bench.call(Ask::first(2, "a"));
+    let two = bench.turn().turn;
+    bench.end(two, read("2"));
+    bench.flush();
+    assert_eq!(bench.confirms.len(), 1, "one in flight");
+    bench.silent();
+    bench.confirm();
+    assert_eq!(bench.answer(caller(1)), reply("1"));
+    bench.silent();
+    bench.flush();
+    bench.confirm();
+    assert_eq!(bench.answer(caller(2)), reply("2"));
+    assert!(bench.log.is_empty());
+}
+
+#[test]
+fn read_of_a_request_sent_before_is_recorded() {
+    let mut bench = Bench::new();
+    bench.call(Ask::again(1, "a"));
+    let turn = bench.turn().turn;
+    bench.end(turn, read("1"));
+    bench.flush();
+    assert_eq!(bench.log.len(), 1);
+    bench.silent();
+    bench.apply_one();
+    assert_eq!(bench.answer(caller(1)), reply("1"));
+}
+
+#[test]
+fn nothing_leaves_before_earlier_turns_of_the_actor_are_committed() {
+    let mut bench = Bench::new();
+    bench.call(Ask::first(1, "a"));
+    bench.call(Ask::first(2, "a"));
+    bench.call(Ask::first(3, "a"));
+    let ends = [wrote("w", "n", "1"), read("r"), app("No")];
+    for end in ends {
+        let turn = bench.turn().turn;
+        bench.end(turn, end);
+    }
+    bench.call(Ask {
+        chain: vec![actor_key("a")],
+        ..Ask::first(4, "a")
+    });
+    bench.flush();
+    bench.confirm();
+    bench.silent();
+    bench.apply_one();
+    assert_eq!(bench.answer(caller(1)), reply("w"));
+    assert_eq!(bench.answer(caller(2)), reply("r"));
+    assert_eq!(bench.answer(caller(3)), AnswerKind::App(error("No")));
+    assert_eq!(code(&bench.answer(caller(4))), Code::Cycle);
+}
+
+#[test]
+fn app_error_is_recorded_when_the_id_may_come_again() {
+    let derived = Ask {
+        id: RequestId::Derived(3),
+        ..Ask::first(3, "a")
+    };
+    for (ask, entries) in [
+        (Ask::first(1, "a"), 0),
+        (Ask::outside(2, "a"), 1),
+        (derived, 1),
+        (Ask::again(4, "a"), 1),
+    ] {
+        let mut bench = Bench::new();
+        let caller = bench.call(ask.clone());
+        let turn = bench.turn().turn;
+        bench.end(turn, app("No"));
+        let reset = RunnerEffect::Reset(turn.activation);
+        assert!(bench.told.contains(&reset));
+        bench.flush();
+        bench.silent();
+        assert_eq!(bench.log.len(), entries, "{ask:?}");
+        bench.settle();
+        assert_eq!(bench.answer(caller), AnswerKind::App(error("No")));
+    }
+}
+
+#[test]
+fn app_error_held_without_a_record_is_recorded_if_the_request_comes_again_meanwhile() {
+    let mut bench = Bench::new();
+    bench.call(Ask::first(1, "a"));
+    let turn = bench.turn().turn;
+    bench.end(turn, app("No"));
+    bench.flush();
+    bench.call(Ask::again(1, "a"));
+    bench.confirm();
+    bench.silent();
+    bench.flush();
+    assert_eq!(bench.log.len(), 1);
+    bench.apply_one();
+    assert_eq!(bench.answer(caller(1)), AnswerKind::App(error("No")));
+}
+
+#[test]
+fn app_error_that_is_recorded_waits_for_the_writes_it_rests_on() {
+    let mut bench = Bench::new();
+    bench.call(Ask::first(1, "a"));
+    bench.call(Ask::outside(2, "a"));
+    let one = bench.turn().turn;
+    bench.end(one, wrote("w", "n", "1"));
+    let two = bench.turn().turn;
+    bench.end(two, app("No"));
+    bench.flush();
+    let Some(Kind::Turns(turns)) = bench.log.front() else {
+        panic!();
+    };
+    assert_eq!(turns.turns.len(), 1, "the write alone");
+    bench.log.pop_back();
+    bench.feed(TurnsInput::Dropped);
+    // What it rested on never was: it runs again.
+    assert_eq!(redirected(&bench.answer(caller(1))), MayHaveRun::No);
+    let again = bench.turn();
+    assert_eq!(again.request, Ask::outside(2, "a").id);
+}
+
+#[test]
+fn panic_drops_the_activation_and_refusal_keeps_nothing() {
+    let mut bench = Bench::new();
+    let answer = run(
+        &mut bench,
+        Ask::first(1, "a"),
+        TurnEnd::Panicked {
+            message: "boom".to_owned(),
+        },
+    );
+    assert!(matches!(answer, AnswerKind::App(e) if e.name == "Panicked"));
+    assert!(matches!(bench.told[..], [RunnerEffect::Drop(_)]));
+    let refusal = NotRun::new(Code::UnknownMethod, "no such method");
+    bench.call(Ask::outside(2, "a"));
+    let start: TurnStart = bench.turn();
+    assert_eq!(start.turn.number, 1, "a new activation");
+    bench.end(start.turn, TurnEnd::Refused(refusal));
+    assert_eq!(code(&bench.answer(caller(2))), Code::UnknownMethod);
+    bench.settle();
+    assert!(bench.rows.0.is_empty());
+}
+
+#[test]
+fn close_tells_each_caller_what_may_have_happened() {
+    let mut bench = Bench::new();
+    for (n, actor) in [(1, "a"), (2, "b"), (3, "c"), (4, "c"), (5, "d")] {
+        bench.call(Ask::first(n, actor));
+    }
+    let starts: Vec<TurnStart> = bench.started.drain(..).collect();
+    bench.end(starts[0].turn, wrote("w", "n", "1"));
+    let call = TurnAsk::Call {
+        actor: actor_key("x"),
+        method: "m".to_owned(),
+        body: Bytes::new(),
+        deadline: None,
+    };
+    bench.ask(starts[1].turn, 1, call);
+    bench.flush();
+    bench.end(starts[3].turn, read("r"));
+    bench.told.clear();
+    bench.depose(0);
+    for (n, may) in [
+        (1, MayHaveRun::Yes),
+        (3, MayHaveRun::No),
+        (4, MayHaveRun::No),
+        (5, MayHaveRun::No),
+    ] {
+        assert_eq!(redirected(&bench.answer(caller(n))), may, "{n}");
+    }
+    assert_eq!(code(&bench.answer(caller(2))), Code::OutcomeUnknown);
+    assert_eq!(bench.told.len(), 4, "every activation is dropped");
+}
+
+#[test]
+fn dropped_proposal_redirects_its_turns_and_runs_again_what_was_built_on_them() {
+    let mut bench = Bench::new();
+    for n in 1..=4 {
+        bench.call(Ask::first(n, "a"));
+    }
+    for end in [wrote("1", "n", "1"), wrote("2", "n", "2")] {
+        let turn = bench.turn().turn;
+        bench.end(turn, end);
+        bench.flush();
+    }
+    let turn = bench.turn().turn;
+    bench.end(turn, read("3"));
+    let running = bench.turn();
+    bench.log.pop_back();
+    bench.feed(TurnsInput::Dropped);
+    assert_eq!(redirected(&bench.answer(caller(2))), MayHaveRun::No);
+    let drop = RunnerEffect::Drop(running.turn.activation);
+    assert!(bench.told.contains(&drop));
+    assert!(bench.started.is_empty(), "the log has yet to speak about 1");
+    bench.apply_one();
+    assert_eq!(bench.answer(caller(1)), reply("1"));
+    let again = bench.turn();
+    assert_eq!((again.request, again.token.base.0), (session(3), 1));
+    bench.end(running.turn, wrote("4", "n", "4"));
+    assert!(bench.started.is_empty(), "the old turn counts for nothing");
+}
+
+#[test]
+fn limits_a_turn_too_large_is_rolled_back_and_proposals_are_split() {
+    let mut bench = Bench::with(Settings {
+        entry_bytes_max: 1_000,
+        turn_sends_max: 2,
+        ..Settings::default()
+    });
+    let big = "x".repeat(1_000);
+    let answer = run(&mut bench, Ask::first(1, "a"), wrote("w", "n", &big));
+    assert_eq!(code(&answer), Code::TurnTooLarge);
+    assert!(
+        bench
+            .told
+            .iter()
+            .any(|e| matches!(e, RunnerEffect::Reset(_)))
+    );
+    let send = OutMessage {
+        actor: actor_key("b"),
+        method: "m".to_owned(),
+        body: Bytes::new(),
+    };
+    let sends = TurnEnd::Ok {
+        reply: Bytes::new(),
+        writes: Vec::new(),
+        sends: vec![send; 3],
+    };
+    let answer = run(&mut bench, Ask::first(2, "a"), sends);
+    assert_eq!(code(&answer), Code::TurnTooLarge);
+    assert!(bench.rows.0.is_empty());
+
+    for n in 3..9 {
+        bench.call(Ask::first(n, &format!("a{n}")));
+    }
+    while let Some(start) = bench.started.pop_front() {
+        bench.end(start.turn, wrote("w", "n", &big[..300]));
+    }
+    bench.flush();
+    assert_eq!(bench.log.len(), 1);
+    assert!(bench.engine.next_deadline().is_some(), "the rest follows");
+    bench.settle();
+    assert_eq!(bench.answers.len(), 6);
+}
