@@ -1,10 +1,24 @@
-//! Starting a node: where the parts are put together.
+//! A node in this process: starting it, talking to it, waiting for its end.
+//!
+//! The library's way in is [`Node::builder`]; the command line goes through [`start`].
+
+mod builder;
+mod data;
+mod launch;
+mod listeners;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
+use ghostlight_core::io::HaltReason;
+use ghostlight_core::sdk::{Cluster, Typed};
 use ghostlight_protocol::code::Code;
+use tokio::sync::{oneshot, watch};
 
-use crate::config::NodeConfig;
+pub use builder::Builder;
+pub use launch::start;
+
 use crate::handle::NodeHandle;
 
 /// Why a node did not start or could not go on.
@@ -15,6 +29,12 @@ pub struct StartError {
     pub code: Code,
     /// What failed, why, and what to do.
     pub detail: String,
+}
+
+impl StartError {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
 }
 
 /// Where a running node is reached.
@@ -28,11 +48,14 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
-/// A node that runs.
+/// A node that runs. Dropping it does not end it; `shutdown` and `wait` do.
 #[derive(Debug)]
 pub struct RunningNode {
     handle: NodeHandle,
     addresses: Addresses,
+    halted: oneshot::Receiver<HaltReason>,
+    end_apis: watch::Sender<bool>,
+    apis: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl RunningNode {
@@ -48,24 +71,73 @@ impl RunningNode {
         &self.addresses
     }
 
-    /// Waits until the node has ended.
+    /// Waits until the node has ended and its store is closed.
     ///
     /// # Errors
     /// When it ended for another reason than being told to.
-    #[expect(clippy::unused_async, reason = "the border; the body comes with the node")]
     pub async fn wait(self) -> Result<(), StartError> {
-        Ok(())
+        let reason = self.halted.await;
+        // Requests in flight are answered; nobody listens any more if the tasks are gone.
+        drop(self.end_apis.send(true));
+        for api in self.apis {
+            drop(api.await);
+        }
+        match reason {
+            Ok(HaltReason::ShutDown | HaltReason::Left) => Ok(()),
+            Ok(HaltReason::Refused { code, detail }) => Err(StartError { code, detail }),
+            Err(_) => Err(StartError::new(
+                Code::Internal,
+                "the core's thread ended without a word. Its panic message is in the log; please \
+                 report it",
+            )),
+        }
     }
 }
 
-/// Starts a node.
-///
-/// # Errors
-/// When the data directory, a port, a key or the cluster refuses.
-#[expect(clippy::unused_async, reason = "the border; the body comes with the node")]
-pub async fn start(config: NodeConfig) -> Result<RunningNode, StartError> {
-    Err(StartError {
-        code: Code::Internal,
-        detail: format!("node {} cannot start: this build has no node core", config.name),
-    })
+/// A node as a library's user holds it.
+#[derive(Debug)]
+pub struct Node {
+    running: RunningNode,
+    namespace: String,
+}
+
+impl Node {
+    /// A node of this program: name the actors it hosts, then start it.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// A typed reference to an actor, wherever in the cluster it lives.
+    #[must_use]
+    pub fn actor<A: Typed>(&self, actor_id: &str) -> A::Ref<ghostlight_core::sdk::client::Outside> {
+        self.cluster().actor::<A>(actor_id)
+    }
+
+    /// References to all actors of this node's namespace; cheap to clone.
+    #[must_use]
+    pub fn cluster(&self) -> Cluster {
+        Cluster::new(Arc::new(self.running.handle()), &self.namespace)
+    }
+
+    /// The way into the node.
+    #[must_use]
+    pub fn handle(&self) -> NodeHandle {
+        self.running.handle()
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        self.running.addresses()
+    }
+
+    /// Gives leaderships away (at most 30 s) and ends the node; its data stays.
+    ///
+    /// # Errors
+    /// When it ended for another reason.
+    pub async fn shutdown(self) -> Result<(), StartError> {
+        self.running.handle.shutdown(Duration::from_secs(30)).await;
+        self.running.wait().await
+    }
 }

@@ -341,6 +341,13 @@ pub enum StoreEffect {
         /// Smallest peer id allowed.
         tombstone: PeerId,
     },
+    /// A read found damage: set the replica aside (synced); then `Condemned`.
+    Condemn {
+        /// The partition.
+        partition: PartitionId,
+        /// What was found.
+        why: String,
+    },
     /// The group has replaced a condemned replica: its data may go.
     DiscardCondemned(PartitionId),
     /// Open a snapshot for sending; then `SnapshotOpened`.

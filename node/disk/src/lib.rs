@@ -113,6 +113,7 @@ impl<E: Engine> Disk<E> {
                 self.store.destroy_replica(partition, tombstone)?;
                 out.push(StoreInput::Destroyed(partition));
             }
+            StoreEffect::Condemn { partition, why } => self.condemn(partition, why, out)?,
             StoreEffect::DiscardCondemned(partition) => self.store.discard_condemned(partition)?,
             StoreEffect::OpenSnapshot {
                 transfer,
@@ -199,7 +200,15 @@ impl<E: Engine> Disk<E> {
             (Remedy::Condemn(partition), _) | (Remedy::Refuse, Some(partition)) => partition,
             (Remedy::EndProcess, _) | (Remedy::Refuse, None) => return Err(error),
         };
-        let why = error.to_string();
+        self.condemn(partition, error.to_string(), out)
+    }
+
+    fn condemn(
+        &mut self,
+        partition: PartitionId,
+        why: String,
+        out: &mut Vec<StoreInput>,
+    ) -> Result<(), StorageError> {
         if let Some(condemned) = self.store.condemn(partition, &why)? {
             let floor = ghostlight_protocol::ids::PeerId(condemned.peer.0 + 1);
             out.push(StoreInput::Condemned {
