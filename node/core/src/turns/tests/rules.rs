@@ -522,3 +522,32 @@ fn limits_a_turn_too_large_is_rolled_back_and_proposals_are_split() {
     bench.settle();
     assert_eq!(bench.answers.len(), 6);
 }
+
+#[test]
+fn dropped_proposal_takes_back_what_was_split_off_behind_it() {
+    let mut bench = Bench::with(Settings {
+        entry_bytes_max: 1_000,
+        ..Settings::default()
+    });
+    for n in 1..=3 {
+        bench.call(Ask::first(n, "a"));
+        let turn = bench.turn().turn;
+        bench.end(turn, wrote("w", "n", &"x".repeat(400)));
+    }
+    bench.flush();
+    bench.log.pop_back();
+    bench.feed(TurnsInput::Dropped);
+    let redirects = bench.answers.len();
+    assert!((1..3).contains(&redirects), "only what was proposed");
+    let again = bench.turn();
+    assert_eq!(again.request, session(redirects as u64 + 1));
+    assert_eq!(again.token.base.0, 0, "it was built on what never was");
+    bench.end(again.turn, wrote("w", "n", "1"));
+    bench.started.clear();
+    bench.settle();
+    assert!(
+        bench
+            .answers
+            .contains(&(caller(redirects as u64 + 1), reply("w")))
+    );
+}
