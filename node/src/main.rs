@@ -1,1 +1,5 @@
-fn main() {}
+//! The binary `ghostlight`: everything is in the library's `cli` module.
+
+fn main() -> std::process::ExitCode {
+    ghostlight::cli::run()
+}

@@ -1,0 +1,104 @@
+//! The APIs of a node: Dapr's over HTTP, and ours for operators on the admin port.
+//!
+//! Both are thin: they parse names, put a request through the [`NodeHandle`], and turn the outcome into an answer.
+//! The only place that knows statuses and error codes of the wire is `error_map`. Absent here: any
+//! decision about the cluster, any state beyond what a request carries.
+
+pub mod admin;
+pub mod dapr;
+pub mod error_map;
+pub mod metrics;
+pub mod path;
+pub mod serve;
+pub mod token;
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
+
+use crate::config::Secret;
+use crate::handle::NodeHandle;
+use error_map::{Answer, TOKEN_REFUSED};
+use token::Verdict;
+
+/// What every request handler needs to know.
+#[derive(Debug)]
+pub struct Context {
+    /// The way into the node.
+    pub handle: NodeHandle,
+    /// The node's name; Dapr's `id` until an application has its own listeners.
+    pub name: String,
+    /// Namespace of the actors reached through this API.
+    pub namespace: String,
+    /// Accepted tokens; empty: none is asked for.
+    pub tokens: Vec<Secret>,
+    /// Actor types hosted in this process, in order.
+    pub actor_types: Vec<String>,
+    /// Renders the metrics of this process.
+    pub metrics: metrics::Renderer,
+}
+
+/// Shared by every connection.
+pub type Shared = Arc<Context>;
+
+/// Dapr's header of the API token.
+pub const TOKEN_HEADER: &str = "dapr-api-token";
+
+/// The answer to a request without an accepted token; `None` to any other.
+fn refused(context: &Context, headers: &HeaderMap) -> Option<Response> {
+    let given = headers.get(TOKEN_HEADER).map(HeaderValue::as_bytes);
+    match token::check(&context.tokens, given) {
+        Verdict::Admitted => None,
+        Verdict::Refused => Some(text(StatusCode::UNAUTHORIZED, TOKEN_REFUSED)),
+    }
+}
+
+/// Collects a body of at most `max` bytes.
+async fn collect(body: Body, max: usize) -> Result<Bytes, Answer> {
+    // A declared length over the limit is refused before anything is read.
+    if hyper::body::Body::size_hint(&body).lower() > max as u64 {
+        return Err(error_map::body_too_large(max));
+    }
+    match Limited::new(body, max).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(error_map::body_too_large(max)),
+        Err(error) => Err(error_map::body_unreadable(&error.to_string())),
+    }
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn json_bytes(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Response {
+    let body = serde_json::to_vec(value).expect("views have string keys and finite numbers");
+    json_bytes(status, body)
+}
+
+#[cfg(test)]
+mod tests;

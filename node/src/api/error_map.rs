@@ -1,0 +1,312 @@
+//! How outcomes become HTTP answers: the only place that knows statuses and `errorCode`s of the wire.
+//!
+//! Rules: 503 and 429 only when the call certainly did not run, because SDKs repeat those on their own; an
+//! unknown outcome is 500. Dapr's own cases keep Dapr's `errorCode`, ours are `ERR_GHOSTLIGHT_<NAME>`. Our
+//! number stands in the header `Ghostlight-Error` and at the end of the message. gRPC is absent until
+//! there is a gRPC API; it will be a second column of the same table.
+
+use std::time::Duration;
+
+use axum::response::Response;
+use ghostlight_protocol::code::{Class, Code};
+use ghostlight_protocol::outcome::{AppError, NotRun};
+use hyper::StatusCode;
+use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use serde::Serialize;
+
+/// Our number of an error, such as `E0107`.
+pub const ERROR_HEADER: HeaderName = HeaderName::from_static("ghostlight-error");
+/// Name of an application's error: the turn ran and refused.
+pub const APP_ERROR_HEADER: HeaderName = HeaderName::from_static("ghostlight-app-error");
+/// `Retry-After` with its milliseconds.
+pub const RETRY_AFTER_MS_HEADER: HeaderName = HeaderName::from_static("ghostlight-retry-after-ms");
+/// Dapr's text for a missing or wrong token.
+pub const TOKEN_REFUSED: &str = "invalid api token";
+
+/// Dapr's code of a turn that failed in the actor.
+pub const ERR_ACTOR_INVOKE_METHOD: &str = "ERR_ACTOR_INVOKE_METHOD";
+const ERR_BAD_REQUEST: &str = "ERR_BAD_REQUEST";
+const ERR_BODY_READ: &str = "ERR_BODY_READ";
+
+/// An error on its way to an HTTP client.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answer {
+    status: StatusCode,
+    error_code: &'static str,
+    message: String,
+    code: Option<Code>,
+    retry_after: Option<Duration>,
+    app: Option<Box<AppError>>,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    #[serde(rename = "errorCode")]
+    error_code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<AppDetail<'a>>,
+}
+
+/// The typed error of an actor, in Dapr's `details`.
+#[derive(Serialize)]
+struct AppDetail<'a> {
+    #[serde(rename = "@type")]
+    kind: &'static str,
+    name: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<serde_json::Value>,
+}
+
+/// Status and `errorCode` of each code.
+#[must_use]
+pub fn mapping(code: Code) -> (StatusCode, &'static str) {
+    use Code as C;
+    let ours = code.error_code();
+    match code {
+        C::InvalidActorType | C::InvalidActorId | C::InvalidMethod => {
+            (StatusCode::BAD_REQUEST, ERR_BAD_REQUEST)
+        }
+        C::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ERR_BODY_READ),
+        C::DeadlineExpired => (StatusCode::GATEWAY_TIMEOUT, ours),
+        C::UnknownActorType => (StatusCode::NOT_FOUND, "ERR_ACTOR_NO_ADDRESS"),
+        // Dapr answers an application's 404 for a method with this 500.
+        C::UnknownMethod | C::TurnPanicked => {
+            (StatusCode::INTERNAL_SERVER_ERROR, ERR_ACTOR_INVOKE_METHOD)
+        }
+        C::MailboxFull | C::DedupFull | C::GatewayFull => (StatusCode::TOO_MANY_REQUESTS, ours),
+        C::RequestIdReused | C::Cycle | C::LeaveBelowFactor | C::RemoveLiveNode => {
+            (StatusCode::CONFLICT, ours)
+        }
+        C::ChainTooDeep => (StatusCode::INTERNAL_SERVER_ERROR, "ERR_ACTOR_STACK_DEPTH"),
+        C::OutcomeUnknown | C::Interrupted | C::SessionClosed | C::ReplyNotKept => {
+            (StatusCode::INTERNAL_SERVER_ERROR, ours)
+        }
+        C::InvalidRequestId
+        | C::InvalidArgument
+        | C::TurnTooLarge
+        | C::InvalidDeadline
+        | C::EdgeCannotFound
+        | C::ConfigUnknownKey
+        | C::ConfigInvalid
+        | C::PartitionsInvalid => (StatusCode::BAD_REQUEST, ours),
+        C::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "ERR_ACTOR_RUNTIME_CLOSED"),
+        C::NoLeader
+        | C::MinCopies
+        | C::NotJoined
+        | C::LeaderMoved
+        | C::SeedsSilent
+        | C::NodeUnreachable => (StatusCode::SERVICE_UNAVAILABLE, ours),
+        C::ClusterKeyRejected
+        | C::ClusterIdMismatch
+        | C::ShapeMismatch
+        | C::StaleGeneration
+        | C::Decommissioned
+        | C::ProtocolMismatch => (StatusCode::FORBIDDEN, ours),
+        C::UnknownNode => (StatusCode::NOT_FOUND, ours),
+        C::Yielded
+        | C::DataDirLocked
+        | C::DataDirReadOnly
+        | C::DataDirFull
+        | C::DataDirNewer
+        | C::DataDirForeign
+        | C::DataDirCorrupt
+        | C::StorageFailed
+        | C::ReplicaCondemned
+        | C::DataDirUnusable
+        | C::PortInUse
+        | C::KeyFileUnusable
+        | C::ProfileRefuses
+        | C::DemoFailed
+        | C::Internal => (StatusCode::INTERNAL_SERVER_ERROR, ours),
+    }
+}
+
+impl Answer {
+    /// An answer with a code's own status.
+    #[must_use]
+    pub fn of(code: Code, message: impl Into<String>) -> Self {
+        let (status, error_code) = mapping(code);
+        Self {
+            status,
+            error_code,
+            message: message.into(),
+            code: Some(code),
+            retry_after: None,
+            app: None,
+        }
+    }
+
+    /// A path or verb that this API does not have.
+    #[must_use]
+    pub fn no_route(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            error_code: ERR_BAD_REQUEST,
+            message: message.into(),
+            code: None,
+            retry_after: None,
+            app: None,
+        }
+    }
+
+    /// One of Dapr's health answers.
+    #[must_use]
+    pub fn health(error_code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            error_code,
+            ..Self::no_route(StatusCode::INTERNAL_SERVER_ERROR, message)
+        }
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The response.
+    #[must_use]
+    pub fn into_response(self) -> Response {
+        let message = match self.code {
+            Some(code) => format!("{} [{code}]", self.message),
+            None => self.message,
+        };
+        let body = ErrorBody {
+            error_code: self.error_code,
+            message: &message,
+            details: self.app.iter().map(|error| app_detail(error)).collect(),
+        };
+        let mut response = super::json(self.status, &body);
+        let headers = response.headers_mut();
+        if let Some(code) = self.code {
+            headers.insert(ERROR_HEADER, header_text(&code.to_string()));
+        }
+        if let Some(app) = &self.app {
+            headers.insert(APP_ERROR_HEADER, header_text(&app.name));
+        }
+        if let Some(pause) = self.retry_after {
+            // Whole seconds, rounded up: 0 would invite an immediate retry.
+            let seconds = pause.as_millis().div_ceil(1_000).max(1);
+            headers.insert(RETRY_AFTER, header_text(&seconds.to_string()));
+            headers.insert(
+                RETRY_AFTER_MS_HEADER,
+                header_text(&pause.as_millis().to_string()),
+            );
+        }
+        response
+    }
+}
+
+/// A header value: what cannot stand in one becomes `?`.
+fn header_text(text: &str) -> HeaderValue {
+    let safe: String = text
+        .chars()
+        .map(|c| {
+            if c.is_ascii_graphic() || c == ' ' {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect();
+    HeaderValue::from_str(&safe).expect("only printable ASCII is left")
+}
+
+fn app_detail(error: &AppError) -> AppDetail<'_> {
+    AppDetail {
+        kind: "ghostlight/AppError",
+        name: &error.name,
+        message: &error.message,
+        error: serde_json::from_slice(&error.payload).ok(),
+    }
+}
+
+/// The call certainly did not run.
+#[must_use]
+pub fn not_run(refusal: NotRun) -> Answer {
+    let mut answer = Answer::of(refusal.code, refusal.detail);
+    match refusal.code {
+        // A node that stopped serving has refused the call: another one may take it.
+        Code::Yielded | Code::ReplicaCondemned | Code::StorageFailed | Code::DataDirFull => {
+            answer.status = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        Code::UnknownMethod => {
+            answer.message = format!("error invoke actor method: {}", answer.message);
+        }
+        _ => {}
+    }
+    let retryable = matches!(
+        answer.status,
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    );
+    answer.retry_after = match refusal.retry_after {
+        None if retryable => Some(RETRY_PAUSE),
+        pause => pause,
+    };
+    answer
+}
+
+/// The call may have run: never a status that clients repeat on their own.
+#[must_use]
+pub fn unknown(code: Code, detail: String) -> Answer {
+    let mut answer = Answer::of(code, detail);
+    answer.status = StatusCode::INTERNAL_SERVER_ERROR;
+    answer
+}
+
+/// The turn ran and refused. Dapr's text for an application's status 500, our typed error beside it.
+#[must_use]
+pub fn app_error(error: AppError) -> Answer {
+    Answer {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        error_code: ERR_ACTOR_INVOKE_METHOD,
+        message: format!(
+            "error invoke actor method: error from actor service: (500) {}: {}",
+            error.name, error.message
+        ),
+        code: None,
+        retry_after: None,
+        app: Some(Box::new(error)),
+    }
+}
+
+/// An operator's request was refused.
+#[must_use]
+pub fn admin_refused(code: Code, detail: String) -> Answer {
+    let mut answer = Answer::of(code, detail);
+    if matches!(code.class(), Class::Retry | Class::Overloaded) {
+        answer.retry_after = Some(RETRY_PAUSE);
+    }
+    answer
+}
+
+/// The request body is over the limit.
+#[must_use]
+pub fn body_too_large(max: usize) -> Answer {
+    Answer::of(
+        Code::BodyTooLarge,
+        format!(
+            "the request body is over {max} bytes, the limit of one request. Send less, or in parts"
+        ),
+    )
+}
+
+/// The request body ended early.
+#[must_use]
+pub fn body_unreadable(why: &str) -> Answer {
+    Answer {
+        error_code: ERR_BODY_READ,
+        ..Answer::no_route(
+            StatusCode::BAD_REQUEST,
+            format!("failed to read the request body: {why}"),
+        )
+    }
+}
+
+/// Pause of a refusal that names none.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests;

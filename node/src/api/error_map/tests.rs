@@ -1,0 +1,118 @@
+use super::*;
+use bytes::Bytes;
+
+/// The whole table; a new code must be put here on purpose.
+const TABLE: &str = "\
+E0101 400 ERR_BAD_REQUEST
+E0102 400 ERR_BAD_REQUEST
+E0103 400 ERR_BAD_REQUEST
+E0104 413 ERR_BODY_READ
+E0105 504 ERR_GHOSTLIGHT_DEADLINE_EXPIRED
+E0106 404 ERR_ACTOR_NO_ADDRESS
+E0107 500 ERR_ACTOR_INVOKE_METHOD
+E0108 429 ERR_GHOSTLIGHT_MAILBOX_FULL
+E0109 409 ERR_GHOSTLIGHT_REQUEST_ID_REUSED
+E0110 409 ERR_GHOSTLIGHT_CYCLE
+E0111 500 ERR_ACTOR_STACK_DEPTH
+E0112 500 ERR_GHOSTLIGHT_OUTCOME_UNKNOWN
+E0113 500 ERR_GHOSTLIGHT_INTERRUPTED
+E0114 429 ERR_GHOSTLIGHT_DEDUP_FULL
+E0115 400 ERR_GHOSTLIGHT_INVALID_REQUEST_ID
+E0116 500 ERR_ACTOR_INVOKE_METHOD
+E0117 429 ERR_GHOSTLIGHT_GATEWAY_FULL
+E0118 400 ERR_GHOSTLIGHT_INVALID_ARGUMENT
+E0119 400 ERR_GHOSTLIGHT_TURN_TOO_LARGE
+E0120 500 ERR_GHOSTLIGHT_SESSION_CLOSED
+E0121 500 ERR_GHOSTLIGHT_REPLY_NOT_KEPT
+E0122 400 ERR_GHOSTLIGHT_INVALID_DEADLINE
+E0201 503 ERR_GHOSTLIGHT_NO_LEADER
+E0202 503 ERR_GHOSTLIGHT_MIN_COPIES
+E0203 503 ERR_ACTOR_RUNTIME_CLOSED
+E0204 503 ERR_GHOSTLIGHT_NOT_JOINED
+E0205 403 ERR_GHOSTLIGHT_CLUSTER_KEY_REJECTED
+E0206 403 ERR_GHOSTLIGHT_CLUSTER_ID_MISMATCH
+E0207 403 ERR_GHOSTLIGHT_SHAPE_MISMATCH
+E0208 403 ERR_GHOSTLIGHT_STALE_GENERATION
+E0209 403 ERR_GHOSTLIGHT_DECOMMISSIONED
+E0210 409 ERR_GHOSTLIGHT_LEAVE_BELOW_FACTOR
+E0211 500 ERR_GHOSTLIGHT_YIELDED
+E0212 400 ERR_GHOSTLIGHT_EDGE_CANNOT_FOUND
+E0213 404 ERR_GHOSTLIGHT_UNKNOWN_NODE
+E0214 409 ERR_GHOSTLIGHT_REMOVE_LIVE_NODE
+E0215 403 ERR_GHOSTLIGHT_PROTOCOL_MISMATCH
+E0216 503 ERR_GHOSTLIGHT_LEADER_MOVED
+E0217 503 ERR_GHOSTLIGHT_SEEDS_SILENT
+E0301 500 ERR_GHOSTLIGHT_DATA_DIR_LOCKED
+E0302 500 ERR_GHOSTLIGHT_DATA_DIR_READ_ONLY
+E0303 500 ERR_GHOSTLIGHT_DATA_DIR_FULL
+E0304 500 ERR_GHOSTLIGHT_DATA_DIR_NEWER
+E0305 500 ERR_GHOSTLIGHT_DATA_DIR_FOREIGN
+E0306 500 ERR_GHOSTLIGHT_DATA_DIR_CORRUPT
+E0307 500 ERR_GHOSTLIGHT_STORAGE_FAILED
+E0308 500 ERR_GHOSTLIGHT_REPLICA_CONDEMNED
+E0309 500 ERR_GHOSTLIGHT_DATA_DIR_UNUSABLE
+E0401 500 ERR_GHOSTLIGHT_PORT_IN_USE
+E0402 400 ERR_GHOSTLIGHT_CONFIG_UNKNOWN_KEY
+E0403 400 ERR_GHOSTLIGHT_CONFIG_INVALID
+E0404 500 ERR_GHOSTLIGHT_KEY_FILE_UNUSABLE
+E0405 500 ERR_GHOSTLIGHT_PROFILE_REFUSES
+E0406 503 ERR_GHOSTLIGHT_NODE_UNREACHABLE
+E0407 400 ERR_GHOSTLIGHT_PARTITIONS_INVALID
+E0408 500 ERR_GHOSTLIGHT_DEMO_FAILED
+E0999 500 ERR_GHOSTLIGHT_INTERNAL
+";
+
+#[test]
+fn the_table_is_as_written_here() {
+    let table: String = Code::ALL
+        .iter()
+        .map(|code| {
+            let (status, error_code) = mapping(*code);
+            format!("{code} {} {error_code}\n", status.as_u16())
+        })
+        .collect();
+    assert_eq!(table, TABLE);
+}
+
+#[test]
+fn clients_are_told_to_repeat_only_what_certainly_did_not_run() {
+    for code in Code::ALL {
+        let (status, _) = mapping(*code);
+        let repeated = [429, 503].contains(&status.as_u16());
+        let certain = matches!(code.class(), Class::Retry | Class::Overloaded);
+        assert_eq!(repeated, certain, "{code}");
+        // Whatever code an unknown outcome carries, nobody repeats it without its id.
+        assert_eq!(unknown(*code, String::new()).status(), 500, "{code}");
+    }
+}
+
+#[test]
+fn every_retryable_refusal_says_when() {
+    for code in Code::ALL {
+        let answer = not_run(NotRun::new(*code, "x"));
+        let response = answer.clone().into_response();
+        let says = response.headers().contains_key(RETRY_AFTER);
+        assert_eq!(
+            says,
+            [429, 503].contains(&answer.status().as_u16()),
+            "{code}"
+        );
+    }
+    let pause = Duration::from_millis(1_200);
+    let response = not_run(NotRun::retry(Code::MailboxFull, "full", pause)).into_response();
+    assert_eq!(response.headers()[RETRY_AFTER], "2");
+    assert_eq!(response.headers()[RETRY_AFTER_MS_HEADER], "1200");
+    assert_eq!(response.headers()[ERROR_HEADER], "E0108");
+}
+
+#[test]
+fn header_values_are_always_legal() {
+    let error = AppError {
+        name: "Sh\u{f6}rt\r\nx: y".to_owned(),
+        message: "m".to_owned(),
+        payload: Bytes::new(),
+    };
+    let response = app_error(error).into_response();
+    assert_eq!(response.headers()[APP_ERROR_HEADER], "Sh?rt??x: y");
+    assert!(!response.headers().contains_key(ERROR_HEADER));
+}

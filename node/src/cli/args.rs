@@ -1,0 +1,372 @@
+//! What can be typed: commands, flags, their environment variables, and one example in each help.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::version::VERSION;
+use crate::config::{Settings, parse_duration};
+
+/// Actors that survive their nodes: one binary, no other system to run.
+#[derive(Parser, Debug)]
+#[command(
+    name = "ghostlight",
+    version = VERSION.short(),
+    long_version = VERSION.long(),
+    after_help = "Begin with:\n  ghostlight demo\n\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 unhealthy or empty."
+)]
+pub struct Args {
+    /// Which node is asked.
+    #[command(flatten)]
+    pub target: Target,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How a node is found.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Target {
+    /// Admin address of the node to ask
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "GHOSTLIGHT_NODE",
+        default_value = "http://127.0.0.1:7480"
+    )]
+    pub node: String,
+    /// API token of the node, if it asks for one
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "DAPR_API_TOKEN",
+        hide_env_values = true
+    )]
+    pub api_token: Option<String>,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Start three nodes on this machine, with load, and watch them survive
+    #[command(after_help = "Example:\n  ghostlight demo --chaos --for 1m")]
+    Demo(Demo),
+    /// Start one node
+    #[command(after_help = START_EXAMPLES)]
+    Start(Box<Start>),
+    /// Show the cluster's health, then one row per node
+    #[command(
+        after_help = "Example:\n  ghostlight status --exit-when-healthy\n\nExit code 3: some partitions cannot be served."
+    )]
+    Status(Status),
+    /// List the nodes, or describe one
+    #[command(after_help = "Example:\n  ghostlight members n2 --json")]
+    Members(Members),
+    /// List the partitions, or describe one
+    #[command(after_help = "Example:\n  ghostlight partitions 17")]
+    Partitions(Partitions),
+    /// List the activations of the node that is asked, or describe one
+    #[command(
+        after_help = "Example:\n  ghostlight actors counter/alice\n\nExit code 3: there is none."
+    )]
+    Actors(Actors),
+    /// Show where an actor lives: partition, leader, replicas
+    #[command(after_help = "Example:\n  ghostlight where counter/alice --json")]
+    Where(Where),
+    /// Call an actor and print its reply
+    #[command(
+        after_help = "Examples:\n  ghostlight invoke counter/alice/add -d 5\n  ghostlight invoke account/bob/transfer -d '{\"to\":\"eve\",\"amount\":5}' --request-id order-17\n  echo '\"hello\"' | ghostlight invoke log/today/append -d -"
+    )]
+    Invoke(Invoke),
+    /// Move leaders and activations away from a node; it stays a member
+    #[command(after_help = "Example:\n  ghostlight drain n2\n  ghostlight drain n2 --undo")]
+    Drain(Drain),
+    /// Move a node's copies away for good, then end it
+    #[command(after_help = "Example:\n  ghostlight leave --node http://127.0.0.1:7483")]
+    Leave {
+        /// The node, by name or id; without it, the node that is asked
+        #[arg(value_name = "NODE")]
+        member: Option<String>,
+    },
+    /// Give up a dead node for good: its copies are made elsewhere at once
+    #[command(after_help = "Example:\n  ghostlight remove n2")]
+    Remove {
+        /// The dead node, by name or id
+        #[arg(value_name = "NODE")]
+        member: String,
+    },
+    /// Print a new cluster key
+    #[command(after_help = "Example:\n  (umask 077; ghostlight keygen > cluster.key)")]
+    Keygen,
+    /// Explain an error code, or list all of them
+    #[command(after_help = "Example:\n  ghostlight explain E0201")]
+    Explain {
+        /// The code
+        #[arg(value_name = "CODE")]
+        code: Option<String>,
+    },
+    /// Print a completion script
+    #[command(
+        after_help = "Example:\n  ghostlight completions bash > /etc/bash_completion.d/ghostlight"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Delete a demo's directory when the demo ends
+    #[command(hide = true)]
+    DemoJanitor {
+        /// The directory
+        directory: PathBuf,
+    },
+}
+
+/// `demo`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Demo {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub nodes: u8,
+    /// Kill a node every 10 to 20 seconds, and start it again
+    #[arg(long)]
+    pub chaos: bool,
+    /// End by itself after this time, with a summary
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub limit: Option<Duration>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "write a number with a unit, such as 30s or 5m".to_owned())
+}
+
+const START_EXAMPLES: &str = "Examples:
+  ghostlight start --data-dir n1                          found a cluster
+  ghostlight start --data-dir n2 --join 127.0.0.1:7400    join it
+  ghostlight start --data-dir n2                          start again: it remembers its cluster
+
+On loopback a default port that is taken moves to the next free one.
+Every flag is also a key of the configuration file; the first of flag, environment, file, default wins.";
+
+/// `start`.
+#[derive(clap::Args, Clone, Default, Debug)]
+pub struct Start {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE", env = "GHOSTLIGHT_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// How careful to be about where it listens
+    #[arg(long, value_name = "dev|prod", env = "GHOSTLIGHT_PROFILE")]
+    pub profile: Option<String>,
+    /// Name for people [default: last part of the data directory]
+    #[arg(long, env = "GHOSTLIGHT_NAME")]
+    pub name: Option<String>,
+    /// Namespace of the actors [default: default]
+    #[arg(long, value_name = "NS", env = "GHOSTLIGHT_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Where everything that must survive lives [default: ghostlight-data]
+    #[arg(long, value_name = "DIR", env = "GHOSTLIGHT_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Peer address (UDP) [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "ADDR", env = "GHOSTLIGHT_LISTEN")]
+    pub listen: Option<String>,
+    /// Peer address as others reach it
+    #[arg(long, value_name = "ADDR", env = "GHOSTLIGHT_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// Members to join by; a node with this never founds a cluster
+    #[arg(
+        long,
+        value_name = "ADDR,ADDR",
+        env = "GHOSTLIGHT_JOIN",
+        value_delimiter = ','
+    )]
+    pub join: Option<Vec<String>>,
+    /// Dapr HTTP API [default: 127.0.0.1:3500]
+    #[arg(long, value_name = "ADDR", env = "GHOSTLIGHT_HTTP")]
+    pub http: Option<String>,
+    /// Dapr gRPC API [default: 127.0.0.1:50001]
+    #[arg(long, value_name = "ADDR", env = "GHOSTLIGHT_GRPC")]
+    pub grpc: Option<String>,
+    /// Admin API and metrics [default: 127.0.0.1:7480]
+    #[arg(long, value_name = "ADDR", env = "GHOSTLIGHT_ADMIN")]
+    pub admin: Option<String>,
+    /// Failure zone: copies are spread over zones first
+    #[arg(long, env = "GHOSTLIGHT_ZONE")]
+    pub zone: Option<String>,
+    /// Share of the partitions, 0 to 16; 0 is an edge: no data directory, no copies [default: 1]
+    #[arg(long, env = "GHOSTLIGHT_WEIGHT")]
+    pub weight: Option<u32>,
+    /// Refuse writes to partitions with fewer voters [default: 1]
+    #[arg(long, value_name = "N", env = "GHOSTLIGHT_MIN_COPIES")]
+    pub min_copies: Option<u32>,
+    /// File with the cluster key
+    #[arg(long, value_name = "FILE", env = "GHOSTLIGHT_CLUSTER_KEY_FILE")]
+    pub cluster_key_file: Option<PathBuf>,
+    /// File with accepted API tokens, one per line
+    #[arg(long, value_name = "FILE", env = "GHOSTLIGHT_API_TOKEN_FILE")]
+    pub api_token_file: Option<PathBuf>,
+    /// Partitions of a cluster founded by this node, a power of two up to 4096 [default: 256]
+    #[arg(long, value_name = "P", env = "GHOSTLIGHT_PARTITIONS")]
+    pub partitions: Option<u32>,
+    /// Longest time to hand everything over before the end [default: 30s]
+    #[arg(long, value_name = "TIME", env = "GHOSTLIGHT_DRAIN_TIMEOUT")]
+    pub drain_timeout: Option<String>,
+    /// Level or filter [default: info]
+    #[arg(long, value_name = "LEVEL", env = "GHOSTLIGHT_LOG_LEVEL")]
+    pub log_level: Option<String>,
+    /// Form of the log lines [default: text]
+    #[arg(long, value_name = "text|json", env = "GHOSTLIGHT_LOG_FORMAT")]
+    pub log_format: Option<String>,
+    /// Host the sample actors counter, log, account and echo
+    #[arg(long, env = "GHOSTLIGHT_SAMPLES", num_args = 0..=1, default_missing_value = "true")]
+    pub samples: Option<bool>,
+    /// End as soon as stdin ends
+    #[arg(long, hide = true)]
+    pub die_with_parent: bool,
+}
+
+impl Start {
+    /// What flags and environment say about the node.
+    #[must_use]
+    pub fn settings(self) -> Settings {
+        Settings {
+            profile: self.profile,
+            name: self.name,
+            namespace: self.namespace,
+            data_dir: self.data_dir,
+            listen: self.listen,
+            advertise: self.advertise,
+            join: self.join,
+            http: self.http,
+            grpc: self.grpc,
+            admin: self.admin,
+            zone: self.zone,
+            weight: self.weight,
+            min_copies: self.min_copies,
+            cluster_key_file: self.cluster_key_file,
+            api_token_file: self.api_token_file,
+            partitions: self.partitions,
+            drain_timeout: self.drain_timeout,
+            log_level: self.log_level,
+            log_format: self.log_format,
+            samples: self.samples,
+        }
+    }
+}
+
+/// How a list is printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Form {
+    /// A table.
+    Text,
+    /// JSON.
+    Json,
+}
+
+/// The flag of every list.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Output {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Output {
+    /// What was asked for.
+    #[must_use]
+    pub fn form(self) -> Form {
+        if self.json { Form::Json } else { Form::Text }
+    }
+}
+
+/// `status`.
+#[derive(clap::Args, Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags of a command line are bools"
+)]
+pub struct Status {
+    /// Show it again every second
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Wait until every partition is led and has all its copies
+    #[arg(long)]
+    pub exit_when_healthy: bool,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `members`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Members {
+    /// Name or id of one node
+    #[arg(value_name = "NODE")]
+    pub member: Option<String>,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `partitions`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Partitions {
+    /// Number of one partition
+    #[arg(value_name = "P")]
+    pub partition: Option<String>,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `actors`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Actors {
+    /// One actor
+    #[arg(value_name = "TYPE/ID")]
+    pub actor: Option<String>,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `where`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Where {
+    /// The actor
+    #[arg(value_name = "TYPE/ID")]
+    pub actor: String,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `invoke`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Invoke {
+    /// Actor and method; an id may contain slashes, the method is the last part
+    #[arg(value_name = "TYPE/ID/METHOD")]
+    pub call: String,
+    /// The body: a text, @FILE, or - for stdin
+    #[arg(short, long, value_name = "TEXT|@FILE|-", allow_hyphen_values = true)]
+    pub data: Option<String>,
+    /// Repeating a call with the same id gets the recorded reply
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// `drain`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Drain {
+    /// The node, by name or id; without it, the node that is asked
+    #[arg(value_name = "NODE")]
+    pub member: Option<String>,
+    /// Let it take part again
+    #[arg(long)]
+    pub undo: bool,
+}

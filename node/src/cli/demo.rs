@@ -1,0 +1,192 @@
+//! `demo`: real node processes on loopback, a light load on them, and a line for every death of a node.
+//!
+//! Nothing is left behind, however it ends: nodes end when their stdin does, and a janitor process
+//! deletes the directory when the demo is gone. Whoever kills a node, the demo says what it meant for the
+//! callers, and starts the node again. Absent here: any knowledge of how the cluster works; the demo
+//! sees what every client sees.
+
+mod cluster;
+mod forming;
+mod janitor;
+mod keeper;
+mod load;
+mod log_check;
+mod outage;
+
+use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ghostlight_protocol::code::Code;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::args;
+use super::lists::print_text;
+use super::{Failure, Verdict};
+use cluster::Stage;
+use keeper::{Event, Keepers};
+use load::Load;
+use outage::Leaders;
+
+/// Deaths and returns of nodes that wait to be told.
+const EVENTS_MAX: usize = 64;
+/// Pause between two kills of `--chaos`: at least, and at most this much more.
+const CHAOS_PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
+/// How long the last checks of `--for` may take.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Runs the demo until its time is over or a signal ends it.
+pub(super) fn run(args: args::Demo) -> Result<Verdict, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| failed(format!("cannot start threads: {error}")))?;
+    runtime.block_on(async {
+        let end = ended_by_signal()?;
+        let stage = Arc::new(Stage::set_up(args.nodes)?);
+        let result = tokio::select! {
+            result = play(&stage, &args, end.clone()) => result,
+            // A signal while the nodes form: nothing to sum up.
+            () = forming_interrupted(end) => Ok(Verdict::Ok),
+        };
+        stage.clean_up().await;
+        result
+    })
+}
+
+/// The janitor's process, see `demo/janitor.rs`.
+pub(super) fn janitor(directory: &Path) -> Result<Verdict, Failure> {
+    janitor::run(directory)
+}
+
+/// Whether the demo kills nodes itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Chaos {
+    On,
+    Off,
+}
+
+type End = tokio::sync::watch::Receiver<bool>;
+
+fn ended_by_signal() -> Result<End, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen =
+        |kind| signal(kind).map_err(|error| failed(format!("cannot listen to signals: {error}")));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let (tell, end) = tokio::sync::watch::channel(false);
+    drop(tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        tell.send_replace(true);
+        // Keeps the channel open: a closed one would read as an end, too.
+        std::future::pending::<()>().await;
+    }));
+    Ok(end)
+}
+
+/// Gives `play` a moment to end by itself, so that it can sum up.
+async fn forming_interrupted(mut end: End) {
+    drop(end.wait_for(|ended| *ended).await);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+}
+
+async fn play(stage: &Arc<Stage>, args: &args::Demo, mut end: End) -> Result<Verdict, Failure> {
+    let (tell, mut events) = mpsc::channel(EVENTS_MAX);
+    let chaos = if args.chaos { Chaos::On } else { Chaos::Off };
+    let keepers = Keepers::start(stage, chaos, &tell)?;
+    tokio::select! {
+        formed = forming::wait(stage, &mut events) => formed?,
+        _ = end.wait_for(|ended| *ended) => return Ok(Verdict::Ok),
+    }
+    print_text(&forming::table(stage).await?);
+    let leaders = Leaders::watch(stage);
+    let load = Load::start(stage);
+    let limit = args.limit.map(|limit| Instant::now() + limit);
+    let mut next_kill = chaos_time(chaos);
+    let mut kills = 0_u64;
+    loop {
+        tokio::select! {
+            Some(event) = events.recv() => {
+                kills += u64::from(matches!(event, Event::Died { .. }));
+                told(event, stage, &leaders, &load);
+            }
+            () = at(next_kill) => {
+                next_kill = chaos_time(chaos);
+                // A second death before the first is repaired would take the majority away.
+                if keepers.all_run() && forming::healthy(stage).await {
+                    keepers.kill(random_below(stage.nodes.len() as u64) as usize);
+                }
+            }
+            () = at(limit) => return sum_up(&load, kills, CHECK_TIME_MAX).await,
+            _ = end.wait_for(|ended| *ended) => {
+                return sum_up(&load, kills, Duration::from_secs(2)).await;
+            }
+        }
+    }
+}
+
+fn told(event: Event, stage: &Arc<Stage>, leaders: &Leaders, load: &Arc<Load>) {
+    match event {
+        Event::Died { node, at, how } => {
+            let name = stage.nodes[node].name.clone();
+            let led = leaders.of(&name);
+            let (stage, load) = (Arc::clone(stage), Arc::clone(load));
+            drop(tokio::spawn(async move {
+                let line = outage::watch(&stage, node, led, at, &load).await;
+                print_text(&format!("{name} gone{how}, {line}\n"));
+            }));
+        }
+        Event::Back { node, pid } => {
+            print_text(&format!("{} is back, PID {pid}\n", stage.nodes[node].name));
+        }
+        Event::Lost { node, why } => {
+            print_text(&format!(
+                "{} cannot be started again: {why}\n",
+                stage.nodes[node].name
+            ));
+        }
+    }
+}
+
+async fn sum_up(load: &Arc<Load>, kills: u64, time_max: Duration) -> Result<Verdict, Failure> {
+    let summary = load.finish(time_max).await;
+    print_text(&summary.text(kills));
+    if summary.is_clean() {
+        return Ok(Verdict::Ok);
+    }
+    Err(failed(
+        "the demo saw a failed call, or an append that was lost or doubled, see above",
+    ))
+}
+
+fn chaos_time(chaos: Chaos) -> Option<Instant> {
+    let (least, more) = CHAOS_PAUSE;
+    let more = Duration::from_millis(random_below(more.as_millis() as u64));
+    (chaos == Chaos::On).then(|| Instant::now() + least + more)
+}
+
+/// Waits until `time`; for ever without one.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A number below `bound`, good enough to choose a victim.
+fn random_below(bound: u64) -> u64 {
+    // Every `RandomState` is seeded anew by the standard library.
+    std::hash::RandomState::new().build_hasher().finish() % bound.max(1)
+}
+
+fn failed(detail: impl Into<String>) -> Failure {
+    Failure::new(Code::DemoFailed, detail)
+}

@@ -1,0 +1,170 @@
+//! `start`: one node in this process, until a signal or the cluster ends it.
+
+use std::io::Read;
+use std::time::Duration;
+
+use ghostlight_protocol::code::Code;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::args;
+use super::{Failure, Verdict};
+use crate::config::{KeySource, Log, LogFormat, NodeConfig, Settings};
+use crate::node::{Addresses, RunningNode};
+
+/// Runs a node to its end.
+pub(super) fn run(args: args::Start) -> Result<Verdict, Failure> {
+    if args.die_with_parent {
+        die_with_parent()?;
+    }
+    let file = match &args.config {
+        Some(path) => Settings::read(path)?,
+        None => Settings::default(),
+    };
+    let config = NodeConfig::build(args.settings(), file, &|name| std::env::var(name).ok())?;
+    start_log(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("ghostlight-api")
+        .build()
+        .map_err(|error| Failure::new(Code::Internal, format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(serve(config));
+    // Nothing durable is left in the runtime's tasks: the node has ended.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+async fn serve(config: NodeConfig) -> Result<Verdict, Failure> {
+    let mut signals = Signals::listen()?;
+    for mark in &config.weakened {
+        tracing::warn!("{mark}");
+    }
+    let drain_timeout = config.drain_timeout;
+    let banner = Banner::of(&config);
+    let node = tokio::select! {
+        started = crate::node::start(config) => started?,
+        () = signals.next() => return Ok(Verdict::Ok),
+    };
+    eprint!("{}", banner.text(node.addresses()));
+    until_the_end(node, &mut signals, drain_timeout).await
+}
+
+async fn until_the_end(
+    node: RunningNode,
+    signals: &mut Signals,
+    drain_timeout: Duration,
+) -> Result<Verdict, Failure> {
+    let handle = node.handle();
+    let ended = node.wait();
+    tokio::pin!(ended);
+    tokio::select! {
+        result = ended.as_mut() => return result.map(|()| Verdict::Ok).map_err(Failure::from),
+        () = signals.next() => {}
+    }
+    eprintln!(
+        "draining, at most {} s; a second signal ends at once",
+        drain_timeout.as_secs()
+    );
+    handle.shutdown(drain_timeout).await;
+    tokio::select! {
+        result = ended.as_mut() => result.map(|()| Verdict::Ok).map_err(Failure::from),
+        () = signals.next() => {
+            eprintln!("ended at once; what was acknowledged is on disk");
+            Ok(Verdict::Ok)
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let failed =
+            |error| Failure::new(Code::Internal, format!("cannot listen to signals: {error}"));
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What is said once the node serves.
+struct Banner {
+    name: String,
+    founding: bool,
+    key: Option<String>,
+}
+
+impl Banner {
+    fn of(config: &NodeConfig) -> Self {
+        let empty = config.data_dir.as_ref().is_some_and(|dir| {
+            std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none())
+        });
+        let key = match &config.cluster_key {
+            KeySource::File(path) | KeySource::UserFile(path) => Some(path.display().to_string()),
+            KeySource::Inline(_) | KeySource::Process => None,
+        };
+        Self {
+            name: config.name.clone(),
+            founding: empty && config.join.is_empty(),
+            key,
+        }
+    }
+
+    fn text(&self, addresses: &Addresses) -> String {
+        let Addresses { peer, http, admin } = addresses;
+        let mut text = format!(
+            "node {} serves\n  Dapr HTTP   http://{http}\n  admin       http://{admin}\n  peers       {peer}\n",
+            self.name
+        );
+        if self.founding {
+            let key = self.key.as_deref().map_or_else(String::new, |key| {
+                format!("  On other machines they need the key in {key}, by --cluster-key-file.\n")
+            });
+            text.push_str(&format!(
+                "\nThis node founded a new cluster, and there is ONE COPY of everything on it.\n  \
+                 Others join with: ghostlight start --data-dir DIR --join {peer}\n{key}\n"
+            ));
+        }
+        text
+    }
+}
+
+/// Ends this process as soon as stdin does: whoever started it has gone.
+fn die_with_parent() -> Result<(), Failure> {
+    let watch = || {
+        let mut stdin = std::io::stdin();
+        let mut ignored = [0_u8; 64];
+        while stdin.read(&mut ignored).is_ok_and(|length| length > 0) {}
+        std::process::exit(0);
+    };
+    std::thread::Builder::new()
+        .name("parent-watch".to_owned())
+        .spawn(watch)
+        .map(drop)
+        .map_err(|error| Failure::new(Code::Internal, format!("cannot start a thread: {error}")))
+}
+
+fn start_log(log: &Log) {
+    let filter = tracing_subscriber::EnvFilter::new(&log.level);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let installed = match log.format {
+        LogFormat::Text => subscriber.with_target(false).try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
+    };
+    if let Err(error) = installed {
+        eprintln!("the log was set up already: {error}");
+    }
+}

@@ -1,0 +1,540 @@
+//! The configuration of a node: parsed once into types, checked as a whole, then passed on as data.
+//!
+//! Four sources, the first that names a value wins: flag, environment (`GHOSTLIGHT_*`), file (TOML), default.
+//! Flags and environment arrive as one [`Settings`] (clap reads both), the file as another; [`NodeConfig::build`]
+//! overlays them and checks every relation. Absent here: components (stores, clocks, transports) are
+//! constructor arguments, never settings; a value nobody has needed to change is a constant in `limits.rs`.
+
+mod file;
+mod units;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::limits::{PARTITIONS_MAX, WEIGHT_MAX};
+
+pub use file::{KEYS, Settings};
+pub use units::parse_duration;
+
+/// Peer port (QUIC, UDP).
+pub const PEER_PORT: u16 = 7400;
+/// Dapr HTTP port.
+pub const HTTP_PORT: u16 = 3500;
+/// Dapr gRPC port.
+pub const GRPC_PORT: u16 = 50001;
+/// Port of the admin API and the metrics.
+pub const ADMIN_PORT: u16 = 7480;
+/// Data directory when none is named.
+pub const DATA_DIR: &str = "ghostlight-data";
+/// How long a node that ends may take to give its leaderships away.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most seeds of one node.
+pub const SEEDS_MAX: usize = 64;
+
+/// Everything a node needs to know before it starts.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Name for people; not an identity. Default: the last part of the data directory.
+    pub name: String,
+    /// Part of every actor's identity.
+    pub namespace: String,
+    /// Where everything that must survive lives; `None` only for an edge (weight 0).
+    pub data_dir: Option<PathBuf>,
+    /// Peer address.
+    pub listen: ListenAddr,
+    /// Peer address as others reach it, if it is not the one listened on.
+    pub advertise: Option<SocketAddr>,
+    /// Seeds, `host:port`. Empty: a restart, or a new cluster.
+    pub join: Vec<String>,
+    /// Dapr HTTP API.
+    pub http: ListenAddr,
+    /// Dapr gRPC API.
+    pub grpc: ListenAddr,
+    /// Admin API and metrics.
+    pub admin: ListenAddr,
+    /// Failure zone; copies are spread over zones first. Empty: none.
+    pub zone: String,
+    /// Share of the partitions, 1 to 16; 0: an edge, which holds none.
+    pub weight: u32,
+    /// Fewest voters a partition needs to accept writes, 1 to 5.
+    pub min_copies: u8,
+    /// Where the cluster key comes from.
+    pub cluster_key: KeySource,
+    /// Accepted API tokens; empty: none is asked for.
+    pub api_tokens: Vec<Secret>,
+    /// Partition count of a cluster that this node founds; `None`: the default.
+    pub partitions: Option<u16>,
+    /// Whether the sample actors are hosted.
+    pub samples: Samples,
+    /// How much is left to the operator.
+    pub profile: Profile,
+    /// Longest drain before the end.
+    pub drain_timeout: Duration,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Settings that weaken a guarantee: one WARN each at the start, and a mark in `status`.
+    pub weakened: Vec<String>,
+}
+
+/// An address to listen on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenAddr {
+    /// The address.
+    pub addr: SocketAddr,
+    /// Whether somebody asked for exactly this one.
+    pub origin: AddrOrigin,
+}
+
+/// Who chose an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AddrOrigin {
+    /// Nobody: on loopback a taken port moves to the next free one.
+    Default,
+    /// The operator: it is this one or none.
+    Explicit,
+}
+
+/// Where the cluster key comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum KeySource {
+    /// The text itself, from `GHOSTLIGHT_CLUSTER_KEY`.
+    Inline(Secret),
+    /// A file the operator named; it must exist.
+    File(PathBuf),
+    /// The user's configuration directory; made on the first start.
+    UserFile(PathBuf),
+    /// A fresh key for this process alone: there is no home directory.
+    Process,
+}
+
+/// Whether `counter`, `log`, `account` and `echo` are hosted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Samples {
+    /// They are.
+    Hosted,
+    /// They are not.
+    Absent,
+}
+
+/// How careful a node is about where it listens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Profile {
+    /// Loopback by default; weak choices warn.
+    Dev,
+    /// Weak choices are refused.
+    Prod,
+}
+
+/// What is logged, and how. Logs go to stderr.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Log {
+    /// A level, or a filter such as `info,ghostlight::transport=debug`.
+    pub level: String,
+    /// Lines for people or for programs.
+    pub format: LogFormat,
+}
+
+/// Form of a log line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text; for the one who compares or derives, not for logs.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Why a configuration is refused: what failed, why, and what to do.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{detail}")]
+pub struct Error {
+    code: Code,
+    detail: String,
+}
+
+impl Error {
+    /// A refusal with its page.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+        }
+    }
+
+    /// The page that explains it.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(Code::ConfigInvalid, detail)
+    }
+}
+
+/// Reads an environment variable; an argument, so that tests need not touch the process.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl NodeConfig {
+    /// Overlays flags and environment (`top`) on the file (`file`) and the defaults, and checks the whole.
+    ///
+    /// `environment` answers for variables that are no flag: `GHOSTLIGHT_CLUSTER_KEY`, `DAPR_API_TOKEN`,
+    /// `NAMESPACE`, and the directories of the user.
+    ///
+    /// # Errors
+    /// The first value or relation that is wrong.
+    pub fn build(
+        top: Settings,
+        file: Settings,
+        environment: Environment<'_>,
+    ) -> Result<Self, Error> {
+        let namespace = top
+            .namespace
+            .clone()
+            .or_else(|| environment("NAMESPACE").filter(|n| !n.is_empty()));
+        let given = top.over(file);
+        let weight = in_range("weight", given.weight.unwrap_or(1), 0, WEIGHT_MAX)?;
+        let data_dir = match (given.data_dir, weight) {
+            (None, 0) => None,
+            (given, _) => Some(given.unwrap_or_else(|| PathBuf::from(DATA_DIR))),
+        };
+        let join = seeds(given.join.unwrap_or_default())?;
+        let mut config = Self {
+            name: name(given.name, data_dir.as_deref())?,
+            namespace: namespace
+                .or(given.namespace)
+                .unwrap_or_else(|| "default".to_owned()),
+            data_dir,
+            listen: listen_addr("listen", given.listen.as_deref(), PEER_PORT)?,
+            advertise: given
+                .advertise
+                .as_deref()
+                .map(|text| socket_addr("advertise", text, PEER_PORT))
+                .transpose()?,
+            join,
+            http: listen_addr("http", given.http.as_deref(), HTTP_PORT)?,
+            grpc: listen_addr("grpc", given.grpc.as_deref(), GRPC_PORT)?,
+            admin: listen_addr("admin", given.admin.as_deref(), ADMIN_PORT)?,
+            zone: given.zone.unwrap_or_default(),
+            weight,
+            min_copies: in_range("min-copies", given.min_copies.unwrap_or(1), 1, 5)? as u8,
+            cluster_key: key_source(given.cluster_key_file, environment),
+            api_tokens: api_tokens(given.api_token_file.as_deref(), environment)?,
+            partitions: given.partitions.map(partition_count).transpose()?,
+            samples: if given.samples.unwrap_or(false) {
+                Samples::Hosted
+            } else {
+                Samples::Absent
+            },
+            profile: profile(given.profile.as_deref())?,
+            drain_timeout: drain_timeout(given.drain_timeout.as_deref())?,
+            log: log(given.log_level, given.log_format.as_deref())?,
+            weakened: Vec::new(),
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Every relation between values.
+    fn check(&mut self) -> Result<(), Error> {
+        ghostlight_protocol::actor::ActorKey::new(&self.namespace, "t", "i")
+            .map_err(|error| Error::invalid(format!("namespace: {error}. Choose another name")))?;
+        if self.weight == 0 && self.join.is_empty() {
+            return Err(Error::new(
+                Code::EdgeCannotFound,
+                "a node of weight 0 holds no copies, so it can neither found a cluster nor remember one. \
+                 Name a member with --join, or give it a weight",
+            ));
+        }
+        if self.listen.addr.ip().is_unspecified() && self.advertise.is_none() {
+            return Err(Error::invalid(format!(
+                "listen = {} means every interface, so peers cannot know where to reach this node. \
+                 Add --advertise with the address they should use",
+                self.listen.addr
+            )));
+        }
+        if self.advertise.is_some_and(|a| a.ip().is_unspecified()) {
+            return Err(Error::invalid(
+                "advertise is the address of every interface; nobody can reach it. \
+                 Give the address that peers should use",
+            ));
+        }
+        self.check_exposure()
+    }
+
+    /// What leaves loopback must be protected: `prod` refuses, `dev` warns.
+    fn check_exposure(&mut self) -> Result<(), Error> {
+        let named_key = matches!(self.cluster_key, KeySource::Inline(_) | KeySource::File(_));
+        let exposed = [self.listen.addr.ip()]
+            .into_iter()
+            .chain(self.advertise.map(|a| a.ip()));
+        if !named_key && exposed.into_iter().any(|ip| !ip.is_loopback()) {
+            return Err(Error::new(
+                Code::ProfileRefuses,
+                "the peer address is not on loopback and no cluster key was named, so anybody on the \
+                 network could try to join. Make a key with \"ghostlight keygen > cluster.key\", copy it \
+                 to every node, and pass --cluster-key-file cluster.key",
+            ));
+        }
+        for (what, listen) in [
+            ("http", self.http),
+            ("grpc", self.grpc),
+            ("admin", self.admin),
+        ] {
+            if listen.addr.ip().is_loopback() || !self.api_tokens.is_empty() {
+                continue;
+            }
+            if self.profile == Profile::Prod {
+                return Err(Error::new(
+                    Code::ProfileRefuses,
+                    format!(
+                        "{what} = {} is reachable from the network and no API token is set; the prod \
+                         profile refuses that. Pass --api-token-file, or listen on loopback",
+                        listen.addr
+                    ),
+                ));
+            }
+            self.weakened.push(format!(
+                "{what} listens on {} without an API token: anybody who reaches it can use it",
+                listen.addr
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn name(given: Option<String>, data_dir: Option<&Path>) -> Result<String, Error> {
+    let name = given.unwrap_or_else(|| {
+        data_dir
+            .and_then(Path::file_name)
+            .map_or_else(|| "edge".to_owned(), |n| n.to_string_lossy().into_owned())
+    });
+    let fits = !name.is_empty()
+        && name.len() <= 64
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if fits {
+        return Ok(name);
+    }
+    Err(Error::invalid(format!(
+        "name = {name:?} is not a node name. Use 1 to 64 letters, digits, '-', '_' or '.', with --name"
+    )))
+}
+
+fn seeds(given: Vec<String>) -> Result<Vec<String>, Error> {
+    let mut seeds = Vec::new();
+    for seed in given
+        .iter()
+        .flat_map(|s| s.split(','))
+        .map(str::trim)
+        .filter(|s| !s.is_empty())
+    {
+        let seed = with_port(seed);
+        let port = seed.rsplit_once(':').map_or("", |(_, port)| port);
+        if seed.contains("//") || port.parse::<u16>().map_or(true, |port| port == 0) {
+            return Err(Error::invalid(format!(
+                "join: {seed:?} is not host:port. Give the peer address of a member, such as 127.0.0.1:7400"
+            )));
+        }
+        seeds.push(seed);
+    }
+    if seeds.len() > SEEDS_MAX {
+        return Err(Error::invalid(format!(
+            "join names {} seeds, at most {SEEDS_MAX} are allowed. A few are enough: one that answers \
+             is enough to find all the others",
+            seeds.len()
+        )));
+    }
+    Ok(seeds)
+}
+
+/// Adds the default port to a seed without one.
+fn with_port(seed: &str) -> String {
+    match seed.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, PEER_PORT).to_string(),
+        Err(_) if seed.contains(':') && !seed.ends_with(']') => seed.to_owned(),
+        Err(_) => format!("{seed}:{PEER_PORT}"),
+    }
+}
+
+fn listen_addr(key: &str, given: Option<&str>, port: u16) -> Result<ListenAddr, Error> {
+    match given {
+        Some(text) => Ok(ListenAddr {
+            addr: socket_addr(key, text, port)?,
+            origin: AddrOrigin::Explicit,
+        }),
+        None => Ok(ListenAddr {
+            addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
+            origin: AddrOrigin::Default,
+        }),
+    }
+}
+
+/// `ip:port`, `ip` (default port), `:port` (loopback) or `port` (loopback).
+fn socket_addr(key: &str, text: &str, port: u16) -> Result<SocketAddr, Error> {
+    let text = text.trim();
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let bare = text.strip_prefix(':').unwrap_or(text);
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return Ok(addr);
+    }
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, port));
+    }
+    if let Ok(port) = bare.parse::<u16>() {
+        return Ok(SocketAddr::new(loopback, port));
+    }
+    let text = text.replace("localhost:", "127.0.0.1:");
+    text.parse::<SocketAddr>().map_err(|_| {
+        Error::invalid(format!(
+            "{key} = {text:?} is not an address. Write ip:port, such as 127.0.0.1:{port} or 0.0.0.0:{port}"
+        ))
+    })
+}
+
+fn partition_count(count: u32) -> Result<u16, Error> {
+    match u16::try_from(count) {
+        Ok(fits) if fits.is_power_of_two() && fits <= PARTITIONS_MAX => Ok(fits),
+        _ => Err(Error::new(
+            Code::PartitionsInvalid,
+            format!(
+                "partitions = {count} is not possible. Use a power of two from 1 to {PARTITIONS_MAX}; \
+                 it is fixed when the cluster is founded, and 256 suits most"
+            ),
+        )),
+    }
+}
+
+fn in_range(key: &str, value: u32, low: u32, high: u32) -> Result<u32, Error> {
+    if (low..=high).contains(&value) {
+        return Ok(value);
+    }
+    Err(Error::invalid(format!(
+        "{key} = {value} is out of range. Use a number from {low} to {high}"
+    )))
+}
+
+fn key_source(file: Option<PathBuf>, environment: Environment<'_>) -> KeySource {
+    if let Some(file) = file {
+        return KeySource::File(file);
+    }
+    if let Some(key) = environment("GHOSTLIGHT_CLUSTER_KEY").filter(|key| !key.is_empty()) {
+        return KeySource::Inline(Secret::new(key.trim()));
+    }
+    let set = |name: &str| {
+        environment(name)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+    };
+    set("XDG_CONFIG_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".config")))
+        .map_or(KeySource::Process, |base| {
+            KeySource::UserFile(base.join("ghostlight").join("cluster.key"))
+        })
+}
+
+/// Tokens of the file, one per line, so that a new one can be added before the old one goes.
+fn api_tokens(file: Option<&Path>, environment: Environment<'_>) -> Result<Vec<Secret>, Error> {
+    let Some(path) = file else {
+        let token = environment("DAPR_API_TOKEN").filter(|token| !token.is_empty());
+        return Ok(token.map(Secret::new).into_iter().collect());
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Error::new(
+            Code::KeyFileUnusable,
+            format!(
+                "cannot read the API token file {} ({error}). Write one token per line into it",
+                path.display()
+            ),
+        )
+    })?;
+    let tokens: Vec<Secret> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .map(Secret::new)
+        .collect();
+    if tokens.is_empty() {
+        return Err(Error::new(
+            Code::KeyFileUnusable,
+            format!(
+                "the API token file {} is empty, which would leave the API open. Write one token per line",
+                path.display()
+            ),
+        ));
+    }
+    Ok(tokens)
+}
+
+fn profile(given: Option<&str>) -> Result<Profile, Error> {
+    match given.unwrap_or("dev") {
+        "dev" => Ok(Profile::Dev),
+        "prod" => Ok(Profile::Prod),
+        other => Err(Error::invalid(format!(
+            "profile = {other:?} does not exist. Use dev or prod"
+        ))),
+    }
+}
+
+fn drain_timeout(given: Option<&str>) -> Result<Duration, Error> {
+    let Some(text) = given else {
+        return Ok(DRAIN_TIMEOUT);
+    };
+    parse_duration(text)
+        .filter(|d| *d <= Duration::from_secs(3_600))
+        .ok_or_else(|| {
+            Error::invalid(format!(
+                "drain-timeout = {text:?} is not a time up to 1h. Write a number with a unit, such as 30s"
+            ))
+        })
+}
+
+fn log(level: Option<String>, format: Option<&str>) -> Result<Log, Error> {
+    let level = level.unwrap_or_else(|| "info".to_owned());
+    if level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+        return Err(Error::invalid(format!(
+            "log-level = {level:?} is neither a level nor a filter. \
+             Use error, warn, info, debug or trace, or a list such as info,ghostlight=debug"
+        )));
+    }
+    let format = match format.unwrap_or("text") {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        other => {
+            return Err(Error::invalid(format!(
+                "log-format = {other:?} does not exist. Use text or json"
+            )));
+        }
+    };
+    Ok(Log { level, format })
+}
+
+#[cfg(test)]
+mod tests;
