@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use super::janitor::Janitor;
 use super::{Failure, failed};
@@ -41,6 +41,13 @@ pub(super) enum Begin {
     First,
     /// It remembers its cluster.
     Again,
+}
+
+/// A node's process.
+pub(super) struct Process {
+    pub(super) child: Child,
+    /// The node ends when this is closed. Apart from the child, because waiting for a child closes its stdin.
+    _lifeline: ChildStdin,
 }
 
 impl Stage {
@@ -77,7 +84,7 @@ impl Stage {
     }
 
     /// Starts a node's process; it ends when this process does.
-    pub(super) fn start(&self, node: usize, begin: Begin) -> io::Result<Child> {
+    pub(super) fn start(&self, node: usize, begin: Begin) -> io::Result<Process> {
         let spec = &self.nodes[node];
         let log = File::options()
             .create(true)
@@ -110,11 +117,15 @@ impl Stage {
         if begin == Begin::First && node > 0 {
             command.args(["--join", &self.nodes[0].peer]);
         }
-        let child = command.spawn()?;
+        let mut child = command.spawn()?;
+        let lifeline = child.stdin.take().expect("stdin was asked to be a pipe");
         if let Some(pid) = child.id() {
             self.janitor.watch_over(pid);
         }
-        Ok(child)
+        Ok(Process {
+            child,
+            _lifeline: lifeline,
+        })
     }
 
     /// The last lines of a node's log.
