@@ -12,8 +12,13 @@ fn main() {
         .map_or_else(|| "unknown".to_owned(), |commit| commit.trim().to_owned());
     println!("cargo::rustc-env=GHOSTLIGHT_COMMIT={commit}");
     // The reflog moves with every commit; naming a file that does not exist would rebuild every time.
-    let log = Command::new("git").args(["rev-parse", "--git-path", "logs/HEAD"]).output();
-    if let Some(path) = log.ok().and_then(|output| String::from_utf8(output.stdout).ok()) {
+    let log = Command::new("git")
+        .args(["rev-parse", "--git-path", "logs/HEAD"])
+        .output();
+    if let Some(path) = log
+        .ok()
+        .and_then(|output| String::from_utf8(output.stdout).ok())
+    {
         let path = path.trim();
         if std::path::Path::new(path).exists() {
             println!("cargo::rerun-if-changed={path}");

@@ -48,12 +48,12 @@ pub type Shared = Arc<Context>;
 /// Dapr's header of the API token.
 pub const TOKEN_HEADER: &str = "dapr-api-token";
 
-/// Refuses a request without an accepted token.
-fn admit(context: &Context, headers: &HeaderMap) -> Result<(), Response> {
+/// The answer to a request without an accepted token; `None` to any other.
+fn refused(context: &Context, headers: &HeaderMap) -> Option<Response> {
     let given = headers.get(TOKEN_HEADER).map(HeaderValue::as_bytes);
     match token::check(&context.tokens, given) {
-        Verdict::Admitted => Ok(()),
-        Verdict::Refused => Err(text(StatusCode::UNAUTHORIZED, TOKEN_REFUSED)),
+        Verdict::Admitted => None,
+        Verdict::Refused => Some(text(StatusCode::UNAUTHORIZED, TOKEN_REFUSED)),
     }
 }
 
@@ -73,9 +73,10 @@ async fn collect(body: Body, max: usize) -> Result<Bytes, Answer> {
 fn text(status: StatusCode, body: &'static str) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 

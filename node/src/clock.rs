@@ -53,7 +53,10 @@ mod tests {
         let clock = Clock::start();
         let (first, second) = (clock.now(), clock.now());
         assert!(first <= second);
-        assert_eq!(clock.to_std(second) - clock.to_std(first), second.since(first));
+        assert_eq!(
+            clock.to_std(second) - clock.to_std(first),
+            second.since(first)
+        );
         // 2020-01-01: the calendar clock of a machine that runs this is later.
         assert!(clock.wall() > WallTime(1_577_836_800_000));
     }

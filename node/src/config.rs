@@ -227,7 +227,9 @@ impl NodeConfig {
         let join = seeds(given.join.unwrap_or_default())?;
         let mut config = Self {
             name: name(given.name, data_dir.as_deref())?,
-            namespace: namespace.or(given.namespace).unwrap_or_else(|| "default".to_owned()),
+            namespace: namespace
+                .or(given.namespace)
+                .unwrap_or_else(|| "default".to_owned()),
             data_dir,
             listen: listen_addr("listen", given.listen.as_deref(), PEER_PORT)?,
             advertise: given
@@ -245,7 +247,11 @@ impl NodeConfig {
             cluster_key: key_source(given.cluster_key_file, environment),
             api_tokens: api_tokens(given.api_token_file.as_deref(), environment)?,
             partitions: given.partitions.map(partition_count).transpose()?,
-            samples: if given.samples.unwrap_or(false) { Samples::Hosted } else { Samples::Absent },
+            samples: if given.samples.unwrap_or(false) {
+                Samples::Hosted
+            } else {
+                Samples::Absent
+            },
             profile: profile(given.profile.as_deref())?,
             drain_timeout: drain_timeout(given.drain_timeout.as_deref())?,
             log: log(given.log_level, given.log_format.as_deref())?,
@@ -285,7 +291,9 @@ impl NodeConfig {
     /// What leaves loopback must be protected: `prod` refuses, `dev` warns.
     fn check_exposure(&mut self) -> Result<(), Error> {
         let named_key = matches!(self.cluster_key, KeySource::Inline(_) | KeySource::File(_));
-        let exposed = [self.listen.addr.ip()].into_iter().chain(self.advertise.map(|a| a.ip()));
+        let exposed = [self.listen.addr.ip()]
+            .into_iter()
+            .chain(self.advertise.map(|a| a.ip()));
         if !named_key && exposed.into_iter().any(|ip| !ip.is_loopback()) {
             return Err(Error::new(
                 Code::ProfileRefuses,
@@ -294,7 +302,11 @@ impl NodeConfig {
                  to every node, and pass --cluster-key-file cluster.key",
             ));
         }
-        for (what, listen) in [("http", self.http), ("grpc", self.grpc), ("admin", self.admin)] {
+        for (what, listen) in [
+            ("http", self.http),
+            ("grpc", self.grpc),
+            ("admin", self.admin),
+        ] {
             if listen.addr.ip().is_loopback() || !self.api_tokens.is_empty() {
                 continue;
             }
@@ -325,7 +337,9 @@ fn name(given: Option<String>, data_dir: Option<&Path>) -> Result<String, Error>
     });
     let fits = !name.is_empty()
         && name.len() <= 64
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
     if fits {
         return Ok(name);
     }
@@ -336,7 +350,12 @@ fn name(given: Option<String>, data_dir: Option<&Path>) -> Result<String, Error>
 
 fn seeds(given: Vec<String>) -> Result<Vec<String>, Error> {
     let mut seeds = Vec::new();
-    for seed in given.iter().flat_map(|s| s.split(',')).map(str::trim).filter(|s| !s.is_empty()) {
+    for seed in given
+        .iter()
+        .flat_map(|s| s.split(','))
+        .map(str::trim)
+        .filter(|s| !s.is_empty())
+    {
         let seed = with_port(seed);
         let port = seed.rsplit_once(':').map_or("", |(_, port)| port);
         if seed.contains("//") || port.parse::<u16>().map_or(true, |port| port == 0) {
@@ -429,7 +448,11 @@ fn key_source(file: Option<PathBuf>, environment: Environment<'_>) -> KeySource 
     if let Some(key) = environment("GHOSTLIGHT_CLUSTER_KEY").filter(|key| !key.is_empty()) {
         return KeySource::Inline(Secret::new(key.trim()));
     }
-    let set = |name: &str| environment(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let set = |name: &str| {
+        environment(name)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+    };
     set("XDG_CONFIG_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".config")))
         .map_or(KeySource::Process, |base| {
@@ -452,8 +475,12 @@ fn api_tokens(file: Option<&Path>, environment: Environment<'_>) -> Result<Vec<S
             ),
         )
     })?;
-    let tokens: Vec<Secret> =
-        text.lines().map(str::trim).filter(|l| !l.is_empty()).map(Secret::new).collect();
+    let tokens: Vec<Secret> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .map(Secret::new)
+        .collect();
     if tokens.is_empty() {
         return Err(Error::new(
             Code::KeyFileUnusable,
@@ -470,12 +497,16 @@ fn profile(given: Option<&str>) -> Result<Profile, Error> {
     match given.unwrap_or("dev") {
         "dev" => Ok(Profile::Dev),
         "prod" => Ok(Profile::Prod),
-        other => Err(Error::invalid(format!("profile = {other:?} does not exist. Use dev or prod"))),
+        other => Err(Error::invalid(format!(
+            "profile = {other:?} does not exist. Use dev or prod"
+        ))),
     }
 }
 
 fn drain_timeout(given: Option<&str>) -> Result<Duration, Error> {
-    let Some(text) = given else { return Ok(DRAIN_TIMEOUT) };
+    let Some(text) = given else {
+        return Ok(DRAIN_TIMEOUT);
+    };
     parse_duration(text)
         .filter(|d| *d <= Duration::from_secs(3_600))
         .ok_or_else(|| {
@@ -497,7 +528,9 @@ fn log(level: Option<String>, format: Option<&str>) -> Result<Log, Error> {
         "text" => LogFormat::Text,
         "json" => LogFormat::Json,
         other => {
-            return Err(Error::invalid(format!("log-format = {other:?} does not exist. Use text or json")));
+            return Err(Error::invalid(format!(
+                "log-format = {other:?} does not exist. Use text or json"
+            )));
         }
     };
     Ok(Log { level, format })

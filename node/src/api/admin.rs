@@ -18,7 +18,7 @@ use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::error_map::{self, Answer};
-use super::{Context, Shared, admit, collect, json, path, text};
+use super::{Context, Shared, collect, json, path, refused, text};
 
 /// Base of every path of ours.
 pub const BASE: &str = "/ghostlight/v1";
@@ -60,14 +60,17 @@ pub struct Done {
 /// Answers one request.
 pub async fn answer(context: Shared, request: Request) -> Response {
     let Some(segments) = path::segments(request.uri().path()) else {
-        return Answer::no_route(StatusCode::BAD_REQUEST, "the path has a broken % escape, or is not UTF-8")
-            .into_response();
+        return Answer::no_route(
+            StatusCode::BAD_REQUEST,
+            "the path has a broken % escape, or is not UTF-8",
+        )
+        .into_response();
     };
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     if parts == ["metrics"] {
         return metrics_page(&context);
     }
-    if let Err(refusal) = admit(&context, request.headers()) {
+    if let Some(refusal) = refused(&context, request.headers()) {
         return refusal;
     }
     let ["ghostlight", "v1", rest @ ..] = parts.as_slice() else {
@@ -80,8 +83,11 @@ pub async fn answer(context: Shared, request: Request) -> Response {
         };
     }
     if request.method() != Method::GET {
-        return Answer::no_route(StatusCode::METHOD_NOT_ALLOWED, "lists take GET, verbs take POST")
-            .into_response();
+        return Answer::no_route(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "lists take GET, verbs take POST",
+        )
+        .into_response();
     }
     match tokio::time::timeout(LIST_WAIT_MAX, list(&context, rest)).await {
         Ok(response) => response,
@@ -111,9 +117,16 @@ async fn verb(rest: &[&str], request: Request) -> Result<AdminRequest, Answer> {
         ));
     }
     let body = collect(request.into_body(), VERB_BODY_BYTES_MAX).await?;
-    let said = if body.is_empty() { &b"{}"[..] } else { &body[..] };
+    let said = if body.is_empty() {
+        &b"{}"[..]
+    } else {
+        &body[..]
+    };
     let said: Verb = serde_json::from_slice(said).map_err(|error| {
-        Answer::of(Code::InvalidArgument, format!("the body is not what this verb takes: {error}"))
+        Answer::of(
+            Code::InvalidArgument,
+            format!("the body is not what this verb takes: {error}"),
+        )
     })?;
     match rest {
         ["drain"] => Ok(AdminRequest::Drain {
@@ -125,9 +138,15 @@ async fn verb(rest: &[&str], request: Request) -> Result<AdminRequest, Answer> {
         }),
         ["leave"] => Ok(AdminRequest::Leave),
         ["remove"] => said.node.map(AdminRequest::Remove).ok_or_else(|| {
-            Answer::of(Code::InvalidArgument, "remove needs the node: {\"node\": \"n2\"}")
+            Answer::of(
+                Code::InvalidArgument,
+                "remove needs the node: {\"node\": \"n2\"}",
+            )
         }),
-        _ => Err(Answer::no_route(StatusCode::NOT_FOUND, "verbs are drain, leave and remove")),
+        _ => Err(Answer::no_route(
+            StatusCode::NOT_FOUND,
+            "verbs are drain, leave and remove",
+        )),
     }
 }
 
@@ -160,11 +179,17 @@ fn members(answer: AdminAnswer, wanted: Option<&&str>) -> Response {
     let Some(wanted) = wanted else {
         return json(StatusCode::OK, &status.members);
     };
-    match status.members.iter().find(|member| member.name == **wanted || member.id == **wanted) {
+    match status
+        .members
+        .iter()
+        .find(|member| member.name == **wanted || member.id == **wanted)
+    {
         Some(member) => json(StatusCode::OK, member),
         None => Answer::of(
             Code::UnknownNode,
-            format!("there is no node {wanted:?} in this cluster. \"ghostlight members\" lists them"),
+            format!(
+                "there is no node {wanted:?} in this cluster. \"ghostlight members\" lists them"
+            ),
         )
         .into_response(),
     }
@@ -183,7 +208,10 @@ fn partition(answer: AdminAnswer, number: &str) -> Response {
         Some(view) => json(StatusCode::OK, view),
         None => Answer::of(
             Code::InvalidArgument,
-            format!("there is no partition {number:?}. They are numbered from 0 to {}", views.len().saturating_sub(1)),
+            format!(
+                "there is no partition {number:?}. They are numbered from 0 to {}",
+                views.len().saturating_sub(1)
+            ),
         )
         .into_response(),
     }
@@ -194,7 +222,9 @@ fn actor(answer: AdminAnswer, namespace: &str, name: &str) -> Response {
     let AdminAnswer::Actors(views) = answer else {
         return settle(answer);
     };
-    let found = views.iter().find(|view| view.actor == name && view.namespace == namespace);
+    let found = views
+        .iter()
+        .find(|view| view.actor == name && view.namespace == namespace);
     json(StatusCode::OK, &found)
 }
 

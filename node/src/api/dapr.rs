@@ -16,11 +16,14 @@ use ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX;
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use ghostlight_protocol::request::RequestId;
 use hyper::header::{ALLOW, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::error_map::{self, Answer};
-use super::{Context, Shared, admit, collect, empty, json as json_response, json_bytes, metrics, path};
+use super::{
+    Context, Shared, collect, empty, json as json_response, json_bytes, metrics, path, refused,
+};
 use crate::handle::Invoke;
 
 /// A repeated id gets the recorded reply.
@@ -38,25 +41,46 @@ const HEALTH_WAIT_MAX: Duration = Duration::from_secs(1);
 pub async fn answer(context: Shared, request: Request) -> Response {
     let Some(segments) = path::segments(request.uri().path()) else {
         metrics::refused("malformed_path");
-        return Answer::no_route(StatusCode::BAD_REQUEST, "the path has a broken % escape, or is not UTF-8")
-            .into_response();
+        return Answer::no_route(
+            StatusCode::BAD_REQUEST,
+            "the path has a broken % escape, or is not UTF-8",
+        )
+        .into_response();
     };
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     // Health is exempt from the token, so that probes need no secret.
     match parts.as_slice() {
-        ["v1.0", "healthz"] => return health(&context, &request, "ERR_HEALTH_NOT_READY").await,
+        ["v1.0", "healthz"] => {
+            return health(&context, &request.into_parts().0, "ERR_HEALTH_NOT_READY").await;
+        }
         ["v1.0", "healthz", "outbound"] => {
-            return health(&context, &request, "ERR_OUTBOUND_HEALTH_NOT_READY").await;
+            return health(
+                &context,
+                &request.into_parts().0,
+                "ERR_OUTBOUND_HEALTH_NOT_READY",
+            )
+            .await;
         }
         _ => {}
     }
-    if let Err(refusal) = admit(&context, request.headers()) {
+    if let Some(refusal) = refused(&context, request.headers()) {
         metrics::refused("token");
         return refusal;
     }
     match parts.as_slice() {
-        ["v1.0", "actors", actor_type, actor_id, "method", method @ ..] if !method.is_empty() => {
-            let names = Names { actor_type, actor_id, method: &method.join("/") };
+        [
+            "v1.0",
+            "actors",
+            actor_type,
+            actor_id,
+            "method",
+            method @ ..,
+        ] if !method.is_empty() => {
+            let names = Names {
+                actor_type,
+                actor_id,
+                method: &method.join("/"),
+            };
             invoke(&context, names, request).await
         }
         ["v1.0", "metadata"] => metadata(&context, request.method()).await,
@@ -118,7 +142,13 @@ async fn parse(
     let request_id = request_id(headers)?;
     let timeout = deadline(headers)?;
     let body = collect(body, REQUEST_BODY_BYTES_MAX).await?;
-    Ok(Invoke { actor, method, body, request_id, timeout })
+    Ok(Invoke {
+        actor,
+        method,
+        body,
+        request_id,
+        timeout,
+    })
 }
 
 fn request_id(headers: &HeaderMap) -> Result<Option<Bytes>, Answer> {
@@ -126,9 +156,12 @@ fn request_id(headers: &HeaderMap) -> Result<Option<Bytes>, Answer> {
         let advice = format!("{why}. Send one id of 1 to 256 bytes in Ghostlight-Request-Id");
         Answer::of(Code::InvalidRequestId, advice)
     };
-    let mut given =
-        [REQUEST_ID_HEADER, IDEMPOTENCY_KEY_HEADER].iter().flat_map(|name| headers.get_all(*name));
-    let Some(first) = given.next() else { return Ok(None) };
+    let mut given = [REQUEST_ID_HEADER, IDEMPOTENCY_KEY_HEADER]
+        .iter()
+        .flat_map(|name| headers.get_all(*name));
+    let Some(first) = given.next() else {
+        return Ok(None);
+    };
     if given.any(|other| other != first) {
         return Err(refused("the request has two different request ids"));
     }
@@ -137,8 +170,13 @@ fn request_id(headers: &HeaderMap) -> Result<Option<Bytes>, Answer> {
 }
 
 fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Answer> {
-    let Some(given) = headers.get(DEADLINE_HEADER) else { return Ok(None) };
-    let millis = given.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let Some(given) = headers.get(DEADLINE_HEADER) else {
+        return Ok(None);
+    };
+    let millis = given
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok());
     match millis.map(Duration::from_millis) {
         Some(Duration::ZERO) => Err(Answer::of(
             Code::DeadlineExpired,
@@ -157,15 +195,25 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Answer> {
 
 /// Dapr's SDKs match these two texts.
 fn in_daprs_words(mut refusal: NotRun, names: &Names<'_>) -> NotRun {
-    let Names { actor_type, actor_id, method } = names;
+    let Names {
+        actor_type,
+        actor_id,
+        method,
+    } = names;
     let words = match refusal.code {
-        Code::UnknownActorType => format!("did not find address for actor '{actor_type}||{actor_id}'"),
+        Code::UnknownActorType => {
+            format!("did not find address for actor '{actor_type}||{actor_id}'")
+        }
         Code::UnknownMethod => {
             format!("actor method not found: actors/{actor_type}/{actor_id}/method/{method}")
         }
         _ => return refusal,
     };
-    refusal.detail = if refusal.detail.is_empty() { words } else { format!("{words}: {}", refusal.detail) };
+    refusal.detail = if refusal.detail.is_empty() {
+        words
+    } else {
+        format!("{words}: {}", refusal.detail)
+    };
     refusal
 }
 
@@ -179,12 +227,15 @@ fn outcome_label(outcome: &CallOutcome) -> &'static str {
 }
 
 /// Ready means: the core answers, and the node belongs to a cluster.
-async fn health(context: &Context, request: &Request, error_code: &'static str) -> Response {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
+async fn health(context: &Context, head: &Parts, error_code: &'static str) -> Response {
+    if head.method != Method::GET && head.method != Method::HEAD {
         return not_allowed("GET, HEAD");
     }
-    let asked = request.uri().query().and_then(|query| {
-        query.split('&').find_map(|pair| pair.strip_prefix("appid=")).and_then(path::decode)
+    let asked = head.uri.query().and_then(|query| {
+        query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("appid="))
+            .and_then(path::decode)
     });
     if asked.is_some_and(|id| id != context.name) {
         return Answer::health("ERR_HEALTH_APPID_NOT_MATCH", "dapr app-id does not match")
@@ -206,12 +257,17 @@ async fn metadata(context: &Context, method: &Method) -> Response {
     if method != Method::GET {
         return not_allowed("GET");
     }
-    let mut counts: Map<String, Value> =
-        context.actor_types.iter().map(|name| (name.clone(), Value::from(0_u64))).collect();
+    let mut counts: Map<String, Value> = context
+        .actor_types
+        .iter()
+        .map(|name| (name.clone(), Value::from(0_u64)))
+        .collect();
     if let AdminAnswer::Actors(actors) = context.handle.admin(AdminRequest::Actors).await {
         for actor in actors {
             let actor_type = actor.actor.split('/').next().unwrap_or_default();
-            let count = counts.entry(actor_type).or_insert_with(|| Value::from(0_u64));
+            let count = counts
+                .entry(actor_type)
+                .or_insert_with(|| Value::from(0_u64));
             *count = Value::from(count.as_u64().unwrap_or(0) + 1);
         }
     }
@@ -247,8 +303,9 @@ async fn metadata(context: &Context, method: &Method) -> Response {
 
 fn not_allowed(allowed: &'static str) -> Response {
     let message = format!("this path takes {allowed}");
-    let mut response =
-        Answer::no_route(StatusCode::METHOD_NOT_ALLOWED, message).into_response();
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    let mut response = Answer::no_route(StatusCode::METHOD_NOT_ALLOWED, message).into_response();
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }

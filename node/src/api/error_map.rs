@@ -36,7 +36,7 @@ pub struct Answer {
     message: String,
     code: Option<Code>,
     retry_after: Option<Duration>,
-    app: Option<AppError>,
+    app: Option<Box<AppError>>,
 }
 
 #[derive(Serialize)]
@@ -154,7 +154,10 @@ impl Answer {
     /// One of Dapr's health answers.
     #[must_use]
     pub fn health(error_code: &'static str, message: impl Into<String>) -> Self {
-        Self { error_code, ..Self::no_route(StatusCode::INTERNAL_SERVER_ERROR, message) }
+        Self {
+            error_code,
+            ..Self::no_route(StatusCode::INTERNAL_SERVER_ERROR, message)
+        }
     }
 
     /// The status.
@@ -173,7 +176,7 @@ impl Answer {
         let body = ErrorBody {
             error_code: self.error_code,
             message: &message,
-            details: self.app.iter().map(app_detail).collect(),
+            details: self.app.iter().map(|error| app_detail(error)).collect(),
         };
         let mut response = super::json(self.status, &body);
         let headers = response.headers_mut();
@@ -187,7 +190,10 @@ impl Answer {
             // Whole seconds, rounded up: 0 would invite an immediate retry.
             let seconds = pause.as_millis().div_ceil(1_000).max(1);
             headers.insert(RETRY_AFTER, header_text(&seconds.to_string()));
-            headers.insert(RETRY_AFTER_MS_HEADER, header_text(&pause.as_millis().to_string()));
+            headers.insert(
+                RETRY_AFTER_MS_HEADER,
+                header_text(&pause.as_millis().to_string()),
+            );
         }
         response
     }
@@ -195,8 +201,16 @@ impl Answer {
 
 /// A header value: what cannot stand in one becomes `?`.
 fn header_text(text: &str) -> HeaderValue {
-    let safe: String =
-        text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+    let safe: String = text
+        .chars()
+        .map(|c| {
+            if c.is_ascii_graphic() || c == ' ' {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect();
     HeaderValue::from_str(&safe).expect("only printable ASCII is left")
 }
 
@@ -254,7 +268,7 @@ pub fn app_error(error: AppError) -> Answer {
         ),
         code: None,
         retry_after: None,
-        app: Some(error),
+        app: Some(Box::new(error)),
     }
 }
 
@@ -273,7 +287,9 @@ pub fn admin_refused(code: Code, detail: String) -> Answer {
 pub fn body_too_large(max: usize) -> Answer {
     Answer::of(
         Code::BodyTooLarge,
-        format!("the request body is over {max} bytes, the limit of one request. Send less, or in parts"),
+        format!(
+            "the request body is over {max} bytes, the limit of one request. Send less, or in parts"
+        ),
     )
 }
 
@@ -282,7 +298,10 @@ pub fn body_too_large(max: usize) -> Answer {
 pub fn body_unreadable(why: &str) -> Answer {
     Answer {
         error_code: ERR_BODY_READ,
-        ..Answer::no_route(StatusCode::BAD_REQUEST, format!("failed to read the request body: {why}"))
+        ..Answer::no_route(
+            StatusCode::BAD_REQUEST,
+            format!("failed to read the request body: {why}"),
+        )
     }
 }
 

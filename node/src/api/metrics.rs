@@ -18,7 +18,8 @@ pub const REFUSED: &str = "ghostlight_api_refused_total";
 pub const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
 const BUCKETS_SECONDS: &[f64] = &[
-    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0,
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0,
+    15.0,
 ];
 
 /// Renders every metric of this process in Prometheus' text form.
@@ -53,7 +54,10 @@ impl Renderer {
     /// Everything recorded so far.
     #[must_use]
     pub fn render(&self) -> String {
-        self.0.as_ref().map(PrometheusHandle::render).unwrap_or_default()
+        self.0
+            .as_ref()
+            .map(PrometheusHandle::render)
+            .unwrap_or_default()
     }
 
     /// Call it every [`UPKEEP_PERIOD`].
@@ -65,9 +69,21 @@ impl Renderer {
 }
 
 fn describe() {
-    describe_counter!(REQUESTS, Unit::Count, "Calls answered by the Dapr API, by outcome");
-    describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time from a call to its answer");
-    describe_counter!(REFUSED, Unit::Count, "Requests refused before they reached the node, by reason");
+    describe_counter!(
+        REQUESTS,
+        Unit::Count,
+        "Calls answered by the Dapr API, by outcome"
+    );
+    describe_histogram!(
+        REQUEST_DURATION,
+        Unit::Seconds,
+        "Time from a call to its answer"
+    );
+    describe_counter!(
+        REFUSED,
+        Unit::Count,
+        "Requests refused before they reached the node, by reason"
+    );
 }
 
 /// Records one answered call.

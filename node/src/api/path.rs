@@ -9,7 +9,10 @@ use std::fmt::Write;
 /// Cuts and decodes a path; `None` if a segment is not valid UTF-8 or has a broken escape.
 #[must_use]
 pub fn segments(path: &str) -> Option<Vec<String>> {
-    path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect()
+    path.split('/')
+        .filter(|segment| !segment.is_empty())
+        .map(decode)
+        .collect()
 }
 
 /// Decodes `%XX` once.
@@ -31,7 +34,9 @@ pub fn decode(segment: &str) -> Option<String> {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|d| u8::try_from(d).ok())
 }
 
 /// Encodes a name as one segment: everything but unreserved characters is escaped.

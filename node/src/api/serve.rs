@@ -73,12 +73,25 @@ impl BindError {
 ///
 /// # Errors
 /// When no allowed port is free.
-pub async fn bind(what: &'static str, listen: ListenAddr, kept: Option<u16>) -> Result<TcpListener, BindError> {
-    let refused = |addr, error: &io::Error, advice| BindError { addr, what, why: error.to_string(), advice };
+pub async fn bind(
+    what: &'static str,
+    listen: ListenAddr,
+    kept: Option<u16>,
+) -> Result<TcpListener, BindError> {
+    let refused = |addr, error: &io::Error, advice| BindError {
+        addr,
+        what,
+        why: error.to_string(),
+        advice,
+    };
     let movable = listen.origin == AddrOrigin::Default && listen.addr.ip().is_loopback();
     if !movable {
         return TcpListener::bind(listen.addr).await.map_err(|error| {
-            refused(listen.addr, &error, "Stop what uses the port, or choose another one")
+            refused(
+                listen.addr,
+                &error,
+                "Stop what uses the port, or choose another one",
+            )
         });
     }
     let mut last = None;
@@ -90,17 +103,27 @@ pub async fn bind(what: &'static str, listen: ListenAddr, kept: Option<u16>) -> 
         }
     }
     let error = last.unwrap_or_else(|| io::Error::from(io::ErrorKind::AddrInUse));
-    Err(refused(listen.addr, &error, "This port and the 200 after it are taken: choose one by its flag"))
+    Err(refused(
+        listen.addr,
+        &error,
+        "This port and the 200 after it are taken: choose one by its flag",
+    ))
 }
 
 /// Ports to try, best first: the kept one, then the default and those after it.
 pub fn candidates(default: u16, kept: Option<u16>) -> impl Iterator<Item = u16> {
     let moved = (0..=PORT_MOVES_MAX).filter_map(move |step| default.checked_add(step));
-    kept.into_iter().chain(moved.filter(move |port| Some(*port) != kept))
+    kept.into_iter()
+        .chain(moved.filter(move |port| Some(*port) != kept))
 }
 
 /// Serves until `end` becomes true, then lets requests in flight finish, at most [`END_WAIT_MAX`].
-pub async fn serve(api: Api, listener: TcpListener, context: Shared, mut end: watch::Receiver<bool>) {
+pub async fn serve(
+    api: Api,
+    listener: TcpListener,
+    context: Shared,
+    mut end: watch::Receiver<bool>,
+) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let permit = tokio::select! {
@@ -127,7 +150,10 @@ pub async fn serve(api: Api, listener: TcpListener, context: Shared, mut end: wa
     let all = u32::try_from(CONNECTIONS_MAX).expect("a small constant");
     let drained = connections.acquire_many(all);
     if tokio::time::timeout(END_WAIT_MAX, drained).await.is_err() {
-        tracing::warn!(?api, "connections were cut while they had requests in flight");
+        tracing::warn!(
+            ?api,
+            "connections were cut while they had requests in flight"
+        );
     }
 }
 
@@ -175,7 +201,11 @@ async fn connection(
     }
 }
 
-fn answer(api: Api, context: Shared, request: Request<Incoming>) -> impl Future<Output = Response> + Send {
+fn answer(
+    api: Api,
+    context: Shared,
+    request: Request<Incoming>,
+) -> impl Future<Output = Response> + Send {
     let request = request.map(Body::new);
     async move {
         match api {

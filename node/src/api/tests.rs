@@ -46,9 +46,16 @@ fn outcome(call: &Invoke) -> CallOutcome {
             message: "3 missing".into(),
             payload: Bytes::from_static(b"{\"missing\":3}"),
         }),
-        "full" => CallOutcome::NotRun(NotRun::retry(Code::MailboxFull, "full", Duration::from_millis(40))),
+        "full" => CallOutcome::NotRun(NotRun::retry(
+            Code::MailboxFull,
+            "full",
+            Duration::from_millis(40),
+        )),
         "leaderless" => CallOutcome::NotRun(NotRun::new(Code::NoLeader, "nobody leads p1")),
-        "lost" => CallOutcome::Unknown { code: Code::OutcomeUnknown, detail: "lost".into() },
+        "lost" => CallOutcome::Unknown {
+            code: Code::OutcomeUnknown,
+            detail: "lost".into(),
+        },
         "nobody" => CallOutcome::NotRun(NotRun::new(Code::UnknownActorType, "")),
         "nomethod" => CallOutcome::NotRun(NotRun::new(Code::UnknownMethod, "")),
         _ => CallOutcome::Reply(Bytes::from(seen)),
@@ -56,7 +63,10 @@ fn outcome(call: &Invoke) -> CallOutcome {
 }
 
 fn view(request: AdminRequest) -> AdminAnswer {
-    let node = NodeRef { id: NODE.into(), name: "n1".into() };
+    let node = NodeRef {
+        id: NODE.into(),
+        name: "n1".into(),
+    };
     match request {
         AdminRequest::Status => AdminAnswer::Status(status()),
         AdminRequest::Partitions => AdminAnswer::Partitions(Vec::new()),
@@ -131,7 +141,10 @@ async fn listen(api: Api, tokens: &[&str]) -> (std::net::SocketAddr, watch::Send
         actor_types: vec!["counter".into(), "log".into()],
         metrics: metrics::Renderer::none(),
     });
-    let any = ListenAddr { addr: "127.0.0.1:0".parse().unwrap(), origin: AddrOrigin::Explicit };
+    let any = ListenAddr {
+        addr: "127.0.0.1:0".parse().unwrap(),
+        origin: AddrOrigin::Explicit,
+    };
     let listener = serve::bind("a test", any, None).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (end, ended) = watch::channel(false);
@@ -142,7 +155,10 @@ async fn listen(api: Api, tokens: &[&str]) -> (std::net::SocketAddr, watch::Send
 /// Sends raw HTTP and returns the whole answer, head and body.
 async fn raw(addr: std::net::SocketAddr, head: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
-    let request = format!("{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    let request = format!(
+        "{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     // The server may refuse a large body before it has read all of it.
     drop(stream.write_all(body).await);
@@ -154,47 +170,153 @@ async fn raw(addr: std::net::SocketAddr, head: &str, body: &[u8]) -> String {
 #[track_caller]
 fn has(answer: &str, parts: &[&str]) {
     for part in parts {
-        assert!(answer.to_lowercase().contains(&part.to_lowercase()), "{part:?} is not in {answer}");
+        assert!(
+            answer.to_lowercase().contains(&part.to_lowercase()),
+            "{part:?} is not in {answer}"
+        );
     }
 }
+
+/// Request line and headers, and what the answer has.
+type Row = (&'static str, &'static [&'static str]);
+
+const CALLS: &[Row] = &[
+    (
+        "POST /v1.0/actors/counter/alice/method/add",
+        &["200 OK", "default:counter/alice add None None 2"],
+    ),
+    (
+        "GET //v1.0/actors/counter/a%2Fb/method/x/y/",
+        &["200 OK", "counter/a/b x/y"],
+    ),
+    (
+        "DELETE /v1.0/actors/c/i/method/..%2F..%2Fsecret",
+        &["200 OK", "c/i secret"],
+    ),
+    (
+        "PUT /v1.0/actors/c/i/method/m\r\nGhostlight-Request-Id: r1\r\nGhostlight-Deadline-Ms: 250",
+        &["200 OK", "Some(\"r1\") Some(250ms)"],
+    ),
+    (
+        "POST /v1.0/actors/c/i/method/m\r\nIdempotency-Key: r2",
+        &["Some(\"r2\")"],
+    ),
+    ("GET /v1.0/healthz", &["204 No Content"]),
+    ("GET /v1.0/healthz/outbound", &["204 No Content"]),
+    ("GET /v1.0/healthz?appid=n1", &["204 No Content"]),
+    (
+        "GET /v1.0/metadata",
+        &[
+            "\"id\":\"n1\"",
+            "{\"count\":1,\"type\":\"counter\"},{\"type\":\"log\"}",
+            "\"RUNNING\"",
+        ],
+    ),
+];
+
+const OUTCOMES: &[Row] = &[
+    (
+        "POST /v1.0/actors/c/short/method/m",
+        &[
+            "500 Internal",
+            "ghostlight-app-error: Short",
+            "ERR_ACTOR_INVOKE_METHOD",
+            "error invoke actor method: error from actor service: (500) Short: 3 missing",
+            "\"missing\":3",
+        ],
+    ),
+    (
+        "POST /v1.0/actors/c/full/method/m",
+        &[
+            "429",
+            "retry-after: 1",
+            "retry-after-ms: 40",
+            "ERR_GHOSTLIGHT_MAILBOX_FULL",
+            "E0108",
+        ],
+    ),
+    (
+        "POST /v1.0/actors/c/leaderless/method/m",
+        &[
+            "503",
+            "retry-after: 1",
+            "ghostlight-error: E0201",
+            "nobody leads p1 [E0201]",
+        ],
+    ),
+    (
+        "POST /v1.0/actors/c/lost/method/m",
+        &["500", "ERR_GHOSTLIGHT_OUTCOME_UNKNOWN", "E0112"],
+    ),
+    (
+        "POST /v1.0/actors/c/nobody/method/m",
+        &[
+            "404",
+            "ERR_ACTOR_NO_ADDRESS",
+            "did not find address for actor 'c||nobody'",
+        ],
+    ),
+    (
+        "POST /v1.0/actors/c/nomethod/method/m",
+        &[
+            "500",
+            "ERR_ACTOR_INVOKE_METHOD",
+            "actor method not found: actors/c/nomethod/method/m",
+        ],
+    ),
+];
+
+const REFUSALS: &[Row] = &[
+    (
+        "POST /v1.0/actors/c/a%23b/method/m",
+        &["400", "ERR_BAD_REQUEST", "invalid actorId:", "E0102"],
+    ),
+    (
+        "POST /v1.0/actors/c/../method/m",
+        &["400", "invalid actorId:"],
+    ),
+    (
+        "POST /v1.0/actors/c/i/method/%00",
+        &["400", "invalid method:"],
+    ),
+    ("POST /v1.0/actors/c/%ff/method/m", &["400", "UTF-8"]),
+    (
+        "PATCH /v1.0/actors/c/i/method/m",
+        &["405", "allow: GET, POST, PUT, DELETE"],
+    ),
+    (
+        "POST /v1.0/actors/c/i/method/m\r\nGhostlight-Deadline-Ms: soon",
+        &["400", "E0122"],
+    ),
+    (
+        "POST /v1.0/actors/c/i/method/m\r\nGhostlight-Deadline-Ms: 0",
+        &["504", "E0105"],
+    ),
+    (
+        "POST /v1.0/actors/c/i/method/m\r\nIdempotency-Key: a\r\nGhostlight-Request-Id: b",
+        &["400", "E0115"],
+    ),
+    ("POST /v1.0/actors/c/i", &["404", "no such path"]),
+    (
+        "GET /v1.0/healthz?appid=other",
+        &["500", "ERR_HEALTH_APPID_NOT_MATCH"],
+    ),
+    ("POST /v1.0/metadata", &["405", "allow: GET"]),
+];
 
 #[tokio::test]
 async fn dapr_calls() {
     let (addr, _end) = listen(Api::Dapr, &[]).await;
-    let actors = "HTTP/1.1";
-    for (head, parts) in [
-        (format!("POST /v1.0/actors/counter/alice/method/add {actors}"), vec!["200 OK", "default:counter/alice add None None 2"]),
-        (format!("GET //v1.0/actors/counter/a%2Fb/method/x/y/ {actors}"), vec!["200 OK", "counter/a/b x/y"]),
-        (format!("DELETE /v1.0/actors/c/i/method/..%2F..%2Fsecret {actors}"), vec!["200 OK", "c/i secret"]),
-        (
-            format!("PUT /v1.0/actors/c/i/method/m {actors}\r\nGhostlight-Request-Id: r1\r\nGhostlight-Deadline-Ms: 250"),
-            vec!["200 OK", "Some(\"r1\") Some(250ms)"],
-        ),
-        (format!("POST /v1.0/actors/c/i/method/m {actors}\r\nIdempotency-Key: r2"), vec!["Some(\"r2\")"]),
-        (format!("POST /v1.0/actors/c/short/method/m {actors}"), vec![
-            "500 Internal", "ghostlight-app-error: Short", "ERR_ACTOR_INVOKE_METHOD",
-            "error invoke actor method: error from actor service: (500) Short: 3 missing", "\"missing\":3",
-        ]),
-        (format!("POST /v1.0/actors/c/full/method/m {actors}"), vec!["429", "retry-after: 1", "retry-after-ms: 40", "E0108"]),
-        (format!("POST /v1.0/actors/c/leaderless/method/m {actors}"), vec!["503", "retry-after: 1", "ghostlight-error: E0201", "nobody leads p1 [E0201]"]),
-        (format!("POST /v1.0/actors/c/lost/method/m {actors}"), vec!["500", "ERR_GHOSTLIGHT_OUTCOME_UNKNOWN", "E0112"]),
-        (format!("POST /v1.0/actors/c/nobody/method/m {actors}"), vec!["404", "ERR_ACTOR_NO_ADDRESS", "did not find address for actor 'c||nobody'"]),
-        (format!("POST /v1.0/actors/c/nomethod/method/m {actors}"), vec!["500", "ERR_ACTOR_INVOKE_METHOD", "actor method not found: actors/c/nomethod/method/m"]),
-        (format!("POST /v1.0/actors/c/a%23b/method/m {actors}"), vec!["400", "ERR_BAD_REQUEST", "invalid actorId:", "E0102"]),
-        (format!("POST /v1.0/actors/c/../method/m {actors}"), vec!["400", "invalid actorId:"]),
-        (format!("POST /v1.0/actors/c/i/method/%00 {actors}"), vec!["400", "invalid method:"]),
-        (format!("POST /v1.0/actors/c/%ff/method/m {actors}"), vec!["400", "UTF-8"]),
-        (format!("PATCH /v1.0/actors/c/i/method/m {actors}"), vec!["405", "allow: GET, POST, PUT, DELETE"]),
-        (format!("POST /v1.0/actors/c/i/method/m {actors}\r\nGhostlight-Deadline-Ms: soon"), vec!["400", "E0122"]),
-        (format!("POST /v1.0/actors/c/i/method/m {actors}\r\nGhostlight-Deadline-Ms: 0"), vec!["504", "E0105"]),
-        (format!("POST /v1.0/actors/c/i/method/m {actors}\r\nIdempotency-Key: a\r\nGhostlight-Request-Id: b"), vec!["400", "E0115"]),
-        (format!("POST /v1.0/actors/c/i {actors}"), vec!["404", "no such path"]),
-        (format!("GET /v1.0/healthz {actors}"), vec!["204 No Content"]),
-        (format!("GET /v1.0/healthz/outbound {actors}"), vec!["204 No Content"]),
-        (format!("GET /v1.0/healthz?appid=other {actors}"), vec!["500", "ERR_HEALTH_APPID_NOT_MATCH"]),
-        (format!("GET /v1.0/metadata {actors}"), vec!["200 OK", "\"id\":\"n1\"", "{\"count\":1,\"type\":\"counter\"},{\"type\":\"log\"}", "\"RUNNING\""]),
-    ] {
-        has(&raw(addr, &head, b"42").await, &parts);
+    for (head, parts) in [CALLS, OUTCOMES, REFUSALS].concat() {
+        has(&raw(addr, &versioned(head), b"42").await, parts);
+    }
+}
+
+/// Puts the version at the end of the request line.
+fn versioned(head: &str) -> String {
+    match head.split_once("\r\n") {
+        Some((line, headers)) => format!("{line} HTTP/1.1\r\n{headers}"),
+        None => format!("{head} HTTP/1.1"),
     }
 }
 
@@ -204,7 +326,10 @@ async fn a_body_over_the_limit_is_refused() {
     let (addr, _end) = listen(Api::Dapr, &[]).await;
     let head = "POST /v1.0/actors/c/i/method/m HTTP/1.1";
     let exact = vec![b'x'; REQUEST_BODY_BYTES_MAX];
-    has(&raw(addr, head, &exact).await, &["200 OK", "None None 4194304"]);
+    has(
+        &raw(addr, head, &exact).await,
+        &["200 OK", "None None 4194304"],
+    );
     // A declared length is enough: the refusal comes before the body.
     let declared = format!("{head}\r\nExpect: 100-continue");
     let mut stream = TcpStream::connect(addr).await.unwrap();
@@ -213,7 +338,10 @@ async fn a_body_over_the_limit_is_refused() {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = vec![0; 1_024];
     let length = stream.read(&mut answer).await.unwrap();
-    has(&String::from_utf8_lossy(&answer[..length]), &["413", "ERR_BODY_READ", "E0104"]);
+    has(
+        &String::from_utf8_lossy(&answer[..length]),
+        &["413", "ERR_BODY_READ", "E0104"],
+    );
 }
 
 #[tokio::test]
@@ -225,68 +353,121 @@ async fn tokens_guard_everything_but_health_and_metrics() {
     let with = |token| format!("{call}\r\ndapr-api-token: {token}");
     has(&raw(dapr, &with("wrong"), b"").await, &["401"]);
     has(&raw(dapr, &with("secret"), b"").await, &["200 OK"]);
-    has(&raw(dapr, "GET /v1.0/metadata HTTP/1.1", b"").await, &["401"]);
-    has(&raw(dapr, "GET /v1.0/healthz HTTP/1.1", b"").await, &["204"]);
-    has(&raw(admin, "GET /ghostlight/v1/status HTTP/1.1", b"").await, &["401"]);
+    has(
+        &raw(dapr, "GET /v1.0/metadata HTTP/1.1", b"").await,
+        &["401"],
+    );
+    has(
+        &raw(dapr, "GET /v1.0/healthz HTTP/1.1", b"").await,
+        &["204"],
+    );
+    has(
+        &raw(admin, "GET /ghostlight/v1/status HTTP/1.1", b"").await,
+        &["401"],
+    );
     has(&raw(admin, "GET /metrics HTTP/1.1", b"").await, &["200 OK"]);
 }
+
+const LISTS: &[Row] = &[
+    (
+        "GET /ghostlight/v1/status",
+        &["200 OK", "\"health\":\"healthy\""],
+    ),
+    (
+        "GET /ghostlight/v1/members",
+        &["[{\"id\":", "\"name\":\"n1\""],
+    ),
+    ("GET /ghostlight/v1/members/n1", &["{\"id\":", "\"pid\":1"]),
+    ("GET /ghostlight/v1/members/n9", &["404", "E0213"]),
+    ("GET /ghostlight/v1/partitions", &["200 OK", "[]"]),
+    ("GET /ghostlight/v1/partitions/9", &["400", "E0118"]),
+    ("GET /ghostlight/v1/actors/counter/alice", &["\"turns\":1"]),
+    ("GET /ghostlight/v1/actors/counter/bob", &["200 OK", "null"]),
+    (
+        "GET /ghostlight/v1/where/counter/alice",
+        &[
+            "{\"actor\":\"counter/alice\",\"partition\":7,\"leader\":{\"id\":\"n0",
+            "\"replicas\":[{",
+        ],
+    ),
+    ("GET /ghostlight/v1/where/counter/a%23", &["400", "E0102"]),
+    ("GET /v1.0/metadata", &["404"]),
+    ("DELETE /ghostlight/v1/status", &["405"]),
+];
+
+/// Path, body, and what the answer has.
+const VERBS: &[(&str, &str, &[&str])] = &[
+    (
+        "drain",
+        "{\"node\":\"n2\",\"change\":\"undo\"}",
+        &["200 OK", "n2", "true"],
+    ),
+    ("drain", "", &["200 OK", "None false"]),
+    ("drain", "{\"nod\":1}", &["400", "E0118"]),
+    ("leave", "{}", &["409", "E0210", "Use drain"]),
+    ("remove", "{}", &["400", "remove needs the node"]),
+    ("remove", "{\"node\":\"n2\"}", &["200 OK", "n2"]),
+    (
+        "nothing",
+        "{}",
+        &["404", "verbs are drain, leave and remove"],
+    ),
+];
 
 #[tokio::test]
 async fn admin_lists_and_verbs() {
     let (addr, _end) = listen(Api::Admin, &[]).await;
-    let json = "HTTP/1.1\r\nContent-Type: application/json";
-    for (head, body, parts) in [
-        ("GET /ghostlight/v1/status HTTP/1.1".to_owned(), "", vec!["200 OK", "\"health\":\"healthy\""]),
-        ("GET /ghostlight/v1/members HTTP/1.1".to_owned(), "", vec!["[{\"id\":", "\"name\":\"n1\""]),
-        ("GET /ghostlight/v1/members/n1 HTTP/1.1".to_owned(), "", vec!["{\"id\":", "\"pid\":1"]),
-        ("GET /ghostlight/v1/members/n9 HTTP/1.1".to_owned(), "", vec!["404", "E0213"]),
-        ("GET /ghostlight/v1/partitions HTTP/1.1".to_owned(), "", vec!["200 OK", "[]"]),
-        ("GET /ghostlight/v1/partitions/9 HTTP/1.1".to_owned(), "", vec!["400", "E0118"]),
-        ("GET /ghostlight/v1/actors/counter/alice HTTP/1.1".to_owned(), "", vec!["\"turns\":1"]),
-        ("GET /ghostlight/v1/actors/counter/bob HTTP/1.1".to_owned(), "", vec!["200 OK", "null"]),
-        (
-            "GET /ghostlight/v1/where/counter/alice HTTP/1.1".to_owned(),
-            "",
-            vec!["{\"actor\":\"counter/alice\",\"partition\":7,\"leader\":{\"id\":\"n0", "\"replicas\":[{\"id\""],
-        ),
-        (format!("POST /ghostlight/v1/drain {json}"), "{\"node\":\"n2\",\"change\":\"undo\"}", vec!["200 OK", "true"]),
-        (format!("POST /ghostlight/v1/drain {json}"), "", vec!["200 OK", "None false"]),
-        (format!("POST /ghostlight/v1/drain {json}"), "{\"nod\":1}", vec!["400", "E0118"]),
-        ("POST /ghostlight/v1/drain HTTP/1.1".to_owned(), "{}", vec!["415", "application/json"]),
-        (format!("POST /ghostlight/v1/leave {json}"), "{}", vec!["409", "E0210", "Use drain"]),
-        (format!("POST /ghostlight/v1/remove {json}"), "{}", vec!["400", "remove needs the node"]),
-        (format!("POST /ghostlight/v1/remove {json}"), "{\"node\":\"n2\"}", vec!["200 OK", "n2"]),
-        ("GET /v1.0/metadata HTTP/1.1".to_owned(), "", vec!["404"]),
-    ] {
-        has(&raw(addr, &head, body.as_bytes()).await, &parts);
+    for (head, parts) in LISTS {
+        has(&raw(addr, &versioned(head), b"").await, parts);
     }
+    for (verb, body, parts) in VERBS {
+        let head = format!("POST /ghostlight/v1/{verb} HTTP/1.1\r\nContent-Type: application/json");
+        has(&raw(addr, &head, body.as_bytes()).await, parts);
+    }
+    // What a web page could send from an operator's browser without asking first.
+    let plain = "POST /ghostlight/v1/drain HTTP/1.1\r\nContent-Type: text/plain";
+    has(&raw(addr, plain, b"{}").await, &["415", "application/json"]);
 }
 
 #[tokio::test]
 async fn a_listener_ends_with_its_requests_answered() {
     let (addr, end) = listen(Api::Dapr, &[]).await;
-    has(&raw(addr, "GET /v1.0/healthz HTTP/1.1", b"").await, &["204"]);
+    has(
+        &raw(addr, "GET /v1.0/healthz HTTP/1.1", b"").await,
+        &["204"],
+    );
     end.send_replace(true);
     // The port is free again as soon as the listener has ended.
-    let again = ListenAddr { addr, origin: AddrOrigin::Explicit };
+    let again = ListenAddr {
+        addr,
+        origin: AddrOrigin::Explicit,
+    };
     let freed = async {
         while serve::bind("a test", again, None).await.is_err() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), freed).await.expect("the listener ends");
+    tokio::time::timeout(Duration::from_secs(10), freed)
+        .await
+        .expect("the listener ends");
 }
 
 #[tokio::test]
 async fn ports_move_only_when_nobody_chose_them() {
-    let any = ListenAddr { addr: "127.0.0.1:0".parse().unwrap(), origin: AddrOrigin::Explicit };
+    let any = ListenAddr {
+        addr: "127.0.0.1:0".parse().unwrap(),
+        origin: AddrOrigin::Explicit,
+    };
     let taken = serve::bind("a test", any, None).await.unwrap();
     let addr = taken.local_addr().unwrap();
     let explicit = serve::bind("the Dapr HTTP API", ListenAddr { addr, ..any }, None).await;
     let error = explicit.expect_err("the port is taken");
     assert_eq!(error.code(), Code::PortInUse);
     has(&error.to_string(), &["the Dapr HTTP API", "choose another"]);
-    let default = ListenAddr { addr, origin: AddrOrigin::Default };
+    let default = ListenAddr {
+        addr,
+        origin: AddrOrigin::Default,
+    };
     let moved = serve::bind("a test", default, None).await.unwrap();
     assert_ne!(moved.local_addr().unwrap().port(), addr.port());
 }

@@ -21,9 +21,14 @@ pub fn check(accepted: &[Secret], given: Option<&[u8]>) -> Verdict {
     }
     let given = given.unwrap_or_default();
     // No early exit: every token is compared in full.
-    let matches =
-        accepted.iter().fold(0_u8, |any, token| any | u8::from(equal(token.reveal(), given)));
-    if matches == 0 { Verdict::Refused } else { Verdict::Admitted }
+    let matches = accepted.iter().fold(0_u8, |any, token| {
+        any | u8::from(equal(token.reveal(), given))
+    });
+    if matches == 0 {
+        Verdict::Refused
+    } else {
+        Verdict::Admitted
+    }
 }
 
 /// Equality in a time that depends on the lengths alone.
@@ -51,7 +56,11 @@ mod tests {
             (Some(""), Verdict::Refused),
             (None, Verdict::Refused),
         ] {
-            assert_eq!(check(&accepted, given.map(str::as_bytes)), verdict, "{given:?}");
+            assert_eq!(
+                check(&accepted, given.map(str::as_bytes)),
+                verdict,
+                "{given:?}"
+            );
         }
         assert_eq!(check(&[], None), Verdict::Admitted);
     }

@@ -39,7 +39,13 @@ pub struct Target {
     )]
     pub node: String,
     /// API token of the node, if it asks for one
-    #[arg(long, global = true, value_name = "TOKEN", env = "DAPR_API_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "DAPR_API_TOKEN",
+        hide_env_values = true
+    )]
     pub api_token: Option<String>,
 }
 
@@ -53,7 +59,9 @@ pub enum Command {
     #[command(after_help = START_EXAMPLES)]
     Start(Box<Start>),
     /// Show the cluster's health, then one row per node
-    #[command(after_help = "Example:\n  ghostlight status --exit-when-healthy\n\nExit code 3: some partitions cannot be served.")]
+    #[command(
+        after_help = "Example:\n  ghostlight status --exit-when-healthy\n\nExit code 3: some partitions cannot be served."
+    )]
     Status(Status),
     /// List the nodes, or describe one
     #[command(after_help = "Example:\n  ghostlight members n2 --json")]
@@ -62,13 +70,17 @@ pub enum Command {
     #[command(after_help = "Example:\n  ghostlight partitions 17")]
     Partitions(Partitions),
     /// List the activations of the node that is asked, or describe one
-    #[command(after_help = "Example:\n  ghostlight actors counter/alice\n\nExit code 3: there is none.")]
+    #[command(
+        after_help = "Example:\n  ghostlight actors counter/alice\n\nExit code 3: there is none."
+    )]
     Actors(Actors),
     /// Show where an actor lives: partition, leader, replicas
     #[command(after_help = "Example:\n  ghostlight where counter/alice --json")]
     Where(Where),
     /// Call an actor and print its reply
-    #[command(after_help = "Examples:\n  ghostlight invoke counter/alice/add -d 5\n  ghostlight invoke account/bob/transfer -d '{\"to\":\"eve\",\"amount\":5}' --request-id order-17\n  echo '\"hello\"' | ghostlight invoke log/today/append -d -")]
+    #[command(
+        after_help = "Examples:\n  ghostlight invoke counter/alice/add -d 5\n  ghostlight invoke account/bob/transfer -d '{\"to\":\"eve\",\"amount\":5}' --request-id order-17\n  echo '\"hello\"' | ghostlight invoke log/today/append -d -"
+    )]
     Invoke(Invoke),
     /// Move leaders and activations away from a node; it stays a member
     #[command(after_help = "Example:\n  ghostlight drain n2\n  ghostlight drain n2 --undo")]
@@ -78,14 +90,14 @@ pub enum Command {
     Leave {
         /// The node, by name or id; without it, the node that is asked
         #[arg(value_name = "NODE")]
-        node: Option<String>,
+        member: Option<String>,
     },
     /// Give up a dead node for good: its copies are made elsewhere at once
     #[command(after_help = "Example:\n  ghostlight remove n2")]
     Remove {
         /// The dead node, by name or id
         #[arg(value_name = "NODE")]
-        node: String,
+        member: String,
     },
     /// Print a new cluster key
     #[command(after_help = "Example:\n  (umask 077; ghostlight keygen > cluster.key)")]
@@ -98,7 +110,9 @@ pub enum Command {
         code: Option<String>,
     },
     /// Print a completion script
-    #[command(after_help = "Example:\n  ghostlight completions bash > /etc/bash_completion.d/ghostlight")]
+    #[command(
+        after_help = "Example:\n  ghostlight completions bash > /etc/bash_completion.d/ghostlight"
+    )]
     Completions {
         /// The shell
         shell: Shell,
@@ -162,7 +176,12 @@ pub struct Start {
     #[arg(long, value_name = "ADDR", env = "GHOSTLIGHT_ADVERTISE")]
     pub advertise: Option<String>,
     /// Members to join by; a node with this never founds a cluster
-    #[arg(long, value_name = "ADDR,ADDR", env = "GHOSTLIGHT_JOIN", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ADDR,ADDR",
+        env = "GHOSTLIGHT_JOIN",
+        value_delimiter = ','
+    )]
     pub join: Option<Vec<String>>,
     /// Dapr HTTP API [default: 127.0.0.1:3500]
     #[arg(long, value_name = "ADDR", env = "GHOSTLIGHT_HTTP")]
@@ -264,6 +283,10 @@ impl Output {
 
 /// `status`.
 #[derive(clap::Args, Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags of a command line are bools"
+)]
 pub struct Status {
     /// Show it again every second
     #[arg(short, long)]
@@ -342,7 +365,7 @@ pub struct Invoke {
 pub struct Drain {
     /// The node, by name or id; without it, the node that is asked
     #[arg(value_name = "NODE")]
-    pub node: Option<String>,
+    pub member: Option<String>,
     /// Let it take part again
     #[arg(long)]
     pub undo: bool,

@@ -48,18 +48,28 @@ impl Client {
     /// Sends a request to the admin API; an error status is a failure.
     pub(super) async fn ask(&mut self, ask: Ask) -> Result<Reply, Failure> {
         let ask = with_token(ask, self.token.as_deref());
-        let reply = self.connection.send(&ask).await.map_err(|broken| self.unreachable(&broken))?;
+        let reply = self
+            .connection
+            .send(&ask)
+            .await
+            .map_err(|broken| self.unreachable(&broken))?;
         settled(reply)
     }
 
     /// The node's own row: where its other APIs are.
     pub(super) async fn own_row(&mut self) -> Result<MemberView, Failure> {
         let status: StatusView = self.read("status").await?;
-        let own = status.members.into_iter().find(|member| member.id == status.node);
+        let own = status
+            .members
+            .into_iter()
+            .find(|member| member.id == status.node);
         own.ok_or_else(|| {
             Failure::new(
                 Code::NotJoined,
-                format!("the node at {} belongs to no cluster yet. Wait until it has joined", self.url),
+                format!(
+                    "the node at {} belongs to no cluster yet. Wait until it has joined",
+                    self.url
+                ),
             )
         })
     }
@@ -121,6 +131,8 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Code::Internal, format!("cannot start a runtime: {error}")))?;
+        .map_err(|error| {
+            Failure::new(Code::Internal, format!("cannot start a runtime: {error}"))
+        })?;
     runtime.block_on(work)
 }

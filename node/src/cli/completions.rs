@@ -3,9 +3,13 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
+use super::lists::print_text;
 use super::{Args, Failure, Verdict};
 
 pub(super) fn run(shell: Shell) -> Result<Verdict, Failure> {
-    clap_complete::generate(shell, &mut Args::command(), "ghostlight", &mut std::io::stdout());
+    // Into memory first: the generator panics when a pipe is closed early.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "ghostlight", &mut script);
+    print_text(&String::from_utf8_lossy(&script));
     Ok(Verdict::Ok)
 }

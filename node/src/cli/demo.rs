@@ -73,7 +73,8 @@ type End = tokio::sync::watch::Receiver<bool>;
 
 fn ended_by_signal() -> Result<End, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).map_err(|error| failed(format!("cannot listen to signals: {error}")));
+    let listen =
+        |kind| signal(kind).map_err(|error| failed(format!("cannot listen to signals: {error}")));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     let mut hangup = listen(SignalKind::hangup())?;
@@ -84,7 +85,7 @@ fn ended_by_signal() -> Result<End, Failure> {
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
-        drop(tell.send(true));
+        tell.send_replace(true);
         // Keeps the channel open: a closed one would read as an end, too.
         std::future::pending::<()>().await;
     }));
@@ -147,7 +148,10 @@ fn told(event: Event, stage: &Arc<Stage>, leaders: &Leaders, load: &Arc<Load>) {
             print_text(&format!("{} is back, PID {pid}\n", stage.nodes[node].name));
         }
         Event::Lost { node, why } => {
-            print_text(&format!("{} cannot be started again: {why}\n", stage.nodes[node].name));
+            print_text(&format!(
+                "{} cannot be started again: {why}\n",
+                stage.nodes[node].name
+            ));
         }
     }
 }
@@ -158,7 +162,9 @@ async fn sum_up(load: &Arc<Load>, kills: u64, time_max: Duration) -> Result<Verd
     if summary.is_clean() {
         return Ok(Verdict::Ok);
     }
-    Err(failed("the demo saw a failed call, or an append that was lost or doubled, see above"))
+    Err(failed(
+        "the demo saw a failed call, or an append that was lost or doubled, see above",
+    ))
 }
 
 fn chaos_time(chaos: Chaos) -> Option<Instant> {

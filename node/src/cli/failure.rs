@@ -24,13 +24,19 @@ impl Failure {
     /// A failure with its page.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code: Some(code), detail: detail.into() }
+        Self {
+            code: Some(code),
+            detail: detail.into(),
+        }
     }
 
     /// A failure whose text comes from a node and carries its code already.
     #[must_use]
     pub fn told(detail: impl Into<String>) -> Self {
-        Self { code: None, detail: detail.into() }
+        Self {
+            code: None,
+            detail: detail.into(),
+        }
     }
 }
 

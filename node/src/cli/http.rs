@@ -67,7 +67,11 @@ impl Ask {
 
     /// A verb or a call.
     pub(super) fn post(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
-        Self { method: Method::POST, body: body.into(), ..Self::get(path) }
+        Self {
+            method: Method::POST,
+            body: body.into(),
+            ..Self::get(path)
+        }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -90,7 +94,10 @@ pub(super) struct Connection {
 impl Connection {
     /// To `host:port`.
     pub(super) fn to(authority: impl Into<String>) -> Self {
-        Self { authority: authority.into(), open: None }
+        Self {
+            authority: authority.into(),
+            open: None,
+        }
     }
 
     /// Sends a request and waits for the whole answer.
@@ -98,10 +105,21 @@ impl Connection {
         let request = self.request(ask)?;
         let mut sender = self.ready().await?;
         let answer = async {
-            let response = sender.send_request(request).await.map_err(|e| Broken::Sent(chain(&e)))?;
+            let response = sender
+                .send_request(request)
+                .await
+                .map_err(|e| Broken::Sent(chain(&e)))?;
             let (head, body) = response.into_parts();
-            let body = body.collect().await.map_err(|e| Broken::Sent(chain(&e)))?.to_bytes();
-            Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
+            let body = body
+                .collect()
+                .await
+                .map_err(|e| Broken::Sent(chain(&e)))?
+                .to_bytes();
+            Ok(Reply {
+                status: head.status.as_u16(),
+                headers: head.headers,
+                body,
+            })
         };
         match timeout(ask.time_max, answer).await {
             // Kept only after a whole answer; anything else closes the connection by dropping it.
@@ -128,8 +146,9 @@ impl Connection {
         };
         // Costs only latency if it fails.
         drop(stream.set_nodelay(true));
-        let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(|e| Broken::NotSent(chain(&e)))?;
+        let (sender, connection) = handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| Broken::NotSent(chain(&e)))?;
         // It ends when the sender is dropped; its errors reach the one who waits for the answer.
         drop(tokio::spawn(async move { drop(connection.await) }));
         Ok(sender)
@@ -154,13 +173,25 @@ impl Connection {
 
 /// `host:port` of a node's URL.
 pub(super) fn authority(url: &str) -> Result<String, String> {
-    let with_scheme = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-    let uri: Uri = with_scheme.parse().map_err(|_| format!("{url:?} is not a URL"))?;
+    let with_scheme = if url.contains("://") {
+        url.to_owned()
+    } else {
+        format!("http://{url}")
+    };
+    let uri: Uri = with_scheme
+        .parse()
+        .map_err(|_| format!("{url:?} is not a URL"))?;
     if uri.scheme_str() != Some("http") {
         return Err(format!("{url:?} is not an http:// URL"));
     }
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or(format!("{url:?} names no host"))?;
-    Ok(format!("{host}:{}", uri.port_u16().unwrap_or(crate::config::ADMIN_PORT)))
+    let host = uri
+        .host()
+        .filter(|host| !host.is_empty())
+        .ok_or(format!("{url:?} names no host"))?;
+    Ok(format!(
+        "{host}:{}",
+        uri.port_u16().unwrap_or(crate::config::ADMIN_PORT)
+    ))
 }
 
 /// An error with what caused it.

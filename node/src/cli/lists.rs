@@ -42,7 +42,12 @@ pub(super) fn status(target: &Target, args: &Status) -> Result<Verdict, Failure>
             if last {
                 return view.map(|view| verdict(view.health));
             }
-            tokio::time::sleep(if args.watch { WATCH_PERIOD } else { WAIT_PERIOD }).await;
+            tokio::time::sleep(if args.watch {
+                WATCH_PERIOD
+            } else {
+                WAIT_PERIOD
+            })
+            .await;
         }
     })
 }
@@ -74,7 +79,11 @@ pub(super) fn status_text(view: &StatusView) -> String {
         Health::Unhealthy => "unhealthy",
     };
     let mut text = format!("{word}: {}\n", view.reasons.join("; "));
-    let alive = view.members.iter().filter(|member| member.state == "alive").count();
+    let alive = view
+        .members
+        .iter()
+        .filter(|member| member.state == "alive")
+        .count();
     text.push_str(&format!(
         "{alive} of {} members   {} of {} partitions led   at least {} of {} copies   {} moves\n",
         view.members.len(),
@@ -167,7 +176,9 @@ fn partitions_text(views: &[PartitionView]) -> String {
     for view in views {
         table.row(vec![
             format!("p{}", view.partition),
-            view.leader.as_ref().map_or_else(|| "-".to_owned(), |leader| leader.name.clone()),
+            view.leader
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |leader| leader.name.clone()),
             format!("t{}", view.term),
             view.role.clone(),
             names(&view.voters),
@@ -241,7 +252,10 @@ pub(super) fn locate(target: &Target, args: &Where) -> Result<Verdict, Failure> 
         match args.output.form() {
             Form::Json => print_json(&view),
             Form::Text => {
-                let leader = view.leader.as_ref().map_or("nobody", |leader| leader.name.as_str());
+                let leader = view
+                    .leader
+                    .as_ref()
+                    .map_or("nobody", |leader| leader.name.as_str());
                 print_text(&format!(
                     "{} is in partition p{}, led by {leader}, with copies on {}\n",
                     view.actor,
@@ -250,7 +264,11 @@ pub(super) fn locate(target: &Target, args: &Where) -> Result<Verdict, Failure> 
                 ));
             }
         }
-        Ok(if led { Verdict::Ok } else { Verdict::UnhealthyOrEmpty })
+        Ok(if led {
+            Verdict::Ok
+        } else {
+            Verdict::UnhealthyOrEmpty
+        })
     })
 }
 
@@ -273,7 +291,11 @@ fn show<T: Serialize>(views: &[T], output: Output, table: fn(&[T]) -> String) ->
         Form::Text if views.is_empty() => eprintln!("there is none"),
         Form::Text => print_text(&table(views)),
     }
-    if views.is_empty() { Verdict::UnhealthyOrEmpty } else { Verdict::Ok }
+    if views.is_empty() {
+        Verdict::UnhealthyOrEmpty
+    } else {
+        Verdict::Ok
+    }
 }
 
 /// Every field of one thing, a line each.
@@ -286,7 +308,11 @@ fn describe<T: Serialize>(view: &T, output: Output) -> Verdict {
     let fields = value.as_object().cloned().unwrap_or_default();
     let width = fields.keys().map(String::len).max().unwrap_or(0);
     for (name, value) in fields {
-        print_text(&format!("{:<width$}  {}\n", name.replace('_', " "), plain(&value)));
+        print_text(&format!(
+            "{:<width$}  {}\n",
+            name.replace('_', " "),
+            plain(&value)
+        ));
     }
     Verdict::Ok
 }
@@ -309,7 +335,11 @@ fn names(nodes: &[NodeRef]) -> String {
 }
 
 fn or_dash(text: &str) -> String {
-    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 fn print_json<T: Serialize>(value: &T) {
@@ -320,7 +350,11 @@ fn print_json<T: Serialize>(value: &T) {
 /// Writes data. A reader that has closed the pipe has what it wanted.
 pub(super) fn print_text(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    drop(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
+    drop(
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush()),
+    );
 }
 
 #[cfg(test)]

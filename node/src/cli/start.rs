@@ -60,7 +60,10 @@ async fn until_the_end(
         result = ended.as_mut() => return result.map(|()| Verdict::Ok).map_err(Failure::from),
         () = signals.next() => {}
     }
-    eprintln!("draining, at most {} s; a second signal ends at once", drain_timeout.as_secs());
+    eprintln!(
+        "draining, at most {} s; a second signal ends at once",
+        drain_timeout.as_secs()
+    );
     handle.shutdown(drain_timeout).await;
     tokio::select! {
         result = ended.as_mut() => result.map(|()| Verdict::Ok).map_err(Failure::from),
@@ -79,7 +82,8 @@ struct Signals {
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
-        let failed = |error| Failure::new(Code::Internal, format!("cannot listen to signals: {error}"));
+        let failed =
+            |error| Failure::new(Code::Internal, format!("cannot listen to signals: {error}"));
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(failed)?,
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
@@ -110,7 +114,11 @@ impl Banner {
             KeySource::File(path) | KeySource::UserFile(path) => Some(path.display().to_string()),
             KeySource::Inline(_) | KeySource::Process => None,
         };
-        Self { name: config.name.clone(), founding: empty && config.join.is_empty(), key }
+        Self {
+            name: config.name.clone(),
+            founding: empty && config.join.is_empty(),
+            key,
+        }
     }
 
     fn text(&self, addresses: &Addresses) -> String {
@@ -149,7 +157,9 @@ fn die_with_parent() -> Result<(), Failure> {
 
 fn start_log(log: &Log) {
     let filter = tracing_subscriber::EnvFilter::new(&log.level);
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let installed = match log.format {
         LogFormat::Text => subscriber.with_target(false).try_init(),
         LogFormat::Json => subscriber.json().try_init(),

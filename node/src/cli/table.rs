@@ -17,7 +17,10 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(columns: &[(&'static str, Align)]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+        Self {
+            columns: columns.to_vec(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row; it must have one cell per column.
@@ -30,10 +33,17 @@ impl Table {
     pub(super) fn render(&self) -> String {
         let width = |column: usize| {
             let cells = self.rows.iter().map(|row| row[column].chars().count());
-            cells.chain([self.columns[column].0.len()]).max().unwrap_or(0)
+            cells
+                .chain([self.columns[column].0.len()])
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
-        let header: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let header: Vec<String> = self
+            .columns
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .collect();
         let mut text = String::new();
         for row in std::iter::once(&header).chain(&self.rows) {
             let line: Vec<String> = row
@@ -65,6 +75,9 @@ mod tests {
         let mut table = Table::new(&[("NODE", Align::Left), ("N", Align::Right)]);
         table.row(vec!["n1".into(), "9".into()]);
         table.row(vec!["n\u{e9}\u{e9}\u{e9}\u{e9}".into(), "1009".into()]);
-        assert_eq!(table.render(), "NODE      N\nn1        9\nn\u{e9}\u{e9}\u{e9}\u{e9}  1009\n");
+        assert_eq!(
+            table.render(),
+            "NODE      N\nn1        9\nn\u{e9}\u{e9}\u{e9}\u{e9}  1009\n"
+        );
     }
 }

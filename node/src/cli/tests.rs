@@ -8,8 +8,15 @@ fn the_command_line_is_consistent() {
 #[test]
 fn every_command_has_an_example_in_its_help() {
     for sub in command().get_subcommands().filter(|sub| !sub.is_hide_set()) {
-        let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
-        assert!(help.contains("Example") && help.contains("ghostlight"), "{}", sub.get_name());
+        let help = sub
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        assert!(
+            help.contains("Example") && help.contains("ghostlight"),
+            "{}",
+            sub.get_name()
+        );
         assert!(sub.get_about().is_some(), "{}", sub.get_name());
     }
 }
@@ -63,12 +70,23 @@ fn wrong_usage_is_exit_code_2_and_names_what_was_meant() {
 
 #[test]
 fn flags_become_settings() {
-    let words = ["ghostlight", "start", "--join", "a:1,b:2", "--samples", "--weight", "3"];
+    let words = [
+        "ghostlight",
+        "start",
+        "--join",
+        "a:1,b:2",
+        "--samples",
+        "--weight",
+        "3",
+    ];
     let Command::Start(start) = Args::try_parse_from(words).unwrap().command else {
         panic!("start was typed");
     };
     let settings = start.settings();
-    assert_eq!(settings.join, Some(vec!["a:1".to_owned(), "b:2".to_owned()]));
+    assert_eq!(
+        settings.join,
+        Some(vec!["a:1".to_owned(), "b:2".to_owned()])
+    );
     assert_eq!((settings.samples, settings.weight), (Some(true), Some(3)));
     assert_eq!(settings.name, None);
 }

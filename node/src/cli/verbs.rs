@@ -28,7 +28,9 @@ pub(super) fn invoke(target: &Target, args: args::Invoke) -> Result<Verdict, Fai
         let unreachable = |why: String| {
             Failure::new(
                 Code::NodeUnreachable,
-                format!("cannot reach the node's HTTP API at {api} ({why}). Try another node with --node"),
+                format!(
+                    "cannot reach the node's HTTP API at {api} ({why}). Try another node with --node"
+                ),
             )
         };
         let mut ask = Ask::post(path, body)
@@ -63,9 +65,10 @@ pub(super) fn invoke(target: &Target, args: args::Invoke) -> Result<Verdict, Fai
 
 /// The path of `TYPE/ID/METHOD`: the type is the first part, the method the last, the id all between.
 fn call_path(call: &str) -> Result<String, Failure> {
-    let parts = call
-        .split_once('/')
-        .and_then(|(actor_type, rest)| rest.rsplit_once('/').map(|(id, method)| (actor_type, id, method)));
+    let parts = call.split_once('/').and_then(|(actor_type, rest)| {
+        rest.rsplit_once('/')
+            .map(|(id, method)| (actor_type, id, method))
+    });
     match parts {
         Some((actor_type, id, method)) if ![actor_type, id, method].contains(&"") => Ok(format!(
             "/v1.0/actors/{}/{}/method/{}",
@@ -92,7 +95,9 @@ fn body(data: Option<&str>) -> Result<Vec<u8>, Failure> {
         None => Ok(Vec::new()),
         Some("-") => {
             let mut bytes = Vec::new();
-            std::io::stdin().read_to_end(&mut bytes).map_err(|e| unreadable("stdin", e))?;
+            std::io::stdin()
+                .read_to_end(&mut bytes)
+                .map_err(|e| unreadable("stdin", e))?;
             Ok(bytes)
         }
         Some(text) => match text.strip_prefix('@') {
@@ -104,8 +109,19 @@ fn body(data: Option<&str>) -> Result<Vec<u8>, Failure> {
 
 /// `drain`.
 pub(super) fn drain(target: &Target, args: args::Drain) -> Result<Verdict, Failure> {
-    let change = if args.undo { Change::Undo } else { Change::Begin };
-    run(target, "drain", Verb { node: args.node, change })
+    let change = if args.undo {
+        Change::Undo
+    } else {
+        Change::Begin
+    };
+    run(
+        target,
+        "drain",
+        Verb {
+            node: args.member,
+            change,
+        },
+    )
 }
 
 /// `leave`: a node leaves by its own word, so the verb goes to the node that is named.
@@ -114,15 +130,27 @@ pub(super) fn leave(target: &Target, node: Option<String>) -> Result<Verdict, Fa
         return run(target, "leave", Verb::default());
     };
     let row: ghostlight_core::admin::MemberView = block_on(async {
-        Client::to(target)?.read(&format!("members/{}", encode(&node))).await
+        Client::to(target)?
+            .read(&format!("members/{}", encode(&node)))
+            .await
     })?;
-    let target = Target { node: format!("http://{}", row.admin), api_token: target.api_token.clone() };
+    let target = Target {
+        node: format!("http://{}", row.admin),
+        api_token: target.api_token.clone(),
+    };
     run(&target, "leave", Verb::default())
 }
 
 /// `remove`.
 pub(super) fn remove(target: &Target, node: String) -> Result<Verdict, Failure> {
-    run(target, "remove", Verb { node: Some(node), change: Change::Begin })
+    run(
+        target,
+        "remove",
+        Verb {
+            node: Some(node),
+            change: Change::Begin,
+        },
+    )
 }
 
 fn run(target: &Target, name: &str, verb: Verb) -> Result<Verdict, Failure> {

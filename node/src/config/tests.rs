@@ -25,7 +25,10 @@ fn defaults_are_one_node_on_loopback() {
 
 #[test]
 fn flags_win_over_the_file_and_the_file_over_defaults() {
-    let top = Settings { name: Some("flag".into()), ..Settings::default() };
+    let top = Settings {
+        name: Some("flag".into()),
+        ..Settings::default()
+    };
     let file = Settings::parse("name = 'file'\nzone = 'a'\nnamespace = 'f'", "f").unwrap();
     let environment = |name: &str| (name == "NAMESPACE").then(|| "env".to_owned());
     let config = NodeConfig::build(top, file, &environment).unwrap();
@@ -39,7 +42,10 @@ fn the_documented_example_is_valid_and_names_every_key() {
     build(example).unwrap();
     // Commented-out lines are examples too: uncommented, the whole still parses.
     for key in KEYS {
-        assert!(example.contains(&format!("{key} = ")), "{key} is not in the example");
+        assert!(
+            example.contains(&format!("{key} = ")),
+            "{key} is not in the example"
+        );
     }
 }
 
@@ -74,8 +80,16 @@ fn seeds_get_the_default_port() {
 #[test]
 fn what_is_refused() {
     for (file, code, says) in [
-        ("dta-dir = 'x'", Code::ConfigUnknownKey, "Did you mean \"data-dir\"?"),
-        ("data_dir = 'x'", Code::ConfigUnknownKey, "Did you mean \"data-dir\"?"),
+        (
+            "dta-dir = 'x'",
+            Code::ConfigUnknownKey,
+            "Did you mean \"data-dir\"?",
+        ),
+        (
+            "data_dir = 'x'",
+            Code::ConfigUnknownKey,
+            "Did you mean \"data-dir\"?",
+        ),
         ("qqqq = 1", Code::ConfigUnknownKey, "Known keys: profile"),
         ("weight = 'x'", Code::ConfigInvalid, "invalid type"),
         ("weight = ", Code::ConfigInvalid, "node.toml"),
@@ -90,11 +104,19 @@ fn what_is_refused() {
         ("listen = '0.0.0.0'", Code::ConfigInvalid, "--advertise"),
         ("listen = '10.0.0.1'", Code::ProfileRefuses, "keygen"),
         ("profile = 'test'", Code::ConfigInvalid, "dev or prod"),
-        ("profile = 'prod'\nhttp = '0.0.0.0'", Code::ProfileRefuses, "--api-token-file"),
+        (
+            "profile = 'prod'\nhttp = '0.0.0.0'",
+            Code::ProfileRefuses,
+            "--api-token-file",
+        ),
         ("drain-timeout = '30'", Code::ConfigInvalid, "unit"),
         ("log-level = 'a=b=c'", Code::ConfigInvalid, "filter"),
         ("log-format = 'xml'", Code::ConfigInvalid, "text or json"),
-        ("api-token-file = '/nowhere/tokens'", Code::KeyFileUnusable, "one token per line"),
+        (
+            "api-token-file = '/nowhere/tokens'",
+            Code::KeyFileUnusable,
+            "one token per line",
+        ),
     ] {
         let error = build(file).expect_err(file);
         assert_eq!(error.code(), code, "{file}: {error}");
@@ -111,12 +133,18 @@ fn an_exposed_api_warns_in_dev() {
 #[test]
 fn an_exposed_peer_address_needs_a_named_key() {
     let text = "listen = '10.0.0.1'\ncluster-key-file = 'k'";
-    assert_eq!(build(text).unwrap().cluster_key, KeySource::File(PathBuf::from("k")));
+    assert_eq!(
+        build(text).unwrap().cluster_key,
+        KeySource::File(PathBuf::from("k"))
+    );
     let environment = |name: &str| (name == "GHOSTLIGHT_CLUSTER_KEY").then(|| "ab\n".to_owned());
     let file = Settings::parse("listen = '10.0.0.1'", "f").unwrap();
     let config = NodeConfig::build(Settings::default(), file, &environment).unwrap();
     assert_eq!(config.cluster_key, KeySource::Inline(Secret::new("ab")));
-    assert!(!format!("{config:?}").contains("\"ab\""), "a secret was printed");
+    assert!(
+        !format!("{config:?}").contains("\"ab\""),
+        "a secret was printed"
+    );
 }
 
 #[test]

@@ -25,8 +25,17 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, millis) in [("250ms", 250), ("30s", 30_000), ("5 m", 300_000), ("1h", 3_600_000)] {
-            assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
+        for (text, millis) in [
+            ("250ms", 250),
+            ("30s", 30_000),
+            ("5 m", 300_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Some(Duration::from_millis(millis)),
+                "{text}"
+            );
         }
         for wrong in ["", "30", "s", "-1s", "1.5s", "3d", "99999999999999999h"] {
             assert_eq!(parse_duration(wrong), None, "{wrong}");

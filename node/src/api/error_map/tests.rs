@@ -92,7 +92,11 @@ fn every_retryable_refusal_says_when() {
         let answer = not_run(NotRun::new(*code, "x"));
         let response = answer.clone().into_response();
         let says = response.headers().contains_key(RETRY_AFTER);
-        assert_eq!(says, [429, 503].contains(&answer.status().as_u16()), "{code}");
+        assert_eq!(
+            says,
+            [429, 503].contains(&answer.status().as_u16()),
+            "{code}"
+        );
     }
     let pause = Duration::from_millis(1_200);
     let response = not_run(NotRun::retry(Code::MailboxFull, "full", pause)).into_response();

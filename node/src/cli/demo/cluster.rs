@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use super::janitor::Janitor;
 use super::{Failure, failed};
@@ -43,31 +43,58 @@ pub(super) enum Begin {
     Again,
 }
 
+/// A node's process.
+pub(super) struct Process {
+    pub(super) child: Child,
+    /// The node ends when this is closed. Apart from the child, because waiting for a child closes its stdin.
+    _lifeline: ChildStdin,
+}
+
 impl Stage {
     pub(super) fn set_up(count: u8) -> Result<Self, Failure> {
         let cannot = |error: io::Error| {
-            failed(format!("cannot set the stage in {} ({error})", std::env::temp_dir().display()))
+            failed(format!(
+                "cannot set the stage in {} ({error})",
+                std::env::temp_dir().display()
+            ))
         };
         let program = std::env::current_exe().map_err(cannot)?;
-        let unique = format!("ghostlight-demo-{}-{:x}", std::process::id(), super::random_below(u64::MAX));
+        let unique = format!(
+            "ghostlight-demo-{}-{:x}",
+            std::process::id(),
+            super::random_below(u64::MAX)
+        );
         let directory = std::env::temp_dir().join(unique);
         // Only this user may look: the key is inside.
-        std::fs::DirBuilder::new().mode(0o700).create(&directory).map_err(cannot)?;
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&directory)
+            .map_err(cannot)?;
         let janitor = Janitor::hire(&program, &directory).map_err(cannot)?;
         let key_file = directory.join("cluster.key");
         std::fs::write(&key_file, new_key()?).map_err(cannot)?;
         let nodes = nodes(count).map_err(cannot)?;
-        Ok(Self { directory, key_file, program, janitor, nodes })
+        Ok(Self {
+            directory,
+            key_file,
+            program,
+            janitor,
+            nodes,
+        })
     }
 
     /// Starts a node's process; it ends when this process does.
-    pub(super) fn start(&self, node: usize, begin: Begin) -> io::Result<Child> {
+    pub(super) fn start(&self, node: usize, begin: Begin) -> io::Result<Process> {
         let spec = &self.nodes[node];
-        let log = File::options().create(true).append(true).open(self.log_file(node))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_file(node))?;
         let mut command = Command::new(&self.program);
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
-            if name.starts_with("GHOSTLIGHT_") || ["DAPR_API_TOKEN", "NAMESPACE"].contains(&&*name) {
+            if name.starts_with("GHOSTLIGHT_") || ["DAPR_API_TOKEN", "NAMESPACE"].contains(&&*name)
+            {
                 command.env_remove(&*name);
             }
         }
@@ -90,11 +117,15 @@ impl Stage {
         if begin == Begin::First && node > 0 {
             command.args(["--join", &self.nodes[0].peer]);
         }
-        let child = command.spawn()?;
+        let mut child = command.spawn()?;
+        let lifeline = child.stdin.take().expect("stdin was asked to be a pipe");
         if let Some(pid) = child.id() {
             self.janitor.watch_over(pid);
         }
-        Ok(child)
+        Ok(Process {
+            child,
+            _lifeline: lifeline,
+        })
     }
 
     /// The last lines of a node's log.
@@ -102,7 +133,9 @@ impl Stage {
         let text = std::fs::read_to_string(self.log_file(node)).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let tail = &lines[lines.len().saturating_sub(8)..];
-        tail.iter().map(|line| format!("\n  {}: {line}", self.nodes[node].name)).collect()
+        tail.iter()
+            .map(|line| format!("\n  {}: {line}", self.nodes[node].name))
+            .collect()
     }
 
     /// Ends what is left, and deletes the directory.
@@ -111,7 +144,8 @@ impl Stage {
     }
 
     fn log_file(&self, node: usize) -> PathBuf {
-        self.directory.join(format!("{}.log", self.nodes[node].name))
+        self.directory
+            .join(format!("{}.log", self.nodes[node].name))
     }
 
     /// For messages.
@@ -135,7 +169,13 @@ fn nodes(count: u8) -> io::Result<Vec<Node>> {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         let peer = socket.local_addr()?.to_string();
         held.1.push(socket);
-        nodes.push(Node { name: format!("n{number}"), http, admin, peer, grpc });
+        nodes.push(Node {
+            name: format!("n{number}"),
+            http,
+            admin,
+            peer,
+            grpc,
+        });
     }
     Ok(nodes)
 }

@@ -43,7 +43,9 @@ pub(super) async fn wait(stage: &Stage, events: &mut mpsc::Receiver<Event>) -> R
         }
         if began.elapsed() > FORMING_TIME_MAX {
             let reasons = status.map_or_else(String::new, |status| status.reasons.join("; "));
-            let logs: String = (0..stage.nodes.len()).map(|node| stage.log_tail(node)).collect();
+            let logs: String = (0..stage.nodes.len())
+                .map(|node| stage.log_tail(node))
+                .collect();
             return Err(failed(format!(
                 "the nodes did not form a cluster within {} s ({reasons}). Their last words:{logs}\n\
                  The disk may be very slow; \"ghostlight demo --nodes 1\" asks less of it",
@@ -55,7 +57,11 @@ pub(super) async fn wait(stage: &Stage, events: &mut mpsc::Receiver<Event>) -> R
 }
 
 fn is_ready(status: &StatusView, nodes: usize) -> bool {
-    let alive = status.members.iter().filter(|member| member.state == "alive").count();
+    let alive = status
+        .members
+        .iter()
+        .filter(|member| member.state == "alive")
+        .count();
     let copies = nodes.min(usize::try_from(status.factor).unwrap_or(usize::MAX));
     // Fewer nodes than the factor can never be healthy; then all copies there can be are enough.
     let whole = status.health == Health::Healthy
@@ -106,9 +112,14 @@ impl Progress {
     }
 
     fn show(&self, status: &StatusView, nodes: usize) {
-        let alive = status.members.iter().filter(|member| member.state == "alive").count();
+        let alive = status
+            .members
+            .iter()
+            .filter(|member| member.state == "alive")
+            .count();
         let copies: u32 = status.members.iter().map(|member| member.replicas).sum();
-        let wanted = status.partitions * status.factor.min(u32::try_from(nodes).unwrap_or(u32::MAX));
+        let wanted =
+            status.partitions * status.factor.min(u32::try_from(nodes).unwrap_or(u32::MAX));
         let said = format!("{alive} of {nodes} members, {copies} of {wanted} copies");
         match self {
             Self::Bar(bar) => {
@@ -138,7 +149,9 @@ impl Progress {
 pub(super) async fn table(stage: &Arc<Stage>) -> Result<String, Failure> {
     let silent = || failed("a node stopped answering right after the cluster had formed");
     let status: StatusView = ask(&stage.nodes[0], "status").await.ok_or_else(silent)?;
-    let place: WhereView = ask(&stage.nodes[0], &format!("where/{ACTOR}")).await.ok_or_else(silent)?;
+    let place: WhereView = ask(&stage.nodes[0], &format!("where/{ACTOR}"))
+        .await
+        .ok_or_else(silent)?;
     let leader = place.leader.map(|leader| leader.name);
     let mut table = Table::new(&[
         ("NODE", Align::Left),
@@ -158,17 +171,30 @@ pub(super) async fn table(stage: &Arc<Stage>) -> Result<String, Failure> {
             format!("http://{}", member.admin),
         ]);
     }
-    let victim = status.members.iter().find(|member| Some(&member.name) == leader.as_ref());
-    let other = status.members.iter().find(|member| Some(&member.name) != leader.as_ref());
+    let victim = status
+        .members
+        .iter()
+        .find(|member| Some(&member.name) == leader.as_ref());
+    let other = status
+        .members
+        .iter()
+        .find(|member| Some(&member.name) != leader.as_ref());
     let other = other.or(victim).ok_or_else(silent)?;
-    Ok(format!("\n{}\n{}", table.render(), next_commands(victim, other)))
+    Ok(format!(
+        "\n{}\n{}",
+        table.render(),
+        next_commands(victim, other)
+    ))
 }
 
 fn next_commands(victim: Option<&MemberView>, other: &MemberView) -> String {
     let program = program();
     let node = format!("--node http://{}", other.admin);
     let kill = victim.map_or_else(String::new, |victim| {
-        format!("  kill -9 {}    # {} leads {ACTOR}\n", victim.pid, victim.name)
+        format!(
+            "  kill -9 {}    # {} leads {ACTOR}\n",
+            victim.pid, victim.name
+        )
     });
     format!(
         "Try, in another terminal:\n  {program} invoke {ACTOR}/add -d 1 {node}\n{kill}  \
@@ -178,5 +204,7 @@ fn next_commands(victim: Option<&MemberView>, other: &MemberView) -> String {
 
 /// This program, as its user typed it.
 fn program() -> String {
-    std::env::args().next().unwrap_or_else(|| "ghostlight".to_owned())
+    std::env::args()
+        .next()
+        .unwrap_or_else(|| "ghostlight".to_owned())
 }

@@ -34,7 +34,9 @@ impl Janitor {
             .process_group(0)
             .spawn()?;
         let pipe = child.stdin.take().expect("stdin was asked to be a pipe");
-        Ok(Self { hired: Mutex::new(Some((child, pipe))) })
+        Ok(Self {
+            hired: Mutex::new(Some((child, pipe))),
+        })
     }
 
     /// Names a node's process.
@@ -49,7 +51,9 @@ impl Janitor {
     /// Closes the pipe and waits until everything is gone.
     pub(super) async fn finish(&self) {
         let hired = self.hired.lock().expect("no holder panics").take();
-        let Some((mut child, pipe)) = hired else { return };
+        let Some((mut child, pipe)) = hired else {
+            return;
+        };
         drop(pipe);
         // It has a bounded number of attempts, so this ends.
         let waited = tokio::task::spawn_blocking(move || child.wait());
@@ -66,8 +70,12 @@ pub(super) fn run(directory: &Path) -> Result<Verdict, Failure> {
             directory.display()
         )));
     }
-    let pids: Vec<u32> =
-        std::io::stdin().lock().lines().map_while(Result::ok).filter_map(|l| l.parse().ok()).collect();
+    let pids: Vec<u32> = std::io::stdin()
+        .lock()
+        .lines()
+        .map_while(Result::ok)
+        .filter_map(|l| l.parse().ok())
+        .collect();
     for pid in pids {
         kill(pid, &name);
     }
@@ -86,6 +94,11 @@ fn kill(pid: u32, directory_name: &str) {
     let command_line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     if String::from_utf8_lossy(&command_line).contains(directory_name) {
         // No process or no permission: then it is not ours any more.
-        drop(Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status());
+        drop(
+            Command::new("kill")
+                .args(["-9", &pid.to_string()])
+                .stderr(Stdio::null())
+                .status(),
+        );
     }
 }

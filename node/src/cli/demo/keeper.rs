@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::process::Child;
 use tokio::sync::mpsc;
 
-use super::cluster::{Begin, Stage};
+use super::cluster::{Begin, Process, Stage};
 use super::{Chaos, Failure, failed};
 
 /// Pause before a node that was killed comes back.
@@ -66,7 +65,7 @@ impl Keepers {
         let running = Arc::new(AtomicUsize::new(0));
         let (mut kills, mut tasks) = (Vec::new(), Vec::new());
         for node in 0..stage.nodes.len() {
-            let child = stage
+            let process = stage
                 .start(node, Begin::First)
                 .map_err(|error| failed(format!("cannot start a node ({error})")))?;
             running.fetch_add(1, Ordering::Relaxed);
@@ -80,9 +79,13 @@ impl Keepers {
                 running: Arc::clone(&running),
                 killed,
             };
-            tasks.push(tokio::spawn(keeper.keep(child)));
+            tasks.push(tokio::spawn(keeper.keep(process)));
         }
-        Ok(Self { kills, running, tasks })
+        Ok(Self {
+            kills,
+            running,
+            tasks,
+        })
     }
 
     /// Whether every node has a process.
@@ -92,7 +95,7 @@ impl Keepers {
 
     /// Kills a node as `kill -9` does. A kill that is already under way is enough.
     pub(super) fn kill(&self, node: usize) {
-        drop(self.kills[node].try_send(()));
+        self.kills[node].try_send(()).ok();
     }
 }
 
@@ -115,15 +118,15 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn keep(mut self, mut child: Child) {
+    async fn keep(mut self, mut process: Process) {
         let node = self.node;
         loop {
             let status = tokio::select! {
-                status = child.wait() => status,
+                status = process.child.wait() => status,
                 Some(()) = self.killed.recv() => {
                     // Already dead is just as good.
-                    drop(child.start_kill());
-                    child.wait().await
+                    drop(process.child.start_kill());
+                    process.child.wait().await
                 }
             };
             let at = Instant::now();
@@ -135,11 +138,17 @@ impl Keeper {
             tokio::time::sleep(self.pause).await;
             let event = match self.stage.start(node, Begin::Again) {
                 Ok(again) => {
-                    child = again;
+                    process = again;
                     self.running.fetch_add(1, Ordering::Relaxed);
-                    Event::Back { node, pid: child.id().unwrap_or_default() }
+                    Event::Back {
+                        node,
+                        pid: process.child.id().unwrap_or_default(),
+                    }
                 }
-                Err(error) => Event::Lost { node, why: error.to_string() },
+                Err(error) => Event::Lost {
+                    node,
+                    why: error.to_string(),
+                },
             };
             let lost = matches!(event, Event::Lost { .. });
             if self.tell.send(event).await.is_err() || lost {

@@ -61,12 +61,20 @@ impl Load {
     /// Starts the clients.
     pub(super) fn start(stage: &Arc<Stage>) -> Arc<Self> {
         let (stop, stopped) = watch::channel(false);
-        let load = Arc::new(Self { seen: Mutex::default(), stop, clients: Mutex::default() });
+        let load = Arc::new(Self {
+            seen: Mutex::default(),
+            stop,
+            clients: Mutex::default(),
+        });
         let clients = (0..CLIENTS)
             .map(|number| {
                 let client = Client {
                     number,
-                    nodes: stage.nodes.iter().map(|node| Connection::to(node.http.as_str())).collect(),
+                    nodes: stage
+                        .nodes
+                        .iter()
+                        .map(|node| Connection::to(node.http.as_str()))
+                        .collect(),
                     next: number % stage.nodes.len(),
                     run: super::random_below(u64::MAX),
                     calls: 0,
@@ -86,7 +94,10 @@ impl Load {
         let all = async {
             for client in clients {
                 if let Err(error) = client.await {
-                    self.with(|seen| seen.summary.fail(format!("a client of the demo broke: {error}")));
+                    self.with(|seen| {
+                        seen.summary
+                            .fail(format!("a client of the demo broke: {error}"))
+                    });
                 }
             }
         };
@@ -102,8 +113,16 @@ impl Load {
             if seen.in_flight.iter().flatten().any(|began| *began <= to) {
                 return None;
             }
-            let overlapping = seen.recent.iter().filter(|(began, ended)| *began <= to && *ended >= from);
-            Some(overlapping.map(|(began, ended)| *ended - *began).max().unwrap_or_default())
+            let overlapping = seen
+                .recent
+                .iter()
+                .filter(|(began, ended)| *began <= to && *ended >= from);
+            Some(
+                overlapping
+                    .map(|(began, ended)| *ended - *began)
+                    .max()
+                    .unwrap_or_default(),
+            )
         })
     }
 
@@ -171,7 +190,10 @@ impl Client {
             match &mut diary {
                 Some(diary) => self.append(diary).await,
                 None => {
-                    let path = format!("counter/{}/method/add", COUNTERS[self.number % COUNTERS.len()]);
+                    let path = format!(
+                        "counter/{}/method/add",
+                        COUNTERS[self.number % COUNTERS.len()]
+                    );
                     drop(self.call(&path, Bytes::from_static(b"1")).await);
                 }
             }
@@ -206,7 +228,8 @@ impl Client {
         self.calls += 1;
         let id = format!("demo-{:x}-{}-{}", self.run, self.number, self.calls);
         let began = Instant::now();
-        self.load.with(|seen| seen.in_flight[self.number] = Some(began));
+        self.load
+            .with(|seen| seen.in_flight[self.number] = Some(began));
         let answer = self.until_answered(path, &id, body, began).await;
         let ended = Instant::now();
         self.load.with(|seen| {
@@ -265,13 +288,17 @@ fn repeat_after(reply: &Reply) -> Option<Duration> {
     let (least, most) = REPEAT_PAUSE;
     match reply.status {
         429 | 503 => {
-            let told = reply.header("ghostlight-retry-after-ms").and_then(|ms| ms.parse().ok());
+            let told = reply
+                .header("ghostlight-retry-after-ms")
+                .and_then(|ms| ms.parse().ok());
             Some(told.map_or(least, Duration::from_millis).clamp(least, most))
         }
         // Only this attempt's deadline has passed; the call has time left.
         500 | 504 => {
             let code = reply.header("ghostlight-error").unwrap_or_default();
-            [DEADLINE_EXPIRED, OUTCOME_UNKNOWN].contains(&code).then_some(least)
+            [DEADLINE_EXPIRED, OUTCOME_UNKNOWN]
+                .contains(&code)
+                .then_some(least)
         }
         _ => None,
     }

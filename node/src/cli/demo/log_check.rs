@@ -45,7 +45,11 @@ impl Checked {
 
 impl Diary {
     pub(super) fn open(run: u64) -> Self {
-        Self { run, page: 0, lines: Vec::new() }
+        Self {
+            run,
+            page: 0,
+            lines: Vec::new(),
+        }
     }
 
     fn actor(&self) -> String {
@@ -56,7 +60,10 @@ impl Diary {
     pub(super) fn next(&mut self) -> (String, Bytes) {
         let text = format!("{}-{}", self.page, self.lines.len());
         let body = Bytes::from(format!("\"{text}\""));
-        self.lines.push(Line { text, answer: Answer::Unknown });
+        self.lines.push(Line {
+            text,
+            answer: Answer::Unknown,
+        });
         (format!("{}/method/append", self.actor()), body)
     }
 
@@ -80,13 +87,19 @@ impl Diary {
     }
 
     pub(super) fn acknowledged(&self) -> u64 {
-        self.lines.iter().filter(|line| line.answer == Answer::Acknowledged).count() as u64
+        self.lines
+            .iter()
+            .filter(|line| line.answer == Answer::Acknowledged)
+            .count() as u64
     }
 
     /// Compares with what the actor answered; `None` if that is no list of texts.
     pub(super) fn check(&self, body: &[u8]) -> Option<Checked> {
         let stored: Vec<String> = serde_json::from_slice(body).ok()?;
-        let mut checked = Checked { appends: self.acknowledged(), ..Checked::default() };
+        let mut checked = Checked {
+            appends: self.acknowledged(),
+            ..Checked::default()
+        };
         // Our lines are appended one after the other, so they must appear in this order.
         let mut rest = stored.iter().peekable();
         for line in &self.lines {
@@ -112,7 +125,11 @@ mod tests {
         let mut diary = Diary::open(7);
         for answer in answers {
             diary.next();
-            diary.note(if *answer { Answer::Acknowledged } else { Answer::Unknown });
+            diary.note(if *answer {
+                Answer::Acknowledged
+            } else {
+                Answer::Unknown
+            });
         }
         diary
     }
@@ -129,7 +146,11 @@ mod tests {
             (r#"["0-0","0-2","0-1"]"#, 0, 1),
             (r#"["0-0","0-1","0-2","0-0"]"#, 0, 1),
         ] {
-            let wanted = Checked { appends: 2, lost, doubled };
+            let wanted = Checked {
+                appends: 2,
+                lost,
+                doubled,
+            };
             assert_eq!(diary.check(stored.as_bytes()), Some(wanted), "{stored}");
         }
         assert_eq!(diary.check(b"{}"), None);

@@ -39,13 +39,19 @@ impl Leaders {
                 tokio::time::sleep(STEADY_PERIOD).await;
             }
         });
-        Self { by_partition, watcher }
+        Self {
+            by_partition,
+            watcher,
+        }
     }
 
     /// Partitions that a node led when it was last seen.
     pub(super) fn of(&self, name: &str) -> BTreeSet<u16> {
         let seen = self.by_partition.lock().expect("no holder panics");
-        seen.iter().filter(|(_, leader)| *leader == name).map(|(partition, _)| *partition).collect()
+        seen.iter()
+            .filter(|(_, leader)| *leader == name)
+            .map(|(partition, _)| *partition)
+            .collect()
     }
 }
 
@@ -58,7 +64,10 @@ impl Drop for Leaders {
 /// Partitions that a node itself says it leads.
 async fn led_by(stage: &Stage, node: usize) -> BTreeSet<u16> {
     let views: Option<Vec<PartitionView>> = ask(&stage.nodes[node], "partitions").await;
-    let led = views.into_iter().flatten().filter(|view| view.role == "leader");
+    let led = views
+        .into_iter()
+        .flatten()
+        .filter(|view| view.role == "leader");
     led.map(|view| view.partition).collect()
 }
 

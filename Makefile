@@ -1,0 +1,41 @@
+# Everything a fresh clone needs: `make demo` and `make test` install what is missing, build, and run.
+#
+# The build cache lies outside the clone, so that the long C++ build happens once per machine.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
+export CARGO_TARGET_DIR ?= $(CACHE)/ghostlight/target
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help demo build test chaos lint deny setup
+
+help:
+	@echo "make demo     build, then three nodes on this machine with load; Ctrl-C ends it"
+	@echo "make test     format, lints, dependencies, every test"
+	@echo "make chaos    the long versions of the simulation and of the real-process tests"
+	@echo "make lint     format and lints alone"
+	@echo "make build    the binary alone, as ./ghostlight"
+
+demo: build
+	./ghostlight demo
+
+build: setup
+	cargo build --workspace --bins
+	@ln -sfn "$(CARGO_TARGET_DIR)/debug/ghostlight" ghostlight
+
+test: lint deny build
+	cargo test --workspace --no-fail-fast
+
+chaos: build
+	GHOSTLIGHT_CHAOS=long cargo test --workspace --no-fail-fast -- --nocapture
+
+lint: setup
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+# The dependency check needs a tool that is not part of the toolchain; it runs where it is installed.
+deny:
+	@if command -v cargo-deny >/dev/null 2>&1; then cargo deny --workspace check licenses bans sources; \
+	else echo "cargo-deny is not installed: the check of licences and sources is skipped"; fi
+
+setup:
+	@sh deploy/setup.sh
