@@ -222,6 +222,9 @@ impl NodeCore {
         if self.ending == Ending::Halted {
             return None;
         }
+        if self.cluster.as_ref().is_some_and(|c| !c.touched.is_empty() || !c.dirty.is_empty()) {
+            return Some(Instant::default());
+        }
         let gossip = self.membership.next_deadline();
         let gateway = self
             .cluster

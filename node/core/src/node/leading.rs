@@ -628,19 +628,29 @@ impl NodeCore {
             return;
         };
         let touched = std::mem::take(touched);
+        let mut again = Vec::new();
         for partition in touched {
             let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
             let Some(slot) = slot else { continue };
             let Some(term) = Slot::serving(slot).map(|(term, _)| term) else {
                 continue;
             };
+            let dedup_bytes = slot.row.as_ref().map_or(0, |row| row.dedup_bytes);
             let Some(serving) = slot.serving_mut(term) else {
                 continue;
             };
             let mut effects = Vec::new();
+            serving.turns.note(now.wall, dedup_bytes);
             serving.turns.flush(now.instant, &mut effects);
+            if serving.turns.next_deadline().is_some_and(|at| at <= now.instant) {
+                again.push(partition);
+            }
             self.turns_effects(now, partition, term, effects, out);
         }
         self.settle(now, out);
+        if let Some(cluster) = &mut self.cluster {
+            // One proposal a flush: what is left wants the next one at once.
+            cluster.touched.extend(again);
+        }
     }
 }
