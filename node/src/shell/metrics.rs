@@ -5,19 +5,19 @@ use std::time::Duration;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 /// Time of one batch on the disk thread, its sync included.
-pub const SYNC_DURATION: &str = "ghostlight_storage_sync_duration_seconds";
+pub(crate) const SYNC_DURATION: &str = "ghostlight_storage_sync_duration_seconds";
 /// Leaderships opened by this node.
-pub const OPENED: &str = "ghostlight_replica_leaderships_opened_total";
+pub(crate) const OPENED: &str = "ghostlight_replica_leaderships_opened_total";
 /// Leaderships this node serves now.
-pub const LEADERS: &str = "ghostlight_replica_leaders";
+pub(crate) const LEADERS: &str = "ghostlight_replica_leaders";
 /// Times a member was suspected or held for down, by `state`.
-pub const MEMBER_EVENTS: &str = "ghostlight_member_events_total";
+pub(crate) const MEMBER_EVENTS: &str = "ghostlight_member_events_total";
 /// Frames that were not queued because a lane was full or gone.
-pub const FRAMES_DROPPED: &str = "ghostlight_transport_frames_dropped_total";
+pub(crate) const FRAMES_DROPPED: &str = "ghostlight_transport_frames_dropped_total";
 /// Longest time one turn of the core's loop took since the last look.
-pub const LOOP_STALL: &str = "ghostlight_core_loop_stall_seconds";
+pub(crate) const LOOP_STALL: &str = "ghostlight_core_loop_stall_seconds";
 /// Replicas set aside because their records were damaged.
-pub const CONDEMNED: &str = "ghostlight_replica_condemned_total";
+pub(crate) const CONDEMNED: &str = "ghostlight_replica_condemned_total";
 
 /// Says what each metric means; once per process.
 pub(crate) fn describe() {

@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use super::{Events, TransportEvent, lanes_of};
 
 /// Frames waiting in one lane.
-pub const LANE_FRAMES_MAX: usize = 16_384;
+pub(super) const LANE_FRAMES_MAX: usize = 16_384;
 /// Bytes waiting in one lane, roughly.
-pub const LANE_BYTES_MAX: usize = 64 << 20;
+pub(super) const LANE_BYTES_MAX: usize = 64 << 20;
 /// Frames encoded into one write.
 const WRITE_FRAMES_MAX: usize = 512;
 /// Bytes after which a write is sent off.
