@@ -28,6 +28,8 @@ use super::{convert, ranks};
 const HEARTBEAT_TICKS: usize = 3;
 /// The engine's own election ticks: check-quorum's interval.
 const ELECTION_TICKS: usize = 10;
+/// Above every ranked timeout, jitter included.
+const ELECTION_TICKS_MAX: usize = 1_000;
 /// Append messages in flight to one peer.
 const INFLIGHT_MESSAGES_MAX: usize = 256;
 /// Committed bytes handed to apply in one turn of the loop.
@@ -531,9 +533,9 @@ fn config(peer: PeerId, applied: LogIndex) -> Config {
         max_inflight_msgs: INFLIGHT_MESSAGES_MAX,
         check_quorum: true,
         pre_vote: true,
-        // A range of one value: the engine's own random numbers decide nothing.
+        // The engine checks ours against this range; its own draws are replaced before they count.
         min_election_tick: ELECTION_TICKS,
-        max_election_tick: ELECTION_TICKS + 1,
+        max_election_tick: ELECTION_TICKS_MAX,
         batch_append: true,
         max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
         max_committed_size_per_ready: COMMITTED_BYTES_PER_READY,
