@@ -9,6 +9,7 @@ mod control;
 mod facts;
 mod flush;
 mod handover;
+mod inspect;
 mod leading;
 mod links;
 mod reconcile;
@@ -31,6 +32,7 @@ use ghostlight_protocol::wire::hello::{ClusterDescriptor, Duty, NodeRecord};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+pub use self::inspect::ReplicaFacts;
 pub use self::settings::Start;
 use self::slot::Slot;
 use crate::gateway::{Gateway, GatewayInput};

@@ -1,0 +1,57 @@
+//! What each replica of this node is at this moment, for checkers and metrics. Changes nothing.
+
+use ghostlight_protocol::ids::{LogIndex, LogPosition, PartitionId, PeerId, Term};
+use ghostlight_protocol::partition_row::{Membership, PartitionRow};
+
+use super::NodeCore;
+use crate::replica::Role;
+
+/// One replica, as seen from inside.
+#[derive(Clone, Debug)]
+pub struct ReplicaFacts<'a> {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The stint.
+    pub peer: PeerId,
+    /// The role.
+    pub role: Role,
+    /// The term.
+    pub term: Term,
+    /// The term in which this node serves the partition.
+    pub serves: Option<Term>,
+    /// Commit index.
+    pub commit: LogIndex,
+    /// What the store has applied.
+    pub applied: LogIndex,
+    /// End of the log.
+    pub last: LogPosition,
+    /// The membership the engine works with.
+    pub membership: &'a Membership,
+    /// The partition's row, as the store last told.
+    pub row: Option<&'a PartitionRow>,
+}
+
+impl NodeCore {
+    /// Every replica of this node, by partition.
+    pub fn replicas(&self) -> impl Iterator<Item = ReplicaFacts<'_>> {
+        let slots = self.cluster.iter().flat_map(super::Cluster::slots);
+        slots.map(|slot| ReplicaFacts {
+            partition: slot.partition(),
+            peer: slot.group.peer(),
+            role: slot.group.role(),
+            term: slot.group.term(),
+            serves: slot.serving().map(|(term, _)| term),
+            commit: slot.group.commit(),
+            applied: slot.group.applied(),
+            last: slot.group.last(),
+            membership: slot.group.membership(),
+            row: slot.row.as_ref(),
+        })
+    }
+
+    /// Calls that this node's gateway holds.
+    #[must_use]
+    pub fn calls_pending(&self) -> usize {
+        self.cluster.as_ref().map_or(0, |c| c.gateway.pending())
+    }
+}
