@@ -190,6 +190,18 @@ impl<E: Engine> Disk<E> {
         Ok(())
     }
 
+    /// A read from another thread found a damaged record: its replica is condemned.
+    ///
+    /// # Errors
+    /// The process must end: what is on the disk is not known any more.
+    pub fn read_failed(
+        &mut self,
+        error: StorageError,
+        out: &mut Vec<StoreInput>,
+    ) -> Result<(), StorageError> {
+        self.condemn_or_end(error, None, out)
+    }
+
     fn condemn_or_end(
         &mut self,
         error: StorageError,
