@@ -1,1 +1,20 @@
-//! Placeholder root, filled by the next change.
+#![doc = include_str!("../README.md")]
+
+mod clients;
+mod dice;
+mod invariants;
+mod net;
+mod params;
+mod process;
+mod run;
+mod sometimes;
+mod trace;
+mod world;
+
+pub use clients::Op;
+pub use dice::{MS, SEC, US};
+pub use params::{FaultKind, Params};
+pub use run::{Report, compare, form, guarded, heal, reproduce, run_seed};
+pub use sometimes::Sometimes;
+pub use trace::Show;
+pub use world::{Failure, Origin, World};

@@ -1,0 +1,51 @@
+//! Election safety (Raft, figure 3; promise G1): at most one leader in a term of a group.
+
+use std::collections::BTreeMap;
+
+use ghostlight_core::node::ReplicaFacts;
+use ghostlight_core::replica::Role;
+use ghostlight_protocol::ids::{PartitionId, Term};
+
+use crate::net::Place;
+
+/// Who led, by group and term.
+#[derive(Default, Debug)]
+pub(super) struct Leaders(BTreeMap<(PartitionId, Term), (Place, u64)>);
+
+impl Leaders {
+    pub(super) fn serves(
+        &mut self,
+        partition: PartitionId,
+        term: Term,
+        place: Place,
+        run: u64,
+    ) -> Result<(), String> {
+        let first = *self.0.entry((partition, term)).or_insert((place, run));
+        if first == (place, run) {
+            return Ok(());
+        }
+        Err(format!(
+            "one leader per term: {partition} {term} was led by node {} in run {}, now by node {place} \
+             in run {run}",
+            first.0, first.1
+        ))
+    }
+
+    pub(super) fn replica(
+        &mut self,
+        place: Place,
+        run: u64,
+        replica: &ReplicaFacts<'_>,
+    ) -> Result<(), String> {
+        if replica.role == Role::Leader {
+            self.serves(replica.partition, replica.term, place, run)?;
+        }
+        match replica.serves {
+            Some(term) if (term, Role::Leader) != (replica.term, replica.role) => Err(format!(
+                "{}: node {place} serves {term} as {:?} of {}",
+                replica.partition, replica.role, replica.term
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What one seed means: the cluster, the network, the disks, the faults and the workload.
+//!
+//! Each fault's rate may be zero: a swarm in which every run has every fault reaches less than one in
+//! which most runs lack most of them.
+
+use crate::dice::{Dice, MS, SEC, US};
+
+/// Everything drawn before a run begins.
+#[derive(Clone, Debug)]
+pub struct Params {
+    /// The seed.
+    pub seed: u64,
+    /// Nodes at first.
+    pub nodes: usize,
+    /// Partitions.
+    pub partitions: u16,
+    /// Replication factor.
+    pub factor: u8,
+    /// How long faults are injected, after the cluster has formed.
+    pub span: u64,
+    /// The network.
+    pub net: NetParams,
+    /// The disks.
+    pub disk: DiskParams,
+    /// Mean time between two faults; 0: none.
+    pub fault_every: u64,
+    /// How often each kind is drawn, relative to the others.
+    pub faults: Vec<(FaultKind, u32)>,
+    /// What clients do.
+    pub work: WorkParams,
+}
+
+/// The network.
+#[derive(Clone, Debug)]
+pub struct NetParams {
+    /// Shortest and longest usual delay of a frame.
+    pub delay: (u64, u64),
+    /// Chance of a frame that takes much longer, and how long at most.
+    pub spike: (f64, u64),
+    /// Loss of gossip datagrams.
+    pub gossip_loss: f64,
+    /// Chance that a frame arrives twice, which QUIC would not do.
+    pub duplicate: f64,
+    /// Chance that a frame arrives again much later, which QUIC would not do.
+    pub replay: f64,
+    /// A connection over which nothing comes for this long is gone.
+    pub idle: (u64, u64),
+}
+
+/// The disks.
+#[derive(Clone, Debug)]
+pub struct DiskParams {
+    /// Shortest and longest usual sync.
+    pub sync: (u64, u64),
+    /// Chance of a stall, and how long.
+    pub stall: (f64, u64, u64),
+}
+
+/// What clients do.
+#[derive(Clone, Debug)]
+pub struct WorkParams {
+    /// Clients.
+    pub clients: usize,
+    /// Actors of each type.
+    pub actors: usize,
+    /// Longest pause of a client between two operations.
+    pub think: u64,
+    /// Chance that an operation carries an id of its own.
+    pub outside: f64,
+    /// Chance that it is a read.
+    pub reads: f64,
+}
+
+/// What can go wrong.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FaultKind {
+    /// A process dies; its disk may lose what was not synced.
+    Crash,
+    /// Power is lost everywhere at once.
+    PowerLossAll,
+    /// A process stands still.
+    Freeze,
+    /// The network falls into two halves.
+    Split,
+    /// Frames pass in one direction only.
+    OneWay,
+    /// One connection breaks.
+    Break,
+    /// A disk is slow for a while.
+    SlowDisk,
+    /// A disk fails a write or a sync: the process ends.
+    DiskError,
+    /// A calendar clock jumps.
+    ClockJump,
+    /// A node is restarted in an orderly way.
+    Restart,
+    /// A node is drained, and undrained later.
+    Drain,
+    /// A bit of a stored record flips while its node is down.
+    BitFlip,
+    /// A disk is replaced by an empty one.
+    Wipe,
+    /// One more node joins.
+    Join,
+    /// A node leaves for good.
+    Leave,
+}
+
+impl FaultKind {
+    /// Every kind, with its usual weight.
+    pub const ALL: [(Self, u32); 15] = [
+        (Self::Crash, 10),
+        (Self::PowerLossAll, 2),
+        (Self::Freeze, 6),
+        (Self::Split, 6),
+        (Self::OneWay, 4),
+        (Self::Break, 4),
+        (Self::SlowDisk, 4),
+        (Self::DiskError, 2),
+        (Self::ClockJump, 2),
+        (Self::Restart, 4),
+        (Self::Drain, 3),
+        (Self::BitFlip, 3),
+        (Self::Wipe, 2),
+        (Self::Join, 2),
+        (Self::Leave, 1),
+    ];
+}
+
+impl Params {
+    /// Draws a run.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let dice = &mut Dice::new(seed, "params");
+        let nodes = *dice.pick(&[3, 3, 3, 4, 5]);
+        let partitions = *dice.pick(&[1, 2, 4, 8]);
+        let factor = if dice.chance(0.1) { 1 } else { 3 };
+        let sometimes = |dice: &mut Dice, p: f64, low: f64, high: f64| {
+            if dice.chance(p) {
+                low + (high - low) * dice.between(0, 1_000) as f64 / 1_000.0
+            } else {
+                0.0
+            }
+        };
+        let net = NetParams {
+            delay: *dice.pick(&[
+                (50 * US, 200 * US),
+                (100 * US, 2 * MS),
+                (MS, 10 * MS),
+                (5 * MS, 30 * MS),
+            ]),
+            spike: (sometimes(dice, 0.4, 0.001, 0.02), 300 * MS),
+            gossip_loss: sometimes(dice, 0.5, 0.01, 0.2),
+            duplicate: sometimes(dice, 0.3, 0.001, 0.02),
+            replay: sometimes(dice, 0.3, 0.001, 0.01),
+            idle: (SEC, 3 * SEC),
+        };
+        let disk = DiskParams {
+            sync: *dice.pick(&[(100 * US, 500 * US), (300 * US, 5 * MS), (2 * MS, 20 * MS)]),
+            stall: (sometimes(dice, 0.3, 0.000_5, 0.005), 100 * MS, 2 * SEC),
+        };
+        let mut faults = Vec::new();
+        for (kind, weight) in FaultKind::ALL {
+            if dice.chance(0.6) {
+                faults.push((kind, weight));
+            }
+        }
+        let fault_every = *dice.pick(&[0, 500 * MS, SEC, SEC, 2 * SEC, 4 * SEC]);
+        let work = WorkParams {
+            clients: *dice.pick(&[2, 4, 6]),
+            actors: *dice.pick(&[1, 2, 4]),
+            think: *dice.pick(&[5 * MS, 50 * MS, 200 * MS]),
+            outside: *dice.pick(&[0.0, 0.5, 0.9]),
+            reads: *dice.pick(&[0.1, 0.3, 0.5]),
+        };
+        Self {
+            seed,
+            nodes,
+            partitions,
+            factor,
+            span: dice.between(10, 25) * SEC,
+            net,
+            disk,
+            fault_every,
+            faults,
+            work,
+        }
+    }
+
+    /// A quiet run, for scenarios: a good network, good disks, no faults but those asked for.
+    #[must_use]
+    pub fn quiet(seed: u64, nodes: usize, partitions: u16) -> Self {
+        Self {
+            seed,
+            nodes,
+            partitions,
+            factor: 3,
+            span: 0,
+            net: NetParams {
+                delay: (100 * US, 500 * US),
+                spike: (0.0, 0),
+                gossip_loss: 0.0,
+                duplicate: 0.0,
+                replay: 0.0,
+                idle: (3 * SEC, 3 * SEC),
+            },
+            disk: DiskParams {
+                sync: (200 * US, MS),
+                stall: (0.0, 0, 0),
+            },
+            fault_every: 0,
+            faults: Vec::new(),
+            work: WorkParams {
+                clients: 4,
+                actors: 4,
+                think: 10 * MS,
+                outside: 0.5,
+                reads: 0.3,
+            },
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! One run of one node: the core, its disk's queue and its runner, as the shell composes them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ghostlight_core::io::{Input, Now, ReadTicket, StoreEffect};
+use ghostlight_core::node::NodeCore;
+use ghostlight_core::sdk::local_runner::LocalRunner;
+use ghostlight_core::turn_io::ActivationId;
+use ghostlight_core::turns::RowsWanted;
+use ghostlight_disk::Disk;
+use ghostlight_protocol::ids::{NodeId, PartitionId};
+use ghostlight_protocol::time::{Instant, WallTime};
+use ghostlight_protocol::wire::hello::{ClusterDescriptor, NodeRecord};
+use ghostlight_storage::{MemoryDisk, MemoryEngine, Reader};
+
+use crate::dice::{MS, SEC};
+
+/// A place in the cluster: its disk, and its process while one runs.
+pub(crate) struct Node {
+    /// Peer address; kept when the disk is replaced.
+    pub address: String,
+    /// The disk.
+    pub disk: MemoryDisk,
+    /// The present process.
+    pub process: Option<Process>,
+    /// Who ran here last.
+    pub last_id: Option<NodeId>,
+    /// Counts processes: what was meant for an earlier one is dropped.
+    pub run: u64,
+    /// Its calendar clock minus the true one, in milliseconds.
+    pub skew_ms: i64,
+    /// What becomes of it when it is down.
+    pub fate: Fate,
+    /// Syncs take this many times as long.
+    pub slowness: u64,
+}
+
+/// Whether a node is meant to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fate {
+    /// It comes back.
+    Returns,
+    /// It left the cluster for good.
+    Gone,
+}
+
+/// A running process.
+pub(crate) struct Process {
+    /// The core.
+    pub core: NodeCore,
+    /// Who it is.
+    pub id: NodeId,
+    /// The store's thread.
+    pub disk: Disk<MemoryEngine>,
+    /// Reads beside it.
+    pub reader: Reader<MemoryEngine>,
+    /// Runs turns.
+    pub runner: LocalRunner,
+    /// Inputs that wait for the loop.
+    pub inbox: VecDeque<Input>,
+    /// Whether a turn of the loop is scheduled.
+    pub scheduled: bool,
+    /// When the loop is free again: it works, or the process stands still.
+    pub busy_until: u64,
+    /// The tick that is scheduled.
+    pub tick_at: Option<u64>,
+    /// When the process began.
+    pub started: u64,
+    /// Store effects.
+    pub store: StoreQueue,
+    /// When the latest input of each activation arrives.
+    pub runner_latest: BTreeMap<ActivationId, u64>,
+    /// What its `Hello` says.
+    pub introduced: Introduced,
+    /// Generations met.
+    pub met: BTreeMap<NodeId, u64>,
+}
+
+/// What a `Hello` says.
+#[derive(Clone, Debug)]
+pub(crate) struct Introduced {
+    /// The record.
+    pub record: NodeRecord,
+    /// The cluster.
+    pub descriptor: Option<ClusterDescriptor>,
+    /// Nodes that may never come back.
+    pub removed: Vec<NodeId>,
+}
+
+/// A read of rows that waits for the applies before it.
+pub(crate) type WaitingRead = (u64, ReadTicket, PartitionId, RowsWanted);
+
+/// The queue of the store's thread.
+#[derive(Default, Debug)]
+pub(crate) struct StoreQueue {
+    /// Waiting effects.
+    pub queue: VecDeque<StoreEffect>,
+    /// Effects being performed.
+    pub busy: Vec<StoreEffect>,
+    /// Effects ever queued.
+    pub queued: u64,
+    /// Effects performed.
+    pub done: u64,
+    /// Number of the latest apply.
+    pub latest_apply: u64,
+    /// Reads that wait.
+    pub reads: Vec<WaitingRead>,
+}
+
+impl Process {
+    /// The process's clocks.
+    #[must_use]
+    pub(crate) fn now(&self, now: u64, skew_ms: i64) -> Now {
+        let wall = 1_700_000_000_000_i64 + (now / MS).cast_signed() + skew_ms;
+        Now {
+            instant: self.instant(now),
+            wall: WallTime(wall.cast_unsigned()),
+        }
+    }
+
+    /// The process's monotonic clock at a true time.
+    #[must_use]
+    pub(crate) fn instant(&self, now: u64) -> Instant {
+        Instant(now - self.started + SEC)
+    }
+
+    /// The true time of one of its instants.
+    #[must_use]
+    pub(crate) fn true_time(&self, instant: Instant) -> u64 {
+        (instant.0 + self.started).saturating_sub(SEC)
+    }
+}
+
+/// Whether an effect waits for a sync.
+#[must_use]
+pub(crate) fn syncs(effect: &StoreEffect) -> bool {
+    match effect {
+        StoreEffect::Persist { .. }
+        | StoreEffect::SaveDescriptor(_)
+        | StoreEffect::Create { .. }
+        | StoreEffect::Destroy { .. }
+        | StoreEffect::DiscardCondemned(_) => true,
+        StoreEffect::SaveAddresses(_)
+        | StoreEffect::Apply(_)
+        | StoreEffect::Stage { .. }
+        | StoreEffect::Truncate { .. }
+        | StoreEffect::OpenSnapshot { .. }
+        | StoreEffect::ReadChunk(_)
+        | StoreEffect::CloseSnapshot(_) => false,
+    }
+}

@@ -1,0 +1,199 @@
+//! One seed from beginning to end: form, work under faults, heal, and compare.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use crate::dice::{MS, SEC};
+use crate::invariants;
+use crate::params::Params;
+use crate::sometimes::Sometimes;
+use crate::trace::Show;
+use crate::world::{Failure, Origin, World};
+
+/// How long a cluster may take to form.
+const FORM_MAX: u64 = 20 * SEC;
+/// How long it may take to be whole again after the last fault.
+const HEAL_MAX: u64 = 150 * SEC;
+/// How long it may take until every partition is led.
+const LED_MAX: u64 = 60 * SEC;
+
+/// What a run leaves behind.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The trace's hash.
+    pub hash: u64,
+    /// Events of the cores.
+    pub events: u64,
+    /// What was reached.
+    pub sometimes: Sometimes,
+    /// Virtual nanoseconds.
+    pub time: u64,
+    /// Operations, and how many ended with a reply.
+    pub operations: (usize, usize),
+}
+
+/// What becomes of a panic's message on this thread.
+enum Panics {
+    Shown,
+    Kept(Option<String>),
+}
+
+thread_local! {
+    static PANIC: RefCell<Panics> = const { RefCell::new(Panics::Shown) };
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// The promise that was broken, a panic included.
+pub fn run_seed(seed: u64, show: Show) -> Result<Report, Failure> {
+    let mut world = World::new(Params::draw(seed), show);
+    guarded(&mut world, |world| {
+        form(world)?;
+        work(world)?;
+        heal(world)?;
+        compare(world)
+    })?;
+    Ok(report(world))
+}
+
+/// Runs something in a world; a panic in it is a broken promise.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn guarded<T>(
+    world: &mut World,
+    body: impl FnOnce(&mut World) -> Result<T, String>,
+) -> Result<T, Failure> {
+    keep_panics();
+    PANIC.replace(Panics::Kept(None));
+    let result = catch_unwind(AssertUnwindSafe(|| body(world)));
+    if result.is_ok() {
+        PANIC.replace(Panics::Shown);
+    }
+    let what = match result {
+        Ok(Ok(value)) => {
+            world.verdict()?;
+            return Ok(value);
+        }
+        Ok(Err(what)) => world.verdict().err().map_or(what, |failure| failure.what),
+        Err(panic) => panic_text(panic.as_ref()),
+    };
+    Err(Failure {
+        what,
+        before: world.trace.latest(),
+    })
+}
+
+fn report(world: World) -> Report {
+    Report {
+        hash: world.trace.hash(),
+        events: world.trace.events(),
+        time: world.now(),
+        operations: (world.clients.history.len(), world.clients.acknowledged()),
+        sometimes: world.sometimes,
+    }
+}
+
+/// Starts the nodes, and waits until they are a cluster.
+///
+/// # Errors
+/// They did not become one in time.
+pub fn form(world: &mut World) -> Result<(), String> {
+    world.add_node(Origin::Founds);
+    for _ in 1..world.params.nodes {
+        world.add_node(Origin::Joins);
+    }
+    if !world.run_while(FORM_MAX, 20 * MS, |world| !world.settled()) {
+        return Err(format!("the cluster did not form: {:?}", world.unsettled()));
+    }
+    if !world.fill_accounts() {
+        return Err("a formed cluster did not take a deposit".to_owned());
+    }
+    Ok(())
+}
+
+fn work(world: &mut World) -> Result<(), String> {
+    world.begin_work();
+    world.begin_faults();
+    let end = world.now() + world.params.span;
+    world.run_until(end);
+    Ok(())
+}
+
+/// Ends all faults, and waits until everything is whole and quiet.
+///
+/// # Errors
+/// It did not become so in time.
+pub fn heal(world: &mut World) -> Result<(), String> {
+    world.calm();
+    if !world.run_while(LED_MAX, 100 * MS, |world| !world.all_led()) {
+        return Err(format!(
+            "not every partition is led: {:?}",
+            world.unsettled()
+        ));
+    }
+    world.end_work();
+    if !world.run_while(LED_MAX, 100 * MS, |world| world.clients.running() > 0) {
+        return Err(format!("{} calls do not end", world.clients.running()));
+    }
+    if !world.run_while(HEAL_MAX, 200 * MS, |world| !world.settled()) {
+        return Err(format!("not at full strength: {:?}", world.unsettled()));
+    }
+    if !world.run_while(LED_MAX, 100 * MS, |world| world.waiting_messages() > 0) {
+        return Err(format!(
+            "{} messages do not arrive",
+            world.waiting_messages()
+        ));
+    }
+    Ok(())
+}
+
+/// Reads everything at every node, and compares it with the history.
+///
+/// # Errors
+/// The promise that was broken.
+pub fn compare(world: &mut World) -> Result<(), String> {
+    for place in world.alive() {
+        let found = world.read_all(place)?;
+        invariants::history(&world.clients.history, &found)
+            .map_err(|what| format!("as read at node {place}: {what}"))?;
+    }
+    Ok(())
+}
+
+/// The line that runs a seed again.
+#[must_use]
+pub fn reproduce(seed: u64) -> String {
+    format!("SEED={seed} cargo test -p ghostlight-sim --test swarm")
+}
+
+fn keep_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let kept = PANIC.with_borrow_mut(|panic| match panic {
+                Panics::Kept(text) => {
+                    text.get_or_insert(info.to_string());
+                    true
+                }
+                Panics::Shown => false,
+            });
+            if !kept {
+                before(info);
+            }
+        }));
+    });
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let kept = match PANIC.replace(Panics::Shown) {
+        Panics::Kept(text) => text,
+        Panics::Shown => None,
+    };
+    kept.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}

@@ -1,0 +1,472 @@
+//! The world: virtual time, one queue of events, and the nodes, network, clients and checks in it.
+//!
+//! Each event names the process it is for; what was meant for an earlier one is dropped. The order of
+//! events is (time, number), so that the same seed gives the same run.
+
+mod boot;
+mod connect;
+mod deliver;
+mod nemesis;
+mod store;
+mod verdict;
+mod work;
+
+pub use boot::Origin;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ghostlight_core::io::ReadTicket;
+use ghostlight_core::io::{Input, Lane};
+use ghostlight_core::turns::RowsWanted;
+use ghostlight_protocol::ids::{NodeId, PartitionId};
+use ghostlight_protocol::wire::frame::Frame;
+use ghostlight_protocol::wire::hello::ConnectionKind;
+
+use crate::clients::Clients;
+use crate::dice::{Dice, SEC, US};
+use crate::invariants::Checks;
+use crate::net::{ConnKey, Net, Place};
+use crate::params::Params;
+use crate::process::Node;
+use crate::sometimes::Sometimes;
+use crate::trace::{Show, Trace};
+
+/// Something that happens at a time.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// An input reaches a process.
+    Arrive {
+        place: Place,
+        run: u64,
+        input: Box<Input>,
+    },
+    /// The loop of a process takes its inputs.
+    Turn { place: Place, run: u64 },
+    /// A deadline of the core.
+    Tick { place: Place, run: u64 },
+    /// The disk has finished what it does.
+    DiskDone { place: Place, run: u64 },
+    /// A read of rows is due.
+    Read {
+        place: Place,
+        run: u64,
+        ticket: ReadTicket,
+        partition: PartitionId,
+        rows: RowsWanted,
+    },
+    /// A frame arrives.
+    Frame {
+        key: ConnKey,
+        epoch: u64,
+        from: Place,
+        sender: NodeId,
+        lane: Lane,
+        frame: Box<Frame>,
+    },
+    /// A frame from long ago arrives again.
+    Replay {
+        to: Place,
+        sender: NodeId,
+        frame: Box<Frame>,
+    },
+    /// A datagram arrives.
+    Gossip {
+        key: ConnKey,
+        epoch: u64,
+        from: Place,
+        data: bytes::Bytes,
+    },
+    /// A dial comes to something.
+    Dialed {
+        from: Place,
+        run: u64,
+        address: String,
+        expected: Option<NodeId>,
+        kind: ConnectionKind,
+    },
+    /// A direction has been cut for the idle timeout.
+    Idle {
+        key: ConnKey,
+        epoch: u64,
+        at: Place,
+        cut: u64,
+    },
+    /// One side learns that a connection is gone.
+    SideDown {
+        key: ConnKey,
+        epoch: u64,
+        place: Place,
+    },
+    /// A client acts.
+    Client(usize),
+    /// A client gives a call up.
+    GiveUp { client: usize, ticket: u64 },
+    /// A fault is drawn.
+    Fault,
+    /// A fault ends.
+    Mend(Mend),
+}
+
+/// The end of a fault.
+#[derive(Debug)]
+pub(crate) enum Mend {
+    /// A node starts.
+    Start(Place),
+    /// All cuts heal.
+    Heal,
+    /// The disk is as fast as before.
+    Disk(Place),
+    /// The node takes part again.
+    Undrain(Place),
+    /// The clock is right again.
+    Clock(Place),
+}
+
+/// What ended a run.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Which promise was broken, and how.
+    pub what: String,
+    /// The last rare events before it.
+    pub before: String,
+}
+
+/// A whole cluster.
+pub struct World {
+    /// What was drawn.
+    pub params: Params,
+    pub(crate) now: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    number: u64,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) net: Net,
+    pub(crate) clients: Clients,
+    pub(crate) checks: Checks,
+    /// The trace.
+    pub trace: Trace,
+    /// What was reached.
+    pub sometimes: Sometimes,
+    pub(crate) dice: Streams,
+    pub(crate) failure: Option<String>,
+    pub(crate) phase: Phase,
+    pub(crate) effects: Vec<ghostlight_core::io::Effect>,
+    pub(crate) admin: Vec<(Place, u64, ghostlight_core::admin::AdminAnswer)>,
+    pub(crate) admin_next: u64,
+    /// Places that shut down: clients call elsewhere.
+    pub(crate) closing: BTreeSet<Place>,
+    /// Whether a copy that was destroyed may not be replaced yet.
+    pub(crate) repairing: bool,
+}
+
+/// Whether faults may happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// They do.
+    Faults,
+    /// All is healed.
+    Quiet,
+}
+
+/// The streams of draws.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    pub(crate) net: Dice,
+    pub(crate) disk: Dice,
+    pub(crate) fault: Dice,
+    pub(crate) work: Dice,
+    pub(crate) node: Dice,
+}
+
+impl World {
+    /// A world in which nothing runs yet.
+    #[must_use]
+    pub fn new(params: Params, show: Show) -> Self {
+        let seed = params.seed;
+        let mut trace = Trace::new(show);
+        trace.line(0, format_args!("{params:?}"));
+        Self {
+            clients: Clients::new(&params.work),
+            checks: Checks::new(params.partitions),
+            params,
+            now: SEC,
+            queue: BTreeMap::new(),
+            number: 0,
+            nodes: Vec::new(),
+            net: Net::default(),
+            trace,
+            sometimes: Sometimes::default(),
+            dice: Streams {
+                net: Dice::new(seed, "net"),
+                disk: Dice::new(seed, "disk"),
+                fault: Dice::new(seed, "fault"),
+                work: Dice::new(seed, "work"),
+                node: Dice::new(seed, "node"),
+            },
+            failure: None,
+            phase: Phase::Faults,
+            effects: Vec::new(),
+            admin: Vec::new(),
+            admin_next: 0,
+            closing: BTreeSet::new(),
+            repairing: false,
+        }
+    }
+
+    /// True time, in nanoseconds.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Which promise was broken, if one was.
+    ///
+    /// # Errors
+    /// The broken promise.
+    pub fn verdict(&self) -> Result<(), Failure> {
+        match &self.failure {
+            None => Ok(()),
+            Some(what) => Err(Failure {
+                what: what.clone(),
+                before: self.trace.latest(),
+            }),
+        }
+    }
+
+    pub(crate) fn violate(&mut self, what: String) {
+        self.trace.line(self.now, format_args!("VIOLATED {what}"));
+        self.failure.get_or_insert(what);
+    }
+
+    pub(crate) fn at(&mut self, time: u64, event: Event) {
+        self.number += 1;
+        self.queue.insert((time.max(self.now), self.number), event);
+    }
+
+    pub(crate) fn after(&mut self, delay: u64, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    /// Runs until a time, or until a promise is broken.
+    pub fn run_until(&mut self, end: u64) {
+        while self.failure.is_none() {
+            let Some(((time, _), _)) = self.queue.first_key_value() else {
+                break;
+            };
+            if *time > end {
+                break;
+            }
+            let Some(((time, _), event)) = self.queue.pop_first() else {
+                break;
+            };
+            self.now = time;
+            self.happen(event);
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Runs until a condition holds; `false` if it does not within `limit`.
+    pub fn run_while(
+        &mut self,
+        limit: u64,
+        step: u64,
+        mut unmet: impl FnMut(&mut Self) -> bool,
+    ) -> bool {
+        let end = self.now + limit;
+        while self.failure.is_none() && unmet(self) {
+            if self.now >= end {
+                return false;
+            }
+            let next = self.now + step;
+            self.run_until(next);
+        }
+        self.failure.is_none()
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Arrive { place, run, input } => {
+                if self.nodes[place].run == run {
+                    self.arrive(place, *input);
+                }
+            }
+            Event::Turn { place, run } => self.turn(place, run),
+            Event::Tick { place, run } => self.tick(place, run),
+            Event::DiskDone { place, run } => self.disk_done(place, run),
+            Event::Read {
+                place,
+                run,
+                ticket,
+                partition,
+                rows,
+            } => {
+                self.read(place, run, ticket, partition, &rows);
+            }
+            Event::Frame {
+                key,
+                epoch,
+                from,
+                sender,
+                lane,
+                frame,
+            } => {
+                self.frame_arrives(key, epoch, from, sender, lane, *frame);
+            }
+            Event::Replay { to, sender, frame } => {
+                self.arrive(
+                    to,
+                    Input::Frame {
+                        from: sender,
+                        frame: *frame,
+                    },
+                );
+            }
+            Event::Gossip {
+                key,
+                epoch,
+                from,
+                data,
+            } => self.gossip_arrives(key, epoch, from, data),
+            Event::Dialed {
+                from,
+                run,
+                address,
+                expected,
+                kind,
+            } => {
+                self.dialed(from, run, &address, expected, kind);
+            }
+            Event::Idle {
+                key,
+                epoch,
+                at,
+                cut,
+            } => self.idle(key, epoch, at, cut),
+            Event::SideDown { key, epoch, place } => self.side_down(key, epoch, place),
+            Event::Client(client) => self.client_acts(client),
+            Event::GiveUp { client, ticket } => self.client_gives_up(client, ticket),
+            Event::Fault => self.fault(),
+            Event::Mend(mend) => self.mend(mend),
+        }
+    }
+
+    /// Queues an input for a process, and wakes its loop.
+    pub(crate) fn arrive(&mut self, place: Place, input: Input) {
+        let run = self.nodes[place].run;
+        let now = self.now;
+        let Some(process) = &mut self.nodes[place].process else {
+            return;
+        };
+        process.inbox.push_back(input);
+        if !process.scheduled {
+            process.scheduled = true;
+            let at = process.busy_until.max(now);
+            self.at(at, Event::Turn { place, run });
+        }
+    }
+
+    fn tick(&mut self, place: Place, run: u64) {
+        let now = self.now;
+        if self.nodes[place].run != run {
+            return;
+        }
+        if let Some(process) = &mut self.nodes[place].process
+            && process.tick_at == Some(now)
+        {
+            process.tick_at = None;
+            self.arrive(place, Input::Tick);
+        }
+    }
+
+    /// One turn of a process's loop: all inputs that are there, then one flush, then the effects.
+    fn turn(&mut self, place: Place, run: u64) {
+        let now = self.now;
+        let node = &mut self.nodes[place];
+        let Some(process) = node.process.as_mut().filter(|_| node.run == run) else {
+            return;
+        };
+        if process.busy_until > now {
+            let at = process.busy_until;
+            return self.at(at, Event::Turn { place, run });
+        }
+        process.scheduled = false;
+        let clocks = process.now(now, node.skew_ms);
+        let mut effects = std::mem::take(&mut self.effects);
+        let inputs = std::mem::take(&mut process.inbox);
+        for input in inputs {
+            self.trace.mix(now, kind_of(&input), place, &digest(&input));
+            process.core.handle(clocks, input, &mut effects);
+        }
+        process.core.flush(clocks, &mut effects);
+        process.busy_until = now + self.dice.node.between(2, 40) * US;
+        for effect in effects.drain(..) {
+            self.perform(place, effect);
+        }
+        self.effects = effects;
+        self.schedule_tick(place);
+        self.check_node(place);
+    }
+
+    fn schedule_tick(&mut self, place: Place) {
+        let run = self.nodes[place].run;
+        let Some(process) = &mut self.nodes[place].process else {
+            return;
+        };
+        let Some(deadline) = process.core.next_deadline() else {
+            return;
+        };
+        let at = process.true_time(deadline).max(self.now + 1);
+        if process
+            .tick_at
+            .is_none_or(|planned| planned > at || planned <= self.now)
+        {
+            process.tick_at = Some(at);
+            self.at(at, Event::Tick { place, run });
+        }
+    }
+
+    fn check_node(&mut self, place: Place) {
+        let run = self.nodes[place].run;
+        let Some(process) = &self.nodes[place].process else {
+            return;
+        };
+        if let Err(what) = self.checks.replicas(place, run, &process.core) {
+            self.violate(what);
+        }
+    }
+}
+
+fn kind_of(input: &Input) -> u8 {
+    match input {
+        Input::Tick => b't',
+        Input::Frame { .. } => b'f',
+        Input::Gossip(_) => b'g',
+        Input::Connected { .. } => b'c',
+        Input::Disconnected { .. } => b'd',
+        Input::CallNotSent { .. } => b'n',
+        Input::Call { .. } => b'C',
+        Input::Hangup(_) => b'h',
+        Input::Runner(_) => b'r',
+        Input::Admin { .. } => b'a',
+        Input::Store(_) => b's',
+        Input::Shutdown { .. } => b'x',
+    }
+}
+
+/// Bytes that differ when the input differs, as far as that is cheap.
+fn digest(input: &Input) -> Vec<u8> {
+    use prost::Message as _;
+    match input {
+        Input::Frame { from, frame } => {
+            let frame = ghostlight_protocol::wire::frame::NodeFrame {
+                frame: Some(frame.clone()),
+            };
+            let mut bytes = frame.encode_to_vec();
+            bytes.extend_from_slice(&from.to_bytes());
+            bytes
+        }
+        Input::Gossip(data) => data.to_vec(),
+        Input::Tick => Vec::new(),
+        Input::Store(_) | Input::Connected { .. } | Input::Disconnected { .. } => Vec::new(),
+        other => format!("{other:?}").into_bytes(),
+    }
+}

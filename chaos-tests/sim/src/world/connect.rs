@@ -1,0 +1,207 @@
+//! Connections: dialed, judged, cut, timed out.
+
+use ghostlight_core::io::Input;
+use ghostlight_protocol::ids::{Generation, NodeId};
+use ghostlight_protocol::wire::hello::{ConnectionKind, Hello, Judge, PROTOCOL_VERSION, Removed};
+
+use super::{Event, World};
+use crate::net::{ConnKey, KINDS, Place, key, side};
+use crate::process::Process;
+
+impl World {
+    pub(crate) fn dialed(
+        &mut self,
+        from: Place,
+        run: u64,
+        address: &str,
+        expected: Option<NodeId>,
+        kind: ConnectionKind,
+    ) {
+        if self.nodes[from].run != run || self.nodes[from].process.is_none() {
+            return;
+        }
+        let Some(to) = self
+            .nodes
+            .iter()
+            .position(|n| n.address == address && n.process.is_some())
+        else {
+            return;
+        };
+        let open = self.net.passes(from, to) && self.net.passes(to, from);
+        let still = self.net.frozen.contains(&to) || self.net.frozen.contains(&from);
+        if from == to || !open || still {
+            return;
+        }
+        let (Some(here), Some(there)) = (&self.nodes[from].process, &self.nodes[to].process) else {
+            return;
+        };
+        if expected.is_some_and(|node| node != there.id) {
+            return;
+        }
+        let refused = judge(here, there, kind).or(judge(there, here, kind));
+        if let Some(why) = refused {
+            self.sometimes.hit("hello refused");
+            self.trace.line(
+                self.now,
+                format_args!("{from} and {to} refuse each other: {why}"),
+            );
+            return;
+        }
+        let key = key(from, to, kind);
+        let conn = self.net.conns.entry(key).or_default();
+        if conn.up == [true, true] {
+            return;
+        }
+        for place in [from, to] {
+            if self.net.is_up(&key, place) {
+                let epoch = self.net.conns[&key].epoch;
+                self.side_down(key, epoch, place);
+            }
+        }
+        let conn = self.net.conns.entry(key).or_default();
+        conn.epoch += 1;
+        conn.up = [true, true];
+        conn.latest.clear();
+        conn.held.clear();
+        self.introduce(from, to, kind);
+        self.introduce(to, from, kind);
+    }
+
+    /// Tells `place` that `other` is connected.
+    fn introduce(&mut self, place: Place, other: Place, kind: ConnectionKind) {
+        let Some(peer) = self.nodes[other]
+            .process
+            .as_ref()
+            .map(|p| p.introduced.clone())
+        else {
+            return;
+        };
+        let generation = peer.record.generation;
+        if let (Some(process), Some(node)) = (&mut self.nodes[place].process, peer.record.id()) {
+            process.met.insert(node, generation);
+        }
+        self.arrive(
+            place,
+            Input::Connected {
+                peer: peer.record,
+                descriptor: peer.descriptor,
+                kind,
+            },
+        );
+    }
+
+    /// One side learns that a connection is gone.
+    pub(crate) fn side_down(&mut self, key: ConnKey, epoch: u64, place: Place) {
+        if !self.net.side_down(&key, epoch, place) {
+            return;
+        }
+        let other = if key.0 == place { key.1 } else { key.0 };
+        let node = self.other_id(place, other);
+        if let Some(node) = node {
+            self.arrive(place, Input::Disconnected { node, kind: key.2 });
+        }
+    }
+
+    /// The node that `place` was connected to at `other`: the latest it met with that address.
+    fn other_id(&self, place: Place, other: Place) -> Option<NodeId> {
+        let process = self.nodes[place].process.as_ref()?;
+        let id = self.nodes[other].last_id?;
+        process.met.contains_key(&id).then_some(id)
+    }
+
+    /// A direction was cut for as long as the idle timeout: the receiver gives the connection up.
+    pub(crate) fn idle(&mut self, key: ConnKey, epoch: u64, at: Place, cut: u64) {
+        let other = if key.0 == at { key.1 } else { key.0 };
+        if self.net.cut.get(&(other, at)) != Some(&cut) {
+            return;
+        }
+        self.side_down(key, epoch, at);
+        let (low, high) = self.params.net.idle;
+        let delay = if self.net.passes(at, other) && self.dice.net.chance(0.5) {
+            0
+        } else {
+            self.dice.net.between(low, high)
+        };
+        self.after(
+            delay,
+            Event::SideDown {
+                key,
+                epoch,
+                place: other,
+            },
+        );
+    }
+
+    /// Cuts a direction.
+    pub fn cut(&mut self, from: Place, to: Place) {
+        let cut = self.net.cut(from, to);
+        for kind in KINDS {
+            let key = key(from, to, kind);
+            let Some(conn) = self.net.conns.get(&key) else {
+                continue;
+            };
+            let epoch = conn.epoch;
+            if conn.up[side(&key, to)] {
+                let (low, high) = self.params.net.idle;
+                let delay = self.dice.net.between(low, high);
+                self.after(
+                    delay,
+                    Event::Idle {
+                        key,
+                        epoch,
+                        at: to,
+                        cut,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Heals all cuts: what waited arrives.
+    pub fn heal(&mut self) {
+        self.net.cut.clear();
+        let mut waiting = Vec::new();
+        for (key, conn) in &mut self.net.conns {
+            for (from, lane, frame) in std::mem::take(&mut conn.held) {
+                waiting.push((*key, from, lane, frame));
+            }
+        }
+        for (key, from, lane, frame) in waiting {
+            let to = if key.0 == from { key.1 } else { key.0 };
+            self.send_over(key, from, to, lane, frame);
+        }
+    }
+
+    /// Breaks one connection: both sides learn it now.
+    pub fn break_connection(&mut self, one: Place, other: Place, kind: ConnectionKind) {
+        let key = key(one, other, kind);
+        let Some(epoch) = self.net.conns.get(&key).map(|conn| conn.epoch) else {
+            return;
+        };
+        self.side_down(key, epoch, one);
+        self.side_down(key, epoch, other);
+    }
+}
+
+/// Why `judging` refuses `judged`.
+fn judge(judging: &Process, judged: &Process, kind: ConnectionKind) -> Option<String> {
+    let removed = if judging.introduced.removed.contains(&judged.id) {
+        Removed::Yes
+    } else {
+        Removed::No
+    };
+    let judge = Judge {
+        me: judging.id,
+        cluster: judging.introduced.descriptor.as_ref(),
+        known_generation: judging.met.get(&judged.id).copied().map(Generation),
+        removed,
+    };
+    let hello = Hello {
+        protocol: PROTOCOL_VERSION,
+        cluster: judged.introduced.descriptor.clone(),
+        node: Some(judged.introduced.record.clone()),
+        connection: kind as i32,
+        refusal: None,
+    };
+    judge.judge(&hello).err().map(|refusal| refusal.detail)
+}

@@ -1,0 +1,333 @@
+//! What the core wants, performed: frames, datagrams, dials, turns, answers.
+
+use bytes::Bytes;
+use ghostlight_core::io::{Effect, Event as CoreEvent, HaltReason, Input, Lane};
+use ghostlight_core::turn_io::{RunnerEffect, RunnerInput};
+use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::wire::frame::Frame;
+use ghostlight_protocol::wire::hello::ConnectionKind;
+use ghostlight_storage::memory::CrashKind;
+
+use super::{Event, Phase, World};
+use crate::dice::{MS, SEC, US};
+use crate::net::{ConnKey, KINDS, Place, key, kind_of, side};
+use crate::process::{Fate, Introduced};
+
+impl World {
+    pub(crate) fn perform(&mut self, place: Place, effect: Effect) {
+        match effect {
+            Effect::Send { to, lane, frame } => self.send(place, to, lane, frame),
+            Effect::Gossip { to, data } => self.gossip(place, to, data),
+            Effect::Dial {
+                address,
+                node,
+                kind,
+            } => {
+                let run = self.nodes[place].run;
+                let delay = 3 * self.delay();
+                let dialed = Event::Dialed {
+                    from: place,
+                    run,
+                    address,
+                    expected: node,
+                    kind,
+                };
+                self.after(delay, dialed);
+            }
+            Effect::Close(node) => self.close(place, node),
+            Effect::Store(effect) => self.queue_store(place, effect),
+            Effect::Read {
+                ticket,
+                partition,
+                rows,
+            } => {
+                self.queue_read(place, ticket, partition, rows);
+            }
+            Effect::Runner(effect) => self.run_turn(place, effect),
+            Effect::Reply { ticket, outcome } => self.replied(place, ticket, outcome),
+            Effect::AdminReply { ticket, answer } => {
+                if let ghostlight_core::admin::AdminAnswer::Refused { detail, .. } = &answer {
+                    self.trace
+                        .line(self.now, format_args!("node {place} refuses: {detail}"));
+                }
+                self.admin.push((place, ticket.0, answer));
+            }
+            Effect::Introduce {
+                record,
+                descriptor,
+                removed,
+            } => {
+                if let Some(process) = &mut self.nodes[place].process {
+                    process.introduced = Introduced {
+                        record,
+                        descriptor,
+                        removed,
+                    };
+                }
+            }
+            Effect::Event(event) => self.told(place, event),
+            Effect::Halt(reason) => self.halted(place, &reason),
+        }
+    }
+
+    fn told(&mut self, place: Place, event: CoreEvent) {
+        self.trace
+            .line(self.now, format_args!("node {place}: {event:?}"));
+        let run = self.nodes[place].run;
+        match event {
+            CoreEvent::Opened { partition, term } => {
+                self.sometimes.hit("leadership opened");
+                if let Err(what) = self.checks.opened(partition, term, place, run) {
+                    self.violate(what);
+                }
+            }
+            CoreEvent::Closed { .. } => self.sometimes.hit("leadership closed"),
+            CoreEvent::Condemned { .. } => self.sometimes.hit("replica condemned while running"),
+            CoreEvent::MemberDown(_) => self.sometimes.hit("member declared down"),
+            CoreEvent::MemberSuspect(_) => self.sometimes.hit("member suspected"),
+            CoreEvent::MemberUp(_)
+            | CoreEvent::Joined(_)
+            | CoreEvent::SeedsSilent(_)
+            | CoreEvent::Said(_) => {}
+        }
+    }
+
+    fn halted(&mut self, place: Place, reason: &HaltReason) {
+        self.trace
+            .line(self.now, format_args!("node {place} halts: {reason:?}"));
+        match reason {
+            HaltReason::ShutDown => {
+                self.sometimes.hit("orderly shutdown");
+                self.crash(place, CrashKind::Process);
+            }
+            HaltReason::Left => {
+                self.sometimes.hit("node left for good");
+                self.crash(place, CrashKind::Process);
+                self.nodes[place].fate = Fate::Gone;
+            }
+            HaltReason::Refused { detail, .. } => {
+                self.violate(format!("node {place} stopped by itself: {detail}"));
+            }
+        }
+    }
+
+    /// The delay of a frame.
+    pub(crate) fn delay(&mut self) -> u64 {
+        let (low, high) = self.params.net.delay;
+        let (p, longest) = self.params.net.spike;
+        if self.phase == Phase::Faults && self.dice.net.chance(p) {
+            return self.dice.net.log_uniform(high, longest.max(high + 1));
+        }
+        self.dice.net.between(low, high)
+    }
+
+    fn send(&mut self, place: Place, to: NodeId, lane: Lane, frame: Frame) {
+        let target = self.nodes.iter().position(|n| n.last_id == Some(to));
+        let up = target.is_some_and(|other| {
+            other != place && self.net.is_up(&key(place, other, kind_of(lane)), place)
+        });
+        let Some(other) = target.filter(|_| up) else {
+            if let Frame::Call(request) = &frame {
+                let call = request.call;
+                self.sometimes.hit("call not sent");
+                self.arrive(place, Input::CallNotSent { to, call });
+            }
+            return;
+        };
+        self.trace.detail(self.now, || {
+            format!("  {place} -> {other} {lane:?} {frame:?}")
+        });
+        self.send_over(key(place, other, kind_of(lane)), place, other, lane, frame);
+    }
+
+    pub(crate) fn send_over(
+        &mut self,
+        key: ConnKey,
+        from: Place,
+        to: Place,
+        lane: Lane,
+        frame: Frame,
+    ) {
+        let delay = self.delay();
+        let arrives = self.now + delay;
+        let passes = self.net.passes(from, to);
+        let Some(sender) = self.nodes[from].last_id else {
+            return;
+        };
+        let Some(conn) = self.net.conns.get_mut(&key) else {
+            return;
+        };
+        if !passes {
+            conn.held.push((from, lane, frame));
+            return;
+        }
+        let latest = conn.latest.entry((from, lane)).or_default();
+        *latest = arrives.max(*latest + 1);
+        let (at, epoch) = (*latest, conn.epoch);
+        let twice = self.phase == Phase::Faults && self.dice.net.chance(self.params.net.duplicate);
+        if twice {
+            self.sometimes.hit("frame duplicated");
+            let again = at + self.dice.net.between(0, 50 * MS);
+            let frame = Box::new(frame.clone());
+            self.at(
+                again,
+                Event::Frame {
+                    key,
+                    epoch,
+                    from,
+                    sender,
+                    lane,
+                    frame,
+                },
+            );
+        }
+        if self.phase == Phase::Faults && self.dice.net.chance(self.params.net.replay) {
+            self.sometimes.hit("frame replayed late");
+            let later = at + self.dice.net.log_uniform(100 * MS, 10 * SEC);
+            self.at(
+                later,
+                Event::Replay {
+                    to,
+                    sender,
+                    frame: Box::new(frame.clone()),
+                },
+            );
+        }
+        let frame = Box::new(frame);
+        self.at(
+            at,
+            Event::Frame {
+                key,
+                epoch,
+                from,
+                sender,
+                lane,
+                frame,
+            },
+        );
+    }
+
+    pub(crate) fn frame_arrives(
+        &mut self,
+        key: ConnKey,
+        epoch: u64,
+        from: Place,
+        sender: NodeId,
+        lane: Lane,
+        frame: Frame,
+    ) {
+        let to = if key.0 == from { key.1 } else { key.0 };
+        let passes = self.net.passes(from, to);
+        let Some(conn) = self.net.conns.get_mut(&key) else {
+            return;
+        };
+        if conn.epoch != epoch || !conn.up[side(&key, to)] {
+            return;
+        }
+        if !passes {
+            conn.held.push((from, lane, frame));
+            return;
+        }
+        self.arrive(
+            to,
+            Input::Frame {
+                from: sender,
+                frame,
+            },
+        );
+    }
+
+    fn gossip(&mut self, place: Place, to: NodeId, data: Bytes) {
+        let Some(other) = self.nodes.iter().position(|n| n.last_id == Some(to)) else {
+            return;
+        };
+        let key = key(place, other, ConnectionKind::Control);
+        let lost = self.phase == Phase::Faults && self.dice.net.chance(self.params.net.gossip_loss);
+        if other == place || lost || !self.net.is_up(&key, place) || !self.net.passes(place, other)
+        {
+            return;
+        }
+        let epoch = self.net.conns[&key].epoch;
+        let delay = self.delay();
+        self.after(
+            delay,
+            Event::Gossip {
+                key,
+                epoch,
+                from: place,
+                data,
+            },
+        );
+    }
+
+    pub(crate) fn gossip_arrives(&mut self, key: ConnKey, epoch: u64, from: Place, data: Bytes) {
+        let to = if key.0 == from { key.1 } else { key.0 };
+        let Some(conn) = self.net.conns.get(&key) else {
+            return;
+        };
+        if conn.epoch == epoch && conn.up[side(&key, to)] && self.net.passes(from, to) {
+            self.arrive(to, Input::Gossip(data));
+        }
+    }
+
+    fn close(&mut self, place: Place, node: NodeId) {
+        let Some(other) = self.nodes.iter().position(|n| n.last_id == Some(node)) else {
+            return;
+        };
+        for kind in KINDS {
+            let key = key(place, other, kind);
+            let Some(epoch) = self.net.conns.get(&key).map(|conn| conn.epoch) else {
+                continue;
+            };
+            self.side_down(key, epoch, place);
+            let delay = self.delay();
+            self.after(
+                delay,
+                Event::SideDown {
+                    key,
+                    epoch,
+                    place: other,
+                },
+            );
+        }
+    }
+
+    /// Runs a turn on; what it asks, and how it ends, comes back in its own order.
+    fn run_turn(&mut self, place: Place, effect: RunnerEffect) {
+        let now = self.now;
+        let run = self.nodes[place].run;
+        let Some(process) = &mut self.nodes[place].process else {
+            return;
+        };
+        let dropped = match &effect {
+            RunnerEffect::Drop(activation) => Some(*activation),
+            RunnerEffect::Run(_) | RunnerEffect::Tell { .. } | RunnerEffect::Reset(_) => None,
+        };
+        let instant = process.instant(now);
+        let mut inputs = Vec::new();
+        process.runner.perform(instant, effect, &mut inputs);
+        if let Some(activation) = dropped {
+            process.runner_latest.remove(&activation);
+        }
+        for input in inputs {
+            let turn = match &input {
+                RunnerInput::Asked { turn, .. } | RunnerInput::Ended { turn, .. } => *turn,
+            };
+            let delay = self.dice.node.log_uniform(2 * US, 2 * MS);
+            let Some(process) = &mut self.nodes[place].process else {
+                return;
+            };
+            let latest = process.runner_latest.entry(turn.activation).or_default();
+            *latest = (now + delay).max(*latest + 1);
+            let at = *latest;
+            self.at(
+                at,
+                Event::Arrive {
+                    place,
+                    run,
+                    input: Box::new(Input::Runner(input)),
+                },
+            );
+        }
+    }
+}

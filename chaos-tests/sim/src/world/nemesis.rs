@@ -1,0 +1,323 @@
+//! Faults: drawn one after another, each with its end.
+//!
+//! What destroys a copy for good (a flipped bit, an empty disk, a node that leaves) happens only while
+//! every group has its full strength elsewhere, and no other such fault is being repaired: that much
+//! the promises assume. All else may happen at any time, several at once.
+
+use std::time::Duration;
+
+use ghostlight_core::admin::{AdminRequest, AdminTicket, DrainChange};
+use ghostlight_core::io::Input;
+use ghostlight_protocol::wire::hello::ConnectionKind;
+use ghostlight_storage::Cf;
+use ghostlight_storage::memory::{CrashKind, Fault, Operation};
+
+use super::boot::Origin;
+use super::{Event, Mend, Phase, World};
+use crate::dice::{MS, SEC};
+use crate::net::{KINDS, Place, key};
+use crate::params::FaultKind;
+use crate::process::Fate;
+
+/// Most nodes of a run.
+const NODES_MAX: usize = 6;
+
+impl World {
+    /// Faults begin.
+    pub fn begin_faults(&mut self) {
+        self.phase = Phase::Faults;
+        self.after(self.params.fault_every, Event::Fault);
+    }
+
+    /// Draws the next fault, and when the one after it comes.
+    pub(crate) fn fault(&mut self) {
+        if self.phase == Phase::Quiet
+            || self.params.faults.is_empty()
+            || self.params.fault_every == 0
+        {
+            return;
+        }
+        let every = self.params.fault_every;
+        let next = self.dice.fault.log_uniform(every / 8, every * 3);
+        self.after(next, Event::Fault);
+        let total: u32 = self.params.faults.iter().map(|(_, weight)| weight).sum();
+        let mut drawn = self.dice.fault.between(1, u64::from(total)) as u32;
+        let mut kind = FaultKind::Crash;
+        for (candidate, weight) in &self.params.faults {
+            if drawn <= *weight {
+                kind = *candidate;
+                break;
+            }
+            drawn -= weight;
+        }
+        self.inflict(kind);
+    }
+
+    fn inflict(&mut self, kind: FaultKind) {
+        let alive = self.alive();
+        if alive.is_empty() {
+            return;
+        }
+        let place = *self.dice.fault.pick(&alive);
+        match kind {
+            FaultKind::Crash => {
+                self.sometimes.hit("fault: crash");
+                let kinds = [
+                    CrashKind::Process,
+                    CrashKind::PowerLoss,
+                    CrashKind::PowerLossAll,
+                    CrashKind::TornTail,
+                ];
+                let kind = *self.dice.fault.pick(&kinds);
+                self.crash(place, kind);
+                self.restart_later(place);
+            }
+            FaultKind::PowerLossAll => self.power_loss(),
+            FaultKind::Freeze => {
+                let span = self.dice.fault.log_uniform(100 * MS, 10 * SEC);
+                self.freeze(place, span);
+            }
+            FaultKind::Split => self.split(),
+            FaultKind::OneWay => {
+                self.sometimes.hit("fault: one-way cut");
+                let other = *self.dice.fault.pick(&alive);
+                if other != place {
+                    self.cut(place, other);
+                }
+                self.mend_later(Mend::Heal, 100 * MS, 8 * SEC);
+            }
+            FaultKind::Break => {
+                self.sometimes.hit("fault: connection broken");
+                let other = *self.dice.fault.pick(&alive);
+                let kind = *self
+                    .dice
+                    .fault
+                    .pick(&[ConnectionKind::Control, ConnectionKind::Bulk]);
+                self.break_connection(place, other, kind);
+            }
+            FaultKind::SlowDisk => {
+                self.sometimes.hit("fault: slow disk");
+                self.nodes[place].slowness = self.dice.fault.between(5, 100);
+                self.mend_later(Mend::Disk(place), 500 * MS, 8 * SEC);
+            }
+            FaultKind::DiskError => {
+                self.sometimes.hit("fault: disk error");
+                let operation = *self.dice.fault.pick(&[Operation::Write, Operation::Sync]);
+                let nth = self.dice.fault.between(1, 20);
+                self.nodes[place].disk.fail(operation, nth, Fault::Io);
+            }
+            FaultKind::ClockJump => {
+                self.sometimes.hit("fault: clock jump");
+                let hours = self.dice.fault.between(0, 7_200_000).cast_signed() - 3_600_000;
+                self.nodes[place].skew_ms = hours;
+                self.mend_later(Mend::Clock(place), SEC, 10 * SEC);
+            }
+            FaultKind::Restart => self.shut_down(place),
+            FaultKind::Drain => {
+                self.sometimes.hit("fault: drain");
+                self.drain(place, DrainChange::Begin);
+                self.mend_later(Mend::Undrain(place), SEC, 10 * SEC);
+            }
+            FaultKind::BitFlip => self.flip_bit(place),
+            FaultKind::Wipe => self.wipe(place),
+            FaultKind::Join => {
+                if self.nodes.len() < NODES_MAX {
+                    self.sometimes.hit("fault: join");
+                    self.add_node(Origin::Joins);
+                }
+            }
+            FaultKind::Leave => {
+                if self.may_lose(place) && alive.len() > usize::from(self.params.factor) {
+                    self.sometimes.hit("fault: leave");
+                    self.order(place, AdminRequest::Leave);
+                    self.repairing = true;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn mend(&mut self, mend: Mend) {
+        match mend {
+            Mend::Start(place) => {
+                if self.nodes[place].process.is_none() && self.nodes[place].fate == Fate::Returns {
+                    self.closing.remove(&place);
+                    self.start(place, Origin::Joins);
+                }
+            }
+            Mend::Heal => self.heal(),
+            Mend::Disk(place) => self.nodes[place].slowness = 1,
+            Mend::Undrain(place) => self.drain(place, DrainChange::Undo),
+            Mend::Clock(place) => self.nodes[place].skew_ms = 0,
+        }
+    }
+
+    fn mend_later(&mut self, mend: Mend, low: u64, high: u64) {
+        let delay = self.dice.fault.log_uniform(low, high);
+        self.after(delay, Event::Mend(mend));
+    }
+
+    pub(crate) fn restart_later(&mut self, place: Place) {
+        self.mend_later(Mend::Start(place), 50 * MS, 8 * SEC);
+    }
+
+    /// Power is lost everywhere.
+    pub fn power_loss(&mut self) {
+        self.sometimes.hit("fault: power loss everywhere");
+        for place in self.alive() {
+            let kinds = [
+                CrashKind::PowerLoss,
+                CrashKind::PowerLossAll,
+                CrashKind::TornTail,
+            ];
+            let kind = *self.dice.fault.pick(&kinds);
+            self.crash(place, kind);
+            self.mend_later(Mend::Start(place), 50 * MS, 2 * SEC);
+        }
+    }
+
+    /// A process stands still. Its peers give its connections up when nothing comes for long enough.
+    pub fn freeze(&mut self, place: Place, span: u64) {
+        self.sometimes.hit("fault: freeze");
+        self.trace.line(
+            self.now,
+            format_args!("node {place} stands still for {} ms", span / MS),
+        );
+        let wakes = self.now + span;
+        let Some(process) = &mut self.nodes[place].process else {
+            return;
+        };
+        process.busy_until = process.busy_until.max(wakes);
+        for other in 0..self.nodes.len() {
+            for kind in KINDS {
+                let key = key(place, other, kind);
+                let Some(epoch) = self.net.conns.get(&key).map(|conn| conn.epoch) else {
+                    continue;
+                };
+                let idle = self
+                    .dice
+                    .net
+                    .between(self.params.net.idle.0, self.params.net.idle.1);
+                if idle < span {
+                    self.after(
+                        idle,
+                        Event::SideDown {
+                            key,
+                            epoch,
+                            place: other,
+                        },
+                    );
+                    self.after(span, Event::SideDown { key, epoch, place });
+                }
+            }
+        }
+    }
+
+    /// Two halves that do not hear each other.
+    fn split(&mut self) {
+        self.sometimes.hit("fault: split");
+        let count = self.nodes.len();
+        let halves: Vec<bool> = (0..count).map(|_| self.dice.fault.chance(0.5)).collect();
+        self.trace.line(self.now, format_args!("split: {halves:?}"));
+        for one in 0..count {
+            for other in 0..count {
+                if halves[one] != halves[other] {
+                    self.cut(one, other);
+                }
+            }
+        }
+        self.mend_later(Mend::Heal, 100 * MS, 10 * SEC);
+    }
+
+    /// An orderly end, and a start some time later.
+    pub fn shut_down(&mut self, place: Place) {
+        let Some(process) = &self.nodes[place].process else {
+            return;
+        };
+        self.sometimes.hit("fault: orderly restart");
+        let deadline = process.instant(self.now) + Duration::from_secs(10);
+        self.closing.insert(place);
+        self.arrive(place, Input::Shutdown { deadline });
+        self.mend_later(Mend::Start(place), 10 * SEC + 100 * MS, 12 * SEC);
+    }
+
+    /// Begins or ends a drain.
+    pub fn drain(&mut self, place: Place, change: DrainChange) {
+        self.order(place, AdminRequest::Drain { node: None, change });
+    }
+
+    /// An operator's order.
+    pub fn order(&mut self, place: Place, request: AdminRequest) {
+        self.trace.line(
+            self.now,
+            format_args!("node {place} is ordered to {request:?}"),
+        );
+        self.admin_next += 1;
+        let ticket = AdminTicket(self.admin_next);
+        self.arrive(place, Input::Admin { ticket, request });
+    }
+
+    /// Whether the cluster can lose what this place holds for good.
+    fn may_lose(&mut self, place: Place) -> bool {
+        if self.repairing && self.settled() {
+            self.repairing = false;
+        }
+        if self.repairing || self.params.factor < 3 || !self.settled() {
+            return false;
+        }
+        let _ = place;
+        true
+    }
+
+    fn flip_bit(&mut self, place: Place) {
+        if !self.may_lose(place) {
+            return;
+        }
+        self.crash(place, CrashKind::Process);
+        let cf = *self
+            .dice
+            .fault
+            .pick(&[Cf::Log, Cf::Raft, Cf::State, Cf::Dedup, Cf::Outbox]);
+        let partition = self.dice.fault.index(usize::from(self.params.partitions)) as u16;
+        let flipped = self.nodes[place]
+            .disk
+            .flip_any_bit(cf, &partition.to_be_bytes());
+        if flipped.is_some() {
+            self.sometimes.hit("fault: bit flip");
+            self.repairing = true;
+        }
+        self.trace.line(
+            self.now,
+            format_args!("a bit flips at {place}: {cf:?} {flipped:?}"),
+        );
+        self.restart_later(place);
+    }
+
+    fn wipe(&mut self, place: Place) {
+        if !self.may_lose(place) {
+            return;
+        }
+        self.sometimes.hit("fault: disk replaced by an empty one");
+        self.repairing = true;
+        self.crash(place, CrashKind::Process);
+        self.replace_disk(place);
+        self.restart_later(place);
+    }
+
+    /// Ends every fault: cuts heal, nodes start, disks and clocks are right again.
+    pub fn calm(&mut self) {
+        self.trace.line(self.now, format_args!("all faults end"));
+        self.phase = Phase::Quiet;
+        self.heal();
+        for place in 0..self.nodes.len() {
+            self.nodes[place].slowness = 1;
+            self.nodes[place].skew_ms = 0;
+            if self.nodes[place].process.is_none() && self.nodes[place].fate == Fate::Returns {
+                self.closing.remove(&place);
+                self.start(place, Origin::Joins);
+            }
+            if self.nodes[place].process.is_some() && !self.closing.contains(&place) {
+                self.drain(place, DrainChange::Undo);
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Whether a cluster is whole: led, at full strength, drained; and what every actor holds.
+
+use std::collections::BTreeSet;
+
+use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::outcome::CallOutcome;
+use serde_json::Value;
+
+use super::World;
+use crate::clients::Op;
+use crate::invariants::FinalState;
+use crate::net::Place;
+use crate::process::Fate;
+
+impl World {
+    /// Whether every group is led and has all its copies, on nodes that run.
+    pub fn settled(&self) -> bool {
+        self.unsettled().is_none()
+    }
+
+    /// Whether every partition is served by some node.
+    #[must_use]
+    pub fn all_led(&self) -> bool {
+        (0..self.params.partitions).all(|partition| {
+            self.nodes
+                .iter()
+                .filter_map(|node| node.process.as_ref())
+                .any(|process| {
+                    process
+                        .core
+                        .replicas()
+                        .any(|r| r.partition.0 == partition && r.serves.is_some())
+                })
+        })
+    }
+
+    /// What is still missing, of a partition that is not whole.
+    #[must_use]
+    pub fn unsettled(&self) -> Option<String> {
+        let alive: BTreeSet<NodeId> = self.alive().iter().filter_map(|p| self.id_of(*p)).collect();
+        for place in 0..self.nodes.len() {
+            if self.nodes[place].process.is_none() && self.nodes[place].fate == Fate::Returns {
+                return Some(format!("node {place} does not run"));
+            }
+        }
+        let wanted = usize::from(self.params.factor).min(alive.len());
+        for partition in 0..self.params.partitions {
+            let led = self.alive().into_iter().find_map(|place| {
+                let process = self.nodes[place].process.as_ref()?;
+                let mut replicas = process.core.replicas();
+                replicas
+                    .find(|r| r.partition.0 == partition && r.serves.is_some())
+                    .map(|r| {
+                        let voters: Vec<Option<NodeId>> = r
+                            .membership
+                            .voters
+                            .iter()
+                            .map(|v| r.membership.node_of(ghostlight_protocol::ids::PeerId(*v)))
+                            .collect();
+                        let moving = r.membership.is_joint() || !r.membership.learners.is_empty();
+                        let living = voters
+                            .iter()
+                            .flatten()
+                            .filter(|n| alive.contains(n))
+                            .count();
+                        (voters.len(), living, moving, format!("{r:?}"))
+                    })
+            });
+            match led {
+                None => return Some(format!("p{partition} has no leader")),
+                Some((voters, living, moving, facts)) => {
+                    if voters != wanted || living != wanted || moving {
+                        return Some(format!("p{partition} wants {wanted} copies, has: {facts}"));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Messages between partitions that wait somewhere.
+    #[must_use]
+    pub fn waiting_messages(&self) -> u64 {
+        let mut waiting = 0;
+        for place in self.alive() {
+            let Some(process) = &self.nodes[place].process else {
+                continue;
+            };
+            for replica in process.core.replicas().filter(|r| r.serves.is_some()) {
+                waiting += replica
+                    .row
+                    .map_or(0, |row| row.outbox_rows + row.inbox_rows);
+            }
+        }
+        waiting
+    }
+
+    /// What every actor holds, as read at one node.
+    ///
+    /// # Errors
+    /// A read that was not answered.
+    pub fn read_all(&mut self, place: Place) -> Result<FinalState, String> {
+        let mut found = FinalState::default();
+        for actor in 0..self.params.work.actors {
+            let lines = self.read_one(place, &Op::Read { log: actor })?;
+            let lines = lines.as_array().cloned().unwrap_or_default();
+            found.logs.push(
+                lines
+                    .iter()
+                    .map(|l| l.as_str().unwrap_or("?").to_owned())
+                    .collect(),
+            );
+            let total = self.read_one(place, &Op::Get { counter: actor })?;
+            found.counters.push(total.as_i64().unwrap_or(i64::MIN));
+            let balance = self.read_one(place, &Op::Balance { account: actor })?;
+            found
+                .balances
+                .push(balance.as_u64().map_or(u128::MAX, u128::from));
+        }
+        Ok(found)
+    }
+
+    fn read_one(&mut self, place: Place, op: &Op) -> Result<Value, String> {
+        match self.ask(place, op) {
+            Some(CallOutcome::Reply(body)) => {
+                serde_json::from_slice(&body).map_err(|error| format!("{op:?}: {error}"))
+            }
+            other => Err(format!(
+                "{op:?} at node {place} of a healed cluster: {other:?}"
+            )),
+        }
+    }
+}

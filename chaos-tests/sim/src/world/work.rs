@@ -1,0 +1,342 @@
+//! Clients at work: what they call, where, and what they do with an answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ghostlight_core::gateway::{CallTicket, ClientCall};
+use ghostlight_core::io::Input;
+use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::call::Stamp;
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::outcome::CallOutcome;
+
+use super::{Event, Phase, World};
+use crate::clients::{Admission, Call, End, Op, Record};
+use crate::dice::{MS, SEC};
+use crate::net::Place;
+
+/// A client without an answer for this long gives the attempt up.
+const PATIENCE: u64 = 25 * SEC;
+/// Attempts of one operation.
+const ATTEMPTS_MAX: u32 = 60;
+
+impl World {
+    /// Clients begin to work.
+    pub fn begin_work(&mut self) {
+        self.clients.admission = Admission::Open;
+        for client in 0..self.clients.clients.len() {
+            if self.clients.clients[client].call.is_none() {
+                let pause = self.dice.work.between(0, self.params.work.think);
+                self.after(pause, Event::Client(client));
+            }
+        }
+    }
+
+    /// No new operations begin.
+    pub fn end_work(&mut self) {
+        self.clients.admission = Admission::Closed;
+    }
+
+    /// Puts money into every account; returns whether all could be filled.
+    pub fn fill_accounts(&mut self) -> bool {
+        for account in 0..self.params.work.actors {
+            let op = Op::Deposit { account };
+            let Some(place) = self.alive().first().copied() else {
+                return false;
+            };
+            let invoked = self.now;
+            let Some(CallOutcome::Reply(_)) = self.ask(place, &op) else {
+                return false;
+            };
+            let end = End::Reply(serde_json::Value::Null);
+            let returned = self.now;
+            self.clients.history.push(Record {
+                client: usize::MAX,
+                op,
+                invoked,
+                returned,
+                end,
+                attempts: 1,
+            });
+        }
+        true
+    }
+
+    pub(crate) fn client_acts(&mut self, client: usize) {
+        if let Some(call) = self.clients.clients[client].call.clone() {
+            if call.ticket == 0 {
+                self.attempt(client);
+            }
+            return;
+        }
+        if self.clients.admission == Admission::Closed {
+            return;
+        }
+        let op = self.draw_op(client);
+        let id = self.dice.work.chance(self.params.work.outside);
+        let record = self.clients.history.len();
+        self.clients.history.push(Record {
+            client,
+            op,
+            invoked: self.now,
+            returned: u64::MAX,
+            end: End::Running,
+            attempts: 0,
+        });
+        self.clients.clients[client].call = Some(Call {
+            record,
+            ticket: 0,
+            place: 0,
+            id: id.then(|| format!("op-{record}")),
+            may_have_run: false,
+        });
+        self.attempt(client);
+    }
+
+    fn draw_op(&mut self, client: usize) -> Op {
+        let actors = self.params.work.actors;
+        let dice = &mut self.dice.work;
+        let actor = dice.index(actors);
+        let read = dice.chance(self.params.work.reads);
+        match (dice.index(3), read) {
+            (0, false) => {
+                let line = format!("{client}.{}", self.clients.history.len());
+                Op::Append { log: actor, line }
+            }
+            (0, true) => Op::Read { log: actor },
+            (1, false) => Op::Add { counter: actor },
+            (1, true) => Op::Get { counter: actor },
+            (_, false) if actors > 1 => {
+                let to = (actor + 1 + dice.index(actors - 1)) % actors;
+                Op::Transfer {
+                    from: actor,
+                    to,
+                    amount: dice.between(1, 300),
+                }
+            }
+            (_, false) => Op::Add { counter: actor },
+            (_, true) => Op::Balance { account: actor },
+        }
+    }
+
+    /// Sends the client's call once more, to some node that runs.
+    fn attempt(&mut self, client: usize) {
+        let alive = self.open_places();
+        let Some(call) = &self.clients.clients[client].call else {
+            return;
+        };
+        let (record, id) = (call.record, call.id.clone());
+        if alive.is_empty() {
+            self.after(50 * MS, Event::Client(client));
+            return;
+        }
+        let home = self.clients.clients[client].home % self.nodes.len();
+        let first = self.clients.history[record].attempts == 0;
+        let place = if first && alive.contains(&home) && self.dice.work.chance(0.8) {
+            home
+        } else {
+            *self.dice.work.pick(&alive)
+        };
+        self.clients.history[record].attempts += 1;
+        let op = self.clients.history[record].op.clone();
+        let deadline = self.dice.work.log_uniform(SEC, 20 * SEC);
+        let deadline = self.dice.work.chance(0.7).then_some(deadline);
+        let ticket = self.call(place, &op, id.as_deref(), deadline);
+        if let Some(call) = &mut self.clients.clients[client].call {
+            (call.ticket, call.place) = (ticket.0, place);
+        }
+        self.clients.tickets.insert(ticket.0, client);
+        self.after(
+            PATIENCE,
+            Event::GiveUp {
+                client,
+                ticket: ticket.0,
+            },
+        );
+    }
+
+    /// Nodes that take calls.
+    fn open_places(&self) -> Vec<Place> {
+        let alive = self.alive().into_iter();
+        alive
+            .filter(|place| !self.closing.contains(place))
+            .collect()
+    }
+
+    fn call(
+        &mut self,
+        place: Place,
+        op: &Op,
+        id: Option<&str>,
+        deadline: Option<u64>,
+    ) -> CallTicket {
+        let (actor_type, actor_id, method, body) = op.call();
+        let actor =
+            ActorKey::new("default", actor_type, &actor_id).expect("sample names are valid");
+        let ticket = self.clients.ticket();
+        let seed = self.dice.work.any();
+        let now = self.now;
+        let skew = self.nodes[place].skew_ms;
+        let Some(process) = &self.nodes[place].process else {
+            return ticket;
+        };
+        let clocks = process.now(now, skew);
+        let call = ClientCall {
+            actor,
+            method: method.to_owned(),
+            body: Bytes::from(body.into_bytes()),
+            request_id: id.map(|id| Bytes::copy_from_slice(id.as_bytes())),
+            deadline: deadline.map(|d| clocks.instant + Duration::from_nanos(d)),
+            stamp: Stamp {
+                wall_ms: clocks.wall.0,
+                seed,
+            },
+        };
+        self.arrive(place, Input::Call { ticket, call });
+        ticket
+    }
+
+    /// Calls from outside of the workload, and waits for the outcome; `None`: there was none.
+    pub fn ask(&mut self, place: Place, op: &Op) -> Option<CallOutcome> {
+        let ticket = self.call(place, op, None, Some(20 * SEC)).0;
+        self.clients.asked.insert(ticket, None);
+        self.run_while(30 * SEC, MS, |world| {
+            world
+                .clients
+                .asked
+                .get(&ticket)
+                .is_some_and(Option::is_none)
+        });
+        self.clients.asked.remove(&ticket).flatten()
+    }
+
+    pub(crate) fn replied(&mut self, place: Place, ticket: CallTicket, outcome: CallOutcome) {
+        self.trace.mix(
+            self.now,
+            b'R',
+            place,
+            format!("{ticket:?} {outcome:?}").as_bytes(),
+        );
+        if let Some(asked) = self.clients.asked.get_mut(&ticket.0) {
+            *asked = Some(outcome);
+            return;
+        }
+        let Some(client) = self.clients.tickets.remove(&ticket.0) else {
+            return;
+        };
+        let Some(call) = &mut self.clients.clients[client].call else {
+            return;
+        };
+        if call.ticket != ticket.0 {
+            return;
+        }
+        call.ticket = 0;
+        match outcome {
+            CallOutcome::Reply(body) => match serde_json::from_slice(&body) {
+                Ok(value) => self.ended(client, End::Reply(value)),
+                Err(error) => self.violate(format!("a reply is not JSON: {error}: {body:?}")),
+            },
+            CallOutcome::App(_) => self.ended(client, End::Refused),
+            CallOutcome::NotRun(refusal) => {
+                self.sometimes.hit("call answered not run");
+                if refusal.code != Code::ShuttingDown {
+                    self.clients.not_run += 1;
+                    self.note_failed(place, client, &format!("{refusal:?}"));
+                }
+                self.again(client);
+            }
+            CallOutcome::Unknown { code, detail } => {
+                self.sometimes.hit("call answered unknown");
+                self.clients.unknown += 1;
+                self.note_failed(place, client, &format!("{code:?}: {detail}"));
+                if let Some(call) = &mut self.clients.clients[client].call {
+                    call.may_have_run = true;
+                }
+                self.again(client);
+            }
+        }
+    }
+
+    fn note_failed(&mut self, place: Place, client: usize, why: &str) {
+        let Some(call) = &self.clients.clients[client].call else {
+            return;
+        };
+        let op = &self.clients.history[call.record].op;
+        self.trace.line(
+            self.now,
+            format_args!("node {place}: {op:?} of client {client}: {why}"),
+        );
+    }
+
+    /// An attempt is over without an answer that counts: repeats it if that is safe.
+    fn again(&mut self, client: usize) {
+        let Some(call) = &self.clients.clients[client].call else {
+            return;
+        };
+        let safe = call.id.is_some() || !call.may_have_run;
+        let attempts = self.clients.history[call.record].attempts;
+        if safe && attempts < ATTEMPTS_MAX {
+            if call.may_have_run {
+                self.sometimes.hit("unknown call repeated with its id");
+            }
+            let pause = self.dice.work.log_uniform(10 * MS, SEC);
+            self.after(pause, Event::Client(client));
+        } else if call.may_have_run {
+            self.ended(client, End::Unknown);
+        } else {
+            self.ended(client, End::NotRun);
+        }
+    }
+
+    fn ended(&mut self, client: usize, end: End) {
+        let Some(call) = self.clients.clients[client].call.take() else {
+            return;
+        };
+        let record = &mut self.clients.history[call.record];
+        record.returned = self.now;
+        if let End::Reply(_) = &end {
+            self.clients.slowest = self.clients.slowest.max(self.now - record.invoked);
+            if record.attempts > 1 && call.may_have_run {
+                self.sometimes.hit("repeated call acknowledged");
+            }
+        }
+        record.end = end;
+        let pause = self.dice.work.between(0, self.params.work.think);
+        self.after(pause, Event::Client(client));
+    }
+
+    pub(crate) fn client_gives_up(&mut self, client: usize, ticket: u64) {
+        let Some(call) = &mut self.clients.clients[client].call else {
+            return;
+        };
+        if call.ticket != ticket {
+            return;
+        }
+        call.ticket = 0;
+        call.may_have_run = true;
+        let place = call.place;
+        self.clients.tickets.remove(&ticket);
+        self.sometimes.hit("client gave up");
+        self.arrive(place, Input::Hangup(CallTicket(ticket)));
+        if self.phase == Phase::Quiet {
+            return self.violate(format!("client {client} got no answer in a healed cluster"));
+        }
+        self.again(client);
+    }
+
+    /// A process died: what its clients waited for may have run.
+    pub(crate) fn clients_lose(&mut self, place: Place) {
+        for client in 0..self.clients.clients.len() {
+            let Some(call) = &mut self.clients.clients[client].call else {
+                continue;
+            };
+            if call.ticket == 0 || call.place != place {
+                continue;
+            }
+            let ticket = std::mem::take(&mut call.ticket);
+            call.may_have_run = true;
+            self.clients.tickets.remove(&ticket);
+            self.again(client);
+        }
+    }
+}
