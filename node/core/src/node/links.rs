@@ -386,9 +386,9 @@ impl NodeCore {
 
     /// Gossip tells of a node and where it is: worth dialing.
     fn member_seen(&mut self, now: Now, identity: &Identity) {
+        // Of no generation: the node's own record, whenever it comes, is fresher than this word of others.
         let record = NodeRecord {
             node: identity.node.to_bytes().to_vec(),
-            generation: identity.generation.0,
             address: identity.address.to_string(),
             ..NodeRecord::default()
         };

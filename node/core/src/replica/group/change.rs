@@ -66,10 +66,6 @@ impl Group {
                 voters_in,
                 voters_out,
             } => {
-                assert!(
-                    !voters_out.contains(&self.peer),
-                    "a leader never removes itself (trap 3)"
-                );
                 engine.set_transition(ConfChangeTransition::Explicit);
                 let ins = voters_in
                     .iter()
@@ -79,7 +75,11 @@ impl Group {
                     .map(|peer| single(ConfChangeType::RemoveNode, *peer));
                 engine.changes = ins.chain(outs).collect();
             }
-            Change::LeaveJoint => {}
+            Change::LeaveJoint => assert!(
+                self.membership.voters.contains(&self.peer.0),
+                "{}: a leader never removes itself (trap 3)",
+                self.partition
+            ),
             Change::RemoveLearner(peer) => {
                 engine
                     .changes
