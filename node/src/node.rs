@@ -33,7 +33,10 @@ pub struct StartError {
 
 impl StartError {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self {
+            code,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -78,7 +81,7 @@ impl RunningNode {
     pub async fn wait(self) -> Result<(), StartError> {
         let reason = self.halted.await;
         // Requests in flight are answered; nobody listens any more if the tasks are gone.
-        drop(self.end_apis.send(true));
+        self.end_apis.send_replace(true);
         for api in self.apis {
             drop(api.await);
         }

@@ -55,7 +55,7 @@ pub enum TransportEvent {
     /// A connection is up.
     Connected {
         /// The peer's record.
-        peer: NodeRecord,
+        peer: Box<NodeRecord>,
         /// Its cluster, if it has one.
         descriptor: Option<ClusterDescriptor>,
         /// Which connection.
@@ -96,9 +96,7 @@ pub enum DialError {
     #[error("no answer: {0}")]
     Silent(String),
     /// The peer holds another cluster key.
-    #[error(
-        "the other side has another cluster key. Give both nodes the same --cluster-key-file"
-    )]
+    #[error("the other side has another cluster key. Give both nodes the same --cluster-key-file")]
     KeyRejected,
     /// The peer said no, or we did.
     #[error("{}", .0.detail)]

@@ -139,6 +139,7 @@ pub(crate) fn syncs(effect: &StoreEffect) -> bool {
         | StoreEffect::SaveDescriptor(_)
         | StoreEffect::Create { .. }
         | StoreEffect::Destroy { .. }
+        | StoreEffect::Condemn { .. }
         | StoreEffect::DiscardCondemned(_) => true,
         StoreEffect::SaveAddresses(_)
         | StoreEffect::Apply(_)

@@ -112,7 +112,7 @@ pub struct MemberView {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// `alive`, `suspect` or `down`.
+    /// `alive`, `suspect`, `down`, or `left` for one that left for good.
     pub state: String,
     /// `serving`, `draining` or `leaving`.
     pub duty: String,

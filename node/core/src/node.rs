@@ -113,6 +113,10 @@ enum Ending {
     Leave {
         ticket: crate::admin::AdminTicket,
     },
+    /// Left for good: says goodbye until the others know, or the time is up.
+    Goodbye {
+        deadline: Instant,
+    },
     Halted,
 }
 
@@ -224,7 +228,11 @@ impl NodeCore {
         if self.ending == Ending::Halted {
             return None;
         }
-        if self.cluster.as_ref().is_some_and(|c| !c.touched.is_empty() || !c.dirty.is_empty()) {
+        if self
+            .cluster
+            .as_ref()
+            .is_some_and(|c| !c.touched.is_empty() || !c.dirty.is_empty())
+        {
             return Some(Instant::default());
         }
         let gossip = self.membership.next_deadline();

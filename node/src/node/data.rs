@@ -8,7 +8,7 @@ use ghostlight_protocol::ids::{ClusterId, NodeId};
 use ghostlight_protocol::limits::{PARTITIONS_DEFAULT, REPLICATION_FACTOR_DEFAULT};
 use ghostlight_protocol::wire::hello::{NodeRecord, new_descriptor};
 use ghostlight_storage::{
-    DataDir, Engine, MemoryDisk, NodeIdentity, Recovered, Reader, RocksEngine, StorageError, Store,
+    DataDir, Engine, MemoryDisk, NodeIdentity, Reader, Recovered, RocksEngine, StorageError, Store,
 };
 use rand::Rng;
 
@@ -26,9 +26,8 @@ pub(super) struct Opened<E: Engine> {
 
 /// Opens RocksDB in a directory that only this process uses.
 pub(super) fn open_directory(path: &Path) -> Result<RocksEngine, StartError> {
-    let refused = |error: ghostlight_storage::DataDirError| {
-        StartError::new(error.code(), error.to_string())
-    };
+    let refused =
+        |error: ghostlight_storage::DataDirError| StartError::new(error.code(), error.to_string());
     RocksEngine::open(DataDir::open(path).map_err(refused)?).map_err(refused)
 }
 
@@ -80,7 +79,13 @@ pub(super) fn open_store<E: Engine>(
     }
     store.save_identity(&identity).map_err(failed)?;
     let reader = store.reader();
-    Ok(Opened { store, reader, identity, recovered, addresses })
+    Ok(Opened {
+        store,
+        reader,
+        identity,
+        recovered,
+        addresses,
+    })
 }
 
 fn found<E: Engine>(
@@ -114,7 +119,11 @@ pub(super) fn core_start(
         seeds,
         addresses,
         replicas: recovered.replicas,
-        condemned: recovered.condemned.into_iter().map(|c| (c.partition, c.why)).collect(),
+        condemned: recovered
+            .condemned
+            .into_iter()
+            .map(|c| (c.partition, c.why))
+            .collect(),
         tombstones: recovered.tombstones,
         seed: rand::rng().random(),
         min_copies: config.min_copies,

@@ -82,30 +82,45 @@ where
 {
     let key = cluster_key(&config.cluster_key)?;
     let tls = node_tls(&key).map_err(internal)?;
-    let Opened { mut store, reader, mut identity, recovered, addresses } = opened;
+    let Opened {
+        mut store,
+        reader,
+        mut identity,
+        recovered,
+        addresses,
+    } = opened;
     let listeners = listeners::bind(&config, &mut identity).await?;
     store
         .save_identity(&identity)
         .map_err(|error| StartError::new(error.code(), error.to_string()))?;
     let bound = bound_addresses(&config, &listeners)?;
     let record = record(&config, &identity, &registry, &bound);
-    let me = record.id().ok_or_else(|| internal("the identity has no node id"))?;
+    let me = record
+        .id()
+        .ok_or_else(|| internal("the identity has no node id"))?;
 
     let clock = Clock::start();
     let doorkeeper = Arc::new(Doorkeeper::new(me, record.clone(), &addresses));
     let start = data::core_start(&config, record, &identity, recovered, addresses);
-    let now = Now { instant: clock.now(), wall: clock.wall() };
+    let now = Now {
+        instant: clock.now(),
+        wall: clock.wall(),
+    };
     let core = NodeCore::new(now, start);
 
     let disk = Disk::new(store, identity);
     let store = StoreThreads::start(disk, reader).map_err(internal)?;
     let (events, event_queue) = mpsc::channel(TRANSPORT_EVENTS_MAX);
-    let transport = Transport::start(me, listeners.peer, tls, doorkeeper.clone(), events)
-        .map_err(internal)?;
+    let transport =
+        Transport::start(me, listeners.peer, tls, doorkeeper.clone(), events).map_err(internal)?;
     let (runner_sink, runner) = mpsc::channel(RUNNER_INPUTS_MAX);
     let actor_types: Vec<String> = registry.types().map(str::to_owned).collect();
-    let executor =
-        Executor::new(registry, Handle::current(), Arc::new(runner_sink), Arc::new(move || clock.now()));
+    let executor = Executor::new(
+        registry,
+        Handle::current(),
+        Arc::new(runner_sink),
+        Arc::new(move || clock.now()),
+    );
     let (handle, requests) = NodeHandle::new();
     let thread = CoreThread {
         core,
@@ -119,17 +134,32 @@ where
         doorkeeper,
     };
     let halted = spawn_core(thread)?;
-    let context = Context {
-        handle: handle.clone(),
+    let context = api_context(&config, handle.clone(), actor_types, renderer);
+    let (end_apis, end) = watch::channel(false);
+    let apis = serve_apis(Arc::new(context), listeners.http, listeners.admin, &end);
+    Ok(RunningNode {
+        handle,
+        addresses: bound,
+        halted,
+        end_apis,
+        apis,
+    })
+}
+
+fn api_context(
+    config: &NodeConfig,
+    handle: NodeHandle,
+    actor_types: Vec<String>,
+    metrics: Renderer,
+) -> Context {
+    Context {
+        handle,
         name: config.name.clone(),
         namespace: config.namespace.clone(),
         tokens: config.api_tokens.clone(),
         actor_types,
-        metrics: renderer,
-    };
-    let (end_apis, end) = watch::channel(false);
-    let apis = serve_apis(Arc::new(context), listeners.http, listeners.admin, &end);
-    Ok(RunningNode { handle, addresses: bound, halted, end_apis, apis })
+        metrics,
+    }
 }
 
 fn spawn_core(thread: CoreThread) -> Result<oneshot::Receiver<HaltReason>, StartError> {

@@ -42,13 +42,19 @@ fn port_of(address: std::io::Result<SocketAddr>) -> u16 {
 }
 
 fn kept(identity: &NodeIdentity, listener: &str) -> Option<u16> {
-    let found = identity.ports.iter().find(|port| port.listener == listener)?;
+    let found = identity
+        .ports
+        .iter()
+        .find(|port| port.listener == listener)?;
     u16::try_from(found.port).ok().filter(|port| *port != 0)
 }
 
 fn note(identity: &mut NodeIdentity, listener: &str, port: u16) {
     identity.ports.retain(|known| known.listener != listener);
-    identity.ports.push(ChosenPort { listener: listener.to_owned(), port: u32::from(port) });
+    identity.ports.push(ChosenPort {
+        listener: listener.to_owned(),
+        port: u32::from(port),
+    });
 }
 
 fn peer_socket(listen: ListenAddr, kept: Option<u16>) -> Result<UdpSocket, StartError> {

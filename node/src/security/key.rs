@@ -125,12 +125,21 @@ impl ClusterKey {
 #[cfg(unix)]
 fn private_file(path: &Path) -> std::io::Result<fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
 }
 
 #[cfg(not(unix))]
 fn private_file(path: &Path) -> std::io::Result<fs::File> {
-    OpenOptions::new().write(true).create(true).truncate(true).open(path)
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
 }
 
 impl std::fmt::Debug for ClusterKey {
@@ -146,7 +155,10 @@ mod tests {
     #[test]
     fn keys_round_trip_and_wrong_texts_are_refused() {
         let key = ClusterKey::generate();
-        assert_eq!(ClusterKey::parse(&format!("  {}\n", key.reveal())), Ok(key.clone()));
+        assert_eq!(
+            ClusterKey::parse(&format!("  {}\n", key.reveal())),
+            Ok(key.clone())
+        );
         assert_eq!(format!("{key:?}"), "ClusterKey(secret)");
         for wrong in ["", "abc", &"g".repeat(64), &"0".repeat(63), &"é".repeat(32)] {
             let error = ClusterKey::parse(wrong).unwrap_err();

@@ -23,8 +23,9 @@ const ALPN: &[u8] = b"ghostlight/1";
 /// What the authority's key is derived for.
 const DERIVED_FOR: &[u8] = b"ghostlight cluster authority v1";
 /// An Ed25519 private key in PKCS #8 is this and 32 bytes (RFC 8410).
-const PKCS8_PREFIX: [u8; 16] =
-    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+const PKCS8_PREFIX: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
 
 /// Both sides' configuration for one node.
 #[derive(Clone)]
@@ -48,17 +49,22 @@ pub fn node_tls(key: &ClusterKey) -> Result<NodeTls, TlsError> {
     let failed = |error: &dyn std::fmt::Display| TlsError(error.to_string());
     let authority_key = authority_key(key)?;
     let authority = authority_params();
-    let authority_cert = authority.self_signed(&authority_key).map_err(|e| failed(&e))?;
+    let authority_cert = authority
+        .self_signed(&authority_key)
+        .map_err(|e| failed(&e))?;
     let leaf_key = KeyPair::generate_for(&PKCS_ED25519).map_err(|e| failed(&e))?;
     let issuer = Issuer::new(authority, authority_key);
-    let leaf = leaf_params()?.signed_by(&leaf_key, &issuer).map_err(|e| failed(&e))?;
+    let leaf = leaf_params()?
+        .signed_by(&leaf_key, &issuer)
+        .map_err(|e| failed(&e))?;
 
     let mut roots = RootCertStore::empty();
-    roots.add(authority_cert.der().clone()).map_err(|e| failed(&e))?;
+    roots
+        .add(authority_cert.der().clone())
+        .map_err(|e| failed(&e))?;
     let roots = Arc::new(roots);
     let chain: Vec<CertificateDer<'static>> = vec![leaf.der().clone()];
-    let secret =
-        || PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf_key.serialize_der()));
+    let secret = || PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf_key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = &[&rustls::version::TLS13];
 
@@ -106,9 +112,14 @@ fn authority_key(key: &ClusterKey) -> Result<KeyPair, TlsError> {
 
 fn authority_params() -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "Ghostlight cluster");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "Ghostlight cluster");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2120, 1, 1);
     params
@@ -117,9 +128,13 @@ fn authority_params() -> CertificateParams {
 fn leaf_params() -> Result<CertificateParams, TlsError> {
     let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned()])
         .map_err(|error| TlsError(error.to_string()))?;
-    params.distinguished_name.push(DnType::CommonName, "Ghostlight node");
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "Ghostlight node");
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     // A leaf lives as long as its process; the dates only have to hold wherever a clock may jump.
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2119, 1, 1);

@@ -30,8 +30,16 @@ impl Doorkeeper {
             .iter()
             .filter_map(|record| Some((record.id()?, Generation(record.generation))))
             .collect();
-        let state = State { record, descriptor: None, removed: Vec::new(), generations };
-        Self { me, state: Mutex::new(state) }
+        let state = State {
+            record,
+            descriptor: None,
+            removed: Vec::new(),
+            generations,
+        };
+        Self {
+            me,
+            state: Mutex::new(state),
+        }
     }
 
     /// What the core wants to be said from now on.
@@ -60,7 +68,10 @@ impl Admission for Doorkeeper {
 
     fn judge(&self, hello: &Hello) -> Result<(), HelloRefusal> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let peer = hello.node.as_ref().and_then(|record| Some((record.id()?, record.generation)));
+        let peer = hello
+            .node
+            .as_ref()
+            .and_then(|record| Some((record.id()?, record.generation)));
         let known = peer.and_then(|(node, _)| state.generations.get(&node).copied());
         let gone = peer.is_some_and(|(node, _)| state.removed.contains(&node));
         let judge = Judge {

@@ -64,11 +64,17 @@ struct Running {
 impl CoreThread {
     /// Runs the node to its end.
     pub(crate) fn run(self) -> HaltReason {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+        let runtime = match tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+        {
             Ok(runtime) => runtime,
             Err(error) => {
                 let detail = format!("cannot start the core's thread: {error}");
-                return HaltReason::Refused { code: Code::Internal, detail };
+                return HaltReason::Refused {
+                    code: Code::Internal,
+                    detail,
+                };
             }
         };
         let mut running = Running {
@@ -90,6 +96,10 @@ impl CoreThread {
 }
 
 /// What woke the loop.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for one step; a box each would cost more"
+)]
 enum Woken {
     Store(super::queues::DiskAnswer),
     Rows(super::queues::ReadAnswer),
@@ -150,29 +160,42 @@ impl Running {
     /// Everything that waits already, bounded: one flush covers it all.
     fn take_waiting(&mut self) {
         for _ in 0..INPUTS_PER_TURN {
-            let Ok(answer) = self.parts.store.answers.try_recv() else { break };
+            let Ok(answer) = self.parts.store.answers.try_recv() else {
+                break;
+            };
             self.take(Woken::Store(answer));
         }
         for _ in 0..INPUTS_PER_TURN {
-            let Ok(rows) = self.parts.store.rows.try_recv() else { break };
+            let Ok(rows) = self.parts.store.rows.try_recv() else {
+                break;
+            };
             self.take(Woken::Rows(rows));
         }
         for _ in 0..INPUTS_PER_TURN {
-            let Ok(event) = self.parts.events.try_recv() else { break };
+            let Ok(event) = self.parts.events.try_recv() else {
+                break;
+            };
             self.take(Woken::Transport(event));
         }
         for _ in 0..INPUTS_PER_TURN {
-            let Ok(input) = self.parts.runner.try_recv() else { break };
+            let Ok(input) = self.parts.runner.try_recv() else {
+                break;
+            };
             self.take(Woken::Runner(input));
         }
         for _ in 0..INPUTS_PER_TURN {
-            let Ok(request) = self.parts.requests.try_recv() else { break };
+            let Ok(request) = self.parts.requests.try_recv() else {
+                break;
+            };
             self.take(Woken::Request(request));
         }
     }
 
     fn now(&self) -> Now {
-        Now { instant: self.parts.clock.now(), wall: self.parts.clock.wall() }
+        Now {
+            instant: self.parts.clock.now(),
+            wall: self.parts.clock.wall(),
+        }
     }
 
     fn feed(&mut self, input: Input) {
@@ -187,8 +210,12 @@ impl Running {
             self.feed(Input::Tick);
         }
         // Clients that have gone free their calls.
-        let gone: Vec<CallTicket> =
-            self.calls.iter().filter(|(_, answer)| answer.is_closed()).map(|(t, _)| *t).collect();
+        let gone: Vec<CallTicket> = self
+            .calls
+            .iter()
+            .filter(|(_, answer)| answer.is_closed())
+            .map(|(t, _)| *t)
+            .collect();
         for ticket in gone {
             self.calls.remove(&ticket);
             self.feed(Input::Hangup(ticket));
@@ -214,8 +241,10 @@ impl Running {
                 }
             }
             Err(error) => {
-                self.halt =
-                    Some(HaltReason::Refused { code: error.code(), detail: error.to_string() });
+                self.halt = Some(HaltReason::Refused {
+                    code: error.code(),
+                    detail: error.to_string(),
+                });
             }
         }
     }
@@ -232,7 +261,10 @@ impl Running {
             }
             ghostlight_storage::Remedy::EndProcess | ghostlight_storage::Remedy::Refuse => {
                 let detail = format!("{partition}: {error}");
-                self.halt = Some(HaltReason::Refused { code: error.code(), detail });
+                self.halt = Some(HaltReason::Refused {
+                    code: error.code(),
+                    detail,
+                });
             }
         }
     }
@@ -245,11 +277,20 @@ impl Running {
                 }
             }
             TransportEvent::Gossip(data) => self.feed(Input::Gossip(data)),
-            TransportEvent::Connected { peer, descriptor, kind, link } => {
+            TransportEvent::Connected {
+                peer,
+                descriptor,
+                kind,
+                link,
+            } => {
                 if let Some(node) = peer.id() {
                     self.links.insert((node, kind), link);
                 }
-                self.feed(Input::Connected { peer, descriptor, kind });
+                self.feed(Input::Connected {
+                    peer: *peer,
+                    descriptor,
+                    kind,
+                });
             }
             TransportEvent::Disconnected { node, kind } => {
                 self.links.remove(&(node, kind));
@@ -268,7 +309,9 @@ impl Running {
                 tracing::warn!(address, "cannot join: {why} [E0205]");
             }
             crate::transport::DialError::Refused(refusal) => {
-                let code = refusal.code().map_or_else(String::new, |code| format!(" [{code}]"));
+                let code = refusal
+                    .code()
+                    .map_or_else(String::new, |code| format!(" [{code}]"));
                 tracing::warn!(address, "refused by a peer: {}{code}", refusal.detail);
             }
             crate::transport::DialError::Unresolved(_)
@@ -285,11 +328,27 @@ impl Running {
             Request::Invoke { call, answer } => {
                 let ticket = CallTicket(self.next_ticket);
                 self.calls.insert(ticket, answer);
-                let Invoke { actor, method, body, request_id, timeout } = call;
+                let Invoke {
+                    actor,
+                    method,
+                    body,
+                    request_id,
+                    timeout,
+                } = call;
                 let now = self.now();
-                let stamp = Stamp { wall_ms: now.wall.0, seed: rand::rng().random() };
+                let stamp = Stamp {
+                    wall_ms: now.wall.0,
+                    seed: rand::rng().random(),
+                };
                 let deadline = timeout.map(|timeout| now.instant + timeout);
-                let call = ClientCall { actor, method, body, request_id, deadline, stamp };
+                let call = ClientCall {
+                    actor,
+                    method,
+                    body,
+                    request_id,
+                    deadline,
+                    stamp,
+                };
                 self.feed(Input::Call { ticket, call });
             }
             Request::Admin { request, answer } => {
@@ -320,7 +379,11 @@ impl Running {
                     link.send_datagram(data);
                 }
             }
-            Effect::Dial { address, node: _, kind } => self.parts.transport.dial(address, kind),
+            Effect::Dial {
+                address,
+                node: _,
+                kind,
+            } => self.parts.transport.dial(address, kind),
             Effect::Close(node) => {
                 for kind in [ConnectionKind::Control, ConnectionKind::Bulk] {
                     if let Some(link) = self.links.get(&(node, kind)) {
@@ -329,8 +392,16 @@ impl Running {
                 }
             }
             Effect::Store(effect) => self.disk.push(effect),
-            Effect::Read { ticket, partition, rows } => {
-                self.read(ReadJob { ticket, partition, rows });
+            Effect::Read {
+                ticket,
+                partition,
+                rows,
+            } => {
+                self.read(ReadJob {
+                    ticket,
+                    partition,
+                    rows,
+                });
             }
             Effect::Runner(effect) => self.parts.executor.perform(effect),
             Effect::Reply { ticket, outcome } => {
@@ -339,12 +410,19 @@ impl Running {
                     drop(answer.send(outcome));
                 }
             }
-            Effect::AdminReply { ticket, answer: said } => {
+            Effect::AdminReply {
+                ticket,
+                answer: said,
+            } => {
                 if let Some(answer) = self.admin.remove(&ticket) {
                     drop(answer.send(said));
                 }
             }
-            Effect::Introduce { record, descriptor, removed } => {
+            Effect::Introduce {
+                record,
+                descriptor,
+                removed,
+            } => {
                 self.parts.doorkeeper.introduce(record, descriptor, removed);
             }
             Effect::Event(event) => events::tell(event),
@@ -382,7 +460,9 @@ impl Running {
         if let Some(call) = call {
             let now = self.now();
             let mut effects = Vec::new();
-            self.parts.core.handle(now, Input::CallNotSent { to, call }, &mut effects);
+            self.parts
+                .core
+                .handle(now, Input::CallNotSent { to, call }, &mut effects);
             for effect in effects {
                 self.perform_one(effect);
             }
@@ -401,7 +481,12 @@ impl Running {
 
     /// What is queued for the disk is written, then the store is closed.
     fn end(self) {
-        let CoreThread { store, transport, executor, .. } = self.parts;
+        let CoreThread {
+            store,
+            transport,
+            executor,
+            ..
+        } = self.parts;
         drop(executor);
         drop(transport);
         store.end();

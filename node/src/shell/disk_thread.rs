@@ -52,12 +52,24 @@ impl StoreThreads {
                     .spawn(move || read_all(&reader, &queue, &row))?,
             );
         }
-        Ok(Self { batches, answers, reads, rows, threads })
+        Ok(Self {
+            batches,
+            answers,
+            reads,
+            rows,
+            threads,
+        })
     }
 
     /// Waits until everything queued is done and the store is closed.
     pub(crate) fn end(self) {
-        let Self { batches, answers, reads, rows, threads } = self;
+        let Self {
+            batches,
+            answers,
+            reads,
+            rows,
+            threads,
+        } = self;
         drop((batches, reads));
         for thread in threads {
             // A panic there has been reported by its thread.
@@ -79,7 +91,9 @@ fn write_all<E: Engine>(
             batch.extend(more);
             batches += 1;
         }
-        let syncs = batch.iter().any(|effect| matches!(effect, StoreEffect::Persist { .. }));
+        let syncs = batch
+            .iter()
+            .any(|effect| matches!(effect, StoreEffect::Persist { .. }));
         let begun = Instant::now();
         let mut inputs = Vec::new();
         let result = disk.perform(batch, &mut inputs);
@@ -102,7 +116,14 @@ fn read_all<E: Engine>(
 ) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(ReadJob { ticket, partition, rows }) = job else { return };
+        let Ok(ReadJob {
+            ticket,
+            partition,
+            rows,
+        }) = job
+        else {
+            return;
+        };
         let rows = read_rows(reader, partition, &rows);
         if answer.blocking_send((ticket, partition, rows)).is_err() {
             return;

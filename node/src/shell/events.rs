@@ -21,7 +21,11 @@ pub(crate) fn tell(event: Event) {
         }
         Event::Joined(descriptor) => {
             let cluster = descriptor.id();
-            tracing::info!(?cluster, partitions = descriptor.partitions, "joined a cluster");
+            tracing::info!(
+                ?cluster,
+                partitions = descriptor.partitions,
+                "joined a cluster"
+            );
         }
         Event::Opened { partition, term } => {
             metrics::opened();

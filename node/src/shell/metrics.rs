@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 /// Time of one batch on the disk thread, its sync included.
 pub(crate) const SYNC_DURATION: &str = "ghostlight_storage_sync_duration_seconds";
@@ -21,13 +23,29 @@ pub(crate) const CONDEMNED: &str = "ghostlight_replica_condemned_total";
 
 /// Says what each metric means; once per process.
 pub(crate) fn describe() {
-    describe_histogram!(SYNC_DURATION, Unit::Seconds, "Time of one synced batch on the disk thread");
+    describe_histogram!(
+        SYNC_DURATION,
+        Unit::Seconds,
+        "Time of one synced batch on the disk thread"
+    );
     describe_counter!(OPENED, Unit::Count, "Leaderships opened by this node");
     describe_gauge!(LEADERS, Unit::Count, "Leaderships this node serves");
-    describe_counter!(MEMBER_EVENTS, Unit::Count, "Members up, suspected or down, by state");
+    describe_counter!(
+        MEMBER_EVENTS,
+        Unit::Count,
+        "Members up, suspected or down, by state"
+    );
     describe_counter!(FRAMES_DROPPED, Unit::Count, "Frames not queued, by reason");
-    describe_gauge!(LOOP_STALL, Unit::Seconds, "Longest turn of the core's loop in the last second");
-    describe_counter!(CONDEMNED, Unit::Count, "Replicas set aside because of damaged records");
+    describe_gauge!(
+        LOOP_STALL,
+        Unit::Seconds,
+        "Longest turn of the core's loop in the last second"
+    );
+    describe_counter!(
+        CONDEMNED,
+        Unit::Count,
+        "Replicas set aside because of damaged records"
+    );
 }
 
 pub(crate) fn synced(time: Duration) {

@@ -39,8 +39,11 @@ pub(crate) struct ReadJob {
 }
 
 /// Its answer.
-pub(crate) type ReadAnswer =
-    (ReadTicket, PartitionId, Result<Vec<ReadRow>, ghostlight_storage::StorageError>);
+pub(crate) type ReadAnswer = (
+    ReadTicket,
+    PartitionId,
+    Result<Vec<ReadRow>, ghostlight_storage::StorageError>,
+);
 
 /// A key and its value, if there is one.
 pub(crate) type ReadRow = (bytes::Bytes, Option<bytes::Bytes>);

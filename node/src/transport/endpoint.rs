@@ -100,13 +100,22 @@ impl Transport {
             let _inside = runtime.enter();
             endpoint(socket, &tls).map_err(TransportError::Endpoint)?
         };
-        let shared =
-            Shared { me, endpoint, admission, events, registry: Arc::default() };
+        let shared = Shared {
+            me,
+            endpoint,
+            admission,
+            events,
+            registry: Arc::default(),
+        };
         let thread = std::thread::Builder::new()
             .name("transport".to_owned())
             .spawn(move || runtime.block_on(run(shared, queue)))
             .map_err(TransportError::Endpoint)?;
-        Ok(Self { dials, address, thread: Some(thread) })
+        Ok(Self {
+            dials,
+            address,
+            thread: Some(thread),
+        })
     }
 
     /// Where it listens.
@@ -142,10 +151,9 @@ fn endpoint(socket: UdpSocket, tls: &NodeTls) -> std::io::Result<Endpoint> {
     server.max_incoming(INCOMING_MAX);
     let mut client = quinn::ClientConfig::new(Arc::clone(&tls.client) as Arc<_>);
     client.transport_config(transport);
-    let runtime = quinn::default_runtime()
-        .ok_or_else(|| std::io::Error::other("no asynchronous runtime"))?;
-    let mut endpoint =
-        Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)?;
+    let runtime =
+        quinn::default_runtime().ok_or_else(|| std::io::Error::other("no asynchronous runtime"))?;
+    let mut endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)?;
     endpoint.set_default_client_config(client);
     Ok(endpoint)
 }
@@ -200,7 +208,12 @@ async fn accept(shared: Shared, incoming: quinn::Incoming) {
             connection.close(VarInt::from_u32(2), b"refused");
             if let DialError::Refused(refusal) = error {
                 // The core has ended if nobody listens.
-                drop(shared.events.send(TransportEvent::Refused { address, refusal }).await);
+                drop(
+                    shared
+                        .events
+                        .send(TransportEvent::Refused { address, refusal })
+                        .await,
+                );
             }
         }
         Ok(Err(error)) => tracing::debug!(%address, %error, "a handshake failed"),
@@ -211,8 +224,7 @@ async fn accept(shared: Shared, incoming: quinn::Incoming) {
 async fn dial_once(shared: Shared, dial: Dial) {
     let connecting = async {
         let connection = connect(&shared.endpoint, &dial.address).await?;
-        let greeted =
-            handshake::greet(&connection, dial.kind, shared.admission.as_ref()).await;
+        let greeted = handshake::greet(&connection, dial.kind, shared.admission.as_ref()).await;
         match greeted {
             Ok(greeted) => Ok((connection, greeted)),
             Err(error) => {
@@ -233,7 +245,10 @@ async fn dial_once(shared: Shared, dial: Dial) {
     match result {
         Ok((connection, greeted)) => serve(shared, connection, greeted, Dialer::Me).await,
         Err(why) => {
-            let event = TransportEvent::DialFailed { address: dial.address, why };
+            let event = TransportEvent::DialFailed {
+                address: dial.address,
+                why,
+            };
             // The core has ended if nobody listens.
             drop(shared.events.send(event).await);
         }
@@ -244,7 +259,9 @@ async fn connect(endpoint: &Endpoint, address: &str) -> Result<Connection, DialE
     let mut resolved = tokio::net::lookup_host(address)
         .await
         .map_err(|_| DialError::Unresolved(address.to_owned()))?;
-    let address = resolved.next().ok_or_else(|| DialError::Unresolved(address.to_owned()))?;
+    let address = resolved
+        .next()
+        .ok_or_else(|| DialError::Unresolved(address.to_owned()))?;
     let connecting = endpoint
         .connect(address, SERVER_NAME)
         .map_err(|error| DialError::Broken(error.to_string()))?;
@@ -279,25 +296,38 @@ async fn serve(shared: Shared, connection: Connection, greeted: Greeted, dialer:
         Dialer::Me => shared.me,
         Dialer::Peer => node,
     };
-    let verdict = shared.registry.lock().unwrap_or_else(PoisonError::into_inner).offer(
-        (node, kind),
-        &connection,
-        record.generation,
-        dialer,
-        Instant::now(),
-    );
+    let verdict = shared
+        .registry
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .offer(
+            (node, kind),
+            &connection,
+            record.generation,
+            dialer,
+            Instant::now(),
+        );
     if verdict == Verdict::Close {
         connection.close(VarInt::from_u32(0), b"another connection serves");
         return;
     }
-    let Ok(link) = lanes::open(kind, &connection).await else { return };
-    let connected =
-        TransportEvent::Connected { peer: record, descriptor: hello.cluster, kind, link };
+    let Ok(link) = lanes::open(kind, &connection).await else {
+        return;
+    };
+    let connected = TransportEvent::Connected {
+        peer: Box::new(record),
+        descriptor: hello.cluster,
+        kind,
+        link,
+    };
     if shared.events.send(connected).await.is_err() {
         return;
     }
     if kind == ConnectionKind::Control {
-        tokio::spawn(lanes::read_datagrams(connection.clone(), shared.events.clone()));
+        tokio::spawn(lanes::read_datagrams(
+            connection.clone(),
+            shared.events.clone(),
+        ));
     }
     lanes::read_all(node, connection.clone(), shared.events.clone()).await;
     connection.closed().await;
@@ -308,6 +338,11 @@ async fn serve(shared: Shared, connection: Connection, greeted: Greeted, dialer:
         .ended((node, kind), &connection);
     if served {
         // The core has ended if nobody listens.
-        drop(shared.events.send(TransportEvent::Disconnected { node, kind }).await);
+        drop(
+            shared
+                .events
+                .send(TransportEvent::Disconnected { node, kind })
+                .await,
+        );
     }
 }

@@ -55,7 +55,10 @@ pub(super) async fn answer(
 fn greeted(hello: Hello, kind: ConnectionKind) -> Result<Greeted, DialError> {
     let node = hello.node.as_ref().and_then(|record| record.id());
     let node = node.ok_or_else(|| {
-        DialError::Refused(HelloRefusal { code: 215, detail: "the peer has no id".to_owned() })
+        DialError::Refused(HelloRefusal {
+            code: 215,
+            detail: "the peer has no id".to_owned(),
+        })
     })?;
     Ok(Greeted { node, kind, hello })
 }
@@ -77,7 +80,10 @@ async fn read_hello(receive: &mut RecvStream) -> Result<Hello, DialError> {
                 return Hello::decode_length_delimited(&bytes[..total]).map_err(broken);
             }
         }
-        let chunk = receive.read_chunk(FRAME_HEADER_BYTES_MAX, true).await.map_err(broken)?;
+        let chunk = receive
+            .read_chunk(FRAME_HEADER_BYTES_MAX, true)
+            .await
+            .map_err(broken)?;
         let chunk = chunk.ok_or_else(|| DialError::Silent("closed without a word".to_owned()))?;
         bytes.extend_from_slice(&chunk.bytes);
         if bytes.len() > FRAME_HEADER_BYTES_MAX {

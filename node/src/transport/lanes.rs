@@ -81,7 +81,8 @@ impl LinkHandle {
 
     /// Closes the connection.
     pub fn close(&self, why: &str) {
-        self.connection.close(quinn::VarInt::from_u32(0), why.as_bytes());
+        self.connection
+            .close(quinn::VarInt::from_u32(0), why.as_bytes());
     }
 }
 
@@ -92,7 +93,7 @@ pub(super) async fn open(
 ) -> Result<LinkHandle, quinn::ConnectionError> {
     let mut lanes = Vec::new();
     for (number, lane) in lanes_of(kind).into_iter().enumerate() {
-        let mut stream = connection.open_uni().await?;
+        let stream = connection.open_uni().await?;
         let priority = match lane {
             Lane::Control => 3,
             Lane::Append => 2,
@@ -107,7 +108,11 @@ pub(super) async fn open(
         tokio::spawn(write_lane(number as u8, stream, queue, Arc::clone(&bytes)));
         lanes.push((lane, LaneQueue { frames, bytes }));
     }
-    Ok(LinkHandle { kind, lanes: Arc::new(lanes), connection: connection.clone() })
+    Ok(LinkHandle {
+        kind,
+        lanes: Arc::new(lanes),
+        connection: connection.clone(),
+    })
 }
 
 async fn write_lane(
@@ -149,9 +154,8 @@ async fn read_lane(from: NodeId, connection: Connection, mut stream: RecvStream,
     }
     let mut decoder = FrameDecoder::default();
     loop {
-        let chunk = match stream.read_chunk(READ_BYTES, true).await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) | Err(_) => return,
+        let Ok(Some(chunk)) = stream.read_chunk(READ_BYTES, true).await else {
+            return;
         };
         decoder.buffer_mut().extend_from_slice(&chunk.bytes);
         let mut frames = Vec::new();
@@ -167,7 +171,10 @@ async fn read_lane(from: NodeId, connection: Connection, mut stream: RecvStream,
             }
         }
         if !frames.is_empty()
-            && events.send(TransportEvent::Frames { from, frames }).await.is_err()
+            && events
+                .send(TransportEvent::Frames { from, frames })
+                .await
+                .is_err()
         {
             return;
         }
@@ -195,7 +202,11 @@ fn weight(frame: &Frame) -> usize {
         },
         Frame::SnapshotChunk(chunk) => chunk.rows.len() + SMALL,
         Frame::OutboxPush(push) => {
-            push.messages.iter().map(|m| m.body.len() + SMALL).sum::<usize>() + SMALL
+            push.messages
+                .iter()
+                .map(|m| m.body.len() + SMALL)
+                .sum::<usize>()
+                + SMALL
         }
         Frame::Control(_)
         | Frame::OutboxMark(_)

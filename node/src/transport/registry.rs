@@ -52,10 +52,20 @@ impl Registry {
             if alive && (generation < present.generation || (crossed && present.dialer < dialer)) {
                 return Verdict::Close;
             }
-            present.connection.close(quinn::VarInt::from_u32(0), b"replaced");
+            present
+                .connection
+                .close(quinn::VarInt::from_u32(0), b"replaced");
         }
         let connection = connection.clone();
-        self.present.insert(peer, Present { connection, generation, dialer, since: now });
+        self.present.insert(
+            peer,
+            Present {
+                connection,
+                generation,
+                dialer,
+                since: now,
+            },
+        );
         Verdict::Serve
     }
 

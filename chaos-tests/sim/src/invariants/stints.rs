@@ -38,6 +38,7 @@ impl Stints {
             | StoreEffect::Apply(_)
             | StoreEffect::Stage { .. }
             | StoreEffect::Truncate { .. }
+            | StoreEffect::Condemn { .. }
             | StoreEffect::DiscardCondemned(_)
             | StoreEffect::OpenSnapshot { .. }
             | StoreEffect::ReadChunk(_)

@@ -1,5 +1,7 @@
 //! What operators order, and what partition 0 remembers of it: drain, leave, remove, the end of a node.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ghostlight_placement::membership::MemberState;
 use ghostlight_protocol::code::Code;
@@ -20,13 +22,21 @@ pub(super) const FACTS: PartitionId = PartitionId(0);
 /// Prefix of the fact that a node was removed for good; its id follows.
 const REMOVED_PREFIX: &[u8] = b"removed/";
 
+/// Longest time for a goodbye.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+
 /// Nodes that one cluster can have removed; the oldest of more are refused by their generation alone.
 const REMOVED_MAX: usize = 4_096;
 
 /// The read that tells which nodes were removed.
 pub(super) fn removed_rows() -> RowsWanted {
     let prefix = Bytes::from_static(REMOVED_PREFIX);
-    RowsWanted::Scan { family: Family::Fact, prefix, after: None, limit: REMOVED_MAX }
+    RowsWanted::Scan {
+        family: Family::Fact,
+        prefix,
+        after: None,
+        limit: REMOVED_MAX,
+    }
 }
 
 impl NodeCore {
@@ -249,7 +259,7 @@ impl NodeCore {
     }
 
     /// A leaving node ends when no copy is left on it.
-    pub(super) fn check_left(&mut self, _now: Now, out: &mut Vec<Effect>) {
+    pub(super) fn check_left(&mut self, now: Now, out: &mut Vec<Effect>) {
         let Ending::Leave { ticket } = self.ending else {
             return;
         };
@@ -263,6 +273,16 @@ impl NodeCore {
                 ticket,
                 answer: AdminAnswer::Done(text.to_owned()),
             });
+            self.ending = Ending::Goodbye {
+                deadline: now.instant + GOODBYE_MAX,
+            };
+            self.say_goodbye(now, out);
+        }
+    }
+
+    /// The others know that this node has left, or had time enough to hear it.
+    pub(super) fn left(&mut self, out: &mut Vec<Effect>) {
+        if matches!(self.ending, Ending::Goodbye { .. }) {
             self.ending = Ending::Halted;
             out.push(Effect::Halt(HaltReason::Left));
         }
@@ -279,6 +299,9 @@ impl NodeCore {
 
     pub(super) fn tick_ending(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.check_left(now, out);
+        if matches!(self.ending, Ending::Goodbye { deadline } if now.instant >= deadline) {
+            self.left(out);
+        }
         let Ending::Drain { deadline } = self.ending else {
             return;
         };

@@ -115,7 +115,7 @@ impl NodeCore {
     }
 
     fn open_if_due(&mut self, now: Now, partition: PartitionId, out: &mut Vec<Effect>) {
-        let settings = self.start.turns.clone();
+        let settings = self.start.turns;
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -163,7 +163,8 @@ impl NodeCore {
         self.read_inbox(partition, term, None, out);
         if partition == super::facts::FACTS {
             let rows = super::facts::removed_rows();
-            self.reads.begin(partition, term, ReadWhat::Facts, rows, out);
+            self.reads
+                .begin(partition, term, ReadWhat::Facts, rows, out);
         }
         out.push(Effect::Event(Event::Opened { partition, term }));
         if let Some(hint) = self.own_hint(partition) {
@@ -642,7 +643,11 @@ impl NodeCore {
             let mut effects = Vec::new();
             serving.turns.note(now.wall, dedup_bytes);
             serving.turns.flush(now.instant, &mut effects);
-            if serving.turns.next_deadline().is_some_and(|at| at <= now.instant) {
+            if serving
+                .turns
+                .next_deadline()
+                .is_some_and(|at| at <= now.instant)
+            {
                 again.push(partition);
             }
             self.turns_effects(now, partition, term, effects, out);

@@ -319,7 +319,8 @@ impl NodeCore {
             *link.wire_mut(kind) = Wire::Down;
         }
         // Frames under way on it may be lost: calls must not wait for their answers.
-        self.local.push_back(Local::Gateway(GatewayInput::Silent(node)));
+        self.local
+            .push_back(Local::Gateway(GatewayInput::Silent(node)));
         if kind == ConnectionKind::Bulk
             && let Some(cluster) = &mut self.cluster
         {
@@ -337,6 +338,11 @@ impl NodeCore {
 
     pub(super) fn take_gossip(&mut self, now: Now, data: Bytes, out: &mut Vec<Effect>) {
         self.feed_membership(now, membership::Input::Datagram(data), out);
+    }
+
+    /// Tells the others by gossip that this node leaves for good.
+    pub(super) fn say_goodbye(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.feed_membership(now, membership::Input::Leave, out);
     }
 
     pub(super) fn drive_membership(&mut self, now: Now, out: &mut Vec<Effect>) {
@@ -379,8 +385,8 @@ impl NodeCore {
             | membership::Effect::Forgotten(_)
             | membership::Effect::Joined
             | membership::Effect::Alone
-            | membership::Effect::Rejoined(_)
-            | membership::Effect::Left => {}
+            | membership::Effect::Rejoined(_) => {}
+            membership::Effect::Left => self.left(out),
         }
     }
 

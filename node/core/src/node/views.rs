@@ -109,7 +109,10 @@ impl NodeCore {
                 format!("the data has {copies} of {factor} copies, more are being made")
             });
         }
-        for member in members.iter().filter(|m| m.state != "alive") {
+        for member in members
+            .iter()
+            .filter(|m| !matches!(m.state.as_str(), "alive" | "left"))
+        {
             health = health.max_with(Health::Degraded);
             reasons.push(format!("{} is {}", member.name, member.state));
         }
@@ -132,6 +135,7 @@ impl NodeCore {
         let state = match self.member_state(node) {
             MemberState::Alive => "alive",
             MemberState::Suspect => "suspect",
+            MemberState::Down if record.duty() == Duty::Leaving => "left",
             MemberState::Down => "down",
         };
         let duty = match record.duty() {
@@ -150,8 +154,12 @@ impl NodeCore {
             admin: record.admin.clone(),
             zone: record.zone.clone(),
             weight: record.weight,
-            leaders: if state == "down" { 0 } else { leaders },
-            replicas,
+            leaders: if matches!(state, "down" | "left") {
+                0
+            } else {
+                leaders
+            },
+            replicas: if state == "left" { 0 } else { replicas },
             pid: record.pid,
             version: record.version.clone(),
         }

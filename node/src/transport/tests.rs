@@ -1,0 +1,233 @@
+//! Two transports on loopback: real sockets, real certificates.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ghostlight_core::io::Lane;
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::ids::{Generation, NodeId};
+use ghostlight_protocol::wire::frame::{AskReplica, Frame, RaftMessage, RaftMessages};
+use ghostlight_protocol::wire::hello::{
+    ConnectionKind, Hello, HelloRefusal, Judge, NodeRecord, PROTOCOL_VERSION, Removed,
+};
+use tokio::sync::mpsc;
+
+use super::{Admission, DialError, LinkHandle, Transport, TransportEvent};
+use crate::security::key::ClusterKey;
+use crate::security::tls::node_tls;
+
+/// Longest wait for anything here.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Door {
+    me: NodeId,
+    generation: u64,
+    known: Option<Generation>,
+}
+
+impl Admission for Door {
+    fn hello(&self, kind: ConnectionKind) -> Hello {
+        let record = NodeRecord {
+            node: self.me.to_bytes().to_vec(),
+            generation: self.generation,
+            ..NodeRecord::default()
+        };
+        Hello {
+            protocol: PROTOCOL_VERSION,
+            node: Some(record),
+            connection: kind as i32,
+            ..Hello::default()
+        }
+    }
+
+    fn judge(&self, hello: &Hello) -> Result<(), HelloRefusal> {
+        let known_generation = self.known;
+        Judge {
+            me: self.me,
+            cluster: None,
+            known_generation,
+            removed: Removed::No,
+        }
+        .judge(hello)
+    }
+}
+
+struct Peer {
+    transport: Transport,
+    events: mpsc::Receiver<TransportEvent>,
+}
+
+fn peer(id: u128, generation: u64, key: &ClusterKey, known: Option<u64>) -> Peer {
+    let door = Door {
+        me: NodeId(id),
+        generation,
+        known: known.map(Generation),
+    };
+    let (events, queue) = mpsc::channel(64);
+    let socket = Transport::socket(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let tls = node_tls(key).unwrap();
+    let transport = Transport::start(NodeId(id), socket, tls, Arc::new(door), events).unwrap();
+    Peer {
+        transport,
+        events: queue,
+    }
+}
+
+impl Peer {
+    async fn next(&mut self) -> TransportEvent {
+        let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
+        event
+            .expect("something happens in time")
+            .expect("the transport runs")
+    }
+
+    async fn link(&mut self, kind: ConnectionKind) -> LinkHandle {
+        loop {
+            if let TransportEvent::Connected {
+                kind: found, link, ..
+            } = self.next().await
+                && found == kind
+            {
+                return link;
+            }
+        }
+    }
+
+    fn dial(&self, other: &Self, kind: ConnectionKind) {
+        self.transport
+            .dial(other.transport.address().to_string(), kind);
+    }
+}
+
+fn ask(peer: u64) -> Frame {
+    Frame::AskReplica(AskReplica { partition: 1, peer })
+}
+
+#[tokio::test]
+async fn frames_keep_their_order_in_a_lane_and_datagrams_arrive() {
+    let key = ClusterKey::generate();
+    let (mut a, mut b) = (peer(1, 1, &key, None), peer(2, 1, &key, None));
+    a.dial(&b, ConnectionKind::Control);
+    a.dial(&b, ConnectionKind::Bulk);
+    let mut links = Vec::new();
+    while links.len() < 2 {
+        if let TransportEvent::Connected { kind, link, .. } = a.next().await {
+            links.push((kind, link));
+        }
+    }
+    let of = |kind| &links.iter().find(|(k, _)| *k == kind).unwrap().1;
+    of(ConnectionKind::Control).send_datagram(Bytes::from_static(b"gossip"));
+    for number in 0..5_000 {
+        of(ConnectionKind::Bulk)
+            .send(Lane::Append, ask(number))
+            .unwrap();
+    }
+    let large = RaftMessage {
+        partition: 7,
+        message: Bytes::from(vec![9; 3 << 20]),
+    };
+    let frame = Frame::Raft(RaftMessages {
+        messages: vec![large.clone()],
+    });
+    of(ConnectionKind::Bulk).send(Lane::Append, frame).unwrap();
+    let (mut expected, mut gossip) = (0, false);
+    let mut whole = false;
+    while !(expected == 5_000 && gossip && whole) {
+        match b.next().await {
+            TransportEvent::Frames { from, frames } => {
+                assert_eq!(from, NodeId(1));
+                for frame in frames {
+                    match frame {
+                        Frame::AskReplica(ask) => {
+                            assert_eq!(ask.peer, expected);
+                            expected += 1;
+                        }
+                        Frame::Raft(raft) => whole = raft.messages == [large.clone()],
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            TransportEvent::Gossip(data) => gossip = data == "gossip",
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_cluster_key_is_refused_and_said_to_be() {
+    let (mut a, b) = (
+        peer(1, 1, &ClusterKey::generate(), None),
+        peer(2, 1, &ClusterKey::generate(), None),
+    );
+    a.dial(&b, ConnectionKind::Control);
+    match a.next().await {
+        TransportEvent::DialFailed { why, .. } => assert_eq!(why, DialError::KeyRejected),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_tells_both_sides_why() {
+    let key = ClusterKey::generate();
+    let (mut a, mut b) = (peer(1, 3, &key, None), peer(2, 1, &key, Some(9)));
+    a.dial(&b, ConnectionKind::Control);
+    match a.next().await {
+        TransportEvent::DialFailed {
+            why: DialError::Refused(refusal),
+            ..
+        } => {
+            assert_eq!(refusal.code(), Some(Code::StaleGeneration));
+        }
+        other => panic!("{other:?}"),
+    }
+    match b.next().await {
+        TransportEvent::Refused { refusal, .. } => {
+            assert_eq!(refusal.code(), Some(Code::StaleGeneration));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_ends_is_missed_and_its_next_run_takes_over() {
+    let key = ClusterKey::generate();
+    let (mut a, b) = (peer(1, 1, &key, None), peer(2, 1, &key, None));
+    a.dial(&b, ConnectionKind::Control);
+    let _link = a.link(ConnectionKind::Control).await;
+    drop(b);
+    loop {
+        if let TransportEvent::Disconnected { node, kind } = a.next().await {
+            assert_eq!((node, kind), (NodeId(2), ConnectionKind::Control));
+            break;
+        }
+    }
+    let b = peer(2, 2, &key, None);
+    a.dial(&b, ConnectionKind::Control);
+    let link = a.link(ConnectionKind::Control).await;
+    link.send(Lane::Control, ask(1)).unwrap();
+}
+
+#[tokio::test]
+async fn dials_that_cross_leave_one_connection_that_works() {
+    let key = ClusterKey::generate();
+    for _ in 0..5 {
+        let (mut a, mut b) = (peer(1, 1, &key, None), peer(2, 1, &key, None));
+        a.dial(&b, ConnectionKind::Bulk);
+        b.dial(&a, ConnectionKind::Bulk);
+        // The last link each side was given serves; a lost race ends with that link's frames refused.
+        let mut link = a.link(ConnectionKind::Bulk).await;
+        loop {
+            // A frame on a link that lost is dropped; the winner's arrives.
+            drop(link.send(Lane::Push, ask(7)));
+            tokio::select! {
+                event = b.next() => if let TransportEvent::Frames { frames, .. } = event {
+                    assert_eq!(frames[0], ask(7));
+                    break;
+                },
+                newer = a.link(ConnectionKind::Bulk) => link = newer,
+            }
+        }
+    }
+}
