@@ -96,10 +96,6 @@ impl CoreThread {
 }
 
 /// What woke the loop.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives for one step; a box each would cost more"
-)]
 enum Woken {
     Store(super::queues::DiskAnswer),
     Rows(super::queues::ReadAnswer),

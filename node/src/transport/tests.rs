@@ -220,7 +220,7 @@ async fn dials_that_cross_leave_one_connection_that_works() {
         let mut link = a.link(ConnectionKind::Bulk).await;
         loop {
             // A frame on a link that lost is dropped; the winner's arrives.
-            drop(link.send(Lane::Push, ask(7)));
+            let _sent = link.send(Lane::Push, ask(7));
             tokio::select! {
                 event = b.next() => if let TransportEvent::Frames { frames, .. } = event {
                     assert_eq!(frames[0], ask(7));
