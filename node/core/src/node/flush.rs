@@ -33,6 +33,8 @@ pub(super) struct Outbound {
     installs: Vec<InstallWrite>,
     /// Groups and ready numbers in `writes` and `installs`.
     numbers: Vec<(PartitionId, PeerId, u64, Option<Install>)>,
+    /// Memberships that were applied and are not known to be durable.
+    memberships: BTreeMap<PartitionId, NewMembership>,
     syncing: Option<Syncing>,
     next_ticket: u64,
 }
@@ -40,6 +42,14 @@ pub(super) struct Outbound {
 struct Syncing {
     ticket: PersistTicket,
     numbers: Vec<(PartitionId, PeerId, u64, Option<Install>)>,
+    memberships: BTreeMap<PartitionId, NewMembership>,
+}
+
+/// A membership that was applied, and who is no longer in it.
+struct NewMembership {
+    peer: PeerId,
+    index: u64,
+    leavers: Vec<(PeerId, NodeId)>,
 }
 
 impl Outbound {
@@ -50,6 +60,25 @@ impl Outbound {
             .retain(|install| install.partition != partition);
         self.numbers.retain(|(p, ..)| *p != partition);
         self.apply.retain(|(p, _)| *p != partition);
+        self.memberships.remove(&partition);
+    }
+
+    /// A membership was applied: it is made durable with the next batch, even if nothing else is.
+    pub(super) fn membership_applied(
+        &mut self,
+        partition: PartitionId,
+        peer: PeerId,
+        index: u64,
+        leavers: Vec<(PeerId, NodeId)>,
+    ) {
+        let new = self.memberships.entry(partition);
+        let new = new.or_insert_with(|| NewMembership {
+            peer,
+            index,
+            leavers: Vec::new(),
+        });
+        new.index = index;
+        new.leavers.extend(leavers);
     }
 }
 
@@ -200,13 +229,31 @@ impl NodeCore {
 
     fn sync_gathered(&mut self, out: &mut Vec<Effect>) {
         let flush = &mut self.flush;
-        if flush.syncing.is_some() || flush.numbers.is_empty() {
+        let idle = flush.numbers.is_empty() && flush.memberships.is_empty();
+        if flush.syncing.is_some() || idle {
             return;
         }
         flush.next_ticket += 1;
         let ticket = PersistTicket(flush.next_ticket);
         let numbers = std::mem::take(&mut flush.numbers);
-        flush.syncing = Some(Syncing { ticket, numbers });
+        let memberships = std::mem::take(&mut flush.memberships);
+        for (partition, new) in &memberships {
+            let slot = self.cluster.as_ref().and_then(|c| c.slot(*partition));
+            if let Some(slot) = slot.filter(|slot| slot.group.peer() == new.peer) {
+                // Whatever is synced after an apply makes the apply durable too.
+                flush.writes.push(LogWrite {
+                    partition: *partition,
+                    peer: new.peer,
+                    hard_state: Some(slot.group.applied_hard_state()),
+                    entries: Vec::new(),
+                });
+            }
+        }
+        flush.syncing = Some(Syncing {
+            ticket,
+            numbers,
+            memberships,
+        });
         out.push(Effect::Store(StoreEffect::Persist {
             ticket,
             installs: std::mem::take(&mut flush.installs),
@@ -241,10 +288,18 @@ impl NodeCore {
                 self.gather(now, partition, outgoing, out);
             }
         }
+        for (partition, new) in syncing.memberships {
+            let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
+            if let Some(slot) = slot.filter(|slot| slot.group.peer() == new.peer) {
+                slot.durable_membership = new.index;
+                self.tell_leavers(partition, &new.leavers, out);
+            }
+        }
     }
 
     pub(super) fn installed(&mut self, partition: PartitionId, row: PartitionRow) {
         if let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) {
+            slot.durable_membership = row.membership.as_ref().map_or(0, |m| m.index);
             slot.row = Some(row);
         }
     }

@@ -434,12 +434,14 @@ impl NodeCore {
         slot.group.set_applied(index);
         let before = slot.row.replace(applied.row).and_then(|row| row.membership);
         let after = slot.row.as_ref().and_then(|row| row.membership.as_ref());
-        let leavers = match (&before, after) {
-            (Some(before), Some(after)) if before.index != after.index => {
-                Self::leavers(before, after)
-            }
-            _ => Vec::new(),
-        };
+        if let (Some(before), Some(after)) = (&before, after)
+            && before.index != after.index
+        {
+            let leavers = Self::leavers(before, after);
+            let peer = slot.group.peer();
+            self.flush
+                .membership_applied(partition, peer, after.index, leavers);
+        }
         let term = slot.leading.as_ref().map(|leading| leading.term);
         cluster.dirty.insert(partition);
         for (at, outcome) in applied.outcomes {
@@ -448,7 +450,6 @@ impl NodeCore {
             }
         }
         self.read_ready(partition);
-        self.tell_leavers(partition, &leavers, out);
         self.settle(now, out);
         self.drive_handover(now, partition);
         self.follow_role(now, partition, out);

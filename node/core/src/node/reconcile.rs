@@ -95,6 +95,9 @@ impl NodeCore {
         for partition in &led {
             if let Some(inputs) = self.plan_inputs(*partition, &condemned) {
                 let view = inputs.view();
+                if view.membership.node_of(view.leader).is_none() {
+                    continue;
+                }
                 if let Some(work) = work_in_flight(&view, facts.factor) {
                     facts.note(work);
                 }
@@ -104,6 +107,10 @@ impl NodeCore {
             let Some(inputs) = self.plan_inputs(partition, &condemned) else {
                 continue;
             };
+            if inputs.membership.node_of(inputs.leader).is_none() {
+                self.give_away(now, partition, out);
+                continue;
+            }
             let Some(cluster) = &mut self.cluster else {
                 return;
             };
@@ -132,6 +139,22 @@ impl NodeCore {
         }
     }
 
+    /// Elected in a configuration that it then turned out to have left: a voter takes over.
+    fn give_away(&mut self, now: Now, partition: PartitionId, out: &mut Vec<Effect>) {
+        let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
+        let Some(slot) = slot else { return };
+        let membership = slot.group.membership();
+        let successor = slot
+            .group
+            .progress()
+            .into_iter()
+            .filter(|(peer, p)| membership.is_voter(*peer) && p.heard == Heard::Lately)
+            .max_by_key(|(peer, p)| (p.matched, *peer));
+        if let Some((peer, _)) = successor {
+            self.begin_handover(now, partition, peer, out);
+        }
+    }
+
     fn plan_inputs(
         &self,
         partition: PartitionId,
@@ -146,6 +169,7 @@ impl NodeCore {
         } else if slot.group.change_pending()
             || leading.handover.is_under_way()
             || membership != *slot.group.membership()
+            || slot.durable_membership < membership.index
         {
             Readiness::ChangePending
         } else {

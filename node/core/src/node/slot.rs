@@ -21,6 +21,8 @@ pub(super) struct Slot {
     pub(super) group: Group,
     /// What the store last told; `None` before the first snapshot.
     pub(super) row: Option<PartitionRow>,
+    /// Index of the applied membership that no power loss can take back.
+    pub(super) durable_membership: u64,
     pub(super) leading: Option<Leading>,
     pub(super) waiting: VecDeque<(Caller, CallRequest)>,
     pub(super) reconciler: super::reconcile::State,
@@ -89,9 +91,11 @@ impl Slot {
             // Nobody else can vote: there is nothing to wait for.
             group.campaign();
         }
+        let group_index = group.membership().index;
         Self {
             group,
             row: replica.row.clone(),
+            durable_membership: group_index,
             leading: None,
             waiting: VecDeque::new(),
             reconciler: super::reconcile::State::default(),

@@ -128,7 +128,9 @@ impl NodeCore {
         }
     }
 
-    /// Answers only as a voter of an applied membership in which the asking peer is not.
+    /// Answers only as a voter of an applied membership in which the asking peer is not; and only once
+    /// that membership is durable here: if power is lost before, this replica may need the asking peer's
+    /// vote to come back.
     pub(super) fn tell_standing(&mut self, from: NodeId, ask: AskReplica, out: &mut Vec<Effect>) {
         let Ok(partition) = u16::try_from(ask.partition) else {
             return;
@@ -149,7 +151,8 @@ impl NodeCore {
         let member = membership.is_voter(slot.group.peer());
         let contains = membership.peers.iter().any(|p| p.peer == peer.0);
         let older = peer.0 < membership.next_peer;
-        (member && !contains && older && !membership.is_joint()).then(|| ReplicaStanding {
+        let durable = membership.index <= slot.durable_membership;
+        (durable && member && !contains && older && !membership.is_joint()).then(|| ReplicaStanding {
             partition: u32::from(partition.0),
             peer: peer.0,
             membership_index: membership.index,

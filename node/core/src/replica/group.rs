@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ghostlight_protocol::ids::{LogIndex, LogPosition, NodeId, PartitionId, PeerId, Term};
 use ghostlight_protocol::limits::{APPEND_BYTES_MAX, UNCOMMITTED_BYTES_MAX};
 use ghostlight_protocol::partition_row::Membership;
+use ghostlight_protocol::replica::HardState;
 use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::wire::frame::Heartbeat;
 use prost::Message as _;
@@ -218,6 +219,16 @@ impl Group {
     #[must_use]
     pub fn commit(&self) -> LogIndex {
         LogIndex(self.raw.raft.raft_log.committed)
+    }
+
+    /// Term and vote, and what is applied as the commit index: never more than is durable here.
+    #[must_use]
+    pub fn applied_hard_state(&self) -> HardState {
+        HardState {
+            term: self.term(),
+            vote: PeerId(self.raw.raft.vote),
+            commit: self.applied,
+        }
     }
 
     /// What the store has applied.
