@@ -13,7 +13,7 @@ use crate::trace::Show;
 use crate::world::{Failure, Origin, World};
 
 /// How long a cluster may take to form.
-const FORM_MAX: u64 = 20 * SEC;
+const FORM_MAX: u64 = 60 * SEC;
 /// How long it may take to be whole again after the last fault.
 const HEAL_MAX: u64 = 150 * SEC;
 /// How long it may take until every partition is led.

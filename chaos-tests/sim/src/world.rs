@@ -154,8 +154,8 @@ pub struct World {
     pub(crate) admin_next: u64,
     /// Places that shut down: clients call elsewhere.
     pub(crate) closing: BTreeSet<Place>,
-    /// Whether a copy that was destroyed may not be replaced yet.
-    pub(crate) repairing: bool,
+    /// What was destroyed and may not be made good yet.
+    pub(crate) repair: Repair,
 }
 
 /// Whether faults may happen.
@@ -165,6 +165,19 @@ pub(crate) enum Phase {
     Faults,
     /// All is healed.
     Quiet,
+}
+
+/// Which loss is still being made good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Repair {
+    /// None.
+    Nothing,
+    /// A node's copies.
+    Copies,
+    /// Those of a node that leaves.
+    Leaving(Place),
+    /// A flipped bit that nobody may have read yet: nothing else is destroyed in this run.
+    Latent,
 }
 
 /// The streams of draws.
@@ -208,7 +221,7 @@ impl World {
             admin: Vec::new(),
             admin_next: 0,
             closing: BTreeSet::new(),
-            repairing: false,
+            repair: Repair::Nothing,
         }
     }
 

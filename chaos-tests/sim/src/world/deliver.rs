@@ -99,6 +99,7 @@ impl World {
             HaltReason::ShutDown => {
                 self.sometimes.hit("orderly shutdown");
                 self.crash(place, CrashKind::Process);
+                self.restart_later(place);
             }
             HaltReason::Left => {
                 self.sometimes.hit("node left for good");

@@ -13,7 +13,7 @@ use ghostlight_storage::Cf;
 use ghostlight_storage::memory::{CrashKind, Fault, Operation};
 
 use super::boot::Origin;
-use super::{Event, Mend, Phase, World};
+use super::{Event, Mend, Phase, Repair, World};
 use crate::dice::{MS, SEC};
 use crate::net::{KINDS, Place, key};
 use crate::params::FaultKind;
@@ -127,10 +127,10 @@ impl World {
                 }
             }
             FaultKind::Leave => {
-                if self.may_lose(place) && alive.len() > usize::from(self.params.factor) {
+                if self.may_lose() && alive.len() > usize::from(self.params.factor) {
                     self.sometimes.hit("fault: leave");
                     self.order(place, AdminRequest::Leave);
-                    self.repairing = true;
+                    self.repair = Repair::Leaving(place);
                 }
             }
         }
@@ -237,7 +237,6 @@ impl World {
         let deadline = process.instant(self.now) + Duration::from_secs(10);
         self.closing.insert(place);
         self.arrive(place, Input::Shutdown { deadline });
-        self.mend_later(Mend::Start(place), 10 * SEC + 100 * MS, 12 * SEC);
     }
 
     /// Begins or ends a drain.
@@ -257,19 +256,21 @@ impl World {
     }
 
     /// Whether the cluster can lose what this place holds for good.
-    fn may_lose(&mut self, place: Place) -> bool {
-        if self.repairing && self.settled() {
-            self.repairing = false;
+    fn may_lose(&mut self) -> bool {
+        let over = match self.repair {
+            Repair::Nothing => true,
+            Repair::Copies => self.settled(),
+            Repair::Leaving(place) => self.nodes[place].fate == Fate::Gone && self.settled(),
+            Repair::Latent => false,
+        };
+        if over {
+            self.repair = Repair::Nothing;
         }
-        if self.repairing || self.params.factor < 3 || !self.settled() {
-            return false;
-        }
-        let _ = place;
-        true
+        over && self.params.factor >= 3 && self.settled()
     }
 
     fn flip_bit(&mut self, place: Place) {
-        if !self.may_lose(place) {
+        if !self.may_lose() {
             return;
         }
         self.crash(place, CrashKind::Process);
@@ -283,7 +284,7 @@ impl World {
             .flip_any_bit(cf, &partition.to_be_bytes());
         if flipped.is_some() {
             self.sometimes.hit("fault: bit flip");
-            self.repairing = true;
+            self.repair = Repair::Latent;
         }
         self.trace.line(
             self.now,
@@ -293,11 +294,11 @@ impl World {
     }
 
     fn wipe(&mut self, place: Place) {
-        if !self.may_lose(place) {
+        if !self.may_lose() {
             return;
         }
         self.sometimes.hit("fault: disk replaced by an empty one");
-        self.repairing = true;
+        self.repair = Repair::Copies;
         self.crash(place, CrashKind::Process);
         self.replace_disk(place);
         self.restart_later(place);

@@ -43,6 +43,9 @@ impl World {
                 return Some(format!("node {place} does not run"));
             }
         }
+        if !self.closing.is_empty() {
+            return Some(format!("{:?} shut down", self.closing));
+        }
         let wanted = usize::from(self.params.factor).min(alive.len());
         for partition in 0..self.params.partitions {
             let led = self.alive().into_iter().find_map(|place| {
