@@ -152,11 +152,13 @@ impl NodeCore {
         let contains = membership.peers.iter().any(|p| p.peer == peer.0);
         let older = peer.0 < membership.next_peer;
         let durable = membership.index <= slot.durable_membership;
-        (durable && member && !contains && older && !membership.is_joint()).then(|| ReplicaStanding {
-            partition: u32::from(partition.0),
-            peer: peer.0,
-            membership_index: membership.index,
-            next_peer: membership.next_peer,
+        (durable && member && !contains && older && !membership.is_joint()).then(|| {
+            ReplicaStanding {
+                partition: u32::from(partition.0),
+                peer: peer.0,
+                membership_index: membership.index,
+                next_peer: membership.next_peer,
+            }
         })
     }
 
