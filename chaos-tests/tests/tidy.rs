@@ -162,13 +162,14 @@ fn dependencies_point_one_way() {
         ("storage", &["protocol"][..]),
         ("node/macros", &[][..]),
         ("node/core", &["macros", "placement", "protocol"][..]),
+        ("node/disk", &["core", "protocol", "storage"][..]),
         (
             "node",
-            &["core", "macros", "placement", "protocol", "storage"][..],
+            &["core", "disk", "macros", "placement", "protocol", "storage"][..],
         ),
         (
             "chaos-tests/sim",
-            &["core", "placement", "protocol", "storage"][..],
+            &["core", "disk", "placement", "protocol", "storage"][..],
         ),
     ]);
     let mut wrong = Vec::new();

@@ -10,11 +10,11 @@ fn a_full_actor() {
     let text = "impl Counter {
         const LIMIT: u8 = 3;
         /// Adds.
-        async fn add(&mut self, cx: &ghostlight::Turn, by: i64) -> Result<i64, Overflow> { todo!() }
+        async fn add(&mut self, cx: &ghostlight::Turn, by: i64) -> Result<i64, Overflow> { unreachable!() }
         fn set(&mut self, a: Vec<(u8, String)>, b: Option<std::string::String>) {}
         #[read] fn get(&self) -> i64 { 0 }
         #[read] async fn list(&self, cx: &ReadTurn) -> Vec<i64> { vec![] }
-        fn helper(n: &str) -> Self { todo!() }
+        fn helper(n: &str) -> Self { unreachable!() }
     }";
     let mut item: ItemImpl = syn::parse_str(text).unwrap();
     let model = Model::read(Options::parse(TokenStream::new()).unwrap(), &mut item).unwrap();
