@@ -8,6 +8,7 @@ mod committed;
 mod counters;
 mod leaders;
 mod money;
+mod once;
 mod state;
 mod stints;
 
@@ -29,6 +30,7 @@ pub(crate) struct Checks {
     state: state::States,
     applied: applied::AppliedMarks,
     stints: stints::Stints,
+    once: once::Once,
 }
 
 /// What every actor holds at the end.
@@ -52,6 +54,7 @@ impl Checks {
             state: state::States::default(),
             applied: applied::AppliedMarks::default(),
             stints: stints::Stints::default(),
+            once: once::Once::default(),
         }
     }
 
@@ -93,6 +96,7 @@ impl Checks {
             for (partition, items) in work {
                 for item in items {
                     self.committed.seen(place, *partition, item)?;
+                    self.once.asked(*partition, item);
                 }
             }
         }
@@ -113,6 +117,7 @@ impl Checks {
             StoreInput::Applied(batch) => {
                 for applied in batch {
                     self.state.row(place, applied.partition, &applied.row)?;
+                    self.once.applied(applied)?;
                 }
             }
             StoreInput::Installed { partition, row } => self.state.row(place, *partition, row)?,

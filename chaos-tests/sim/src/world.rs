@@ -66,6 +66,7 @@ pub(crate) enum Event {
     /// A frame from long ago arrives again.
     Replay {
         to: Place,
+        receiver: Option<NodeId>,
         sender: NodeId,
         frame: Box<Frame>,
     },
@@ -324,14 +325,16 @@ impl World {
             } => {
                 self.frame_arrives(key, epoch, from, sender, lane, *frame);
             }
-            Event::Replay { to, sender, frame } => {
-                self.arrive(
-                    to,
-                    Input::Frame {
-                        from: sender,
-                        frame: *frame,
-                    },
-                );
+            Event::Replay {
+                to,
+                receiver,
+                sender,
+                frame,
+            } => {
+                if self.id_of(to) == receiver {
+                    let frame = *frame;
+                    self.arrive(to, Input::Frame { from: sender, frame });
+                }
             }
             Event::Gossip {
                 key,

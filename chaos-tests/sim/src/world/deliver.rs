@@ -189,6 +189,7 @@ impl World {
                 later,
                 Event::Replay {
                     to,
+                    receiver: self.nodes[to].last_id,
                     sender,
                     frame: Box::new(frame.clone()),
                 },

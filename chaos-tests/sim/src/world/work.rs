@@ -192,6 +192,7 @@ impl World {
                 seed,
             },
         };
+        self.trace.detail(now, || format!("  call {ticket:?} at {place}: {call:?}"));
         self.arrive(place, Input::Call { ticket, call });
         ticket
     }

@@ -1,0 +1,74 @@
+//! A request commits at most once (promise G2, reliability A3), and so does an accepted message.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ghostlight_core::io::Applied;
+use ghostlight_protocol::command::{Command, Kind, TurnCommit};
+use ghostlight_protocol::ids::{LogIndex, PartitionId};
+use ghostlight_protocol::replica::{ApplyItem, EntryOutcome, TurnOutcome};
+use prost::Message as _;
+
+/// What a turn ran for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Cause {
+    /// A request of an actor.
+    Request(Bytes, Bytes),
+    /// An accepted message.
+    Message(u64),
+}
+
+/// Turns of each entry, and where each cause was committed.
+#[derive(Default, Debug)]
+pub(super) struct Once {
+    turns: BTreeMap<(PartitionId, LogIndex), Vec<Cause>>,
+    committed: BTreeMap<(PartitionId, Cause), LogIndex>,
+}
+
+impl Once {
+    pub(super) fn asked(&mut self, partition: PartitionId, item: &ApplyItem) {
+        let ApplyItem::Command { at, data } = item else {
+            return;
+        };
+        let Ok(command) = Command::decode(data.clone()) else {
+            return;
+        };
+        if let Some(Kind::Turns(turns)) = command.kind {
+            let causes = turns.turns.into_iter().map(cause).collect();
+            self.turns.insert((partition, at.index), causes);
+        }
+    }
+
+    pub(super) fn applied(&mut self, applied: &Applied) -> Result<(), String> {
+        let partition = applied.partition;
+        for (at, outcome) in &applied.outcomes {
+            let EntryOutcome::Turns(outcomes) = outcome else {
+                continue;
+            };
+            let Some(causes) = self.turns.get(&(partition, at.index)) else {
+                continue;
+            };
+            for (cause, outcome) in causes.iter().zip(outcomes) {
+                let TurnOutcome::Committed { .. } = outcome else {
+                    continue;
+                };
+                let key = (partition, cause.clone());
+                let first = *self.committed.entry(key).or_insert(at.index);
+                if first != at.index {
+                    return Err(format!(
+                        "a request commits once: {partition} {cause:?} did at {first} and at {}",
+                        at.index
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cause(turn: TurnCommit) -> Cause {
+    match turn.request {
+        Some(request) => Cause::Request(turn.actor, request.id),
+        None => Cause::Message(turn.inbox_sequence),
+    }
+}
