@@ -26,8 +26,12 @@ pub(super) const SILENT_AFTER: Duration = Duration::from_millis(400);
 const DIAL_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 /// Pause between two rounds of dialing the seeds.
 const SEED_PAUSE: Duration = Duration::from_secs(1);
+/// The same for seeds that no connected node has as its address.
+const STRANGER_PAUSE: Duration = Duration::from_secs(5);
 /// Rounds of silent seeds between two words about it.
 const SEED_ROUNDS_PER_WORD: u32 = 10;
+/// Ticks between two looks whether the address book has changed.
+const ADDRESS_TICKS: u64 = 20;
 /// A node whose clock is further from the members' median writes no wall time.
 const CLOCK_TOLERANCE_MS: u64 = 2_000;
 
@@ -420,7 +424,7 @@ impl NodeCore {
         let removed = self.removed.clone();
         self.dial_members(now, &removed, out);
         self.dial_seeds(now, out);
-        if self.ticks.is_multiple_of(200) {
+        if self.ticks.is_multiple_of(ADDRESS_TICKS) {
             let records: Vec<NodeRecord> = self
                 .links
                 .nodes
@@ -464,24 +468,38 @@ impl NodeCore {
         }
     }
 
-    /// Seeds are asked until somebody answers; and again when nobody is left.
+    /// Seeds are asked until somebody answers. Later those that are nobody's address are asked now and
+    /// then: after a power loss and a split, two halves may each have forgotten the other.
     fn dial_seeds(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let alone = self.links.connected().is_empty();
-        if !alone || self.links.seeds.is_empty() || now.instant < self.links.seeds_at {
-            if !alone {
-                self.links.seed_rounds = 0;
-            }
+        if now.instant < self.links.seeds_at {
+            return;
+        }
+        let links = &self.links;
+        let up = links
+            .nodes
+            .values()
+            .filter(|link| link.control == Wire::Up)
+            .map(|link| &link.record.address);
+        let known: BTreeSet<&String> = up.chain([&self.record.address]).collect();
+        let alone = known.len() == 1;
+        let strangers = links.seeds.iter().filter(|seed| !known.contains(seed));
+        let strangers: Vec<String> = strangers.cloned().collect();
+        if strangers.is_empty() {
             return;
         }
         let jitter = Duration::from_millis(self.rng.random_range(0..200));
-        self.links.seeds_at = now.instant + SEED_PAUSE + jitter;
-        for address in &self.links.seeds {
-            let address = address.clone();
+        let pause = if alone { SEED_PAUSE } else { STRANGER_PAUSE };
+        self.links.seeds_at = now.instant + pause + jitter;
+        for address in strangers {
             out.push(Effect::Dial {
                 address,
                 node: None,
                 kind: ConnectionKind::Control,
             });
+        }
+        if !alone {
+            self.links.seed_rounds = 0;
+            return;
         }
         self.links.seed_rounds += 1;
         if self.links.seed_rounds.is_multiple_of(SEED_ROUNDS_PER_WORD) {
