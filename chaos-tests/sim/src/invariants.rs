@@ -12,7 +12,6 @@ mod once;
 mod state;
 mod stints;
 
-use std::collections::BTreeMap;
 
 use ghostlight_core::io::{StoreEffect, StoreInput};
 use ghostlight_core::node::NodeCore;
@@ -152,12 +151,6 @@ impl Checks {
             self.stints.replica(place, &replica)?;
         }
         Ok(())
-    }
-
-    /// Highest index known to be committed, per partition.
-    #[must_use]
-    pub(crate) fn committed(&self) -> BTreeMap<PartitionId, u64> {
-        self.committed.heights()
     }
 }
 

@@ -41,8 +41,6 @@ pub(crate) struct Net {
     pub cut: BTreeMap<(Place, Place), u64>,
     /// Counts cuts.
     pub cuts: u64,
-    /// Datagrams and frames that passed, for replays.
-    pub passed: u64,
     /// Places whose processes stand still.
     pub frozen: BTreeSet<Place>,
 }

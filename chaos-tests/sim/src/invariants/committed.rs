@@ -40,10 +40,4 @@ impl Committed {
             at.index, first.0, first.2, at.term
         ))
     }
-
-    pub(super) fn heights(&self) -> BTreeMap<PartitionId, u64> {
-        let all = self.0.iter().enumerate();
-        all.filter_map(|(p, log)| Some((PartitionId(p as u16), *log.last_key_value()?.0)))
-            .collect()
-    }
 }

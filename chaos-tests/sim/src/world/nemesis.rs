@@ -120,19 +120,24 @@ impl World {
             }
             FaultKind::BitFlip => self.flip_bit(place),
             FaultKind::Wipe => self.wipe(place),
-            FaultKind::Join => {
-                if self.nodes.len() < NODES_MAX {
-                    self.sometimes.hit("fault: join");
-                    self.add_node(Origin::Joins);
-                }
+            FaultKind::Join | FaultKind::Leave => self.change_membership(kind, place, alive.len()),
+        }
+    }
+
+    fn change_membership(&mut self, kind: FaultKind, place: Place, alive: usize) {
+        match kind {
+            FaultKind::Join if self.nodes.len() < NODES_MAX => {
+                self.sometimes.hit("fault: join");
+                self.add_node(Origin::Joins);
             }
-            FaultKind::Leave => {
-                if self.may_lose() && alive.len() > usize::from(self.params.factor) {
-                    self.sometimes.hit("fault: leave");
-                    self.order(place, AdminRequest::Leave);
-                    self.repair = Repair::Leaving(place);
-                }
+            FaultKind::Leave
+                if self.may_lose() && alive > usize::from(self.params.factor) =>
+            {
+                self.sometimes.hit("fault: leave");
+                self.order(place, AdminRequest::Leave);
+                self.repair = Repair::Leaving(place);
             }
+            _ => {}
         }
     }
 

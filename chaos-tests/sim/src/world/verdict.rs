@@ -102,7 +102,7 @@ impl World {
     ///
     /// # Errors
     /// A read that was not answered.
-    pub fn read_all(&mut self, place: Place) -> Result<FinalState, String> {
+    pub(crate) fn read_all(&mut self, place: Place) -> Result<FinalState, String> {
         let mut found = FinalState::default();
         for actor in 0..self.params.work.actors {
             let lines = self.read_one(place, &Op::Read { log: actor })?;
