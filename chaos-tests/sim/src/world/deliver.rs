@@ -165,8 +165,8 @@ impl World {
         let latest = conn.latest.entry((from, lane)).or_default();
         *latest = arrives.max(*latest + 1);
         let (at, epoch) = (*latest, conn.epoch);
-        let twice = self.phase == Phase::Faults && self.dice.net.chance(self.params.net.duplicate);
-        if twice {
+        let unreliable = self.phase == Phase::Faults && may_come_twice(&frame);
+        if unreliable && self.dice.net.chance(self.params.net.duplicate) {
             self.sometimes.hit("frame duplicated");
             let again = at + self.dice.net.between(0, 50 * MS);
             let frame = Box::new(frame.clone());
@@ -182,7 +182,7 @@ impl World {
                 },
             );
         }
-        if self.phase == Phase::Faults && self.dice.net.chance(self.params.net.replay) {
+        if unreliable && self.dice.net.chance(self.params.net.replay) {
             self.sometimes.hit("frame replayed late");
             let later = at + self.dice.net.log_uniform(100 * MS, 10 * SEC);
             self.at(
@@ -331,5 +331,14 @@ impl World {
                 },
             );
         }
+    }
+}
+
+/// Whether the network may deliver a frame twice. Not the first attempt of a call: that it is the first is
+/// a promise of the lane, on which an application's refusal is sent without a record.
+fn may_come_twice(frame: &Frame) -> bool {
+    match frame {
+        Frame::Call(request) => request.attempt > 1,
+        _ => true,
     }
 }

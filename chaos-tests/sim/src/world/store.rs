@@ -49,12 +49,13 @@ impl World {
         for _ in 0..synced {
             delay += self.dice.disk.between(low, high);
         }
+        delay *= slowness;
         let (p, shortest, longest) = self.params.disk.stall;
         if self.phase == Phase::Faults && synced > 0 && self.dice.disk.chance(p) {
             self.sometimes.hit("disk stalled");
             delay += self.dice.disk.log_uniform(shortest, longest);
         }
-        self.after(delay * slowness, Event::DiskDone { place, run });
+        self.after(delay, Event::DiskDone { place, run });
     }
 
     pub(crate) fn disk_done(&mut self, place: Place, run: u64) {
