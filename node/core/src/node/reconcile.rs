@@ -181,11 +181,18 @@ impl NodeCore {
             .progress()
             .into_iter()
             .map(|(peer, progress)| {
+                // The engine takes a new peer for active; here it has to have acknowledged something, or a
+                // short log would make a learner that nobody has reached look caught up.
+                let met = progress.matched.0 > 0;
                 let view = Progress {
-                    lag_entries: last.saturating_sub(progress.matched.0),
+                    lag_entries: if met {
+                        last.saturating_sub(progress.matched.0)
+                    } else {
+                        u64::MAX
+                    },
                     contact: match progress.heard {
-                        Heard::Lately => Contact::Active,
-                        Heard::No => Contact::Silent,
+                        Heard::Lately if met => Contact::Active,
+                        Heard::Lately | Heard::No => Contact::Silent,
                     },
                     snapshot: match progress.pending_snapshot {
                         Some(_) => SnapshotState::Pending,
