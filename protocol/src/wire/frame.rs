@@ -13,7 +13,7 @@ pub struct NodeFrame {
     /// Absent when the peer is newer and says something we do not know.
     #[prost(
         oneof = "Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
     )]
     pub frame: Option<Frame>,
 }
@@ -308,4 +308,37 @@ pub struct ReplicaStanding {
     /// Smallest peer id that may exist on that node from now on.
     #[prost(uint64, tag = "4")]
     pub next_peer: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A variant that is missing in the list of tags would be sent, and never be seen by the receiver.
+    #[test]
+    fn every_frame_arrives() {
+        let frames = [
+            Frame::Control(Control::default()),
+            Frame::Raft(RaftMessages::default()),
+            Frame::Call(CallRequest::default()),
+            Frame::Answer(CallAnswer::default()),
+            Frame::OutboxPush(OutboxPush::default()),
+            Frame::OutboxMark(OutboxMark::default()),
+            Frame::SnapshotChunk(SnapshotChunk::default()),
+            Frame::SnapshotAck(SnapshotAck::default()),
+            Frame::Record(NodeRecord::default()),
+            Frame::AskRoutes(AskRoutes::default()),
+            Frame::Routes(Routes::default()),
+            Frame::AskReplica(AskReplica::default()),
+            Frame::ReplicaStanding(ReplicaStanding::default()),
+            Frame::Descriptor(ClusterDescriptor::default()),
+            Frame::Hangup(Hangup::default()),
+            Frame::Order(Order::default()),
+        ];
+        for frame in frames {
+            let sent = NodeFrame { frame: Some(frame) };
+            let received = NodeFrame::decode(sent.encode_to_vec().as_slice());
+            assert_eq!(received.as_ref(), Ok(&sent));
+        }
+    }
 }
