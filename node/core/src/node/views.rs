@@ -300,7 +300,16 @@ fn copies_min(cluster: &Cluster) -> u32 {
         let partition = ghostlight_protocol::ids::PartitionId(p);
         match cluster.slot(partition) {
             Some(slot) if slot.group.is_initialized() => {
-                Some(slot.group.membership().voters.len() as u32)
+                let membership = slot.group.membership();
+                // During a joint change the loss of the old voters still stops the group.
+                let outgoing = membership.voters_outgoing.len();
+                let voters = membership.voters.len();
+                let safe = if membership.is_joint() {
+                    voters.min(outgoing)
+                } else {
+                    voters
+                };
+                Some(safe as u32)
             }
             Some(_) | None => cluster
                 .routes
