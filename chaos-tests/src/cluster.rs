@@ -214,8 +214,8 @@ impl Cluster {
         rows.iter().find(|row| row["name"] == name).cloned()
     }
 
-    /// Waits until every running node says that all partitions are led and have all their copies, and that
-    /// exactly the running nodes are alive. Returns how long it took.
+    /// Waits until every running node says that all partitions are led and have all copies there can be, and
+    /// that exactly the running nodes are alive. Returns how long it took.
     ///
     /// # Panics
     /// When it takes too long.
@@ -241,9 +241,13 @@ impl Cluster {
         let alive = status["members"].as_array().map_or(0, |rows| {
             rows.iter().filter(|row| row["state"] == "alive").count()
         });
-        status["health"] == "healthy"
-            && status["partitions_led"] == status["partitions"]
-            && alive == running
+        // Fewer nodes than the factor are never healthy; then all copies there can be are enough.
+        let whole = match status["factor"].as_u64() {
+            Some(factor) if (running as u64) < factor => status["copies_min"] == running as u64,
+            Some(_) => status["health"] == "healthy",
+            None => false,
+        };
+        whole && status["partitions_led"] == status["partitions"] && alive == running
     }
 
     /// The numbers of the nodes that run.
