@@ -419,7 +419,7 @@ fn s09_wrong_starts_are_refused() {
     stranger.push(("--name", "stranger".to_owned()));
     let mut args = with(&stranger);
     args.extend(["--join".to_owned(), cluster.peer(0).to_owned()]);
-    let mut stranger = Process::start(&args, &cluster.path("stranger.log"));
+    let stranger = Process::start(&args, &cluster.path("stranger.log"));
     until("the stranger is told why", Duration::from_secs(20), || {
         stranger.said().contains("E0205").then_some(())
     });

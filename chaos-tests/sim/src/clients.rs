@@ -108,8 +108,6 @@ pub(crate) enum End {
 /// One operation in the history.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
-    /// Who did it.
-    pub client: usize,
     /// What.
     pub op: Op,
     /// When it began.

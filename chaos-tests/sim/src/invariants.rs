@@ -12,7 +12,6 @@ mod once;
 mod state;
 mod stints;
 
-
 use ghostlight_core::io::{StoreEffect, StoreInput};
 use ghostlight_core::node::NodeCore;
 use ghostlight_protocol::ids::{PartitionId, Term};

@@ -333,7 +333,13 @@ impl World {
             } => {
                 if self.id_of(to) == receiver {
                     let frame = *frame;
-                    self.arrive(to, Input::Frame { from: sender, frame });
+                    self.arrive(
+                        to,
+                        Input::Frame {
+                            from: sender,
+                            frame,
+                        },
+                    );
                 }
             }
             Event::Gossip {

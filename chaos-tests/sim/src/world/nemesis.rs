@@ -130,9 +130,7 @@ impl World {
                 self.sometimes.hit("fault: join");
                 self.add_node(Origin::Joins);
             }
-            FaultKind::Leave
-                if self.may_lose() && alive > usize::from(self.params.factor) =>
-            {
+            FaultKind::Leave if self.may_lose() && alive > usize::from(self.params.factor) => {
                 self.sometimes.hit("fault: leave");
                 self.order(place, AdminRequest::Leave);
                 self.repair = Repair::Leaving(place);

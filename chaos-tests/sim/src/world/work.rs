@@ -51,7 +51,6 @@ impl World {
             let end = End::Reply(serde_json::Value::Null);
             let returned = self.now;
             self.clients.history.push(Record {
-                client: usize::MAX,
                 op,
                 invoked,
                 returned,
@@ -76,7 +75,6 @@ impl World {
         let id = self.dice.work.chance(self.params.work.outside);
         let record = self.clients.history.len();
         self.clients.history.push(Record {
-            client,
             op,
             invoked: self.now,
             returned: u64::MAX,
@@ -192,7 +190,8 @@ impl World {
                 seed,
             },
         };
-        self.trace.detail(now, || format!("  call {ticket:?} at {place}: {call:?}"));
+        self.trace
+            .detail(now, || format!("  call {ticket:?} at {place}: {call:?}"));
         self.arrive(place, Input::Call { ticket, call });
         ticket
     }
