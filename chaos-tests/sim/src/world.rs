@@ -332,14 +332,8 @@ impl World {
                 frame,
             } => {
                 if self.id_of(to) == receiver {
-                    let frame = *frame;
-                    self.arrive(
-                        to,
-                        Input::Frame {
-                            from: sender,
-                            frame,
-                        },
-                    );
+                    let (from, frame) = (sender, *frame);
+                    self.arrive(to, Input::Frame { from, frame });
                 }
             }
             Event::Gossip {
