@@ -247,7 +247,6 @@ impl NodeCore {
     }
 
     fn take_frame(&mut self, now: Now, from: NodeId, frame: Frame, out: &mut Vec<Effect>) {
-        self.links.heard(now.instant, from);
         match frame {
             Frame::Control(control) => self.take_control(now, from, control, out),
             Frame::Raft(messages) => {

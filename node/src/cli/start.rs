@@ -1,6 +1,6 @@
 //! `start`: one node in this process, until a signal or the cluster ends it.
 
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::time::Duration;
 
 use ghostlight_protocol::code::Code;
@@ -159,6 +159,7 @@ fn start_log(log: &Log) {
     let filter = tracing_subscriber::EnvFilter::new(&log.level);
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let installed = match log.format {
         LogFormat::Text => subscriber.with_target(false).try_init(),

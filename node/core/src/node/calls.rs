@@ -323,12 +323,7 @@ impl NodeCore {
     ) {
         for effect in effects {
             match effect {
-                TurnsEffect::Runner(effect) => {
-                    if let RunnerEffect::Drop(_) = &effect {
-                        self.forget_calls_of(&effect);
-                    }
-                    out.push(Effect::Runner(effect));
-                }
+                TurnsEffect::Runner(effect) => out.push(Effect::Runner(effect)),
                 TurnsEffect::Propose(kind) => {
                     if !self.propose(now, partition, term, kind) {
                         self.local
@@ -346,11 +341,6 @@ impl NodeCore {
                 }
             }
         }
-    }
-
-    /// The calls of an activation that is over have nobody waiting.
-    fn forget_calls_of(&mut self, _effect: &RunnerEffect) {
-        // A late answer to such a call finds no turn; its record in the callee makes a repeat safe.
     }
 
     pub(super) fn take_push(&mut self, from: NodeId, push: OutboxPush, out: &mut Vec<Effect>) {

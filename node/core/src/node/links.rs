@@ -30,8 +30,6 @@ const SEED_PAUSE: Duration = Duration::from_secs(1);
 const STRANGER_PAUSE: Duration = Duration::from_secs(5);
 /// Rounds of silent seeds between two words about it.
 const SEED_ROUNDS_PER_WORD: u32 = 10;
-/// Ticks between two looks whether the address book has changed.
-const ADDRESS_TICKS: u64 = 20;
 /// A node whose clock is further from the members' median writes no wall time.
 const CLOCK_TOLERANCE_MS: u64 = 2_000;
 
@@ -42,8 +40,6 @@ pub(super) struct Links {
     seeds: Vec<String>,
     seeds_at: Instant,
     seed_rounds: u32,
-    wall: WallTime,
-    wall_at: Instant,
 }
 
 /// One other node.
@@ -92,8 +88,6 @@ impl Links {
             seeds: start.seeds.clone(),
             seeds_at: Instant::default(),
             seed_rounds: 0,
-            wall: WallTime::default(),
-            wall_at: Instant::default(),
         };
         for record in &start.addresses {
             if let Some(node) = record.id().filter(|node| *node != links.me) {
@@ -130,8 +124,6 @@ impl Links {
             Some(_) | None => Reachable::No,
         }
     }
-
-    pub(super) fn heard(&mut self, _now: Instant, _from: NodeId) {}
 
     pub(super) fn heard_control(&mut self, now: Now, from: NodeId, control: &Control) {
         let Some(link) = self.nodes.get_mut(&from) else {
@@ -419,22 +411,16 @@ impl NodeCore {
     }
 
     pub(super) fn tick_links(&mut self, now: Now, out: &mut Vec<Effect>) {
-        self.links.wall = now.wall;
-        self.links.wall_at = now.instant;
         let removed = self.removed.clone();
         self.dial_members(now, &removed, out);
         self.dial_seeds(now, out);
-        if self.ticks.is_multiple_of(ADDRESS_TICKS) {
-            let records: Vec<NodeRecord> = self
-                .links
-                .nodes
-                .values()
-                .map(|link| link.record.clone())
-                .collect();
-            if records != self.start.addresses {
-                self.start.addresses.clone_from(&records);
-                out.push(Effect::Store(StoreEffect::SaveAddresses(records)));
-            }
+        // At every change: a cluster that dies whole finds itself again from these alone.
+        let records = self.links.nodes.values().map(|link| &link.record);
+        if !records.eq(&self.start.addresses) {
+            let records = self.links.nodes.values().map(|link| link.record.clone());
+            self.start.addresses = records.collect();
+            let saved = self.start.addresses.clone();
+            out.push(Effect::Store(StoreEffect::SaveAddresses(saved)));
         }
     }
 
