@@ -27,7 +27,11 @@ impl Counter {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let dir = std::env::temp_dir().join("ghostlight-counter");
-    let node = Node::builder().actor::<Counter>().data_dir(dir).start().await?;
+    let node = Node::builder()
+        .actor::<Counter>()
+        .data_dir(dir)
+        .start()
+        .await?;
     let total = node.actor::<Counter>("home").add(1).await?;
     println!("this counter has been raised {total} times");
     node.shutdown().await;
