@@ -17,6 +17,7 @@ mod settings;
 mod slot;
 mod snapshots;
 mod standing;
+mod truncation;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -339,6 +340,7 @@ impl NodeCore {
             self.ticks += 1;
             self.tick_groups();
         }
+        self.tick_truncation(out);
         self.tick_turns();
         self.tick_confirms(now);
         self.tick_links(now, out);

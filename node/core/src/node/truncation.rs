@@ -1,0 +1,25 @@
+//! Forgetting the front of logs, a few groups at every tick, so that no tick pays for all of them.
+
+use super::NodeCore;
+use crate::io::{Effect, StoreEffect};
+
+/// Every group is looked at once in so many ticks.
+const TRUNCATE_TICKS: u64 = 40;
+
+impl NodeCore {
+    pub(super) fn tick_truncation(&mut self, out: &mut Vec<Effect>) {
+        let turn = self.ticks % TRUNCATE_TICKS;
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        for slot in cluster.slots.iter_mut().flatten() {
+            let partition = slot.group.partition();
+            if u64::from(partition.0) % TRUNCATE_TICKS != turn {
+                continue;
+            }
+            if let Some(through) = slot.group.truncate() {
+                out.push(Effect::Store(StoreEffect::Truncate { partition, through }));
+            }
+        }
+    }
+}
