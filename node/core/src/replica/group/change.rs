@@ -1,5 +1,7 @@
 //! Membership changes: learner, joint swap, leave; never through two voters, never automatic.
 
+use std::collections::BTreeSet;
+
 use ghostlight_protocol::ids::{NodeId, PeerId};
 use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
 
@@ -66,6 +68,12 @@ impl Group {
                 voters_in,
                 voters_out,
             } => {
+                let (before, after) = self.voters_after(voters_in, voters_out);
+                assert!(
+                    after != 2 || before == 2,
+                    "{}: a group never passes through two voters (trap 13)",
+                    self.partition
+                );
                 engine.set_transition(ConfChangeTransition::Explicit);
                 let ins = voters_in
                     .iter()
@@ -81,12 +89,26 @@ impl Group {
                 self.partition
             ),
             Change::RemoveLearner(peer) => {
+                assert!(
+                    !self.membership.is_voter(*peer),
+                    "{}: {peer} votes, it is not a learner (trap 13)",
+                    self.partition
+                );
                 engine
                     .changes
                     .push(single(ConfChangeType::RemoveNode, *peer));
             }
         }
         engine
+    }
+
+    /// How many vote before and after a swap.
+    fn voters_after(&self, voters_in: &[PeerId], voters_out: &[PeerId]) -> (usize, usize) {
+        let before: BTreeSet<u64> = self.membership.voters.iter().copied().collect();
+        let mut after = before.clone();
+        after.retain(|voter| !voters_out.contains(&PeerId(*voter)));
+        after.extend(voters_in.iter().map(|peer| peer.0));
+        (before.len(), after.len())
     }
 }
 

@@ -265,6 +265,11 @@ impl Group {
         for peer in &membership.peers {
             self.strangers.remove(&peer.peer);
         }
+        // The engine would go on leading (trap 3) and end the process at its next acknowledgement.
+        if self.role() == Role::Leader && self.raw.raft.prs().get(self.peer.0).is_none() {
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, 0);
+        }
         self.rank();
         ApplyItem::Membership { at, membership }
     }
