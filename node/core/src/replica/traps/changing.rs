@@ -1,0 +1,1 @@
+//! Leaders that change, logs that are cut.

@@ -1,0 +1,1 @@
+//! What leaves before the sync, and what after.
