@@ -1,8 +1,9 @@
 //! What a group wants: to write, to send, to apply. Collected once per turn of the loop.
 //!
 //! Order (Raft thesis 10.2.1): a leader's messages leave at once, in parallel with its own sync; a
-//! follower's leave when everything they promise is synced. Answers to heartbeats promise only the term,
-//! so they leave at once unless a term or vote is still unsynced: reads do not wait for the disk.
+//! follower's leave when everything they promise is synced, and so do those of a sole voter that has just
+//! elected itself. Answers to heartbeats promise only the term, so they leave at once unless a term or
+//! vote is still unsynced: reads do not wait for the disk.
 
 use bytes::Bytes;
 use ghostlight_protocol::ids::{LogIndex, LogPosition, NodeId, PeerId};
@@ -172,14 +173,20 @@ impl Group {
         later: Vec<eraftpb::Message>,
         out: &mut GroupReady,
     ) {
-        out.send
-            .extend(now.iter().filter_map(|message| self.outgoing(message)));
         let promise_open = writes == Writes::Promise
             || self
                 .unpersisted
                 .iter()
                 .any(|ready| ready.writes == Writes::Promise);
         let mut held = Vec::new();
+        // A leader elected by others has long synced its vote. A sole voter elects itself in one step:
+        // what it said in a term that a crash undoes would stand beside what it says in it again.
+        let immediate = if promise_open {
+            &mut held
+        } else {
+            &mut out.send
+        };
+        immediate.extend(now.iter().filter_map(|message| self.outgoing(message)));
         for message in &later {
             let Some(outgoing) = self.outgoing(message) else {
                 continue;
