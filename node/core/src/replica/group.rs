@@ -289,6 +289,9 @@ impl Group {
 
     /// One tick of 50 ms.
     pub fn tick(&mut self) {
+        if self.is_installing() {
+            return;
+        }
         let elected_or_not = self.raw.tick();
         match self.role() {
             Role::Candidate if elected_or_not => {
@@ -311,6 +314,7 @@ impl Group {
             | MessageType::MsgReadIndexResp
             | MessageType::MsgTransferLeader
             | MessageType::MsgSnapshot => {}
+            MessageType::MsgTimeoutNow if self.is_installing() => {}
             _ => self.step_message(from, message),
         }
     }
@@ -391,6 +395,9 @@ impl Group {
 
     /// Begins an election at once; used where this replica is the only voter.
     pub fn campaign(&mut self) {
+        if self.is_installing() {
+            return;
+        }
         // Refused by the engine when a change is unapplied; the timeout will try again.
         drop(self.raw.campaign());
         self.rank();
@@ -462,6 +469,13 @@ impl Group {
             return None;
         }
         self.raw.mut_store().truncate(LogIndex(keep_from))
+    }
+
+    /// Whether a snapshot is taken from the engine and not yet in place. Time stands still for such a
+    /// replica: a campaign looks for changes between applied and commit, which the snapshot has replaced,
+    /// and the engine ends the process when it does not find them.
+    fn is_installing(&self) -> bool {
+        self.raw.raft.raft_log.applied < self.raw.store().truncated().index.0
     }
 
     /// Sets the ranked timeout again: the engine redraws its own in many places.
