@@ -1,1 +1,228 @@
-//! Leaders that change, logs that are cut.
+//! Leaders that change, votes that race, logs that are cut.
+
+use std::collections::BTreeSet;
+
+use ghostlight_protocol::ids::{LogIndex, PartitionId, PeerId};
+use ghostlight_protocol::partition_row::Membership;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::cluster::Cluster;
+use crate::replica::{Outgoing, ProposeRefused, Role, ranks};
+
+/// Guards `transfer` and `abort_transfer`.
+#[test]
+fn leadership_is_handed_over_and_given_back() {
+    let (mut cluster, leader) = Cluster::led(30, 3);
+    cluster.propose(leader, "a");
+    let heir = leader % 3 + 1;
+    cluster.group(heir).transfer(PeerId(leader));
+    cluster.pump(heir);
+    assert!(cluster.mail.is_empty(), "only a leader hands over");
+    cluster.group(leader).transfer(PeerId(heir));
+    cluster.pump(leader);
+    cluster.settle();
+    assert_eq!(cluster.elect(), heir, "at once");
+    cluster.propose(heir, "b");
+
+    // To one that does not answer: refused until given up, and then as before.
+    let silent = heir % 3 + 1;
+    cluster.cut.insert(silent);
+    cluster.propose(heir, "c");
+    cluster.group(heir).transfer(PeerId(silent));
+    cluster.pump(heir);
+    let dropped = cluster.group(heir).propose(b"d".to_vec());
+    assert_eq!(dropped, Err(ProposeRefused::Dropped));
+    cluster.group(heir).abort_transfer();
+    cluster.propose(heir, "d");
+    cluster.cut.clear();
+    cluster.assert_agree(4);
+}
+
+/// Guards everything at once: what was applied anywhere is applied everywhere, whoever leads, whatever
+/// was lost on the way. The cluster itself checks one history and one leader per term.
+#[test]
+fn a_change_of_leaders_drops_nothing_committed() {
+    for seed in 0..60 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let voters = [3, 5][seed as usize % 2];
+        let mut cluster = Cluster::new(31, voters);
+        let mut applied: Vec<bytes::Bytes> = Vec::new();
+        for number in 0..40 {
+            let node = rng.random_range(1..=voters);
+            match rng.random_range(0..8) {
+                0 => drop(cluster.cut.insert(node)),
+                1 | 2 => cluster.cut.clear(),
+                3 => {
+                    cluster.crash(node);
+                    cluster.restart(node);
+                }
+                4 => drop(cluster.slow.insert(node)),
+                5 => {
+                    for node in std::mem::take(&mut cluster.slow) {
+                        cluster.persist(node);
+                        cluster.pump(node);
+                    }
+                }
+                _ => {}
+            }
+            let ticks = rng.random_range(0..12);
+            cluster.ticks(ticks);
+            if let Some(leader) = cluster.leader() {
+                // Refused or lost is fine; applied and lost is not.
+                let _answer = cluster
+                    .group(leader)
+                    .propose(format!("{number}").into_bytes());
+                cluster.pump(leader);
+                cluster.settle();
+            }
+            let longest = cluster
+                .replicas
+                .values()
+                .map(|r| &r.disk.rows)
+                .max_by_key(|r| r.len());
+            let longest = longest.expect("not empty");
+            assert!(
+                longest.len() < applied.len() || longest[..applied.len()] == applied[..],
+                "seed {seed}, step {number}: {applied:?} became {longest:?}"
+            );
+            if longest.len() > applied.len() {
+                applied.clone_from(longest);
+            }
+        }
+        cluster.cut.clear();
+        for node in std::mem::take(&mut cluster.slow) {
+            cluster.persist(node);
+            cluster.pump(node);
+        }
+        let leader = cluster.elect();
+        cluster.propose(leader, "last");
+        cluster.ticks(5);
+        let rows = cluster.at(leader).disk.rows.clone();
+        assert_eq!(rows[..applied.len()], applied[..], "seed {seed}");
+        assert!(!applied.is_empty(), "seed {seed} did nothing");
+        cluster.assert_agree(rows.len());
+    }
+}
+
+/// Guards `ranks::election_timeout`: distinct in any membership, also a joint one, whoever led last.
+#[test]
+fn ranked_timeouts_are_distinct_in_any_membership() {
+    for seed in 0..3_000 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut some = |most: usize| -> Vec<u64> {
+            let count = rng.random_range(1..=most);
+            let peers: BTreeSet<u64> = (0..count).map(|_| rng.random_range(1..40)).collect();
+            peers.into_iter().collect()
+        };
+        let joint = seed % 3 == 0;
+        let membership = Membership {
+            voters: some(5),
+            voters_outgoing: if joint { some(5) } else { Vec::new() },
+            ..Membership::default()
+        };
+        let voters: BTreeSet<u64> = membership
+            .voters
+            .iter()
+            .chain(&membership.voters_outgoing)
+            .copied()
+            .collect();
+        let leaders = voters.iter().copied().map(Some).chain([None, Some(99)]);
+        for leader in leaders {
+            let ticks: BTreeSet<usize> = voters
+                .iter()
+                .map(|peer| {
+                    let partition = PartitionId((seed % 4_096) as u16);
+                    let last_leader = leader.map(PeerId);
+                    ranks::election_timeout(partition, &membership, PeerId(*peer), last_leader)
+                })
+                .collect();
+            let expected: BTreeSet<usize> = (0..voters.len()).map(|rank| 11 + 2 * rank).collect();
+            assert_eq!(
+                ticks, expected,
+                "seed {seed}, leader {leader:?}: {membership:?}"
+            );
+        }
+    }
+}
+
+/// Guards `rank` and the jitter in `tick`: votes that get lost delay an election, they do not stop it.
+#[test]
+fn candidates_without_verdict_try_again_and_one_wins() {
+    for partition in 0..32 {
+        let (mut cluster, first) = Cluster::led(partition, 5);
+        cluster.crash(first);
+        cluster.lose = |mail| matches!(mail.body, Outgoing::Vote(..));
+        cluster.ticks(60);
+        assert_eq!(cluster.leader(), None);
+        cluster.lose = |_| false;
+        let mut ticks = 0;
+        while cluster.leader().is_none() {
+            cluster.tick();
+            ticks += 1;
+            assert!(ticks < 40, "p{partition}: nobody leads");
+        }
+    }
+}
+
+/// Guards `truncate`: never past applied, never past a follower that was heard, in steps worth a write,
+/// and not waiting for anybody when the log is crowded.
+#[test]
+fn the_log_is_cut_where_nobody_near_needs_it() {
+    let (mut cluster, leader) = Cluster::led(34, 3);
+    cluster.ticks(4);
+    for number in 0..1_000 {
+        cluster.propose(leader, &number.to_string());
+    }
+    cluster.ticks(10);
+    assert_eq!(cluster.truncate(leader), None, "a small step");
+    for number in 0..1_000 {
+        cluster.propose(leader, &number.to_string());
+    }
+    cluster.ticks(10);
+    let last = cluster.group(leader).last().index;
+    let applied = cluster.group(leader).applied();
+    assert_eq!(applied, last);
+    let cut = cluster.truncate(leader).expect("a large step").index;
+    assert_eq!(cut, LogIndex(applied.0 - 512));
+    let follower = leader % 3 + 1;
+    let cut = cluster
+        .truncate(follower)
+        .expect("followers cut for themselves")
+        .index;
+    assert_eq!(cut, LogIndex(applied.0 - 512));
+    assert_eq!(cluster.truncate(leader), None, "nothing new");
+
+    // Not applied here: not cut here, however much is committed.
+    cluster.lazy.insert(follower);
+    for number in 0..2_000 {
+        cluster.propose(leader, &number.to_string());
+    }
+    assert_eq!(cluster.truncate(follower), None);
+    cluster.apply(follower);
+    cluster.lazy.clear();
+    assert!(cluster.truncate(follower).is_some());
+
+    // A follower that answers but whose disk is slow is waited for.
+    cluster.ticks(10);
+    assert!(cluster.truncate(leader).is_some());
+    cluster.slow.insert(follower);
+    for number in 0..3_000 {
+        cluster.propose(leader, &number.to_string());
+    }
+    cluster.ticks(10);
+    let matched = cluster.group(leader).progress()[&PeerId(follower)].matched;
+    let cut = cluster.truncate(leader);
+    assert!(
+        cut.is_none_or(|cut| cut.index <= matched),
+        "{cut:?}, {matched}"
+    );
+    // Until the log is crowded.
+    for number in 0..9_000 {
+        cluster.propose(leader, &number.to_string());
+    }
+    let cut = cluster.truncate(leader).expect("crowded").index;
+    assert!(cut > matched);
+    assert_eq!(cut, LogIndex(cluster.group(leader).applied().0 - 64));
+    assert_eq!(cluster.group(leader).role(), Role::Leader);
+}
