@@ -34,6 +34,6 @@ async fn main() -> anyhow::Result<()> {
         .await?;
     let total = node.actor::<Counter>("home").add(1).await?;
     println!("this counter has been raised {total} times");
-    node.shutdown().await;
+    node.shutdown().await?;
     Ok(())
 }
