@@ -108,7 +108,7 @@ impl ClusterKey {
         }
         let key = Self::generate();
         // Written beside and linked in one step: nobody ever reads half a key.
-        let draft = path.with_extension(format!("draft-{}", std::process::id()));
+        let draft = path.with_extension(format!("draft-{:016x}", rand::rng().next_u64()));
         let written = private_file(&draft)
             .and_then(|mut file| file.write_all(format!("{}\n", key.reveal()).as_bytes()));
         let linked = written.and_then(|()| fs::hard_link(&draft, path));
