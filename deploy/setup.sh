@@ -9,9 +9,11 @@ has() { command -v "$1" >/dev/null 2>&1; }
 
 has_libclang() {
     if [ -n "${LIBCLANG_PATH:-}" ]; then return 0; fi
-    for file in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib*/libclang.so* \
+    for file in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib*/libclang*.so* \
         /usr/local/lib/libclang* /opt/homebrew/opt/llvm/lib/libclang.dylib \
         /Library/Developer/CommandLineTools/usr/lib/libclang.dylib; do
+        # libclang-cpp is another library, often there without this one.
+        case "$file" in *libclang-cpp*) continue ;; esac
         if [ -e "$file" ]; then return 0; fi
     done
     return 1
