@@ -1,7 +1,7 @@
 //! Runs native actors: performs the core's runner effects on worker threads.
 //!
-//! The core thread owns the [`Executor`] and never waits in it. A turn is one task on the workers'
-//! runtime; between turns an activation is an object in its slot and no task at all. What turns ask and
+//! The core thread owns the [`Executor`] and never waits in it. A turn is begun by one of
+//! the workers; between turns an activation is an object in its slot and no task at all. What turns ask and
 //! how they end goes through a bounded [`RunnerSink`] back to the core thread; when that is full, turns
 //! wait, the core does not.
 //!
@@ -12,6 +12,7 @@
 mod client;
 mod link;
 mod slot;
+mod workers;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,11 +24,11 @@ use ghostlight_core::turn_io::{
     ActivationId, RunnerEffect, RunnerInput, TurnEnd, TurnId, TurnStart,
 };
 use ghostlight_protocol::time::Instant;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::actors::link::Link;
-use crate::actors::slot::Slot;
+use crate::actors::slot::{Beginning, Slot};
+use crate::actors::workers::Workers;
 
 /// Asks of one turn that wait for an answer; more wait their turn.
 pub const TURN_ASKS_MAX: usize = 64;
@@ -58,18 +59,28 @@ impl RunnerSink for mpsc::Sender<RunnerInput> {
 /// The activations of this node's native actors. Owned by the core thread.
 pub struct Executor {
     registry: ActorRegistry,
-    workers: Handle,
+    workers: Workers<Beginning>,
     sink: Arc<dyn RunnerSink>,
     clock: Clock,
     slots: HashMap<ActivationId, Arc<Slot>>,
 }
 
 impl Executor {
-    /// An executor without activations; turns run on `workers`.
-    #[must_use]
-    pub fn new(
+    /// An executor without activations, with threads of its own.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn start(
         registry: ActorRegistry,
-        workers: Handle,
+        sink: Arc<dyn RunnerSink>,
+        clock: Clock,
+    ) -> std::io::Result<Self> {
+        Ok(Self::on(Workers::start()?, registry, sink, clock))
+    }
+
+    fn on(
+        workers: Workers<Beginning>,
+        registry: ActorRegistry,
         sink: Arc<dyn RunnerSink>,
         clock: Clock,
     ) -> Self {
@@ -80,6 +91,11 @@ impl Executor {
             clock,
             slots: HashMap::new(),
         }
+    }
+
+    /// Begins the turns of the effects performed since the last time.
+    pub fn begin(&mut self) {
+        self.workers.begin();
     }
 
     /// The types that this node runs itself.
@@ -109,12 +125,12 @@ impl Executor {
             }
             RunnerEffect::Reset(activation) => {
                 if let Some(slot) = self.slots.get(&activation) {
-                    slot.reset();
+                    slot.reset(self.workers.handle());
                 }
             }
             RunnerEffect::Drop(activation) => {
                 if let Some(slot) = self.slots.remove(&activation) {
-                    slot.close();
+                    slot.close(self.workers.handle());
                 }
             }
         }
@@ -136,7 +152,8 @@ impl Executor {
             Arc::clone(&self.sink),
             Arc::clone(&self.clock),
         ));
-        slot.begin(&self.registry, &self.workers, &self.sink, start, link);
+        let beginning = slot.begin(&self.registry, &self.sink, start, link);
+        self.workers.gather(beginning);
     }
 
     /// Nothing is kept of a type that is not known here.
@@ -145,7 +162,7 @@ impl Executor {
             unreachable!("only an unknown type is refused");
         };
         if let Some(wait) = self.sink.put(ended(start.turn, TurnEnd::Refused(refusal))) {
-            self.workers.spawn(wait);
+            self.workers.handle().spawn(wait);
         }
     }
 }
@@ -153,7 +170,7 @@ impl Executor {
 impl Drop for Executor {
     fn drop(&mut self) {
         for slot in self.slots.values() {
-            slot.close();
+            slot.close(self.workers.handle());
         }
     }
 }

@@ -72,7 +72,7 @@ impl Bench {
         let clock: Clock = Arc::new(|| Instant(1_000_000));
         let handle = runtime.handle().clone();
         Self {
-            executor: Executor::new(registry, handle, Arc::new(sink), clock),
+            executor: Executor::on(Workers::on(handle), registry, Arc::new(sink), clock),
             runtime,
             inputs,
             rows: BTreeMap::new(),
@@ -97,6 +97,7 @@ impl Bench {
                 base: ActorVersion(0),
             },
         }));
+        self.executor.begin();
     }
 
     #[track_caller]

@@ -9,7 +9,6 @@ use ghostlight_disk::Disk;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::wire::hello::{Duty, NodeRecord};
 use ghostlight_storage::{Engine, NodeIdentity};
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::data::{self, Opened};
@@ -115,12 +114,12 @@ where
         Transport::start(me, listeners.peer, tls, doorkeeper.clone(), events).map_err(internal)?;
     let (runner_sink, runner) = mpsc::channel(RUNNER_INPUTS_MAX);
     let actor_types: Vec<String> = registry.types().map(str::to_owned).collect();
-    let executor = Executor::new(
+    let executor = Executor::start(
         registry,
-        Handle::current(),
         Arc::new(runner_sink),
         Arc::new(move || clock.now()),
-    );
+    )
+    .map_err(internal)?;
     let (handle, requests) = NodeHandle::new();
     let thread = CoreThread {
         core,

@@ -113,6 +113,8 @@ impl Running {
             self.take(woken);
             self.take_waiting();
             self.tick();
+            // Turns begin while this thread goes on.
+            self.parts.executor.begin();
             self.flush();
             self.watch_stalls(begun);
             if let Some(reason) = self.halt.take() {
@@ -222,6 +224,7 @@ impl Running {
         let now = self.now();
         self.parts.core.flush(now, &mut self.effects);
         self.perform();
+        self.parts.executor.begin();
         if !self.disk.is_empty() {
             let batch = std::mem::take(&mut self.disk);
             // Waits while the disk is behind. A disk thread that has ended has said why.

@@ -1,0 +1,305 @@
+//! What one call costs in the cores alone: one or three node cores on one thread, in-memory stores, no
+//! sockets, no other threads. Prints microseconds of work per call, by part.
+//!
+//! `cargo run -p ghostlight-sim --example core_cost -- [echo|get|add] [NODES] [IN_FLIGHT] [CALLS] [ACTORS]`
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "measuring takes a clock"
+)]
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant as Watch};
+
+use bytes::{Bytes, BytesMut};
+use ghostlight_core::gateway::{CallTicket, ClientCall};
+use ghostlight_core::io::{Effect, Input, Now, StoreInput};
+use ghostlight_core::node::{NodeCore, Start};
+use ghostlight_core::sdk::local_runner::LocalRunner;
+use ghostlight_disk::Disk;
+use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::call::Stamp;
+use ghostlight_protocol::ids::{ClusterId, NodeId};
+use ghostlight_protocol::outcome::CallOutcome;
+use ghostlight_protocol::time::{Instant, WallTime};
+use ghostlight_protocol::wire::hello::{ConnectionKind, NodeRecord, new_descriptor};
+use ghostlight_protocol::wire::{FrameDecoder, encode_frame};
+use ghostlight_storage::{MemoryDisk, MemoryEngine, NodeIdentity, Reader, Store};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+struct Node {
+    core: NodeCore,
+    disk: Disk<MemoryEngine>,
+    reader: Reader<MemoryEngine>,
+    runner: LocalRunner,
+    inbox: VecDeque<Input>,
+    record: NodeRecord,
+}
+
+#[derive(Default)]
+struct Costs {
+    core: Duration,
+    flush: Duration,
+    store: Duration,
+    wire: Duration,
+    runner: Duration,
+}
+
+struct Bed {
+    nodes: Vec<Node>,
+    now: u64,
+    costs: Costs,
+    replies: Vec<(usize, CallOutcome)>,
+    turns: u64,
+}
+
+fn node(place: usize) -> Node {
+    let disk = MemoryDisk::new(place as u64 + 1);
+    let (mut store, _) = Store::open(disk.open()).expect("an empty store opens");
+    let id = NodeId(place as u128 + 1);
+    let mut identity = NodeIdentity::new(id, &format!("n{}", place + 1));
+    let mut replicas = Vec::new();
+    if place == 0 {
+        let descriptor = new_descriptor(ClusterId(7), id, 256, 3);
+        identity.cluster = Some(descriptor);
+        replicas = store.found(256, &identity).expect("founding");
+    } else {
+        store.save_identity(&identity).expect("saving");
+    }
+    let record = NodeRecord {
+        node: identity.node.clone(),
+        generation: identity.generation,
+        name: format!("n{}", place + 1),
+        address: format!("10.0.0.{}:7400", place + 1),
+        weight: 1,
+        actor_types: ["account", "counter", "echo", "log"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..NodeRecord::default()
+    };
+    let start = Start {
+        record: record.clone(),
+        descriptor: identity.cluster.clone(),
+        seeds: if place == 0 {
+            vec![]
+        } else {
+            vec!["10.0.0.1:7400".to_owned()]
+        },
+        addresses: Vec::new(),
+        replicas,
+        condemned: Vec::new(),
+        tombstones: std::collections::BTreeMap::new(),
+        seed: place as u64,
+        min_copies: 1,
+        turns: ghostlight_core::turns::Settings::default(),
+    };
+    let reader = store.reader();
+    Node {
+        core: NodeCore::new(clocks(1_000_000_000), start),
+        disk: Disk::new(store, identity),
+        reader,
+        runner: LocalRunner::new(ghostlight_core::samples::registry()),
+        inbox: VecDeque::new(),
+        record,
+    }
+}
+
+fn clocks(now: u64) -> Now {
+    Now {
+        instant: Instant(now),
+        wall: WallTime(1_700_000_000_000 + now / 1_000_000),
+    }
+}
+
+impl Bed {
+    fn round(&mut self, step: u64) {
+        self.now += step;
+        let now = clocks(self.now);
+        for place in 0..self.nodes.len() {
+            let mut out = Vec::new();
+            let begun = Watch::now();
+            let node = &mut self.nodes[place];
+            while let Some(input) = node.inbox.pop_front() {
+                node.core.handle(now, input, &mut out);
+            }
+            if node
+                .core
+                .next_deadline()
+                .is_some_and(|at| at <= now.instant)
+            {
+                node.core.handle(now, Input::Tick, &mut out);
+            }
+            let handled = Watch::now();
+            self.costs.core += handled - begun;
+            node.core.flush(now, &mut out);
+            self.costs.flush += handled.elapsed();
+            self.perform(place, out);
+        }
+    }
+
+    fn perform(&mut self, place: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            let begun = Watch::now();
+            match effect {
+                Effect::Send { to, frame, .. } => {
+                    let target = self.place(to);
+                    let mut buffer = BytesMut::new();
+                    encode_frame(frame, &mut buffer);
+                    let mut decoder = FrameDecoder::default();
+                    decoder.buffer_mut().unsplit(buffer);
+                    let frame = decoder.next_frame().expect("a frame").expect("whole");
+                    let from = NodeId(place as u128 + 1);
+                    self.nodes[target]
+                        .inbox
+                        .push_back(Input::Frame { from, frame });
+                    self.costs.wire += begun.elapsed();
+                }
+                Effect::Gossip { to, data } => {
+                    let target = self.place(to);
+                    self.nodes[target].inbox.push_back(Input::Gossip(data));
+                }
+                Effect::Dial { address, kind, .. } => self.dial(place, &address, kind),
+                Effect::Store(effect) => {
+                    let mut inputs = Vec::new();
+                    self.nodes[place]
+                        .disk
+                        .perform(vec![effect], &mut inputs)
+                        .expect("memory");
+                    self.nodes[place]
+                        .inbox
+                        .extend(inputs.into_iter().map(Input::Store));
+                    self.costs.store += begun.elapsed();
+                }
+                Effect::Read {
+                    ticket,
+                    partition,
+                    rows,
+                } => {
+                    let rows =
+                        ghostlight_disk::read_rows(&self.nodes[place].reader, partition, &rows)
+                            .expect("memory");
+                    self.nodes[place]
+                        .inbox
+                        .push_back(Input::Store(StoreInput::Rows { ticket, rows }));
+                    self.costs.store += begun.elapsed();
+                }
+                Effect::Runner(effect) => {
+                    self.turns += 1;
+                    let mut inputs = Vec::new();
+                    self.nodes[place]
+                        .runner
+                        .perform(Instant(self.now), effect, &mut inputs);
+                    self.nodes[place]
+                        .inbox
+                        .extend(inputs.into_iter().map(Input::Runner));
+                    self.costs.runner += begun.elapsed();
+                }
+                Effect::Reply { outcome, .. } => self.replies.push((place, outcome)),
+                Effect::Halt(reason) => panic!("node {place}: {reason:?}"),
+                Effect::Close(_)
+                | Effect::AdminReply { .. }
+                | Effect::Introduce { .. }
+                | Effect::Event(_) => {}
+            }
+        }
+    }
+
+    fn place(&self, node: NodeId) -> usize {
+        node.0 as usize - 1
+    }
+
+    fn dial(&mut self, from: usize, address: &str, kind: ConnectionKind) {
+        let Some(to) = self.nodes.iter().position(|n| n.record.address == address) else {
+            return;
+        };
+        for (here, there) in [(from, to), (to, from)] {
+            let peer = self.nodes[there].record.clone();
+            let descriptor = new_descriptor(ClusterId(7), NodeId(1), 256, 3);
+            self.nodes[here].inbox.push_back(Input::Connected {
+                peer,
+                descriptor: Some(descriptor),
+                kind,
+            });
+        }
+    }
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let number = |at: usize, default: usize| {
+        args.get(at)
+            .map_or(default, |text| text.parse().expect("a number"))
+    };
+    let what = args.get(1).map_or("echo", String::as_str);
+    let (count, in_flight, calls, actors) = (
+        number(2, 1),
+        number(3, 64),
+        number(4, 200_000),
+        number(5, 64),
+    );
+    let (actor_type, method, body) = match what {
+        "echo" => ("echo", "echo", "\"hello\""),
+        "get" => ("counter", "get", ""),
+        "add" => ("counter", "add", "1"),
+        other => panic!("what is {other}?"),
+    };
+    let mut bed = Bed {
+        nodes: (0..count).map(node).collect(),
+        now: 1_000_000_000,
+        costs: Costs::default(),
+        replies: Vec::new(),
+        turns: 0,
+    };
+    for _ in 0..if count > 1 { 40_000 } else { 3_000 } {
+        bed.round(1_000_000);
+    }
+    bed.costs = Costs::default();
+    // Called through the last node: with several nodes the leaders are elsewhere, or some of them.
+    let gateway = count - 1;
+    let mut sent = 0u64;
+    let mut done = 0usize;
+    let mut failed = 0usize;
+    let mut rounds = 0u64;
+    let begun = Watch::now();
+    while done < calls {
+        while sent - (done as u64) < in_flight as u64 {
+            sent += 1;
+            let actor = ActorKey::new("default", actor_type, &format!("a{}", sent % actors as u64));
+            let call = ClientCall {
+                actor: actor.expect("a good name"),
+                method: method.to_owned(),
+                body: Bytes::copy_from_slice(body.as_bytes()),
+                request_id: None,
+                deadline: Some(Instant(bed.now + 10_000_000_000)),
+                stamp: Stamp {
+                    wall_ms: 5,
+                    seed: 9,
+                },
+            };
+            bed.nodes[gateway].inbox.push_back(Input::Call {
+                ticket: CallTicket(sent),
+                call,
+            });
+        }
+        bed.round(100_000);
+        rounds += 1;
+        for (_, outcome) in bed.replies.drain(..) {
+            done += 1;
+            failed += usize::from(!matches!(outcome, CallOutcome::Reply(_)));
+        }
+    }
+    let per = |part: Duration| part.as_secs_f64() * 1e6 / done as f64;
+    let costs = &bed.costs;
+    println!(
+        "{what} nodes {count} in-flight {in_flight} actors {actors}: total {:.2} us/call, core {:.2} flush {:.2} store {:.2} wire {:.2} runner {:.2}; {:.1} rounds/1000 calls, {failed} failed",
+        per(begun.elapsed()),
+        per(costs.core),
+        per(costs.flush),
+        per(costs.store),
+        per(costs.wire),
+        per(costs.runner),
+        rounds as f64 * 1000.0 / done as f64,
+    );
+}
