@@ -5,6 +5,7 @@
 //! Absent here: knowledge about the cluster; everything shown comes from a node's admin API.
 
 mod args;
+mod bench;
 mod client;
 mod completions;
 mod demo;
@@ -13,6 +14,7 @@ mod failure;
 mod http;
 mod keygen;
 mod lists;
+mod stage;
 mod start;
 mod table;
 mod verbs;
@@ -56,7 +58,9 @@ fn dispatch(args: Args) -> Result<Verdict, Failure> {
     match args.command {
         Command::Start(start) => start::run(*start),
         Command::Demo(demo) => demo::run(demo),
-        Command::DemoJanitor { directory } => demo::janitor(&directory),
+        Command::Bench(bench) => bench::run(bench),
+        Command::BenchWorker { directory: _ } => bench::worker(),
+        Command::Janitor { directory } => stage::janitor(&directory),
         Command::Status(status) => lists::status(&target, &status),
         Command::Members(list) => lists::members(&target, &list),
         Command::Partitions(list) => lists::partitions(&target, &list),

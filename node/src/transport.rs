@@ -25,6 +25,7 @@ use ghostlight_protocol::wire::hello::{
 };
 use tokio::sync::mpsc;
 
+pub(crate) use endpoint::endpoint;
 pub use endpoint::{Transport, TransportError};
 pub use lanes::{LinkHandle, SendError};
 

@@ -129,6 +129,7 @@ codes! {
     NodeUnreachable = 406, Retry, "NODE_UNREACHABLE";
     PartitionsInvalid = 407, Invalid, "PARTITIONS_INVALID";
     DemoFailed = 408, Fatal, "DEMO_FAILED";
+    BenchFailed = 409, Fatal, "BENCH_FAILED";
 
     Internal = 999, Bug, "INTERNAL";
 }

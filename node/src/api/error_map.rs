@@ -119,6 +119,7 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::KeyFileUnusable
         | C::ProfileRefuses
         | C::DemoFailed
+        | C::BenchFailed
         | C::Internal => (StatusCode::INTERNAL_SERVER_ERROR, ours),
     }
 }

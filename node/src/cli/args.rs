@@ -117,9 +117,18 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
-    /// Delete a demo's directory when the demo ends
+    /// Measure this machine's Ghostlight against bare baselines and its budgets
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(Bench),
+    /// Take orders of a bench on stdin
     #[command(hide = true)]
-    DemoJanitor {
+    BenchWorker {
+        /// Directory of the bench, so that its janitor knows this process
+        directory: PathBuf,
+    },
+    /// Delete the directory of a demo or a bench when that ends
+    #[command(hide = true)]
+    Janitor {
         /// The directory
         directory: PathBuf,
     },
@@ -141,6 +150,40 @@ pub struct Demo {
 
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write a number with a unit, such as 30s or 5m".to_owned())
+}
+
+const BENCH_EXAMPLES: &str = "Examples:
+  ghostlight bench                                        every row; some minutes
+  ghostlight bench --only turn_three_256,turn_cpu --repeat 5
+  ghostlight bench --json > bench.json
+
+Ratios compare with bare baselines measured in the same run. Leave the machine alone meanwhile.";
+
+/// `bench`.
+#[derive(clap::Args, Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags of a command line are bools"
+)]
+pub struct Bench {
+    /// Measure only these rows
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(super::bench::names()))]
+    pub only: Vec<String>,
+    /// Seconds instead of minutes: shows that everything works, its figures mean little
+    #[arg(long)]
+    pub quick: bool,
+    /// Measure everything this often, one after the other, and take medians
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=99))]
+    pub repeat: u8,
+    /// Where data is written; choose the disk that nodes will use [default: the temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Exit with 1 when a budget is missed
+    #[arg(long)]
+    pub strict: bool,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 const START_EXAMPLES: &str = "Examples:
@@ -225,6 +268,16 @@ pub struct Start {
     /// End as soon as stdin ends
     #[arg(long, hide = true)]
     pub die_with_parent: bool,
+    /// Take orders from stdin, answer on stdout, and end as soon as stdin ends
+    #[arg(long, hide = true, conflicts_with = "die_with_parent")]
+    pub orders: Option<Orders>,
+}
+
+/// What a node does for the program that started it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Orders {
+    /// Calls actors as often as it can.
+    Load,
 }
 
 impl Start {

@@ -5,27 +5,22 @@
 //! callers, and starts the node again. Absent here: any knowledge of how the cluster works; the demo
 //! sees what every client sees.
 
-mod cluster;
 mod forming;
-mod janitor;
 mod keeper;
 mod load;
 mod log_check;
 mod outage;
 
-use std::hash::{BuildHasher, Hasher};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ghostlight_protocol::code::Code;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::args;
 use super::lists::print_text;
+use super::stage::{End, Purpose, Stage, ended_by_signal, random_below};
 use super::{Failure, Verdict};
-use cluster::Stage;
 use keeper::{Event, Keepers};
 use load::Load;
 use outage::Leaders;
@@ -45,8 +40,9 @@ pub(super) fn run(args: args::Demo) -> Result<Verdict, Failure> {
         .build()
         .map_err(|error| failed(format!("cannot start threads: {error}")))?;
     runtime.block_on(async {
-        let end = ended_by_signal()?;
-        let stage = Arc::new(Stage::set_up(args.nodes)?);
+        let end = ended_by_signal(Purpose::Demo)?;
+        let stage = Stage::set_up(Purpose::Demo, &std::env::temp_dir(), args.nodes)?;
+        let stage = Arc::new(stage);
         let result = tokio::select! {
             result = play(&stage, &args, end.clone()) => result,
             // A signal while the nodes form: nothing to sum up.
@@ -57,39 +53,11 @@ pub(super) fn run(args: args::Demo) -> Result<Verdict, Failure> {
     })
 }
 
-/// The janitor's process, see `demo/janitor.rs`.
-pub(super) fn janitor(directory: &Path) -> Result<Verdict, Failure> {
-    janitor::run(directory)
-}
-
 /// Whether the demo kills nodes itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Chaos {
     On,
     Off,
-}
-
-type End = tokio::sync::watch::Receiver<bool>;
-
-fn ended_by_signal() -> Result<End, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen =
-        |kind| signal(kind).map_err(|error| failed(format!("cannot listen to signals: {error}")));
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    let (tell, end) = tokio::sync::watch::channel(false);
-    drop(tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-        tell.send_replace(true);
-        // Keeps the channel open: a closed one would read as an end, too.
-        std::future::pending::<()>().await;
-    }));
-    Ok(end)
 }
 
 /// Gives `play` a moment to end by itself, so that it can sum up.
@@ -181,12 +149,6 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-/// A number below `bound`, good enough to choose a victim.
-fn random_below(bound: u64) -> u64 {
-    // Every `RandomState` is seeded anew by the standard library.
-    std::hash::RandomState::new().build_hasher().finish() % bound.max(1)
-}
-
 fn failed(detail: impl Into<String>) -> Failure {
-    Failure::new(Code::DemoFailed, detail)
+    Purpose::Demo.failed(detail)
 }

@@ -105,6 +105,7 @@ pub(super) fn page(code: Code) -> &'static str {
         C::NodeUnreachable => include_str!("../../../docs/errors/E0406.md"),
         C::PartitionsInvalid => include_str!("../../../docs/errors/E0407.md"),
         C::DemoFailed => include_str!("../../../docs/errors/E0408.md"),
+        C::BenchFailed => include_str!("../../../docs/errors/E0409.md"),
         C::Internal => include_str!("../../../docs/errors/E0999.md"),
     }
 }

@@ -38,6 +38,12 @@ impl Failure {
             detail: detail.into(),
         }
     }
+
+    /// What failed, without its code.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
 }
 
 impl fmt::Display for Failure {

@@ -20,6 +20,7 @@ pub(super) fn run(args: args::Start) -> Result<Verdict, Failure> {
         Some(path) => Settings::read(path)?,
         None => Settings::default(),
     };
+    let orders = args.orders;
     let config = NodeConfig::build(args.settings(), file, &|name| std::env::var(name).ok())?;
     start_log(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -27,23 +28,28 @@ pub(super) fn run(args: args::Start) -> Result<Verdict, Failure> {
         .thread_name("ghostlight-api")
         .build()
         .map_err(|error| Failure::new(Code::Internal, format!("cannot start threads: {error}")))?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, orders));
     // Nothing durable is left in the runtime's tasks: the node has ended.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
 
-async fn serve(config: NodeConfig) -> Result<Verdict, Failure> {
+async fn serve(config: NodeConfig, orders: Option<args::Orders>) -> Result<Verdict, Failure> {
     let mut signals = Signals::listen()?;
     for mark in &config.weakened {
         tracing::warn!("{mark}");
     }
     let drain_timeout = config.drain_timeout;
     let banner = Banner::of(&config);
+    let namespace = config.namespace.clone();
     let node = tokio::select! {
         started = crate::node::start(config) => started?,
         () = signals.next() => return Ok(Verdict::Ok),
     };
+    match orders {
+        Some(args::Orders::Load) => super::bench::take_orders(node.handle(), namespace)?,
+        None => {}
+    }
     eprint!("{}", banner.text(node.addresses()));
     until_the_end(node, &mut signals, drain_timeout).await
 }

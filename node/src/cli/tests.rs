@@ -44,6 +44,7 @@ fn what_can_be_typed() {
         "leave n2 --node http://127.0.0.1:7481",
         "remove n2",
         "keygen",
+        "bench --only turn_cpu,idle_cpu --quick --repeat 3 --dir d --strict --json",
         "explain E0107",
         "completions bash",
     ] {
@@ -59,6 +60,8 @@ fn wrong_usage_is_exit_code_2_and_names_what_was_meant() {
         ("memebrs", "members"),
         ("demo --for 30", "unit"),
         ("demo --nodes 0", "1..=9"),
+        ("bench --only turn_cup", "turn_cpu"),
+        ("bench --repeat 0", "1..=99"),
         ("remove", "<NODE>"),
     ] {
         let words = std::iter::once("ghostlight").chain(line.split_whitespace());

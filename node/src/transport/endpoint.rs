@@ -143,7 +143,7 @@ impl Drop for Transport {
     }
 }
 
-fn endpoint(socket: UdpSocket, tls: &NodeTls) -> std::io::Result<Endpoint> {
+pub(crate) fn endpoint(socket: UdpSocket, tls: &NodeTls) -> std::io::Result<Endpoint> {
     let transport = Arc::new(transport_config());
     let mut server = quinn::ServerConfig::with_crypto(Arc::clone(&tls.server) as Arc<_>);
     server.transport_config(Arc::clone(&transport));

@@ -4,16 +4,13 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ghostlight_core::admin::{Health, MemberView, StatusView, WhereView};
+use ghostlight_core::admin::{MemberView, StatusView, WhereView};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use super::cluster::{Node, Stage};
 use super::keeper::Event;
 use super::{Failure, failed};
-use crate::api::admin::BASE;
-use crate::cli::http::{Ask, Connection};
+use crate::cli::stage::{Stage, ask, is_ready};
 use crate::cli::table::{Align, Table};
 
 /// How long the nodes may take to form.
@@ -56,19 +53,6 @@ pub(super) async fn wait(stage: &Stage, events: &mut mpsc::Receiver<Event>) -> R
     }
 }
 
-fn is_ready(status: &StatusView, nodes: usize) -> bool {
-    let alive = status
-        .members
-        .iter()
-        .filter(|member| member.state == "alive")
-        .count();
-    let copies = nodes.min(usize::try_from(status.factor).unwrap_or(usize::MAX));
-    // Fewer nodes than the factor can never be healthy; then all copies there can be are enough.
-    let whole = status.health == Health::Healthy
-        || (nodes < status.factor as usize && status.copies_min as usize >= copies);
-    alive == nodes && whole && status.moves == 0 && status.partitions_led == status.partitions
-}
-
 /// Whether some node calls the cluster healthy.
 pub(super) async fn healthy(stage: &Stage) -> bool {
     for node in &stage.nodes {
@@ -77,16 +61,6 @@ pub(super) async fn healthy(stage: &Stage) -> bool {
         }
     }
     false
-}
-
-/// Asks a node's admin API; `None` if it does not answer.
-pub(super) async fn ask<T: DeserializeOwned>(node: &Node, path: &str) -> Option<T> {
-    let ask = Ask::get(format!("{BASE}/{path}")).within(Duration::from_secs(1));
-    let reply = Connection::to(node.admin.as_str()).send(&ask).await.ok()?;
-    if reply.status != 200 {
-        return None;
-    }
-    serde_json::from_slice(&reply.body).ok()
 }
 
 /// A bar on a terminal, lines elsewhere.

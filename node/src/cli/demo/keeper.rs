@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::cluster::{Begin, Process, Stage};
 use super::{Chaos, Failure, failed};
+use crate::cli::stage::{Begin, Process, Stage};
 
 /// Pause before a node that was killed comes back.
 const RETURN_PAUSE: Duration = Duration::from_secs(5);

@@ -12,10 +12,10 @@ use axum::body::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::cluster::Stage;
 use super::log_check::{Answer, Checked, Diary};
 use crate::api::dapr::{DEADLINE_HEADER, REQUEST_ID_HEADER};
 use crate::cli::http::{Ask, Connection, Reply};
+use crate::cli::stage::{Stage, random_below};
 
 /// Clients.
 const CLIENTS: usize = 8;
@@ -76,7 +76,7 @@ impl Load {
                         .map(|node| Connection::to(node.http.as_str()))
                         .collect(),
                     next: number % stage.nodes.len(),
-                    run: super::random_below(u64::MAX),
+                    run: random_below(u64::MAX),
                     calls: 0,
                     load: Arc::clone(&load),
                 };

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use ghostlight_core::admin::PartitionView;
 
-use super::cluster::Stage;
-use super::forming::ask;
 use super::load::Load;
+use crate::cli::stage::{Stage, ask};
 
 /// Pause between two looks during an outage.
 const LOOK_PERIOD: Duration = Duration::from_millis(20);

@@ -1,7 +1,7 @@
-//! The janitor: a tiny process that outlives a demo only to tidy up after it.
+//! The janitor: a tiny process that outlives a demo or a bench only to tidy up after it.
 //!
-//! It reads its stdin. Each line is the PID of a node. When stdin ends, the demo has ended, however that
-//! came: the janitor kills the nodes that are left (a frozen one cannot end by itself), deletes the directory, and
+//! It reads its stdin. Each line is the PID of a process. When stdin ends, its employer has ended, however that
+//! came: the janitor kills what is left (a frozen process cannot end by itself), deletes the directory, and
 //! ends. A PID is only killed while its command line names the directory, so a reused one is safe.
 
 use std::io::{BufRead, Write};
@@ -11,13 +11,14 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use super::Purpose;
 use crate::cli::{Failure, Verdict};
 
 /// How often the directory is tried to be deleted: nodes may need a moment to end.
 const ATTEMPTS_MAX: u32 = 200;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The demo's side: a process, and the pipe whose end it waits for.
+/// The employer's side: a process, and the pipe whose end it waits for.
 pub(super) struct Janitor {
     hired: Mutex<Option<(Child, ChildStdin)>>,
 }
@@ -25,12 +26,12 @@ pub(super) struct Janitor {
 impl Janitor {
     pub(super) fn hire(program: &Path, directory: &Path) -> std::io::Result<Self> {
         let mut child = Command::new(program)
-            .arg("demo-janitor")
+            .arg("janitor")
             .arg(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Signals to the demo's group are not for the janitor.
+            // Signals to its employer's group are not for the janitor.
             .process_group(0)
             .spawn()?;
         let pipe = child.stdin.take().expect("stdin was asked to be a pipe");
@@ -39,7 +40,7 @@ impl Janitor {
         })
     }
 
-    /// Names a node's process.
+    /// Names a process.
     pub(super) fn watch_over(&self, pid: u32) {
         let mut hired = self.hired.lock().expect("no holder panics");
         if let Some((_, pipe)) = hired.as_mut() {
@@ -61,12 +62,27 @@ impl Janitor {
     }
 }
 
+/// Whoever is dropped before its end, such as by a signal, waits here until everything is gone.
+impl Drop for Janitor {
+    fn drop(&mut self) {
+        let hired = self.hired.get_mut().expect("no holder panics").take();
+        if let Some((mut child, pipe)) = hired {
+            drop(pipe);
+            // It has a bounded number of attempts, so this ends.
+            drop(child.wait());
+        }
+    }
+}
+
 /// The janitor's process.
-pub(super) fn run(directory: &Path) -> Result<Verdict, Failure> {
+pub(in crate::cli) fn run(directory: &Path) -> Result<Verdict, Failure> {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
-    if !name.starts_with("ghostlight-demo-") {
-        return Err(super::failed(format!(
-            "{} is not the directory of a demo; it is left alone",
+    let ours = Purpose::ALL
+        .iter()
+        .any(|purpose| name.starts_with(purpose.prefix()));
+    if !ours {
+        return Err(Purpose::Demo.failed(format!(
+            "{} is not the directory of a demo or a bench; it is left alone",
             directory.display()
         )));
     }
