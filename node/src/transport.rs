@@ -1,17 +1,29 @@
 //! Frames between nodes: QUIC with two connections per node pair.
 //!
-//! One OS thread with a current-thread runtime drives the endpoint and every lane, so that actor load
-//! cannot starve it. *Control* carries gossip datagrams and one lane; *bulk* carries a few long-lived
-//! lanes. Never a stream per call: one lane moves about thirty times as many frames.
+//! *Control* carries gossip datagrams and one lane; *bulk* carries a few long-lived lanes, and a stream of
+//! its own for each large frame. Never a stream per call: one lane moves about thirty times as many frames.
+//!
+//! Two OS threads, each with a current-thread runtime. `transport` drives the one socket and every control
+//! connection; `lanes` drives every bulk connection. What bulk does, encryption and handshakes included,
+//! never runs where heartbeats do, and the two reach the core through queues of their own.
+//! docs/decisions/0004-transport-threads.md has the alternatives.
+//!
+//! **Order:** frames of one lane arrive in order, except that a frame over 64 KiB is overtaken by frames
+//! about other partitions (`order`). **Bounds:** what a lane queues (`queue`), what a peer may send ahead
+//! (`tuning`), what waits for the core ([`Events`]).
 //!
 //! **Absent:** whom to dial and whether to talk to a peer: the core asks, [`Admission`] decides.
 
 mod endpoint;
 mod handshake;
 mod lanes;
+mod order;
+mod queue;
+mod receive;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,9 +35,9 @@ use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::{
     ClusterDescriptor, ConnectionKind, Hello, HelloRefusal, NodeRecord,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-pub(crate) use endpoint::endpoint;
+pub(crate) use endpoint::bare;
 pub use endpoint::{Transport, TransportError};
 pub use lanes::{LinkHandle, SendError};
 
@@ -41,7 +53,7 @@ pub trait Admission: Send + Sync + 'static {
     fn judge(&self, hello: &Hello) -> Result<(), HelloRefusal>;
 }
 
-/// What the transport reports, into one bounded queue; a full queue holds the peers back.
+/// What the transport reports, into bounded queues; a full queue holds the peers back.
 #[derive(Debug)]
 pub enum TransportEvent {
     /// Frames of one lane, in order.
@@ -50,6 +62,8 @@ pub enum TransportEvent {
         from: NodeId,
         /// The frames.
         frames: Vec<Frame>,
+        /// Given back when the core has taken them: large frames count until then.
+        held: Vec<OwnedSemaphorePermit>,
     },
     /// A gossip datagram.
     Gossip(Bytes),
@@ -87,6 +101,21 @@ pub enum TransportEvent {
     },
 }
 
+impl TransportEvent {
+    /// How much work it is, in frames.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        match self {
+            Self::Frames { frames, .. } => frames.len(),
+            Self::Gossip(_)
+            | Self::Connected { .. }
+            | Self::Disconnected { .. }
+            | Self::DialFailed { .. }
+            | Self::Refused { .. } => 1,
+        }
+    }
+}
+
 /// Why a dial failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
@@ -107,8 +136,48 @@ pub enum DialError {
     Broken(String),
 }
 
-/// Where events go.
-pub type Events = mpsc::Sender<TransportEvent>;
+/// Events of control connections, and of dials, that wait for the core.
+pub const CONTROL_EVENTS_MAX: usize = 1_024;
+/// Events of bulk connections that wait for the core: each is what one lane had to read at once, at most
+/// 128 KiB, or large frames, which are counted apart.
+pub const BULK_EVENTS_MAX: usize = 256;
+
+/// Where events go: bulk never stands before control.
+#[derive(Clone, Debug)]
+pub struct Events {
+    control: mpsc::Sender<TransportEvent>,
+    bulk: mpsc::Sender<TransportEvent>,
+}
+
+/// Where the core takes them from.
+#[derive(Debug)]
+pub struct EventQueues {
+    /// Of control connections, and of dials.
+    pub control: mpsc::Receiver<TransportEvent>,
+    /// Of bulk connections.
+    pub bulk: mpsc::Receiver<TransportEvent>,
+}
+
+impl Events {
+    /// Makes both queues.
+    #[must_use]
+    pub fn new() -> (Self, EventQueues) {
+        let (control, control_queue) = mpsc::channel(CONTROL_EVENTS_MAX);
+        let (bulk, bulk_queue) = mpsc::channel(BULK_EVENTS_MAX);
+        let queues = EventQueues {
+            control: control_queue,
+            bulk: bulk_queue,
+        };
+        (Self { control, bulk }, queues)
+    }
+
+    fn of(&self, kind: ConnectionKind) -> &mpsc::Sender<TransportEvent> {
+        match kind {
+            ConnectionKind::Control => &self.control,
+            ConnectionKind::Bulk => &self.bulk,
+        }
+    }
+}
 
 /// A shared [`Admission`].
 pub type SharedAdmission = Arc<dyn Admission>;

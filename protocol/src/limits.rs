@@ -24,6 +24,8 @@ pub const ENTRY_BYTES_MAX: usize = 8 << 20;
 pub const FRAME_BYTES_MAX: usize = 10 << 20;
 /// Overhead left for a frame's own fields around one entry.
 pub const FRAME_HEADER_BYTES_MAX: usize = 64 << 10;
+/// A frame above this travels on a stream of its own; what is gathered into one frame stays below it.
+pub const LANE_FRAME_BYTES_MAX: usize = 64 << 10;
 /// Entries of one Raft append message, in bytes.
 pub const APPEND_BYTES_MAX: u64 = 1 << 20;
 /// Uncommitted entries of one partition, in bytes.
@@ -80,5 +82,6 @@ pub const FIRST_SNAPSHOT: (u64, u64) = (5, 5);
 const _: () = assert!(FRAME_BYTES_MAX >= ENTRY_BYTES_MAX + FRAME_HEADER_BYTES_MAX);
 const _: () = assert!(ENTRY_BYTES_MAX > REQUEST_BODY_BYTES_MAX);
 const _: () = assert!(PARTITIONS_DEFAULT.is_power_of_two());
+const _: () = assert!(LANE_FRAME_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
 const _: () = assert!(OUTBOX_FRAME_BYTES_MAX + REQUEST_BODY_BYTES_MAX < ENTRY_BYTES_MAX);

@@ -7,6 +7,9 @@ pub mod codec;
 pub mod frame;
 pub mod hello;
 
-pub use codec::{FrameDecoder, FrameError, encode_frame};
+pub use codec::{
+    Detached, FRAME_PREFIX_BYTES, FrameDecoder, FrameError, LaneItem, decode_frame, encode_frame,
+    encode_marker, frame_bytes,
+};
 pub use frame::{Frame, NodeFrame};
 pub use hello::{Hello, HelloRefusal, NodeRecord};

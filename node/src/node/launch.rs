@@ -27,8 +27,8 @@ use crate::shell::admission::Doorkeeper;
 use crate::shell::core_thread::CoreThread;
 use crate::shell::disk_thread::StoreThreads;
 use crate::shell::metrics;
-use crate::shell::queues::{RUNNER_INPUTS_MAX, TRANSPORT_EVENTS_MAX};
-use crate::transport::Transport;
+use crate::shell::queues::RUNNER_INPUTS_MAX;
+use crate::transport::{Events, Transport};
 
 /// Starts a node as the command line does.
 ///
@@ -109,7 +109,7 @@ where
 
     let disk = Disk::new(store, identity);
     let store = StoreThreads::start(disk, reader).map_err(internal)?;
-    let (events, event_queue) = mpsc::channel(TRANSPORT_EVENTS_MAX);
+    let (events, event_queues) = Events::new();
     let transport =
         Transport::start(me, listeners.peer, tls, doorkeeper.clone(), events).map_err(internal)?;
     let (runner_sink, runner) = mpsc::channel(RUNNER_INPUTS_MAX);
@@ -126,7 +126,7 @@ where
         clock,
         store,
         transport,
-        events: event_queue,
+        events: event_queues,
         requests,
         runner,
         executor,

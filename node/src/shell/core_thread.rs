@@ -30,10 +30,14 @@ use super::{events, metrics};
 use crate::actors::Executor;
 use crate::clock::Clock;
 use crate::handle::{Invoke, Request};
-use crate::transport::{LinkHandle, SendError, Transport, TransportEvent};
+use crate::transport::{EventQueues, LinkHandle, SendError, Transport, TransportEvent};
 
 /// Inputs of one kind taken in one turn of the loop.
 const INPUTS_PER_TURN: usize = 1_024;
+
+/// Frames of bulk connections after which a turn of the loop takes no further event of them: heartbeats
+/// that come meanwhile wait for the turn's end.
+const FRAMES_PER_TURN: usize = 4_096;
 
 /// Everything the core's thread owns.
 pub(crate) struct CoreThread {
@@ -41,7 +45,7 @@ pub(crate) struct CoreThread {
     pub(crate) clock: Clock,
     pub(crate) store: StoreThreads,
     pub(crate) transport: Transport,
-    pub(crate) events: mpsc::Receiver<TransportEvent>,
+    pub(crate) events: EventQueues,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) runner: mpsc::Receiver<RunnerInput>,
     pub(crate) executor: Executor,
@@ -134,7 +138,8 @@ impl Running {
             biased;
             Some(answer) = parts.store.answers.recv() => Woken::Store(answer),
             Some(rows) = parts.store.rows.recv() => Woken::Rows(rows),
-            Some(event) = parts.events.recv() => Woken::Transport(event),
+            Some(event) = parts.events.control.recv() => Woken::Transport(event),
+            Some(event) = parts.events.bulk.recv() => Woken::Transport(event),
             Some(input) = parts.runner.recv() => Woken::Runner(input),
             Some(request) = parts.requests.recv() => Woken::Request(request),
             () = tokio::time::sleep_until(until.into()) => Woken::Time,
@@ -170,9 +175,17 @@ impl Running {
             self.take(Woken::Rows(rows));
         }
         for _ in 0..INPUTS_PER_TURN {
-            let Ok(event) = self.parts.events.try_recv() else {
+            let Ok(event) = self.parts.events.control.try_recv() else {
                 break;
             };
+            self.take(Woken::Transport(event));
+        }
+        let mut frames = 0;
+        while frames < FRAMES_PER_TURN {
+            let Ok(event) = self.parts.events.bulk.try_recv() else {
+                break;
+            };
+            frames += event.frames();
             self.take(Woken::Transport(event));
         }
         for _ in 0..INPUTS_PER_TURN {
@@ -225,6 +238,8 @@ impl Running {
         self.parts.core.flush(now, &mut self.effects);
         self.perform();
         self.parts.executor.begin();
+        // Before the disk's queue, which may be full: appends and heartbeats travel meanwhile.
+        self.parts.transport.flush();
         if !self.disk.is_empty() {
             let batch = std::mem::take(&mut self.disk);
             // Waits while the disk is behind. A disk thread that has ended has said why.
@@ -270,7 +285,11 @@ impl Running {
 
     fn take_transport(&mut self, event: TransportEvent) {
         match event {
-            TransportEvent::Frames { from, frames } => {
+            TransportEvent::Frames {
+                from,
+                frames,
+                held: _,
+            } => {
                 for frame in frames {
                     self.feed(Input::Frame { from, frame });
                 }

@@ -17,8 +17,6 @@ pub(crate) const READS_MAX: usize = 16_384;
 pub(crate) const READ_ANSWERS_MAX: usize = READS_MAX + READERS + 1;
 /// Threads that read.
 pub(crate) const READERS: usize = 2;
-/// Events of the transport; then peers wait.
-pub(crate) const TRANSPORT_EVENTS_MAX: usize = 8_192;
 /// What turns ask and how they end; then turns wait.
 pub(crate) const RUNNER_INPUTS_MAX: usize = 65_536;
 

@@ -1,4 +1,9 @@
-//! The endpoint: binds, accepts, dials, on a thread of its own.
+//! The endpoint: binds, accepts, dials, on two threads.
+//!
+//! Whoever accepts a connection must know on which thread to drive it before the first byte is decrypted.
+//! So the dialer writes the kind into the first byte of the connection id it makes up for the acceptor,
+//! which that answers to for the handshake (RFC 9000, 7.2; a retry repeats it). It only chooses the thread:
+//! what the connection is for, and whether it is allowed, is said by `Hello`, and the two must agree.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,30 +11,29 @@ use std::time::{Duration, Instant};
 
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::wire::hello::ConnectionKind;
-use quinn::{Connection, Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt};
-use tokio::sync::mpsc;
+use quinn::{ClientConfig, Connection, ConnectionId, Endpoint, ServerConfig, VarInt};
+use rand::Rng;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::handshake::{self, Greeted};
+use super::queue::Pump;
 use super::registry::{Registry, Verdict};
-use super::{DialError, Events, SharedAdmission, TransportEvent, lanes};
+use super::{DialError, Events, SharedAdmission, TransportEvent, lanes, receive, tuning};
 use crate::security::tls::{NodeTls, SERVER_NAME};
 
 /// Dials waiting for the transport's thread.
 const DIALS_MAX: usize = 1_024;
-/// Handshakes that wait to be accepted.
-const INCOMING_MAX: usize = 512;
-/// Handshakes in flight above which addresses must be proved first.
-const HANDSHAKES_UNPROVED_MAX: usize = 64;
+/// Handshakes that wait to be looked at, and bytes that may wait with one and with all of them.
+const INCOMING_MAX: (usize, u64, u64) = (512, 64 << 10, 8 << 20);
+/// Handshakes under way; further ones are not answered, and their dialers ask again.
+pub(super) const HANDSHAKES_MAX: usize = 128;
+/// Handshakes under way above which addresses must be proved first.
+pub(super) const HANDSHAKES_UNPROVED_MAX: usize = 32;
 /// A dial, greeting included, that takes longer has failed.
 const DIAL_MAX: Duration = Duration::from_secs(2);
-/// A connection without a packet for this long is gone.
-const IDLE_MAX: Duration = Duration::from_secs(3);
-/// A packet is sent at least this often.
-const KEEP_ALIVE: Duration = Duration::from_millis(250);
-/// Streams that a peer may hold open.
-const STREAMS_MAX: u32 = 64;
-/// Bytes a peer may send ahead on one lane, and on all.
-const WINDOW_BYTES: (u32, u32) = (8 << 20, 32 << 20);
+/// Bytes of the connection id that a dialer makes up; the first says the kind.
+const FIRST_ID_BYTES: usize = 20;
 
 /// Why the transport cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +56,12 @@ pub enum TransportError {
 pub struct Transport {
     dials: mpsc::Sender<Dial>,
     address: SocketAddr,
-    thread: Option<std::thread::JoinHandle<()>>,
+    pumps: Arc<Pumps>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    #[cfg(test)]
+    pub(super) bulk: Handle,
+    #[cfg(test)]
+    pub(super) endpoint: Endpoint,
 }
 
 #[derive(Debug)]
@@ -61,13 +70,55 @@ struct Dial {
     kind: ConnectionKind,
 }
 
+/// Wakes what waits to be sent, on each thread.
+#[derive(Debug, Default)]
+struct Pumps {
+    control: Arc<Pump>,
+    bulk: Arc<Pump>,
+}
+
+impl Pumps {
+    fn of(&self, kind: ConnectionKind) -> &Arc<Pump> {
+        match kind {
+            ConnectionKind::Control => &self.control,
+            ConnectionKind::Bulk => &self.bulk,
+        }
+    }
+}
+
+/// How connections of one kind are made.
+#[derive(Clone)]
+struct Made {
+    server: Arc<ServerConfig>,
+    client: ClientConfig,
+    /// Where they are driven.
+    runtime: Handle,
+}
+
 #[derive(Clone)]
 struct Shared {
     me: NodeId,
     endpoint: Endpoint,
+    control: Made,
+    bulk: Made,
+    pumps: Arc<Pumps>,
     admission: SharedAdmission,
     events: Events,
     registry: Arc<Mutex<Registry>>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Shared {
+    fn made(&self, kind: ConnectionKind) -> &Made {
+        match kind {
+            ConnectionKind::Control => &self.control,
+            ConnectionKind::Bulk => &self.bulk,
+        }
+    }
+
+    fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Transport {
@@ -82,7 +133,7 @@ impl Transport {
     /// Starts on a bound socket.
     ///
     /// # Errors
-    /// When the endpoint or its thread cannot be made.
+    /// When the endpoint or its threads cannot be made.
     pub fn start(
         me: NodeId,
         socket: UdpSocket,
@@ -92,29 +143,45 @@ impl Transport {
     ) -> Result<Self, TransportError> {
         let address = socket.local_addr().map_err(TransportError::Endpoint)?;
         let (dials, queue) = mpsc::channel(DIALS_MAX);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(TransportError::Endpoint)?;
-        let endpoint = {
-            let _inside = runtime.enter();
-            endpoint(socket, &tls).map_err(TransportError::Endpoint)?
-        };
+        let (control, bulk) = (current_thread()?, current_thread()?);
+        let pumps = Arc::new(Pumps::default());
         let shared = Shared {
             me,
-            endpoint,
+            endpoint: endpoint(socket, &tls, control.handle())?,
+            control: made(ConnectionKind::Control, &tls, control.handle()),
+            bulk: made(ConnectionKind::Bulk, &tls, bulk.handle()),
+            pumps: Arc::clone(&pumps),
             admission,
             events,
             registry: Arc::default(),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
         };
-        let thread = std::thread::Builder::new()
-            .name("transport".to_owned())
-            .spawn(move || runtime.block_on(run(shared, queue)))
-            .map_err(TransportError::Endpoint)?;
+        #[cfg(test)]
+        let inside = (bulk.handle().clone(), shared.endpoint.clone());
+        // The bulk thread ends after the other: closing needs both.
+        let (end_bulk, bulk_ends) = oneshot::channel::<()>();
+        let bulk_pump = Arc::clone(&pumps.bulk);
+        let bulk = spawn("lanes", move || {
+            bulk.block_on(async {
+                tokio::select! {
+                    () = bulk_pump.run() => {}
+                    _ = bulk_ends => {}
+                }
+            });
+        })?;
+        let control = spawn("transport", move || {
+            control.block_on(run(shared, queue));
+            drop(end_bulk);
+        })?;
         Ok(Self {
             dials,
             address,
-            thread: Some(thread),
+            pumps,
+            threads: vec![control, bulk],
+            #[cfg(test)]
+            bulk: inside.0,
+            #[cfg(test)]
+            endpoint: inside.1,
         })
     }
 
@@ -129,91 +196,168 @@ impl Transport {
         // A full queue of dials: the core dials again.
         drop(self.dials.try_send(Dial { address, kind }));
     }
+
+    /// Lets everything leave that was queued on any connection.
+    pub fn flush(&self) {
+        self.pumps.control.kick();
+        self.pumps.bulk.kick();
+    }
 }
 
-/// Ends the thread; connections are closed with a word, so that peers need not wait for a timeout.
+/// Ends the threads; connections are closed with a word, so that peers need not wait for a timeout.
 impl Drop for Transport {
     fn drop(&mut self) {
         let (closed, _) = mpsc::channel(1);
         self.dials = closed;
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // A panic there has been reported by its thread.
             drop(thread.join());
         }
     }
 }
 
-pub(crate) fn endpoint(socket: UdpSocket, tls: &NodeTls) -> std::io::Result<Endpoint> {
-    let transport = Arc::new(transport_config());
-    let mut server = quinn::ServerConfig::with_crypto(Arc::clone(&tls.server) as Arc<_>);
-    server.transport_config(Arc::clone(&transport));
-    server.migration(false);
-    server.max_incoming(INCOMING_MAX);
-    let mut client = quinn::ClientConfig::new(Arc::clone(&tls.client) as Arc<_>);
-    client.transport_config(transport);
-    let runtime =
-        quinn::default_runtime().ok_or_else(|| std::io::Error::other("no asynchronous runtime"))?;
-    let mut endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)?;
-    endpoint.set_default_client_config(client);
+/// An endpoint with the nodes' own settings of bulk connections and nothing of ours behind it, to measure
+/// against; driven by the runtime that is entered.
+pub(crate) fn bare(socket: UdpSocket, tls: &NodeTls) -> Result<Endpoint, TransportError> {
+    let mut endpoint = endpoint(socket, tls, &Handle::current())?;
+    endpoint.set_default_client_config(client_config(ConnectionKind::Bulk, tls));
     Ok(endpoint)
 }
 
-fn transport_config() -> TransportConfig {
-    let mut config = TransportConfig::default();
-    config
-        .max_idle_timeout(Some(
-            IdleTimeout::try_from(IDLE_MAX).expect("three seconds are within the limit"),
-        ))
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
-        .max_concurrent_bidi_streams(VarInt::from_u32(1))
-        .stream_receive_window(VarInt::from_u32(WINDOW_BYTES.0))
-        .receive_window(VarInt::from_u32(WINDOW_BYTES.1))
-        .send_window(u64::from(WINDOW_BYTES.1))
-        .initial_rtt(Duration::from_millis(10));
-    config
+fn current_thread() -> Result<Runtime, TransportError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(TransportError::Endpoint)
+}
+
+fn spawn(
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<std::thread::JoinHandle<()>, TransportError> {
+    let thread = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body);
+    thread.map_err(TransportError::Endpoint)
+}
+
+fn endpoint(
+    socket: UdpSocket,
+    tls: &NodeTls,
+    runtime: &Handle,
+) -> Result<Endpoint, TransportError> {
+    tuning::enlarge_buffers(&socket);
+    let _inside = runtime.enter();
+    let server = made(ConnectionKind::Bulk, tls, runtime).server;
+    let runtime = quinn::default_runtime().ok_or_else(|| {
+        TransportError::Endpoint(std::io::Error::other("no asynchronous runtime"))
+    })?;
+    let server = Some(server.as_ref().clone());
+    Endpoint::new(tuning::endpoint_config(), server, socket, runtime)
+        .map_err(TransportError::Endpoint)
+}
+
+fn made(kind: ConnectionKind, tls: &NodeTls, runtime: &Handle) -> Made {
+    let mut server = ServerConfig::with_crypto(Arc::clone(&tls.server) as Arc<_>);
+    server.transport_config(tuning::transport_config(kind));
+    server.migration(false);
+    server.max_incoming(INCOMING_MAX.0);
+    server.incoming_buffer_size(INCOMING_MAX.1);
+    server.incoming_buffer_size_total(INCOMING_MAX.2);
+    Made {
+        server: Arc::new(server),
+        client: client_config(kind, tls),
+        runtime: runtime.clone(),
+    }
+}
+
+/// How connections of a kind are dialed.
+pub(super) fn client_config(kind: ConnectionKind, tls: &NodeTls) -> ClientConfig {
+    let mut client = ClientConfig::new(Arc::clone(&tls.client) as Arc<_>);
+    client.transport_config(tuning::transport_config(kind));
+    client.initial_dst_cid_provider(Arc::new(move || first_id(kind)));
+    client
+}
+
+fn mark(kind: ConnectionKind) -> u8 {
+    match kind {
+        ConnectionKind::Control => 1,
+        ConnectionKind::Bulk => 2,
+    }
+}
+
+fn first_id(kind: ConnectionKind) -> ConnectionId {
+    let mut id: [u8; FIRST_ID_BYTES] = rand::rng().random();
+    id[0] = mark(kind);
+    ConnectionId::new(&id)
+}
+
+/// Strangers go where they can hold up least.
+fn marked(id: &ConnectionId) -> ConnectionKind {
+    if id.first() == Some(&mark(ConnectionKind::Control)) {
+        ConnectionKind::Control
+    } else {
+        ConnectionKind::Bulk
+    }
 }
 
 async fn run(shared: Shared, mut dials: mpsc::Receiver<Dial>) {
-    let accepting = shared.clone();
-    tokio::spawn(async move {
-        while let Some(incoming) = accepting.endpoint.accept().await {
-            let crowded = accepting.endpoint.open_connections() > HANDSHAKES_UNPROVED_MAX * 16;
-            if crowded && !incoming.remote_address_validated() {
-                // Fails only if the address is validated already.
-                drop(incoming.retry());
-                continue;
-            }
-            tokio::spawn(accept(accepting.clone(), incoming));
-        }
-    });
+    tokio::spawn(Arc::clone(&shared.pumps.control).run());
+    tokio::spawn(accept_all(shared.clone()));
     while let Some(dial) = dials.recv().await {
-        tokio::spawn(dial_once(shared.clone(), dial));
+        let runtime = shared.made(dial.kind).runtime.clone();
+        runtime.spawn(dial_once(shared.clone(), dial));
     }
     shared.endpoint.close(VarInt::from_u32(0), b"node ends");
     // A word to the peers is worth a moment, not more.
     drop(tokio::time::timeout(Duration::from_millis(200), shared.endpoint.wait_idle()).await);
 }
 
-async fn accept(shared: Shared, incoming: quinn::Incoming) {
+/// A flood of handshakes is cut down before it costs anything: strangers must prove their address, and
+/// above a number nobody is answered.
+async fn accept_all(shared: Shared) {
+    while let Some(incoming) = shared.endpoint.accept().await {
+        let Ok(permit) = Arc::clone(&shared.handshakes).try_acquire_owned() else {
+            incoming.ignore();
+            continue;
+        };
+        let under_way = HANDSHAKES_MAX - shared.handshakes.available_permits();
+        if under_way > HANDSHAKES_UNPROVED_MAX && !incoming.remote_address_validated() {
+            // Fails only if the address is validated already.
+            drop(incoming.retry());
+            continue;
+        }
+        let kind = marked(&incoming.orig_dst_cid());
+        let runtime = shared.made(kind).runtime.clone();
+        // The library drives a connection where it is accepted.
+        runtime.spawn(accept(shared.clone(), incoming, kind, permit));
+    }
+}
+
+async fn accept(
+    shared: Shared,
+    incoming: quinn::Incoming,
+    marked: ConnectionKind,
+    permit: OwnedSemaphorePermit,
+) {
     let address = incoming.remote_address();
     let greeting = async {
-        let connection = incoming.await.map_err(explain)?;
-        let greeted = handshake::answer(&connection, shared.admission.as_ref()).await;
+        let config = Arc::clone(&shared.made(marked).server);
+        let connection = incoming.accept_with(config).map_err(explain)?;
+        let connection = connection.await.map_err(explain)?;
+        let greeted = handshake::answer(&connection, marked, shared.admission.as_ref()).await;
         Ok::<_, DialError>((connection, greeted))
     };
-    match tokio::time::timeout(DIAL_MAX, greeting).await {
+    let greeting = tokio::time::timeout(DIAL_MAX, greeting).await;
+    drop(permit);
+    match greeting {
         Ok(Ok((connection, Ok(greeted)))) => serve(shared, connection, greeted, Dialer::Peer).await,
         Ok(Ok((connection, Err(error)))) => {
             connection.close(VarInt::from_u32(2), b"refused");
             if let DialError::Refused(refusal) = error {
+                let event = TransportEvent::Refused { address, refusal };
                 // The core has ended if nobody listens.
-                drop(
-                    shared
-                        .events
-                        .send(TransportEvent::Refused { address, refusal })
-                        .await,
-                );
+                drop(shared.events.of(ConnectionKind::Control).send(event).await);
             }
         }
         Ok(Err(error)) => tracing::debug!(%address, %error, "a handshake failed"),
@@ -222,8 +366,9 @@ async fn accept(shared: Shared, incoming: quinn::Incoming) {
 }
 
 async fn dial_once(shared: Shared, dial: Dial) {
+    let client = shared.made(dial.kind).client.clone();
     let connecting = async {
-        let connection = connect(&shared.endpoint, &dial.address).await?;
+        let connection = connect(&shared.endpoint, client, &dial.address).await?;
         let greeted = handshake::greet(&connection, dial.kind, shared.admission.as_ref()).await;
         match greeted {
             Ok(greeted) => Ok((connection, greeted)),
@@ -250,12 +395,16 @@ async fn dial_once(shared: Shared, dial: Dial) {
                 why,
             };
             // The core has ended if nobody listens.
-            drop(shared.events.send(event).await);
+            drop(shared.events.of(ConnectionKind::Control).send(event).await);
         }
     }
 }
 
-async fn connect(endpoint: &Endpoint, address: &str) -> Result<Connection, DialError> {
+async fn connect(
+    endpoint: &Endpoint,
+    client: ClientConfig,
+    address: &str,
+) -> Result<Connection, DialError> {
     let mut resolved = tokio::net::lookup_host(address)
         .await
         .map_err(|_| DialError::Unresolved(address.to_owned()))?;
@@ -263,7 +412,7 @@ async fn connect(endpoint: &Endpoint, address: &str) -> Result<Connection, DialE
         .next()
         .ok_or_else(|| DialError::Unresolved(address.to_owned()))?;
     let connecting = endpoint
-        .connect(address, SERVER_NAME)
+        .connect_with(client, address, SERVER_NAME)
         .map_err(|error| DialError::Broken(error.to_string()))?;
     connecting.await.map_err(explain)
 }
@@ -296,53 +445,39 @@ async fn serve(shared: Shared, connection: Connection, greeted: Greeted, dialer:
         Dialer::Me => shared.me,
         Dialer::Peer => node,
     };
-    let verdict = shared
-        .registry
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .offer(
-            (node, kind),
-            &connection,
-            record.generation,
-            dialer,
-            Instant::now(),
-        );
+    let verdict = shared.registry().offer(
+        (node, kind),
+        &connection,
+        record.generation,
+        dialer,
+        Instant::now(),
+    );
     if verdict == Verdict::Close {
         connection.close(VarInt::from_u32(0), b"another connection serves");
         return;
     }
-    let Ok(link) = lanes::open(kind, &connection).await else {
+    let Ok(link) = lanes::open(kind, &connection, shared.pumps.of(kind)).await else {
         return;
     };
+    let events = shared.events.of(kind);
     let connected = TransportEvent::Connected {
         peer: Box::new(record),
         descriptor: hello.cluster,
         kind,
         link,
     };
-    if shared.events.send(connected).await.is_err() {
+    if events.send(connected).await.is_err() {
         return;
     }
     if kind == ConnectionKind::Control {
-        tokio::spawn(lanes::read_datagrams(
-            connection.clone(),
-            shared.events.clone(),
-        ));
+        tokio::spawn(receive::read_datagrams(connection.clone(), events.clone()));
     }
-    lanes::read_all(node, connection.clone(), shared.events.clone()).await;
+    receive::read_all(node, kind, connection.clone(), events.clone()).await;
     connection.closed().await;
-    let served = shared
-        .registry
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .ended((node, kind), &connection);
+    let served = shared.registry().ended((node, kind), &connection);
     if served {
+        let event = TransportEvent::Disconnected { node, kind };
         // The core has ended if nobody listens.
-        drop(
-            shared
-                .events
-                .send(TransportEvent::Disconnected { node, kind })
-                .await,
-        );
+        drop(events.send(event).await);
     }
 }

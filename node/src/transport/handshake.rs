@@ -31,14 +31,21 @@ pub(super) async fn greet(
     greeted(hello, kind)
 }
 
-/// The accepting side: answers, or refuses and says why.
+/// The accepting side: answers, or refuses and says why. `marked`: what the connection was driven as
+/// so far, which is what it must be for.
 pub(super) async fn answer(
     connection: &Connection,
+    marked: ConnectionKind,
     admission: &dyn Admission,
 ) -> Result<Greeted, DialError> {
     let (mut send, mut receive) = connection.accept_bi().await.map_err(broken)?;
     let hello = read_hello(&mut receive).await?;
     let kind = hello.connection();
+    if kind != marked {
+        return Err(DialError::Broken(format!(
+            "a {kind:?} connection that was begun as {marked:?}"
+        )));
+    }
     let mut ours = admission.hello(kind);
     if let Err(refusal) = admission.judge(&hello) {
         ours.refusal = Some(refusal.clone());

@@ -1,29 +1,27 @@
-//! Lanes: one ordered stream each, many frames per write, bounded by count and by bytes.
+//! The sending side of a connection: long-lived lanes, and a stream of its own for each large frame.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use ghostlight_core::io::Lane;
-use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::limits::FRAME_BYTES_MAX;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::ConnectionKind;
-use ghostlight_protocol::wire::{FrameDecoder, encode_frame};
-use quinn::{Connection, RecvStream, SendStream};
-use tokio::sync::mpsc;
+use ghostlight_protocol::wire::{FRAME_PREFIX_BYTES, encode_frame};
+use quinn::{Connection, SendStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Events, TransportEvent, lanes_of};
+use super::lanes_of;
+use super::queue::{LaneQueue, LargeFrame, LargeFrames, Pump};
 
-/// Frames waiting in one lane.
-pub(super) const LANE_FRAMES_MAX: usize = 16_384;
-/// Bytes waiting in one lane, roughly.
-pub(super) const LANE_BYTES_MAX: usize = 64 << 20;
-/// Frames encoded into one write.
-const WRITE_FRAMES_MAX: usize = 512;
-/// Bytes after which a write is sent off.
-const WRITE_BYTES: usize = 256 << 10;
-/// Bytes read at once.
-const READ_BYTES: usize = 256 << 10;
+/// Detached frames of one lane that are under way at once.
+pub(super) const LARGE_AT_ONCE_MAX: usize = 8;
+/// Their bytes; one frame may exceed it alone.
+pub(super) const LARGE_AHEAD_BYTES: usize = 4 << 20;
+/// Bytes in front of a detached frame: lane, number (0: no place), partition.
+pub(super) const LARGE_HEADER_BYTES: usize = 11;
+
+const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize && LARGE_AHEAD_BYTES < u32::MAX as usize);
 
 /// Why a frame was not queued. It certainly was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,36 +39,26 @@ pub enum SendError {
 pub struct LinkHandle {
     /// Which connection of its node pair this is.
     pub kind: ConnectionKind,
-    lanes: Arc<Vec<(Lane, LaneQueue)>>,
+    lanes: Arc<[(Lane, Arc<LaneQueue>)]>,
+    pump: Arc<Pump>,
     connection: Connection,
 }
 
-#[derive(Debug)]
-struct LaneQueue {
-    frames: mpsc::Sender<Frame>,
-    bytes: Arc<AtomicUsize>,
-}
-
 impl LinkHandle {
-    /// Queues a frame; never waits.
+    /// Queues a frame; never waits. It leaves with the next [`flush`](Self::flush), of any connection of
+    /// the same kind.
     ///
     /// # Errors
     /// The frame was not queued.
     pub fn send(&self, lane: Lane, frame: Frame) -> Result<(), SendError> {
         let found = self.lanes.iter().find(|(l, _)| *l == lane);
         let (_, queue) = found.ok_or(SendError::NotConnected)?;
-        let weight = weight(&frame);
-        if queue.bytes.load(Ordering::Relaxed) + weight > LANE_BYTES_MAX {
-            return Err(SendError::Full);
-        }
-        queue.bytes.fetch_add(weight, Ordering::Relaxed);
-        queue.frames.try_send(frame).map_err(|error| {
-            queue.bytes.fetch_sub(weight, Ordering::Relaxed);
-            match error {
-                mpsc::error::TrySendError::Full(_) => SendError::Full,
-                mpsc::error::TrySendError::Closed(_) => SendError::NotConnected,
-            }
-        })
+        queue.push(frame)
+    }
+
+    /// Lets everything queued leave.
+    pub fn flush(&self) {
+        self.pump.kick();
     }
 
     /// Sends a datagram; it may be lost.
@@ -86,138 +74,128 @@ impl LinkHandle {
     }
 }
 
+/// Four levels on the bulk connection, no more: appends; calls and pushes; large frames; snapshots.
+fn priority(lane: Lane) -> i32 {
+    match lane {
+        Lane::Control | Lane::Append => 2,
+        Lane::Call(_) | Lane::Push => 1,
+        Lane::Snapshot => -1,
+    }
+}
+
+fn large_priority(lane: Lane) -> i32 {
+    match lane {
+        Lane::Control | Lane::Append | Lane::Call(_) | Lane::Push => 0,
+        Lane::Snapshot => -1,
+    }
+}
+
 /// Opens this side's lanes of a connection and starts their writers.
 pub(super) async fn open(
     kind: ConnectionKind,
     connection: &Connection,
+    pump: &Arc<Pump>,
 ) -> Result<LinkHandle, quinn::ConnectionError> {
+    let large_frames = match kind {
+        // Nothing of a user travels there, and nothing else uses the connection.
+        ConnectionKind::Control => LargeFrames::InLine,
+        ConnectionKind::Bulk => LargeFrames::Detached,
+    };
     let mut lanes = Vec::new();
-    for (number, lane) in lanes_of(kind).into_iter().enumerate() {
+    for (number, lane) in (0_u8..).zip(lanes_of(kind)) {
         let stream = connection.open_uni().await?;
-        let priority = match lane {
-            Lane::Control => 3,
-            Lane::Append => 2,
-            Lane::Call(_) => 1,
-            Lane::Push => 0,
-            Lane::Snapshot => -1,
-        };
         // Fails only on a closed stream: then the first write says so.
-        drop(stream.set_priority(priority));
-        let (frames, queue) = mpsc::channel(LANE_FRAMES_MAX);
-        let bytes = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(write_lane(number as u8, stream, queue, Arc::clone(&bytes)));
-        lanes.push((lane, LaneQueue { frames, bytes }));
+        drop(stream.set_priority(priority(lane)));
+        let queue = Arc::new(LaneQueue::new(large_frames, Arc::clone(pump)));
+        let writer = Writer {
+            number,
+            queue: Arc::clone(&queue),
+            connection: connection.clone(),
+        };
+        if large_frames == LargeFrames::Detached {
+            tokio::spawn(writer.clone().write_large(large_priority(lane)));
+        }
+        tokio::spawn(writer.write_lane(stream));
+        lanes.push((lane, queue));
     }
     Ok(LinkHandle {
         kind,
-        lanes: Arc::new(lanes),
+        lanes: lanes.into(),
+        pump: Arc::clone(pump),
         connection: connection.clone(),
     })
 }
 
-async fn write_lane(
+#[derive(Clone)]
+struct Writer {
     number: u8,
-    mut stream: SendStream,
-    mut queue: mpsc::Receiver<Frame>,
-    bytes: Arc<AtomicUsize>,
-) {
-    let mut buffer = BytesMut::new();
-    buffer.extend_from_slice(&[number]);
-    let mut frames = Vec::with_capacity(WRITE_FRAMES_MAX);
-    while queue.recv_many(&mut frames, WRITE_FRAMES_MAX).await > 0 {
-        for frame in frames.drain(..) {
-            bytes.fetch_sub(weight(&frame), Ordering::Relaxed);
-            encode_frame(frame, &mut buffer);
-            if buffer.len() >= WRITE_BYTES
-                && stream.write_chunk(buffer.split().freeze()).await.is_err()
-            {
-                return;
-            }
-        }
-        if !buffer.is_empty() && stream.write_chunk(buffer.split().freeze()).await.is_err() {
-            return;
-        }
-    }
+    queue: Arc<LaneQueue>,
+    connection: Connection,
 }
 
-/// Reads all lanes that the peer opens, until the connection is gone.
-pub(super) async fn read_all(from: NodeId, connection: Connection, events: Events) {
-    while let Ok(stream) = connection.accept_uni().await {
-        tokio::spawn(read_lane(from, connection.clone(), stream, events.clone()));
+impl Writer {
+    async fn write_lane(self, mut stream: SendStream) {
+        let mut alive = stream.write_all(&[self.number]).await.is_ok();
+        while alive {
+            alive = match self.queue.take() {
+                Some(bytes) => stream.write_chunk(bytes).await.is_ok(),
+                None => self.alive_when(&self.queue.ready).await,
+            };
+        }
+        self.queue.close();
     }
-}
 
-async fn read_lane(from: NodeId, connection: Connection, mut stream: RecvStream, events: Events) {
-    let mut number = [0; 1];
-    if stream.read_exact(&mut number).await.is_err() {
-        return;
-    }
-    let mut decoder = FrameDecoder::default();
-    loop {
-        let Ok(Some(chunk)) = stream.read_chunk(READ_BYTES, true).await else {
-            return;
-        };
-        decoder.buffer_mut().extend_from_slice(&chunk.bytes);
-        let mut frames = Vec::new();
+    /// Detached frames are begun in the order of their places: the receiver relies on it.
+    async fn write_large(self, priority: i32) {
+        let at_once = Arc::new(Semaphore::new(LARGE_AT_ONCE_MAX));
+        let ahead = Arc::new(Semaphore::new(LARGE_AHEAD_BYTES));
         loop {
-            match decoder.next_frame() {
-                Ok(Some(frame)) => frames.push(frame),
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::warn!(peer = %from, %error, "a peer's stream cannot be read; closing");
-                    connection.close(quinn::VarInt::from_u32(1), b"malformed frame");
-                    return;
+            let Some(large) = self.queue.take_large() else {
+                if self.alive_when(&self.queue.large_ready).await {
+                    continue;
                 }
-            }
+                return;
+            };
+            let bytes = large.bytes.min(LARGE_AHEAD_BYTES) as u32;
+            let permits = async {
+                let one = Arc::clone(&at_once).acquire_owned().await.ok()?;
+                let bytes = Arc::clone(&ahead).acquire_many_owned(bytes).await.ok()?;
+                Some([one, bytes])
+            };
+            let Some(permits) = permits.await else { return };
+            let Ok(stream) = self.connection.open_uni().await else {
+                return;
+            };
+            drop(stream.set_priority(priority));
+            tokio::spawn(send_large(self.number, stream, large, permits));
         }
-        if !frames.is_empty()
-            && events
-                .send(TransportEvent::Frames { from, frames })
-                .await
-                .is_err()
-        {
-            return;
+    }
+
+    /// Waits for `notify`; `false` when the connection is gone.
+    async fn alive_when(&self, notify: &tokio::sync::Notify) -> bool {
+        tokio::select! {
+            () = notify.notified() => true,
+            _ = self.connection.closed() => false,
         }
     }
 }
 
-/// Passes gossip datagrams on.
-pub(super) async fn read_datagrams(connection: Connection, events: Events) {
-    while let Ok(data) = connection.read_datagram().await {
-        if events.send(TransportEvent::Gossip(data)).await.is_err() {
-            return;
-        }
+/// Writes one frame on its own stream, and holds its permits until the peer has all of it. A broken
+/// stream is a broken connection, which others see.
+async fn send_large(
+    lane: u8,
+    mut stream: SendStream,
+    large: LargeFrame,
+    permits: [OwnedSemaphorePermit; 2],
+) {
+    let mut bytes = Vec::with_capacity(LARGE_HEADER_BYTES + FRAME_PREFIX_BYTES + large.bytes);
+    bytes.put_u8(lane);
+    bytes.put_u64(large.place.map_or(0, |place| place.number));
+    bytes.put_u16(large.place.map_or(0, |place| place.partition.0));
+    encode_frame(&large.frame, large.bytes, &mut bytes);
+    drop(large);
+    if stream.write_chunk(Bytes::from(bytes)).await.is_ok() && stream.finish().is_ok() {
+        drop(stream.stopped().await);
     }
-}
-
-/// About how many bytes a frame is worth; exact where it can be large.
-fn weight(frame: &Frame) -> usize {
-    const SMALL: usize = 128;
-    match frame {
-        Frame::Raft(raft) => raft.messages.iter().map(|m| m.message.len() + 16).sum(),
-        Frame::Call(call) => call.body.len() + SMALL,
-        Frame::Answer(answer) => match &answer.kind {
-            Some(ghostlight_protocol::call::AnswerKind::Reply(body)) => body.len() + SMALL,
-            Some(_) | None => SMALL,
-        },
-        Frame::SnapshotChunk(chunk) => chunk.rows.len() + SMALL,
-        Frame::OutboxPush(push) => {
-            push.messages
-                .iter()
-                .map(|m| m.body.len() + SMALL)
-                .sum::<usize>()
-                + SMALL
-        }
-        Frame::Control(_)
-        | Frame::OutboxMark(_)
-        | Frame::SnapshotAck(_)
-        | Frame::Record(_)
-        | Frame::AskRoutes(_)
-        | Frame::Routes(_)
-        | Frame::AskReplica(_)
-        | Frame::ReplicaStanding(_)
-        | Frame::Descriptor(_)
-        | Frame::Hangup(_)
-        | Frame::Order(_) => SMALL,
-    }
+    drop(permits);
 }

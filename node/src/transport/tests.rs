@@ -1,9 +1,16 @@
 //! Two transports on loopback: real sockets, real certificates.
 
+mod bounds;
+mod large;
+mod threads;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{Admission, DialError, EventQueues, Events, LinkHandle, Transport, TransportEvent};
+use crate::security::key::ClusterKey;
+use crate::security::tls::node_tls;
 use bytes::Bytes;
 use ghostlight_core::io::Lane;
 use ghostlight_protocol::code::Code;
@@ -12,11 +19,6 @@ use ghostlight_protocol::wire::frame::{AskReplica, Frame, RaftMessage, RaftMessa
 use ghostlight_protocol::wire::hello::{
     ConnectionKind, Hello, HelloRefusal, Judge, NodeRecord, PROTOCOL_VERSION, Removed,
 };
-use tokio::sync::mpsc;
-
-use super::{Admission, DialError, LinkHandle, Transport, TransportEvent};
-use crate::security::key::ClusterKey;
-use crate::security::tls::node_tls;
 
 /// Longest wait for anything here.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -56,7 +58,7 @@ impl Admission for Door {
 
 struct Peer {
     transport: Transport,
-    events: mpsc::Receiver<TransportEvent>,
+    events: EventQueues,
 }
 
 fn peer(id: u128, generation: u64, key: &ClusterKey, known: Option<u64>) -> Peer {
@@ -65,22 +67,43 @@ fn peer(id: u128, generation: u64, key: &ClusterKey, known: Option<u64>) -> Peer
         generation,
         known: known.map(Generation),
     };
-    let (events, queue) = mpsc::channel(64);
+    let (events, queues) = Events::new();
     let socket = Transport::socket(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let tls = node_tls(key).unwrap();
     let transport = Transport::start(NodeId(id), socket, tls, Arc::new(door), events).unwrap();
     Peer {
         transport,
-        events: queue,
+        events: queues,
     }
 }
 
 impl Peer {
     async fn next(&mut self) -> TransportEvent {
-        let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
+        let event = async {
+            tokio::select! {
+                event = self.events.control.recv() => event,
+                event = self.events.bulk.recv() => event,
+            }
+        };
+        let event = tokio::time::timeout(PATIENCE, event).await;
         event
             .expect("something happens in time")
             .expect("the transport runs")
+    }
+
+    /// The next frames that come over bulk connections, or over control connections.
+    async fn frames(&mut self, kind: ConnectionKind) -> Vec<Frame> {
+        let queue = match kind {
+            ConnectionKind::Control => &mut self.events.control,
+            ConnectionKind::Bulk => &mut self.events.bulk,
+        };
+        loop {
+            let event = tokio::time::timeout(PATIENCE, queue.recv()).await;
+            if let Some(TransportEvent::Frames { frames, .. }) = event.expect("frames come in time")
+            {
+                return frames;
+            }
+        }
     }
 
     async fn link(&mut self, kind: ConnectionKind) -> LinkHandle {
@@ -95,6 +118,22 @@ impl Peer {
         }
     }
 
+    /// Control and bulk, in this order.
+    async fn links(&mut self) -> [LinkHandle; 2] {
+        let (mut control, mut bulk) = (None, None);
+        loop {
+            if let TransportEvent::Connected { kind, link, .. } = self.next().await {
+                match kind {
+                    ConnectionKind::Control => control = Some(link),
+                    ConnectionKind::Bulk => bulk = Some(link),
+                }
+            }
+            if let (Some(control), Some(bulk)) = (&control, &bulk) {
+                return [control.clone(), bulk.clone()];
+            }
+        }
+    }
+
     fn dial(&self, other: &Self, kind: ConnectionKind) {
         self.transport
             .dial(other.transport.address().to_string(), kind);
@@ -102,7 +141,33 @@ impl Peer {
 }
 
 fn ask(peer: u64) -> Frame {
-    Frame::AskReplica(AskReplica { partition: 1, peer })
+    ask_of(1, peer)
+}
+
+fn ask_of(partition: u32, peer: u64) -> Frame {
+    Frame::AskReplica(AskReplica { partition, peer })
+}
+
+/// Two peers with both connections; the first has the smaller id, and dialed.
+struct Pair {
+    a: Peer,
+    b: Peer,
+    a_links: [LinkHandle; 2],
+    b_links: [LinkHandle; 2],
+}
+
+async fn pair() -> Pair {
+    let key = ClusterKey::generate();
+    let (mut a, mut b) = (peer(1, 1, &key, None), peer(2, 1, &key, None));
+    a.dial(&b, ConnectionKind::Control);
+    a.dial(&b, ConnectionKind::Bulk);
+    let (a_links, b_links) = (a.links().await, b.links().await);
+    Pair {
+        a,
+        b,
+        a_links,
+        b_links,
+    }
 }
 
 #[tokio::test]
@@ -132,11 +197,12 @@ async fn frames_keep_their_order_in_a_lane_and_datagrams_arrive() {
         messages: vec![large.clone()],
     });
     of(ConnectionKind::Bulk).send(Lane::Append, frame).unwrap();
+    of(ConnectionKind::Bulk).flush();
     let (mut expected, mut gossip) = (0, false);
     let mut whole = false;
     while !(expected == 5_000 && gossip && whole) {
         match b.next().await {
-            TransportEvent::Frames { from, frames } => {
+            TransportEvent::Frames { from, frames, .. } => {
                 assert_eq!(from, NodeId(1));
                 for frame in frames {
                     match frame {
@@ -207,6 +273,7 @@ async fn a_peer_that_ends_is_missed_and_its_next_run_takes_over() {
     a.dial(&b, ConnectionKind::Control);
     let link = a.link(ConnectionKind::Control).await;
     link.send(Lane::Control, ask(1)).unwrap();
+    link.flush();
 }
 
 #[tokio::test]
@@ -221,6 +288,7 @@ async fn dials_that_cross_leave_one_connection_that_works() {
         loop {
             // A frame on a link that lost is dropped; the winner's arrives.
             let _sent = link.send(Lane::Push, ask(7));
+            link.flush();
             tokio::select! {
                 event = b.next() => if let TransportEvent::Frames { frames, .. } = event {
                     assert_eq!(frames[0], ask(7));

@@ -6,6 +6,7 @@ use prost::{Message, Oneof};
 use super::hello::{ClusterDescriptor, NodeRecord};
 use crate::call::{CallAnswer, CallRequest, LeaderHint};
 use crate::command::Envelope;
+use crate::ids::PartitionId;
 
 /// One frame.
 #[derive(Clone, PartialEq, Message)]
@@ -69,6 +70,36 @@ pub enum Frame {
     /// An operator's order that only another node can carry out.
     #[prost(message, tag = "16")]
     Order(Order),
+}
+
+impl Frame {
+    /// The partition a frame is about, if it is about just one. The order of frames about one partition
+    /// is kept within a lane even when one of them is large.
+    #[must_use]
+    pub fn partition(&self) -> Option<PartitionId> {
+        let partition = match self {
+            Self::Raft(raft) => match raft.messages.as_slice() {
+                [message] => message.partition,
+                _ => return None,
+            },
+            Self::Call(call) => call.partition,
+            Self::OutboxPush(push) => push.destination,
+            Self::OutboxMark(mark) => mark.destination,
+            Self::SnapshotChunk(chunk) => chunk.partition,
+            Self::SnapshotAck(ack) => ack.partition,
+            Self::AskReplica(ask) => ask.partition,
+            Self::ReplicaStanding(standing) => standing.partition,
+            Self::Hangup(hangup) => hangup.partition,
+            Self::Control(_)
+            | Self::Answer(_)
+            | Self::Record(_)
+            | Self::AskRoutes(_)
+            | Self::Routes(_)
+            | Self::Descriptor(_)
+            | Self::Order(_) => return None,
+        };
+        u16::try_from(partition).ok().map(PartitionId)
+    }
 }
 
 /// A call whose caller has gone: a waiting one leaves its mailbox.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
+use ghostlight_protocol::limits::LANE_FRAME_BYTES_MAX;
 use ghostlight_protocol::partition_row::PartitionRow;
 use ghostlight_protocol::replica::{ApplyItem, LogWrite};
 use ghostlight_protocol::wire::frame::{Control, Frame, RaftMessage, RaftMessages};
@@ -16,8 +17,11 @@ use super::NodeCore;
 use crate::io::{Effect, InstallWrite, Lane, Now, PersistTicket, StoreEffect, TransferId};
 use crate::replica::{GroupReady, Install, Outgoing, Sender, peek};
 
-/// Bytes of Raft messages in one frame; a message may exceed it alone.
-const RAFT_FRAME_BYTES: usize = 1 << 20;
+/// Bytes of Raft messages gathered into one frame, what wraps them included; a message may exceed it alone,
+/// and then travels on a stream of its own.
+const RAFT_FRAME_BYTES: usize = LANE_FRAME_BYTES_MAX;
+/// Bytes that wrap one message in a frame, at most.
+const RAFT_MESSAGE_EXTRA_BYTES: usize = 16;
 
 /// Gathered for the end of the turn.
 #[derive(Default)]
@@ -344,14 +348,58 @@ fn split(messages: Vec<RaftMessage>) -> Vec<Vec<RaftMessage>> {
     let mut frames: Vec<Vec<RaftMessage>> = Vec::new();
     let mut bytes = usize::MAX;
     for message in messages {
-        if bytes.saturating_add(message.message.len()) > RAFT_FRAME_BYTES {
+        let more = message.message.len() + RAFT_MESSAGE_EXTRA_BYTES;
+        // The frame's own field takes as many again, at most.
+        if bytes.saturating_add(more) > RAFT_FRAME_BYTES - RAFT_MESSAGE_EXTRA_BYTES {
             frames.push(Vec::new());
             bytes = 0;
         }
-        bytes += message.message.len();
+        bytes += more;
         if let Some(frame) = frames.last_mut() {
             frame.push(message);
         }
     }
     frames
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of several messages always fits a lane; a large message is alone.
+    #[test]
+    fn gathered_messages_fit_a_lane() {
+        let message = |partition: u32, size: usize| RaftMessage {
+            partition,
+            message: Bytes::from(vec![1; size]),
+        };
+        let sizes = [
+            10,
+            65_000,
+            500,
+            65_536,
+            3,
+            0,
+            1 << 20,
+            2 << 20,
+            7,
+            32_000,
+            32_000,
+            32_000,
+            65_504,
+            1,
+        ];
+        let messages = (0..).zip(sizes).map(|(n, size)| message(60_000 + n, size));
+        let all: Vec<_> = messages.collect();
+        let frames = split(all.clone());
+        assert_eq!(frames.concat(), all, "nothing is lost, and the order stays");
+        for messages in frames {
+            let count = messages.len();
+            let bytes = Frame::Raft(RaftMessages { messages }).encoded_len();
+            assert!(
+                count == 1 || bytes <= LANE_FRAME_BYTES_MAX,
+                "{count}, {bytes}"
+            );
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::order::{Amount, Loop, Report, buckets, histogram};
 use super::proc;
 use crate::security::key::ClusterKey;
 use crate::security::tls::{SERVER_NAME, node_tls};
-use crate::transport::endpoint;
+use crate::transport;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
@@ -160,7 +160,7 @@ fn bind(runtime: &tokio::runtime::Runtime, key: &str) -> Result<Endpoint> {
     let key = ClusterKey::parse(key).map_err(told)?;
     let tls = node_tls(&key).map_err(told)?;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(told)?;
-    endpoint(socket, &tls).map_err(told)
+    transport::bare(socket, &tls).map_err(told)
 }
 
 #[cfg(test)]

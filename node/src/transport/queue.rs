@@ -1,0 +1,213 @@
+//! What waits to be sent in one lane, already encoded, and the pump that wakes the lanes' writers.
+//!
+//! A frame is encoded where it is sent, straight behind the frames that wait already: no frame is moved
+//! between threads, and what gathered is one write. Waking another thread costs a system call, so it
+//! happens once for everything that was queued: frames leave at the next [`Pump::kick`].
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use ghostlight_protocol::limits::LANE_FRAME_BYTES_MAX;
+use ghostlight_protocol::wire::frame::Frame;
+use ghostlight_protocol::wire::{Detached, encode_frame, encode_marker, frame_bytes};
+use tokio::sync::Notify;
+
+use super::lanes::SendError;
+
+/// Bytes that wait in one lane, detached frames included, and those of the write under way.
+pub(super) const LANE_BYTES_MAX: usize = 64 << 20;
+/// Room that a lane's buffer keeps for its next frames.
+const BUFFER_KEPT_BYTES_MAX: usize = 64 << 10;
+
+/// What becomes of a lane's large frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LargeFrames {
+    /// Each travels on a stream of its own.
+    Detached,
+    /// They stay in line: the lane carries none that matter.
+    InLine,
+}
+
+/// A frame that gets a stream of its own.
+#[derive(Debug)]
+pub(super) struct LargeFrame {
+    /// Its place in the lane; `None`: its order does not matter.
+    pub(super) place: Option<Detached>,
+    pub(super) frame: Frame,
+    pub(super) bytes: usize,
+}
+
+/// The sending side of one lane, shared by whoever sends and the lane's writers.
+#[derive(Debug)]
+pub(super) struct LaneQueue {
+    state: Mutex<State>,
+    large_frames: LargeFrames,
+    pump: Arc<Pump>,
+    /// There may be bytes to write.
+    pub(super) ready: Notify,
+    /// There may be detached frames to write.
+    pub(super) large_ready: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    buffer: Vec<u8>,
+    /// Bytes of the write under way.
+    writing: usize,
+    large: VecDeque<LargeFrame>,
+    large_bytes: usize,
+    last_number: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Nothing waits.
+    Idle,
+    /// Something waits, and the writer is at work or will be woken.
+    Busy,
+    /// The connection is gone.
+    Closed,
+}
+
+impl LaneQueue {
+    pub(super) fn new(large_frames: LargeFrames, pump: Arc<Pump>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                phase: Phase::Idle,
+                buffer: Vec::new(),
+                writing: 0,
+                large: VecDeque::new(),
+                large_bytes: 0,
+                last_number: 0,
+            }),
+            large_frames,
+            pump,
+            ready: Notify::new(),
+            large_ready: Notify::new(),
+        }
+    }
+
+    /// Queues a frame; never waits.
+    pub(super) fn push(self: &Arc<Self>, frame: Frame) -> Result<(), SendError> {
+        let bytes = frame_bytes(&frame);
+        let mut state = self.lock();
+        if state.phase == Phase::Closed {
+            return Err(SendError::NotConnected);
+        }
+        if state.buffer.len() + state.writing + state.large_bytes + bytes > LANE_BYTES_MAX {
+            return Err(SendError::Full);
+        }
+        if bytes > LANE_FRAME_BYTES_MAX && self.large_frames == LargeFrames::Detached {
+            state.detach(frame, bytes);
+        } else {
+            encode_frame(&frame, bytes, &mut state.buffer);
+        }
+        let was_idle = state.phase == Phase::Idle;
+        state.phase = Phase::Busy;
+        drop(state);
+        if was_idle {
+            self.pump.mark(Arc::clone(self));
+        }
+        Ok(())
+    }
+
+    /// Everything that waits in line, for one write; the write before is over. `None`: nothing waits,
+    /// and `ready` will say when something does.
+    pub(super) fn take(&self) -> Option<Bytes> {
+        let mut state = self.lock();
+        if !state.large.is_empty() {
+            self.large_ready.notify_one();
+        }
+        state.writing = state.buffer.len();
+        if state.buffer.is_empty() {
+            if state.phase == Phase::Busy {
+                state.phase = Phase::Idle;
+            }
+            return None;
+        }
+        // The next write will likely be as large as this one.
+        let room = state.buffer.len().min(BUFFER_KEPT_BYTES_MAX);
+        let bytes = std::mem::replace(&mut state.buffer, Vec::with_capacity(room));
+        Some(Bytes::from(bytes))
+    }
+
+    /// The next detached frame.
+    pub(super) fn take_large(&self) -> Option<LargeFrame> {
+        let mut state = self.lock();
+        let large = state.large.pop_front()?;
+        state.large_bytes -= large.bytes;
+        Some(large)
+    }
+
+    /// The connection is gone: what waits is dropped, and nothing is taken any more.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.phase = Phase::Closed;
+        state.buffer = Vec::new();
+        state.large.clear();
+        (state.writing, state.large_bytes) = (0, 0);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn detach(&mut self, frame: Frame, bytes: usize) {
+        let place = frame.partition().map(|partition| {
+            self.last_number += 1;
+            Detached {
+                number: self.last_number,
+                partition,
+            }
+        });
+        if let Some(place) = place {
+            encode_marker(place, &mut self.buffer);
+        }
+        self.large_bytes += bytes;
+        self.large.push_back(LargeFrame {
+            place,
+            frame,
+            bytes,
+        });
+    }
+}
+
+/// Wakes the writers of all lanes that one thread drives, with one wake-up of that thread.
+#[derive(Debug, Default)]
+pub(super) struct Pump {
+    /// Lanes that were idle and have something to write: each at most once.
+    marked: Mutex<Vec<Arc<LaneQueue>>>,
+    wake: Notify,
+}
+
+impl Pump {
+    fn mark(&self, lane: Arc<LaneQueue>) {
+        self.lock().push(lane);
+    }
+
+    /// Lets everything leave that was queued before.
+    pub(super) fn kick(&self) {
+        if !self.lock().is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Passes kicks on to the writers, on their own thread; for ever.
+    pub(super) async fn run(self: Arc<Self>) {
+        loop {
+            self.wake.notified().await;
+            let marked = std::mem::take(&mut *self.lock());
+            for lane in marked {
+                lane.ready.notify_one();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<LaneQueue>>> {
+        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
