@@ -16,6 +16,19 @@ fn append(number: u32, size: usize) -> Frame {
     })
 }
 
+/// Makes a transport's bulk thread stand still until something is sent on what this returns.
+async fn stop_bulk(transport: &Transport) -> std::sync::mpsc::SyncSender<()> {
+    let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
+    let (holds, is_held) = tokio::sync::oneshot::channel();
+    transport.bulk.spawn(async move {
+        holds.send(()).unwrap();
+        // The whole thread waits here.
+        held.recv().unwrap();
+    });
+    is_held.await.unwrap();
+    release
+}
+
 /// One frame there and one back.
 async fn beat(pair: &mut Pair, number: u64) {
     let [there, back] = [&pair.a_links[0], &pair.b_links[0]];
@@ -30,18 +43,10 @@ async fn beat(pair: &mut Pair, number: u64) {
 #[tokio::test]
 async fn control_goes_on_while_the_bulk_threads_stand_still() {
     let mut pair = pair().await;
-    let mut go = Vec::new();
-    for transport in [&pair.a.transport, &pair.b.transport] {
-        let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
-        let (holds, is_held) = tokio::sync::oneshot::channel();
-        transport.bulk.spawn(async move {
-            holds.send(()).unwrap();
-            // The whole thread waits here.
-            held.recv().unwrap();
-        });
-        is_held.await.unwrap();
-        go.push(release);
-    }
+    let go = [
+        stop_bulk(&pair.a.transport).await,
+        stop_bulk(&pair.b.transport).await,
+    ];
     pair.a_links[1].send(Lane::Append, ask(77)).unwrap();
     pair.a_links[1].flush();
     for number in 0..200 {
@@ -108,6 +113,7 @@ async fn a_slow_reader_fills_its_lanes_and_nothing_else() {
 #[tokio::test]
 async fn large_frames_fill_a_lane_too() {
     let mut pair = pair().await;
+    let go = stop_bulk(&pair.a.transport).await;
     let refused = (0..1_000).find_map(|number| {
         let sent = pair.a_links[1].send(Lane::Snapshot, append(number, 1 << 20));
         sent.err().map(|error| (number, error))
@@ -115,6 +121,7 @@ async fn large_frames_fill_a_lane_too() {
     let (accepted, error) = refused.unwrap();
     assert_eq!((accepted, error), (63, SendError::Full));
     pair.a_links[1].flush();
+    go.send(()).unwrap();
     let mut arrived = 0;
     while arrived < accepted {
         arrived += pair.b.frames(BULK).await.len() as u32;
