@@ -50,6 +50,10 @@ pub struct Detached {
 
 /// What stands in a lane.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every item is a frame: a box would be an allocation for each"
+)]
 pub enum LaneItem {
     /// A frame, and how many bytes it took.
     Frame(Frame, usize),
