@@ -122,7 +122,10 @@ fn answer_all(mut queues: EventQueues, link: &LinkHandle) -> Result<()> {
                         call: call.call,
                         kind: Some(AnswerKind::Reply(call.body)),
                     };
-                    link.send(lane(call.call), Frame::Answer(answer))?;
+                    if link.send(lane(call.call), Frame::Answer(answer)).is_err() {
+                        // The caller has closed: it has seen enough.
+                        return Ok(());
+                    }
                 }
                 next = queues.bulk.try_recv().ok();
             }
