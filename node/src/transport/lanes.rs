@@ -21,7 +21,8 @@ pub(super) const LARGE_AHEAD_BYTES: usize = 4 << 20;
 /// Bytes in front of a detached frame: lane, number (0: no place), partition.
 pub(super) const LARGE_HEADER_BYTES: usize = 11;
 
-const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize && LARGE_AHEAD_BYTES < u32::MAX as usize);
+const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(LARGE_AHEAD_BYTES < u32::MAX as usize);
 
 /// Why a frame was not queued. It certainly was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -42,6 +42,10 @@ pub(super) struct LaneOrder<P> {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are frames, and few wait: a box for each would be dearer"
+)]
 enum Waiting {
     Place(u64),
     Frame(Frame, usize),

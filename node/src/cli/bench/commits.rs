@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -132,7 +132,7 @@ impl Turns<'_> {
 }
 
 /// What one turn left on a node's disk: the mean over everything that is there.
-pub(super) fn weigh(data_dir: &PathBuf) -> Result<TurnShape> {
+pub(super) fn weigh(data_dir: &Path) -> Result<TurnShape> {
     let engine = open(data_dir)?;
     let log = Weight::of(&engine, Cf::Log, |_| true)?;
     let mut shapes = vec![];
@@ -233,7 +233,10 @@ mod tests {
         assert_eq!(shape.bytes(), 480);
         let path = directory.path().join("db");
         let report = commits(&path, &shape, 16, Duration::from_millis(50)).unwrap();
-        assert!(report.calls >= 16 && report.calls % 16 == 0, "{report:?}");
+        assert!(
+            report.calls >= 16 && report.calls.is_multiple_of(16),
+            "{report:?}"
+        );
         let file = directory.path().join("syncs");
         assert!(syncs(&file, Duration::from_millis(20)).unwrap().calls > 0);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);

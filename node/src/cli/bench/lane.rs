@@ -135,7 +135,7 @@ async fn write(send: &mut SendStream, frames: &mut BytesMut) -> Result<()> {
 }
 
 fn next_frame(received: &mut BytesMut) -> Option<BytesMut> {
-    let length = (&*received).get(..LENGTH_BYTES)?.get_u32() as usize;
+    let length = received.get(..LENGTH_BYTES)?.get_u32() as usize;
     if received.len() < LENGTH_BYTES + length {
         return None;
     }
