@@ -13,6 +13,7 @@ mod log;
 mod node;
 mod open;
 mod overlay;
+mod recent;
 mod replicas;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ pub struct Store<E> {
     tombstones: BTreeMap<PartitionId, PeerId>,
     /// Reused by every write.
     batch: WriteBatch,
+    recent: recent::RecentRows,
     /// Staged snapshots up to this size are installed in one batch.
     install_batch_bytes_max: usize,
 }

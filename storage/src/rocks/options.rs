@@ -1,7 +1,8 @@
 //! How the database is tuned. Column families differ in what they hold and how long it lives.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode,
+    MemtableFactory, Options,
 };
 
 use crate::engine::Cf;
@@ -16,6 +17,8 @@ const WAL_BYTES_MAX: u64 = 256 << 20;
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
 /// Bloom filter, for rows that are often asked for and often not there.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// The same in front of a memtable, as a part of its size.
+const MEMTABLE_BLOOM_RATIO: f64 = 0.1;
 /// Files that RocksDB keeps open.
 const OPEN_FILES_MAX: i32 = 512;
 /// RocksDB's own log files.
@@ -32,6 +35,8 @@ pub(super) fn database() -> Options {
     options.set_max_total_wal_size(WAL_BYTES_MAX);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_background_jobs(2);
+    // There is one writer.
+    options.set_allow_concurrent_memtable_write(false);
     options.set_bytes_per_sync(1 << 20);
     options.set_keep_log_file_num(INFO_LOG_FILES_MAX);
     options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
@@ -53,6 +58,9 @@ fn column_family(cf: Cf, cache: &Cache) -> Options {
     table.set_format_version(5);
     match cf {
         Cf::Log => {
+            // Entries are read when the database is opened, and by nobody after that: they need no order
+            // until they are flushed, and finding their place was the largest part of a write.
+            options.set_memtable_factory(MemtableFactory::Vector);
             options.set_write_buffer_size(LOG_MEMTABLE_BYTES);
             options.set_max_write_buffer_number(2);
             options.set_compression_type(DBCompressionType::None);
@@ -62,6 +70,8 @@ fn column_family(cf: Cf, cache: &Cache) -> Options {
             options.set_write_buffer_size(MEMTABLE_BYTES);
             options.set_compression_type(DBCompressionType::Lz4);
             table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+            options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
+            options.set_memtable_whole_key_filtering(true);
         }
         Cf::Meta | Cf::Raft | Cf::Outbox => {
             options.set_write_buffer_size(MEMTABLE_BYTES);

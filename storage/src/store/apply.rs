@@ -7,6 +7,7 @@ use ghostlight_protocol::replica::{ApplyItem, EntryOutcome, apply_command};
 use prost::Message;
 
 use super::overlay::Overlay;
+use super::recent::Fresh;
 use super::{Store, put_hard_state};
 use crate::engine::{Cf, Durability, Engine};
 use crate::error::StorageError;
@@ -23,8 +24,9 @@ impl<E: Engine> Store<E> {
         items: &[ApplyItem],
         out: &mut Vec<(LogPosition, EntryOutcome)>,
     ) -> Result<(), StorageError> {
-        let applied = self.collect_applied(partition, items, out);
-        self.finish_apply(applied.map(|row| row.into_iter().collect()))
+        let mut fresh = Vec::new();
+        let applied = self.collect_applied(partition, items, out, &mut fresh);
+        self.finish_apply(applied.map(|row| row.into_iter().collect()), fresh)
     }
 
     /// Applies committed entries of several partitions, each named once, in one batch. Buffered.
@@ -44,13 +46,14 @@ impl<E: Engine> Store<E> {
         let mut rows = Vec::with_capacity(work.len());
         let mut outcomes = Vec::new();
         let mut collected = Ok(());
+        let mut fresh = Vec::new();
         for (partition, items) in work {
             assert!(
                 rows.iter()
                     .all(|(named, _): &(PartitionId, _)| named != partition),
                 "{partition} is named twice"
             );
-            match self.collect_applied(*partition, items, &mut outcomes) {
+            match self.collect_applied(*partition, items, &mut outcomes, &mut fresh) {
                 Ok(row) => rows.extend(row),
                 Err(error) => {
                     collected = Err(error);
@@ -63,7 +66,7 @@ impl<E: Engine> Store<E> {
                     .map(|(at, outcome)| (*partition, at, outcome)),
             );
         }
-        let finished = self.finish_apply(collected.map(|()| rows));
+        let finished = self.finish_apply(collected.map(|()| rows), fresh);
         if finished.is_err() {
             out.truncate(begin);
         }
@@ -76,6 +79,7 @@ impl<E: Engine> Store<E> {
         partition: PartitionId,
         items: &[ApplyItem],
         out: &mut Vec<(LogPosition, EntryOutcome)>,
+        fresh: &mut Vec<Fresh>,
     ) -> Result<Option<(PartitionId, PartitionRow)>, StorageError> {
         if items.is_empty() {
             return Ok(None);
@@ -93,7 +97,7 @@ impl<E: Engine> Store<E> {
             .row
             .clone()
             .expect("entries are applied to a replica with data");
-        let mut overlay = Overlay::new(&self.engine, partition);
+        let mut overlay = Overlay::new(&self.engine, &self.recent, partition);
         let begin = out.len();
         for item in items {
             match apply_item(partition, &mut overlay, &mut row, item) {
@@ -110,7 +114,7 @@ impl<E: Engine> Store<E> {
             row.applied_index,
             replica.last
         );
-        overlay.write_to(&mut self.batch);
+        overlay.write_to(&mut self.batch, fresh);
         let key = row_prefix(partition, Family::Partition);
         self.batch.put(Cf::Raft, &key, &[&row.encode_to_vec()]);
         if replica.hard_state.commit.0 < row.applied_index {
@@ -125,6 +129,7 @@ impl<E: Engine> Store<E> {
     fn finish_apply(
         &mut self,
         collected: Result<Vec<(PartitionId, PartitionRow)>, StorageError>,
+        fresh: Vec<Fresh>,
     ) -> Result<(), StorageError> {
         let rows = match collected {
             Ok(rows) => rows,
@@ -137,6 +142,7 @@ impl<E: Engine> Store<E> {
             return Ok(());
         }
         self.commit("apply entries", Durability::Buffered)?;
+        self.recent.wrote(fresh);
         for (partition, row) in rows {
             let replica = self
                 .replicas

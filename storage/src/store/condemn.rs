@@ -52,6 +52,7 @@ impl<E: Engine> Store<E> {
         let floor = floor.max(PeerId(peer.0 + 1));
         set_aside(&mut self.batch, partition, peer, floor, &aside);
         self.commit("condemn a replica", Durability::Synced)?;
+        self.recent.clear();
         self.replicas.remove(&partition);
         self.tombstones.insert(partition, floor);
         Ok(Some(Condemned {

@@ -128,6 +128,7 @@ impl<E: Engine> Store<E> {
                 .put(Cf::Raft, &marker, &[&transfer.to_be_bytes()]);
             self.commit("begin to install a snapshot", Durability::Synced)?;
         }
+        self.recent.clear();
         delete_rows(&mut self.batch, partition);
         for number in 0..chunks {
             let rows = match self.staged_chunk(partition, number) {

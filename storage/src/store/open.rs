@@ -14,6 +14,7 @@ use ghostlight_protocol::replica::{HardState, LogEntry};
 use prost::Message;
 
 use super::condemn::{SetAside, condemned_peer, set_aside};
+use super::recent::RecentRows;
 use super::replicas::delete_prefix;
 use super::{Condemned, INSTALL_BATCH_BYTES_MAX, Recovered, Replica, Store};
 use crate::engine::{Cf, Durability, Engine, EngineError, Limit, Row, WriteBatch};
@@ -53,6 +54,7 @@ impl<E: Engine> Store<E> {
             replicas: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             batch: WriteBatch::default(),
+            recent: RecentRows::default(),
             install_batch_bytes_max: INSTALL_BATCH_BYTES_MAX,
         };
         store.check_format()?;

@@ -147,6 +147,7 @@ impl<E: Engine> Store<E> {
             .copied()
             .unwrap_or_default()
             .max(tombstone);
+        self.recent.clear();
         if let Some(replica) = self.replicas.remove(&partition) {
             floor = floor.max(PeerId(replica.peer.0 + 1));
             // Without a row, the rows here are those of a condemned stint.
