@@ -12,5 +12,6 @@ pub mod outcome;
 pub mod partition_row;
 pub mod replica;
 pub mod request;
+pub mod text;
 pub mod time;
 pub mod wire;

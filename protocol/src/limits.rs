@@ -43,6 +43,8 @@ pub const OUTSIDE_REQUEST_ID_BYTES_MAX: usize = 256;
 pub const STATE_KEY_BYTES_MAX: usize = 4 << 10;
 /// Reply kept in a dedup record, in bytes; above it a digest is kept.
 pub const RECORDED_REPLY_BYTES_MAX: usize = 64 << 10;
+/// A text for people that travels (an error's detail, a panic's message), in bytes; longer ones are cut.
+pub const TEXT_BYTES_MAX: usize = 4 << 10;
 /// Actors in one chain of nested calls.
 pub const CALL_CHAIN_MAX: usize = 32;
 

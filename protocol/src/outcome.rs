@@ -10,6 +10,7 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use crate::code::Code;
+use crate::text;
 
 /// The application refused: its turn ran, and rolled back.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -25,6 +26,18 @@ pub struct AppError {
     pub payload: Bytes,
 }
 
+impl AppError {
+    /// The same with its name and text cut to their bound; the payload is a value, and stays whole.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        Self {
+            name: text::cut(self.name),
+            message: text::cut(self.message),
+            payload: self.payload,
+        }
+    }
+}
+
 /// The call certainly did not run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NotRun {
@@ -37,23 +50,32 @@ pub struct NotRun {
 }
 
 impl NotRun {
-    /// A refusal that trying again does not change.
+    /// A refusal that trying again does not change. A detail over its bound is cut.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
             code,
-            detail: detail.into(),
+            detail: text::cut(detail.into()),
             retry_after: None,
         }
     }
 
-    /// A refusal that may be over after `pause`.
+    /// A refusal that may be over after `pause`. A detail over its bound is cut.
     #[must_use]
     pub fn retry(code: Code, detail: impl Into<String>, pause: Duration) -> Self {
         Self {
             code,
-            detail: detail.into(),
+            detail: text::cut(detail.into()),
             retry_after: Some(pause),
+        }
+    }
+
+    /// The same with its detail cut to its bound: for one that was not made by `new` or `retry`.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        Self {
+            detail: text::cut(self.detail),
+            ..self
         }
     }
 }

@@ -13,6 +13,7 @@ use ghostlight_protocol::command::StateWrite;
 use ghostlight_protocol::ids::{ActorVersion, PartitionId, Term};
 use ghostlight_protocol::outcome::{AppError, CallOutcome, NotRun};
 use ghostlight_protocol::request::RequestId;
+use ghostlight_protocol::text;
 use ghostlight_protocol::time::Instant;
 
 /// One in-memory life of an actor on this node: belongs to one leadership of its partition.
@@ -142,6 +143,21 @@ pub enum TurnEnd {
         /// The panic's message.
         message: String,
     },
+}
+
+impl TurnEnd {
+    /// The same with every text for people cut to its bound: what a runner says may be anything.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        match self {
+            Self::Ok { .. } => self,
+            Self::App(error) => Self::App(error.bounded()),
+            Self::Refused(refusal) => Self::Refused(refusal.bounded()),
+            Self::Panicked { message } => Self::Panicked {
+                message: text::cut(message),
+            },
+        }
+    }
 }
 
 /// One message that leaves with a turn's commit.

@@ -136,6 +136,7 @@ struct Writer {
 
 impl Writer {
     async fn write_lane(self, mut stream: SendStream) {
+        let _ends = EndsConnection(&self);
         let mut alive = stream.write_all(&[self.number]).await.is_ok();
         while alive {
             alive = match self.queue.take() {
@@ -143,7 +144,6 @@ impl Writer {
                 None => self.alive_when(&self.queue.ready).await,
             };
         }
-        self.queue.close();
     }
 
     /// Detached frames are begun in the order of their places: the receiver relies on it.
@@ -178,6 +178,19 @@ impl Writer {
             () = notify.notified() => true,
             _ = self.connection.closed() => false,
         }
+    }
+}
+
+/// Closes the connection when a lane's task ends, also by a panic: a connection with a silent lane would
+/// look alive, and swallow what is sent on it; a closed one is dialed again.
+struct EndsConnection<'a>(&'a Writer);
+
+impl Drop for EndsConnection<'_> {
+    fn drop(&mut self) {
+        self.0.queue.close();
+        self.0
+            .connection
+            .close(quinn::VarInt::from_u32(1), b"a lane ended");
     }
 }
 

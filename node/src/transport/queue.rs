@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use ghostlight_protocol::limits::LANE_FRAME_BYTES_MAX;
+use ghostlight_protocol::call::{AnswerKind, CallAnswer, UnknownAnswer};
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::limits::{FRAME_BYTES_MAX, LANE_FRAME_BYTES_MAX};
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::{Detached, encode_frame, encode_marker, frame_bytes};
 use tokio::sync::Notify;
@@ -71,6 +73,32 @@ enum Phase {
     Closed,
 }
 
+/// A frame that does not fit is a bug of whoever made it; it costs nobody else anything. If it was an
+/// answer, its caller is told so: it would wait for ever.
+fn fitting(frame: Frame) -> Option<(Frame, usize)> {
+    let bytes = frame_bytes(&frame);
+    if bytes <= FRAME_BYTES_MAX {
+        return Some((frame, bytes));
+    }
+    tracing::error!(bytes, "a frame over {FRAME_BYTES_MAX} bytes was not sent; please report it");
+    let Frame::Answer(CallAnswer { call, .. }) = frame else {
+        return None;
+    };
+    let kind = AnswerKind::Unknown(UnknownAnswer {
+        code: u32::from(Code::OutcomeUnknown.number()),
+        detail: format!(
+            "the call ran, but its answer cannot be carried: it makes a frame of {bytes} bytes, at most \
+             {FRAME_BYTES_MAX} are allowed"
+        ),
+    });
+    let frame = Frame::Answer(CallAnswer {
+        call,
+        kind: Some(kind),
+    });
+    let bytes = frame_bytes(&frame);
+    Some((frame, bytes))
+}
+
 impl LaneQueue {
     pub(super) fn new(large_frames: LargeFrames, pump: Arc<Pump>) -> Self {
         Self {
@@ -91,7 +119,9 @@ impl LaneQueue {
 
     /// Queues a frame; never waits.
     pub(super) fn push(self: &Arc<Self>, frame: Frame) -> Result<(), SendError> {
-        let bytes = frame_bytes(&frame);
+        let Some((frame, bytes)) = fitting(frame) else {
+            return Ok(());
+        };
         let mut state = self.lock();
         if state.phase == Phase::Closed {
             return Err(SendError::NotConnected);

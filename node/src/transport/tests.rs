@@ -13,8 +13,10 @@ use crate::security::key::ClusterKey;
 use crate::security::tls::node_tls;
 use bytes::Bytes;
 use ghostlight_core::io::Lane;
+use ghostlight_protocol::call::{AnswerKind, CallAnswer};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{Generation, NodeId};
+use ghostlight_protocol::limits::FRAME_BYTES_MAX;
 use ghostlight_protocol::wire::frame::{AskReplica, Frame, RaftMessage, RaftMessages};
 use ghostlight_protocol::wire::hello::{
     ConnectionKind, Hello, HelloRefusal, Judge, NodeRecord, PROTOCOL_VERSION, Removed,
@@ -219,6 +221,41 @@ async fn frames_keep_their_order_in_a_lane_and_datagrams_arrive() {
             _ => {}
         }
     }
+}
+
+/// Nobody can make such a frame; should somebody, it costs nobody else anything, and no caller hangs.
+#[tokio::test]
+async fn a_frame_over_the_limit_is_left_out_and_its_lane_goes_on() {
+    let key = ClusterKey::generate();
+    let (mut a, mut b) = (peer(1, 1, &key, None), peer(2, 1, &key, None));
+    a.dial(&b, ConnectionKind::Bulk);
+    let link = a.link(ConnectionKind::Bulk).await;
+    let answer = |call, bytes| {
+        Frame::Answer(CallAnswer {
+            call,
+            kind: Some(AnswerKind::Reply(vec![7; bytes].into())),
+        })
+    };
+    link.send(Lane::Call(0), answer(1, 1)).unwrap();
+    link.send(Lane::Call(0), answer(2, FRAME_BYTES_MAX))
+        .unwrap();
+    link.send(Lane::Call(0), answer(3, 1)).unwrap();
+    link.flush();
+    let mut answers = Vec::new();
+    while answers.len() < 3 {
+        if let TransportEvent::Frames { frames, .. } = b.next().await {
+            answers.extend(frames);
+        }
+    }
+    assert_eq!(answers[0], answer(1, 1));
+    assert_eq!(answers[2], answer(3, 1));
+    let Frame::Answer(told) = &answers[1] else {
+        panic!("{:?}", answers[1]);
+    };
+    assert_eq!(told.call, 2);
+    assert!(
+        matches!(&told.kind, Some(AnswerKind::Unknown(u)) if u.code == u32::from(Code::OutcomeUnknown.number()))
+    );
 }
 
 #[tokio::test]

@@ -13,9 +13,10 @@ use ghostlight_protocol::command::{
 };
 use ghostlight_protocol::hash::partition_of;
 use ghostlight_protocol::ids::ActorVersion;
-use ghostlight_protocol::limits::{INBOX_ATTEMPTS_MAX, REQUEST_BODY_BYTES_MAX};
+use ghostlight_protocol::limits::{INBOX_ATTEMPTS_MAX, METHOD_BYTES_MAX, REQUEST_BODY_BYTES_MAX};
 use ghostlight_protocol::outcome::{AppError, NotRun, TurnAnswer};
 use ghostlight_protocol::request::RequestId;
+use ghostlight_protocol::text;
 use ghostlight_protocol::time::Instant;
 use prost::Message;
 
@@ -92,7 +93,7 @@ impl Turns {
         };
         self.running -= 1;
         let over = Over { job, order, turn };
-        match end {
+        match end.bounded() {
             TurnEnd::Ok {
                 reply,
                 writes,
@@ -165,9 +166,16 @@ impl Turns {
             ));
         }
         let body = sends.iter().map(|send| send.body.len()).max()?;
-        (body > REQUEST_BODY_BYTES_MAX).then(|| {
-            format!("it sent a message of {body} bytes, at most {REQUEST_BODY_BYTES_MAX} may be")
-        })
+        let method = sends.iter().map(|send| send.method.len()).max()?;
+        if body > REQUEST_BODY_BYTES_MAX {
+            Some(format!(
+                "it sent a message of {body} bytes, at most {REQUEST_BODY_BYTES_MAX} may be"
+            ))
+        } else {
+            (method > METHOD_BYTES_MAX).then(|| {
+                format!("it named a method in {method} bytes, at most {METHOD_BYTES_MAX} may be")
+            })
+        }
     }
 
     fn send(&self, message: OutMessage) -> Send {
@@ -242,7 +250,7 @@ impl Turns {
             Work::Call(_) => {
                 let error = AppError {
                     name: "Panicked".to_owned(),
-                    message: text,
+                    message: text::cut(text),
                     payload: Bytes::new(),
                 };
                 self.settle_app(key, over, error);
@@ -283,7 +291,7 @@ impl Turns {
     fn settle_app(&mut self, key: &ActorKey, over: Over, error: AppError) {
         match &self.jobs.at(over.job).work {
             Work::Message { .. } => {
-                let reason = format!("{}: {}", error.name, error.message);
+                let reason = text::cut(format!("{}: {}", error.name, error.message));
                 let finality = Finality::Final;
                 self.conclude(key, over, Conclusion::Fail { reason, finality });
             }
@@ -302,7 +310,7 @@ impl Turns {
 
     /// A message's turn could not run, or not to its end.
     fn end_failed(&mut self, key: &ActorKey, over: Over, refusal: &NotRun) {
-        let reason = format!("{}: {}", refusal.code, refusal.detail);
+        let reason = text::cut(format!("{}: {}", refusal.code, refusal.detail));
         let finality = Finality::Retry;
         self.conclude(key, over, Conclusion::Fail { reason, finality });
     }

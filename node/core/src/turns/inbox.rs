@@ -13,6 +13,7 @@ use ghostlight_protocol::family::{self, Family};
 use ghostlight_protocol::hash::{domain, hash128};
 use ghostlight_protocol::ids::PartitionId;
 use ghostlight_protocol::request::RequestId;
+use ghostlight_protocol::text;
 use ghostlight_protocol::time::Instant;
 use prost::Message;
 
@@ -142,7 +143,7 @@ impl Turns {
                     command: InboxFailed {
                         inbox_sequence: sequence,
                         dead_letter: Some(DeadLetterReason {
-                            error: error.to_string(),
+                            error: text::cut(error.to_string()),
                         }),
                     },
                 });

@@ -5,8 +5,8 @@ use ghostlight_protocol::call::AnswerKind;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::{Accept, Envelope, Kind};
 use ghostlight_protocol::family::Family;
-use ghostlight_protocol::limits::INBOX_ATTEMPTS_MAX;
-use ghostlight_protocol::outcome::NotRun;
+use ghostlight_protocol::limits::{INBOX_ATTEMPTS_MAX, TEXT_BYTES_MAX};
+use ghostlight_protocol::outcome::{AppError, NotRun};
 use ghostlight_protocol::replica::EntryOutcome;
 
 use super::harness::*;
@@ -109,6 +109,40 @@ fn message_that_cannot_run_is_tried_again_with_growing_pauses_then_dead() {
     assert_eq!(bench.turn().request, message_request(P0, 2));
     assert_eq!(pause(1).as_millis(), 100);
     assert_eq!(pause(30).as_secs(), 10);
+}
+
+/// The dead letter carries the message and the reason; together they must fit into a snapshot's frame.
+#[test]
+fn message_that_dies_of_a_long_text_leaves_a_dead_letter_of_bounded_size() {
+    let text = "x".repeat(9 << 20);
+    let panicked = TurnEnd::Panicked {
+        message: text.clone(),
+    };
+    let refused = TurnEnd::Refused(NotRun {
+        code: Code::InvalidArgument,
+        detail: text.clone(),
+        retry_after: None,
+    });
+    let app = TurnEnd::App(AppError {
+        name: "Long".to_owned(),
+        message: text,
+        payload: Bytes::new(),
+    });
+    for end in [panicked, refused, app] {
+        let mut bench = Bench::new();
+        accept(&mut bench, 1, &["a"]);
+        while count(&bench, Family::DeadLetter) == 0 {
+            let turn = bench.turn().turn;
+            bench.end(turn, end.clone());
+            bench.settle();
+            if let Some(due) = bench.engine.next_deadline() {
+                bench.now = due;
+                bench.feed(TurnsInput::Tick);
+            }
+        }
+        let largest = bench.rows.0.values().map(Bytes::len).max();
+        assert!(largest < Some(2 * TEXT_BYTES_MAX), "{largest:?}");
+    }
 }
 
 #[test]

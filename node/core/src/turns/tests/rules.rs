@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ghostlight_protocol::call::{AnswerKind, MayHaveRun};
+use ghostlight_protocol::call::{AnswerKind, CallAnswer, MayHaveRun};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::Kind;
 use ghostlight_protocol::ids::NodeId;
-use ghostlight_protocol::limits::CALL_CHAIN_MAX;
-use ghostlight_protocol::outcome::NotRun;
+use ghostlight_protocol::limits::{CALL_CHAIN_MAX, TEXT_BYTES_MAX};
+use ghostlight_protocol::outcome::{AppError, NotRun};
 use ghostlight_protocol::request::RequestId;
+use prost::Message;
 
 use super::harness::*;
 use crate::turn_io::{OutMessage, RunnerEffect, TurnAsk, TurnEnd, TurnStart};
@@ -419,6 +420,43 @@ fn panic_drops_the_activation_and_refusal_keeps_nothing() {
     assert_eq!(code(&bench.answer(caller(2))), Code::UnknownMethod);
     bench.settle();
     assert!(bench.rows.0.is_empty());
+}
+
+/// A text may be as long as the body it quotes. Each of these once ended the lane of its answer, or the node.
+#[test]
+fn limits_texts_of_runners_are_cut_before_anything_carries_them() {
+    let text = "\u{fffd}".repeat(4 << 20);
+    let panicked = TurnEnd::Panicked {
+        message: text.clone(),
+    };
+    let refused = TurnEnd::Refused(NotRun {
+        code: Code::InvalidArgument,
+        detail: text.clone(),
+        retry_after: None,
+    });
+    let app = TurnEnd::App(AppError {
+        name: text.clone(),
+        message: text.clone(),
+        payload: Bytes::from_static(b"kept"),
+    });
+    for (n, end) in [panicked, refused, app].into_iter().enumerate() {
+        let mut bench = Bench::new();
+        // Of a repeatable id: what can be recorded is.
+        let n = n as u64 + 1;
+        let answer = run(&mut bench, Ask::outside(n, "a"), end.clone());
+        let size = CallAnswer {
+            call: 1,
+            kind: Some(answer.clone()),
+        }
+        .encoded_len();
+        assert!(size < 4 * TEXT_BYTES_MAX, "{size} bytes");
+        if let AnswerKind::App(error) = &answer {
+            assert!(error.message.contains("[cut, "), "{}", error.message);
+            assert!(error.payload.is_empty() || error.payload == "kept");
+        }
+        let largest = bench.rows.0.values().map(Bytes::len).max();
+        assert!(largest.unwrap_or(0) < 4 * TEXT_BYTES_MAX, "{largest:?}");
+    }
 }
 
 #[test]
