@@ -62,7 +62,8 @@ pub enum Durability {
     Buffered,
 }
 
-/// Where a scan stops. It returns at least one row if there is one.
+/// Where a scan stops. It returns at least one row if there is one. A short page is therefore not the end:
+/// it may be short in rows because they are large; [`Limit::stopped`] tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limit {
     /// Rows, at most.
@@ -79,6 +80,13 @@ impl Limit {
             rows,
             bytes: 1 << 20,
         }
+    }
+
+    /// Whether a scan that returned these rows was stopped by the limit; if not, there are no more.
+    #[must_use]
+    pub fn stopped(self, rows: &[Row]) -> bool {
+        let bytes = |row: &Row| row.0.len() + row.1.len();
+        rows.len() >= self.rows || rows.iter().map(bytes).sum::<usize>() >= self.bytes
     }
 }
 

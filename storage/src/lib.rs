@@ -20,7 +20,7 @@ pub use engine::{Cf, Durability, Engine, EngineError, Limit, Read, WriteBatch};
 pub use error::{Remedy, StorageError};
 pub use identity::{ChosenPort, NodeIdentity};
 pub use memory::{MemoryDisk, MemoryEngine};
-pub use reader::Reader;
+pub use reader::{Page, PageEnd, Reader};
 #[cfg(feature = "rocks")]
 pub use rocks::{DataDir, DataDirError, RocksEngine};
 pub use snapshot::SnapshotReader;

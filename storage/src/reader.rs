@@ -24,6 +24,24 @@ use crate::snapshot::SnapshotReader;
 /// Rows of one scan, at most.
 const SCAN_ROWS_MAX: usize = 4_096;
 
+/// What one scan returned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// Keys and values, ascending.
+    pub rows: Vec<(Bytes, Bytes)>,
+    /// Whether there is more.
+    pub end: PageEnd,
+}
+
+/// Whether a scan came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageEnd {
+    /// The limit stopped it: there may be more rows after the last.
+    More,
+    /// There are no more rows.
+    End,
+}
+
 /// A handle for reading. Clones are cheap and may live on any thread.
 #[derive(Clone, Debug)]
 pub struct Reader<E> {
@@ -51,7 +69,7 @@ impl<E: Engine> Reader<E> {
     }
 
     /// Reads rows of a family whose key begins with `prefix` and comes after `after_key`, ascending;
-    /// keys come without partition and family. Fewer rows than the limit allows: there are no more.
+    /// keys come without partition and family.
     ///
     /// # Errors
     /// `Damaged`: condemn that replica. Else the engine failed.
@@ -62,7 +80,7 @@ impl<E: Engine> Reader<E> {
         prefix: &[u8],
         after_key: Option<&[u8]>,
         limit: Limit,
-    ) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
+    ) -> Result<Page, StorageError> {
         let mut from = Vec::with_capacity(ROW_PREFIX_BYTES + prefix.len());
         row_key_into(&mut from, partition, family, prefix);
         let to = after(&from);
@@ -72,7 +90,7 @@ impl<E: Engine> Reader<E> {
             next.push(0);
             from = from.max(next);
         }
-        scan_rows(&self.engine, partition, family, &from, &to, limit)
+        scan_page(&self.engine, partition, family, &from, &to, limit)
     }
 
     /// Reads log entries from `from`, without gaps, until `to` or `bytes_max`; at least one if it is
@@ -209,15 +227,33 @@ pub(crate) fn scan_rows<R: Read>(
     to: &[u8],
     limit: Limit,
 ) -> Result<Vec<(Bytes, Bytes)>, StorageError> {
+    Ok(scan_page(engine, partition, family, from, to, limit)?.rows)
+}
+
+fn scan_page<R: Read>(
+    engine: &R,
+    partition: PartitionId,
+    family: Family,
+    from: &[u8],
+    to: &[u8],
+    limit: Limit,
+) -> Result<Page, StorageError> {
     let rows = engine
         .scan(cf_of(family), from, to, limit)
         .map_err(|error| read_failed(error, partition, "read rows"))?;
-    rows.into_iter()
+    let end = if limit.stopped(&rows) {
+        PageEnd::More
+    } else {
+        PageEnd::End
+    };
+    let rows: Result<_, StorageError> = rows
+        .into_iter()
         .map(|(key, value)| {
             let value = open_row(partition, family, &key, value)?;
             Ok((key.slice(ROW_PREFIX_BYTES..), value))
         })
-        .collect()
+        .collect();
+    Ok(Page { rows: rows?, end })
 }
 
 fn open_row(

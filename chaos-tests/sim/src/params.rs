@@ -54,6 +54,8 @@ pub struct DiskParams {
     pub sync: (u64, u64),
     /// Chance of a stall, and how long.
     pub stall: (f64, u64, u64),
+    /// Bytes of one page of a scan.
+    pub page_bytes: usize,
 }
 
 /// What clients do.
@@ -158,6 +160,7 @@ impl Params {
         let disk = DiskParams {
             sync: *dice.pick(&[(100 * US, 500 * US), (300 * US, 5 * MS), (2 * MS, 20 * MS)]),
             stall: (sometimes(dice, 0.3, 0.000_5, 0.005), 100 * MS, 2 * SEC),
+            page_bytes: ghostlight_disk::PAGE_BYTES,
         };
         let mut faults = Vec::new();
         for (kind, weight) in FaultKind::ALL {
@@ -173,7 +176,7 @@ impl Params {
             outside: *dice.pick(&[0.0, 0.5, 0.9]),
             reads: *dice.pick(&[0.1, 0.3, 0.5]),
         };
-        Self {
+        let mut params = Self {
             seed,
             nodes,
             partitions,
@@ -184,7 +187,10 @@ impl Params {
             fault_every,
             faults,
             work,
-        }
+        };
+        // Rows here are small: pages must be, too, or none is ever cut.
+        params.disk.page_bytes = *dice.pick(&[ghostlight_disk::PAGE_BYTES, 400, 1]);
+        params
     }
 
     /// A quiet run, for scenarios: a good network, good disks, no faults but those asked for.
@@ -207,6 +213,7 @@ impl Params {
             disk: DiskParams {
                 sync: (200 * US, MS),
                 stall: (0.0, 0, 0),
+                page_bytes: ghostlight_disk::PAGE_BYTES,
             },
             fault_every: 0,
             faults: Vec::new(),

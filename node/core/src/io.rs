@@ -134,6 +134,9 @@ pub enum StoreInput {
         ticket: ReadTicket,
         /// The rows.
         rows: Vec<(Bytes, Option<Bytes>)>,
+        /// Of a scan, whether more rows may follow: a page is also cut by bytes, so how many rows it has
+        /// says nothing.
+        rest: Rest,
     },
     /// A snapshot is open for sending.
     SnapshotOpened {
@@ -188,10 +191,10 @@ pub enum StoreInput {
     },
 }
 
-/// Whether a snapshot has more chunks.
+/// Whether more follows: chunks of a snapshot, rows of a scan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rest {
-    /// It does.
+    /// Perhaps.
     More,
     /// This was the last.
     Last,

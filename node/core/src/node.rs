@@ -283,7 +283,7 @@ impl NodeCore {
                     self.applied(now, applied, out);
                 }
             }
-            StoreInput::Rows { ticket, rows } => self.rows_read(ticket, rows, out),
+            StoreInput::Rows { ticket, rows, rest } => self.rows_read(ticket, rows, rest, out),
             StoreInput::SnapshotOpened {
                 transfer,
                 at,

@@ -114,7 +114,8 @@ pub enum TurnAsk {
 pub enum TurnTold {
     /// Of `Get`.
     Value(Option<Bytes>),
-    /// Of `Scan`: keys inside the actor, and values.
+    /// Of `Scan`: keys inside the actor, and values. Pages are cut by bytes too: only none at all is the
+    /// end.
     Rows(Vec<(Bytes, Bytes)>),
     /// Of `Call`.
     Called(CallOutcome),

@@ -38,6 +38,7 @@ use ghostlight_protocol::replica::EntryOutcome;
 use ghostlight_protocol::request::RequestId;
 use ghostlight_protocol::time::Instant;
 
+use crate::io::Rest;
 use crate::turn_io::{RunnerEffect, RunnerInput, TurnId};
 
 /// Where an answer goes: a gateway's call.
@@ -86,6 +87,8 @@ pub enum TurnsInput {
         read: ReadId,
         /// One value for each key of `Rows::Keys`; key and value of each row of `Rows::Scan`.
         rows: Vec<(Bytes, Option<Bytes>)>,
+        /// Of `Rows::Scan`, whether more rows may follow.
+        rest: Rest,
     },
     /// An entry that this leadership proposed was applied. Entries come in the order of their proposals.
     Applied(EntryOutcome),

@@ -13,7 +13,7 @@ use ghostlight_protocol::limits::SNAPSHOT_CHUNK_BYTES;
 use ghostlight_protocol::replica::ApplyItem;
 use ghostlight_storage::{Engine, NodeIdentity, Remedy, SnapshotReader, StorageError, Store};
 
-pub use reads::read_rows;
+pub use reads::{PAGE_BYTES, RowsFound, read_rows};
 
 /// The one writer of a node's store.
 pub struct Disk<E: Engine> {

@@ -150,7 +150,9 @@ impl Running {
         match woken {
             Woken::Store(answer) => self.take_store(answer),
             Woken::Rows((ticket, partition, rows)) => match rows {
-                Ok(rows) => self.feed(Input::Store(StoreInput::Rows { ticket, rows })),
+                Ok((rows, rest)) => {
+                    self.feed(Input::Store(StoreInput::Rows { ticket, rows, rest }));
+                }
                 Err(error) => self.read_failed(partition, &error),
             },
             Woken::Transport(event) => self.take_transport(event),

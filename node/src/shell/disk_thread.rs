@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use ghostlight_core::io::StoreEffect;
-use ghostlight_disk::{Disk, read_rows};
+use ghostlight_disk::{Disk, PAGE_BYTES, read_rows};
 use ghostlight_storage::{Engine, Reader};
 use tokio::sync::mpsc;
 
@@ -124,7 +124,7 @@ fn read_all<E: Engine>(
         else {
             return;
         };
-        let rows = read_rows(reader, partition, &rows);
+        let rows = read_rows(reader, partition, &rows, PAGE_BYTES);
         if answer.blocking_send((ticket, partition, rows)).is_err() {
             return;
         }

@@ -40,8 +40,5 @@ pub(crate) struct ReadJob {
 pub(crate) type ReadAnswer = (
     ReadTicket,
     PartitionId,
-    Result<Vec<ReadRow>, ghostlight_storage::StorageError>,
+    Result<ghostlight_disk::RowsFound, ghostlight_storage::StorageError>,
 );
-
-/// A key and its value, if there is one.
-pub(crate) type ReadRow = (bytes::Bytes, Option<bytes::Bytes>);

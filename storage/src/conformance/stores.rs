@@ -13,7 +13,7 @@ use super::material::{
 };
 use crate::engine::{Cf, Engine, Limit};
 use crate::error::{Remedy, StorageError};
-use crate::reader::Reader;
+use crate::reader::{PageEnd, Reader};
 use crate::store::{Condemned, Staged, Store};
 
 const P: PartitionId = PartitionId(2);
@@ -116,7 +116,7 @@ fn applied_rows_can_be_read<B: Bed>(bed: &B) {
         let found = reader
             .scan(P, Family::Outbox, &prefix, after, Limit::rows(rows))
             .unwrap();
-        found.into_iter().map(|(key, _)| key).collect()
+        found.rows.into_iter().map(|(key, _)| key).collect()
     };
     let keys: Vec<_> = (1..=3)
         .map(|sequence| outbox_key(PartitionId(3), sequence))
@@ -125,6 +125,18 @@ fn applied_rows_can_be_read<B: Bed>(bed: &B) {
     assert_eq!(scan(None, 2), keys[..2]);
     assert_eq!(scan(Some(&keys[0]), 10), keys[1..]);
     assert!(scan(Some(&keys[2]), 10).is_empty());
+    // A page that is short because its rows are large is not the end.
+    for (rows, bytes, found, end) in [
+        (10, 1 << 20, 3, PageEnd::End),
+        (3, 1 << 20, 3, PageEnd::More),
+        (10, 1, 1, PageEnd::More),
+    ] {
+        let limit = Limit { rows, bytes };
+        let page = reader
+            .scan(P, Family::Outbox, &prefix, None, limit)
+            .unwrap();
+        assert_eq!((page.rows.len(), page.end), (found, end), "{limit:?}");
+    }
     drop((store, reader));
     let (store, recovered) = Store::open(bed.open()).unwrap();
     assert_eq!(recovered.replicas[2].row, Some(row));

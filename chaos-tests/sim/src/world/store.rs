@@ -1,6 +1,6 @@
 //! The store's thread: effects in order, after the disk's delay; reads beside it.
 
-use ghostlight_core::io::{Input, ReadTicket, StoreEffect, StoreInput};
+use ghostlight_core::io::{Input, ReadTicket, Rest, StoreEffect, StoreInput};
 use ghostlight_core::turns::RowsWanted;
 use ghostlight_protocol::ids::PartitionId;
 use ghostlight_storage::memory::CrashKind;
@@ -168,8 +168,15 @@ impl World {
         let Some(process) = &mut self.nodes[place].process else {
             return;
         };
-        match ghostlight_disk::read_rows(&process.reader, partition, rows) {
-            Ok(rows) => self.arrive(place, Input::Store(StoreInput::Rows { ticket, rows })),
+        let page_bytes = self.params.disk.page_bytes;
+        match ghostlight_disk::read_rows(&process.reader, partition, rows, page_bytes) {
+            Ok((rows, rest)) => {
+                if rest == Rest::More {
+                    self.sometimes.hit("page of rows cut");
+                }
+                let read = StoreInput::Rows { ticket, rows, rest };
+                self.arrive(place, Input::Store(read));
+            }
             Err(error) => {
                 self.sometimes.hit("damage found by a read");
                 let mut inputs = Vec::new();

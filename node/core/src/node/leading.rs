@@ -17,7 +17,7 @@ use prost::Message as _;
 
 use super::slot::{Confirm, InboxLoad, Leading, Serving, Slot, Stage};
 use super::{Cluster, Local, NodeCore};
-use crate::io::{Applied, Effect, Event, Now, ReadTicket};
+use crate::io::{Applied, Effect, Event, Now, ReadTicket, Rest};
 use crate::outbox::{Outbox, OutboxInput, OutboxSettings};
 use crate::replica::{ReadIndex, Role};
 use crate::turns::{ConfirmId, Opening, ReadId, RowsWanted, Turns, TurnsInput};
@@ -534,6 +534,7 @@ impl NodeCore {
         &mut self,
         ticket: ReadTicket,
         rows: Vec<(Bytes, Option<Bytes>)>,
+        rest: Rest,
         out: &mut Vec<Effect>,
     ) {
         let Some(ReadFor {
@@ -550,7 +551,7 @@ impl NodeCore {
         }
         match what {
             ReadWhat::Turns(read) => {
-                let input = TurnsInput::RowsRead { read, rows };
+                let input = TurnsInput::RowsRead { read, rows, rest };
                 self.local.push_back(Local::Turns(partition, input));
             }
             ReadWhat::Outbox => {
@@ -560,7 +561,7 @@ impl NodeCore {
                 let input = OutboxInput::Rows(rows.collect());
                 self.local.push_back(Local::Outbox(partition, input));
             }
-            ReadWhat::Inbox => self.inbox_page(partition, term, rows, out),
+            ReadWhat::Inbox => self.inbox_page(partition, term, rows, rest, out),
             ReadWhat::Facts => self.facts_read(&rows, out),
         }
     }
@@ -570,9 +571,9 @@ impl NodeCore {
         partition: PartitionId,
         term: Term,
         rows: Vec<(Bytes, Option<Bytes>)>,
+        rest: Rest,
         out: &mut Vec<Effect>,
     ) {
-        let full = rows.len() == INBOX_PAGE;
         let last_key = rows.last().map(|(key, _)| key.clone());
         let mut messages: Vec<(u64, Envelope)> = rows
             .into_iter()
@@ -591,7 +592,7 @@ impl NodeCore {
             return;
         };
         *last = messages.last().map_or(*last, |(sequence, _)| *sequence);
-        if !full {
+        if rest == Rest::Last {
             messages.extend(later.drain(..).filter(|(sequence, _)| *sequence > *last));
             serving.inbox = InboxLoad::Loaded;
         }
@@ -599,7 +600,7 @@ impl NodeCore {
             self.local
                 .push_back(Local::Turns(partition, TurnsInput::Inbox(messages)));
         }
-        if full {
+        if rest == Rest::More {
             self.read_inbox(partition, term, last_key, out);
         }
     }

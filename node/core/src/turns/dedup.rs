@@ -20,6 +20,7 @@ use super::engine::Turns;
 use super::fixed_hash::{FixedHash, FixedMap};
 use super::jobs::JobId;
 use super::{ReadId, RowsWanted, TurnsEffect};
+use crate::io::Rest;
 use crate::turn_io::TurnId;
 
 /// Rows as the store returns them.
@@ -37,10 +38,10 @@ pub(super) enum PendingRead {
     /// A running turn asked for a page.
     Scan(Scan),
     /// Messages that did not fit into memory.
-    Inbox { limit: usize },
+    Inbox,
 }
 
-/// A page being put together.
+/// A page on its way.
 #[derive(Debug)]
 pub(super) struct Scan {
     pub(super) turn: TurnId,
@@ -50,7 +51,6 @@ pub(super) struct Scan {
     pub(super) limit: usize,
     /// Uncommitted rows not yet merged in, as of the moment of the question.
     pub(super) overlay: BTreeMap<Bytes, Option<Bytes>>,
-    pub(super) rows: Vec<(Bytes, Bytes)>,
 }
 
 /// Reads asked and not answered.
@@ -82,6 +82,7 @@ impl Turns {
         now: Instant,
         read: ReadId,
         rows: Rows,
+        rest: Rest,
         out: &mut Vec<TurnsEffect>,
     ) {
         match self.reads.table.swap_remove(&read) {
@@ -91,8 +92,8 @@ impl Turns {
                 let value = rows.into_iter().next().and_then(|(_, value)| value);
                 self.tell_value(turn, ask, value, out);
             }
-            Some(PendingRead::Scan(scan)) => self.on_page(scan, rows, out),
-            Some(PendingRead::Inbox { limit }) => self.on_inbox_page(now, limit, rows, out),
+            Some(PendingRead::Scan(scan)) => self.on_page(scan, rows, rest, out),
+            Some(PendingRead::Inbox) => self.on_inbox_page(now, rows, rest, out),
             None => {}
         }
     }

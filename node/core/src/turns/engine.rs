@@ -209,7 +209,7 @@ impl Turns {
                 self.on_ended(now, turn, end, out);
             }
             TurnsInput::Called { turn, ask, outcome } => self.on_called(turn, ask, outcome, out),
-            TurnsInput::RowsRead { read, rows } => self.on_rows(now, read, rows, out),
+            TurnsInput::RowsRead { read, rows, rest } => self.on_rows(now, read, rows, rest, out),
             TurnsInput::Applied(outcome) => self.on_applied(now, outcome, out),
             TurnsInput::Dropped => self.on_dropped(now, out),
             TurnsInput::Confirmed(round) => {

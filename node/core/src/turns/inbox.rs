@@ -23,6 +23,7 @@ use super::jobs::{Job, JobId, Place, Reach, Speculation, Work};
 use super::log::Failure;
 use super::mailbox::{End, Gate};
 use super::{RowsWanted, TurnsEffect};
+use crate::io::Rest as PageRest;
 
 /// Messages of one partition in memory.
 pub(super) const MESSAGES_MAX: usize = 16_384;
@@ -91,11 +92,11 @@ impl Turns {
     pub(super) fn on_inbox_page(
         &mut self,
         now: Instant,
-        limit: usize,
         rows: Rows,
+        rest: PageRest,
         out: &mut Vec<TurnsEffect>,
     ) {
-        let complete = rows.len() < limit && self.inbox.rest == Rest::Reading;
+        let complete = rest == PageRest::Last && self.inbox.rest == Rest::Reading;
         self.inbox.rest = if complete { Rest::None } else { Rest::Stored };
         for (key, value) in rows {
             let sequence = family::parse_inbox_key(&key);
@@ -115,14 +116,13 @@ impl Turns {
             return;
         }
         self.inbox.rest = Rest::Reading;
-        let limit = PAGE_MESSAGES;
         let rows = RowsWanted::Scan {
             family: Family::Inbox,
             prefix: Bytes::new(),
             after: Some(family::inbox_key(self.inbox.taken)),
-            limit,
+            limit: PAGE_MESSAGES,
         };
-        self.reads.ask(PendingRead::Inbox { limit }, rows, out);
+        self.reads.ask(PendingRead::Inbox, rows, out);
     }
 
     fn take_message(

@@ -22,6 +22,7 @@ use super::inbox::message_request;
 use super::jobs::{Job, JobId, Place, Reach, Speculation, Work};
 use super::log::Room;
 use super::{NestedCall, RowsWanted, TurnsEffect};
+use crate::io::Rest as PageRest;
 use crate::turn_io::{FencingToken, RunnerEffect, TurnAsk, TurnId, TurnStart, TurnTold};
 
 /// Calls of one turn that wait for earlier turns to commit.
@@ -210,7 +211,6 @@ impl Turns {
                     actor: key,
                     prefix,
                     limit,
-                    rows: Vec::new(),
                 };
                 self.ask_page(scan, after, out);
             }
@@ -244,34 +244,43 @@ impl Turns {
         self.reads.ask(PendingRead::Scan(scan), rows, out);
     }
 
-    /// Merges a page of committed rows under the uncommitted ones.
-    pub(super) fn on_page(&mut self, mut scan: Scan, page: Rows, out: &mut Vec<TurnsEffect>) {
+    /// Merges a page of committed rows under the uncommitted ones. Uncommitted rows beyond the page's last
+    /// row wait for the page they belong to, or the rows between them would be passed over. What a page
+    /// gives is told at once, so that a turn never gets more than a page; one that gives nothing, because
+    /// all of it was removed, is followed by the next.
+    pub(super) fn on_page(
+        &mut self,
+        mut scan: Scan,
+        page: Rows,
+        rest: PageRest,
+        out: &mut Vec<TurnsEffect>,
+    ) {
         if self.running_turn(scan.turn).is_none() {
             return;
         }
-        let complete = page.len() < scan.limit;
+        let complete = rest == PageRest::Last || page.is_empty();
         let actor_bytes = scan.actor.as_bytes().len();
-        let mut last = None;
+        let (mut last, mut rows) = (None, Vec::new());
         for (key, value) in page {
             let key = key.slice(actor_bytes..);
             while let Some(first) = scan.overlay.first_entry()
                 && *first.key() < key
             {
                 let (key, value) = first.remove_entry();
-                scan.rows.extend(value.map(|value| (key, value)));
+                rows.extend(value.map(|value| (key, value)));
             }
             let value = scan.overlay.remove(&key).unwrap_or(value);
             last = Some(key.clone());
-            scan.rows.extend(value.map(|value| (key, value)));
+            rows.extend(value.map(|value| (key, value)));
         }
         if complete {
             for (key, value) in std::mem::take(&mut scan.overlay) {
-                scan.rows.extend(value.map(|value| (key, value)));
+                rows.extend(value.map(|value| (key, value)));
             }
         }
-        if complete || scan.rows.len() >= scan.limit {
-            scan.rows.truncate(scan.limit);
-            return tell(scan.turn, scan.ask, TurnTold::Rows(scan.rows), out);
+        if complete || !rows.is_empty() {
+            rows.truncate(scan.limit);
+            return tell(scan.turn, scan.ask, TurnTold::Rows(rows), out);
         }
         self.ask_page(scan, last, out);
     }

@@ -5,4 +5,5 @@ mod harness;
 mod inbox;
 mod random;
 mod rules;
+mod scans;
 mod turns;

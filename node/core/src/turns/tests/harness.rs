@@ -17,6 +17,7 @@ use ghostlight_protocol::request::{RequestId, Session};
 use ghostlight_protocol::time::{Instant, WallTime};
 use prost::Message;
 
+use crate::io::Rest;
 use crate::turn_io::{RunnerEffect, RunnerInput, TurnAsk, TurnEnd, TurnId, TurnStart};
 use crate::turns::{
     Caller, ConfirmId, NestedCall, Opening, ReadId, RowsWanted, Settings, Turns, TurnsEffect,
@@ -62,6 +63,8 @@ pub(super) struct Bench {
     /// Proposed, not applied.
     pub(super) log: VecDeque<Kind>,
     pub(super) reads: Reads,
+    /// Bytes of a page of rows, as the store cuts it.
+    pub(super) page_bytes: usize,
     pub(super) asked: VecDeque<(ReadId, RowsWanted)>,
     pub(super) confirms: VecDeque<ConfirmId>,
     pub(super) started: VecDeque<TurnStart>,
@@ -88,6 +91,7 @@ impl Bench {
             row,
             log: VecDeque::new(),
             reads: Reads::AtOnce,
+            page_bytes: 1 << 20,
             asked: VecDeque::new(),
             confirms: VecDeque::new(),
             started: VecDeque::new(),
@@ -133,6 +137,7 @@ impl Bench {
 
     pub(super) fn read_one(&mut self) {
         let (read, wanted) = self.asked.pop_front().expect("a read was asked");
+        let mut rest = Rest::Last;
         let rows = match wanted {
             RowsWanted::Keys(keys) => keys
                 .into_iter()
@@ -146,22 +151,30 @@ impl Bench {
                 prefix,
                 after,
                 limit,
-            } => self
-                .rows
-                .0
-                .range(
+            } => {
+                let rows = self.rows.0.range(
                     (
                         family,
                         after.clone().unwrap_or_default().max(prefix.clone()),
                     )..,
-                )
-                .take_while(|((f, key), _)| *f == family && key.starts_with(&prefix))
-                .filter(|((_, key), _)| after.as_ref().is_none_or(|after| key > after))
-                .take(limit)
-                .map(|((_, key), value)| (key.clone(), Some(value.clone())))
-                .collect(),
+                );
+                let rows = rows
+                    .take_while(|((f, key), _)| *f == family && key.starts_with(&prefix))
+                    .filter(|((_, key), _)| after.as_ref().is_none_or(|after| key > after));
+                // As the store does it: the row that reaches one of the bounds is the last.
+                let (mut page, mut bytes) = (Vec::new(), 0);
+                for ((_, key), value) in rows {
+                    bytes += key.len() + value.len();
+                    page.push((key.clone(), Some(value.clone())));
+                    if page.len() >= limit || bytes >= self.page_bytes {
+                        rest = Rest::More;
+                        break;
+                    }
+                }
+                page
+            }
         };
-        self.feed(TurnsInput::RowsRead { read, rows });
+        self.feed(TurnsInput::RowsRead { read, rows, rest });
     }
 
     /// Applies the oldest entry, and tells the engine.

@@ -129,8 +129,9 @@ fn speculation_reads_see_committed_rows_under_uncommitted_writes() {
             let TurnTold::Rows(rows) = told(&mut bench) else {
                 panic!();
             };
-            let last = rows.len() < limit;
-            after = rows.last().map(|(key, _)| key.clone());
+            assert!(rows.len() <= limit);
+            let last = rows.is_empty();
+            after = rows.last().map(|(key, _)| key.clone()).or(after);
             seen.extend(rows);
             if last {
                 break;
