@@ -122,13 +122,11 @@ impl<A: Actor> Active<A> {
                 format!("the state of {} cannot be read: {error}", turn.actor()),
             )),
             Ran::Failed(live, TurnFailure::Refused(refusal)) => {
-                self.live = Some(live);
+                self.keep_unchanged(method, live);
                 TurnEnd::Refused(refusal)
             }
             Ran::Failed(live, TurnFailure::App(error)) => {
-                if method.kind == MethodKind::Read {
-                    self.live = Some(live);
-                }
+                self.keep_unchanged(method, live);
                 TurnEnd::App(error)
             }
             Ran::Failed(_, TurnFailure::Broken(message)) => broken(message),
@@ -141,6 +139,15 @@ impl<A: Actor> Active<A> {
                     Err(error) => broken(error.to_string()),
                 }
             }
+        }
+    }
+
+    /// Keeps the object after a method that did not succeed, if it cannot have changed it. A writing one
+    /// may have, also if it says that it refused: what is written by hand need not be as careful as the
+    /// macro.
+    fn keep_unchanged(&mut self, method: &Method, live: Live<A>) {
+        if method.kind == MethodKind::Read {
+            self.live = Some(live);
         }
     }
 

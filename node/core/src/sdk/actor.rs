@@ -74,7 +74,8 @@ pub enum MethodKind {
 pub enum TurnFailure {
     /// The method returned `Err`.
     App(AppError),
-    /// The method did not begin: its argument cannot be read.
+    /// The method did nothing: its argument cannot be read. After a call to another actor this is told
+    /// as an error of the actor, because what was called stays.
     Refused(NotRun),
     /// The method did what it must not, or its reply cannot be encoded: a bug of the actor.
     Broken(String),

@@ -345,6 +345,49 @@ fn bugs_of_an_actor_end_its_turn_alone() {
     assert!(world.deliver().is_none());
 }
 
+/// An actor without the macro that changes itself before it looks at its argument.
+#[derive(Debug)]
+struct Hasty(u8);
+
+impl Actor for Hasty {
+    const TYPE: &'static str = "hasty";
+    const METHODS: &'static [Method] = &[Method {
+        name: "add",
+        kind: MethodKind::Write,
+        arguments: "by: u8",
+    }];
+
+    fn restore(stored: Option<&[u8]>) -> Result<Self, super::state::StateError> {
+        Ok(Self(stored.map_or(0, |row| row[0])))
+    }
+
+    fn encode(&self) -> Result<Bytes, super::state::StateError> {
+        Ok(vec![self.0].into())
+    }
+
+    async fn dispatch(&mut self, _: &Turn, _: &str, body: Bytes) -> Result<Bytes, TurnFailure> {
+        self.0 += 1;
+        if body != "1" {
+            return Err(super::body::refuse_argument("add", "1", "it is not"));
+        }
+        Ok(vec![b'0' + self.0].into())
+    }
+}
+
+#[test]
+fn what_a_refused_turn_changed_is_gone() {
+    let world = World::new(ActorRegistry::new().with::<Hasty>());
+    for (body, reply) in [("1", Some("1")), ("x", None), ("y", None), ("1", Some("2"))] {
+        match (world.call(("hasty", "h"), "add", body), reply) {
+            (CallOutcome::Reply(found), Some(reply)) => assert_eq!(found, reply),
+            (CallOutcome::NotRun(refusal), None) => {
+                assert_eq!(refusal.code, Code::InvalidArgument);
+            }
+            (other, _) => panic!("{body}: {other:?}"),
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "registered twice")]
 fn two_types_of_one_name_are_refused() {

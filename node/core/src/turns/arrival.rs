@@ -40,7 +40,7 @@ impl Turns {
         if let Some(running) = self.jobs.in_flight(&call.key) {
             return self.join(running, from, &job, out);
         }
-        if let Err(refusal) = self.make_room(&job.actor, out) {
+        if let Err(refusal) = self.make_room(&job, out) {
             self.counters.calls_refused += 1;
             out.push(TurnsEffect::Answer {
                 to: from,
@@ -173,7 +173,12 @@ impl Turns {
         }
     }
 
-    fn make_room(&mut self, key: &ActorKey, out: &mut Vec<TurnsEffect>) -> Result<(), NotRun> {
+    fn make_room(&mut self, job: &Job, out: &mut Vec<TurnsEffect>) -> Result<(), NotRun> {
+        if job.serves_a_turn() {
+            // What runs must be able to end; there are only as many of these as running turns ask for.
+            return Ok(());
+        }
+        let key = &job.actor;
         let max = self.settings.mailbox_calls_max;
         if let Some(actor) = self.actors.get(key) {
             if actor.mailbox.waiting() + actor.held.len() < max {

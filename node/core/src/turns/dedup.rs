@@ -132,6 +132,7 @@ impl Turns {
                     let closed = row.is_some_and(|row| sequence < row.closed_below);
                     closed.then(session_closed)
                 }
+                RequestId::Outside(_) | RequestId::Derived(_) if job.serves_a_turn() => None,
                 RequestId::Outside(_) | RequestId::Derived(_) => self.dedup_full(),
             },
         };

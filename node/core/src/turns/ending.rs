@@ -101,10 +101,7 @@ impl Turns {
             } => self.end_ok(&key, over, reply, writes, sends, out),
             TurnEnd::App(error) => self.end_app(&key, over, error, out),
             TurnEnd::Panicked { message } => self.end_panicked(&key, over, message, out),
-            TurnEnd::Refused(refusal) => match self.jobs.at(job).work {
-                Work::Call(_) => self.finish(job, not_run(&refusal), out),
-                Work::Message { .. } => self.end_failed(&key, over, &refusal),
-            },
+            TurnEnd::Refused(refusal) => self.end_refused(&key, over, &refusal, out),
         }
         self.touch(now, &key, out);
         self.wake_stalled(now, out);
@@ -228,6 +225,30 @@ impl Turns {
         }
         self.reset(over.turn, out);
         self.settle_app(key, over, error);
+    }
+
+    fn end_refused(
+        &mut self,
+        key: &ActorKey,
+        over: Over,
+        refusal: &NotRun,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        let job = self.jobs.at(over.job);
+        match (&job.work, job.reach) {
+            (Work::Message { .. }, _) => self.end_failed(key, over, refusal),
+            (Work::Call(_), Reach::Inside) => self.finish(over.job, not_run(refusal), out),
+            // What it called stays: it cannot be said that nothing happened.
+            (Work::Call(_), Reach::CalledOut) => {
+                let text = format!("{}: {}", refusal.code, refusal.detail);
+                let error = AppError {
+                    name: "Refused".to_owned(),
+                    message: text::cut(text),
+                    payload: Bytes::new(),
+                };
+                self.settle_app(key, over, error);
+            }
+        }
     }
 
     fn end_panicked(

@@ -104,6 +104,11 @@ pub(super) enum Speculation {
 }
 
 impl Job {
+    /// Whether a running turn waits for it: then it is exempt from admission.
+    pub(super) fn serves_a_turn(&self) -> bool {
+        !self.chain.is_empty()
+    }
+
     pub(super) fn call(&self) -> Option<&CallWork> {
         match &self.work {
             Work::Call(call) => Some(call),

@@ -1,4 +1,5 @@
-//! What waits for one actor: calls (bounded) and messages, first come first served.
+//! What waits for one actor: calls (bounded) and messages, first come first served. While a leadership is
+//! handed over, a call that a running turn waits for is taken from between the others.
 //!
 //! A failing message holds back the later messages of its actor, never calls. The mailbox holds numbers
 //! only; a call that hung up leaves a stale number behind, which is skipped, and swept when such numbers
@@ -91,10 +92,16 @@ impl Mailbox {
         }
     }
 
-    /// Takes out what `peek` returned.
+    /// Waiting calls, in order.
+    pub(super) fn calls<'a>(&'a self, jobs: &'a Jobs) -> impl Iterator<Item = JobId> + 'a {
+        let waits = |id: &JobId| jobs.get(*id).is_some_and(|j| j.place == Place::Waiting);
+        self.calls.iter().copied().filter(waits)
+    }
+
+    /// Takes out what `peek` or `calls` returned.
     pub(super) fn pop(&mut self, id: JobId) {
-        if self.calls.front() == Some(&id) {
-            self.calls.pop_front();
+        if let Some(at) = self.calls.iter().position(|call| *call == id) {
+            self.calls.remove(at);
             self.waiting -= 1;
         } else {
             let front = self.messages.pop_front();

@@ -40,9 +40,14 @@ impl Turns {
         let Some(next) = self.next_job(now, key, out) else {
             return self.rest(now, key);
         };
-        if self.admission == Admission::Paused && !self.serves_running(next) {
-            return;
-        }
+        let next = match self.admission {
+            Admission::Open => next,
+            // Nothing ahead of it may start, and the turn that waits for it must end.
+            Admission::Paused => match self.next_serving(now, key) {
+                Some(serving) => serving,
+                None => return,
+            },
+        };
         let actor = self.actors.at(key);
         if self.log.room(actor.ledger.writes, &self.settings) == Room::Later {
             if actor.rest != Rest::Stalled {
@@ -86,6 +91,16 @@ impl Turns {
             };
             self.finish(id, answer, out);
         }
+    }
+
+    /// The first call in an actor's mailbox that a turn running here waits for.
+    fn next_serving(&self, now: Instant, key: &ActorKey) -> Option<JobId> {
+        let mailbox = &self.actors.get(key)?.mailbox;
+        mailbox.calls(&self.jobs).find(|id| {
+            let job = self.jobs.get(*id);
+            let late = job.and_then(|job| job.deadline).is_some_and(|d| d <= now);
+            !late && self.serves_running(*id)
+        })
     }
 
     /// Whether a turn that runs here waits for this job: it must not wait for that turn in return.

@@ -165,6 +165,40 @@ fn mailbox_is_bounded_and_first_come_first_served() {
     }
 }
 
+/// A turn that waits for another must not be refused by what waits for turns to end.
+#[test]
+fn calls_that_serve_a_running_turn_are_exempt_from_admission() {
+    let mut bench = Bench::with(Settings {
+        mailbox_calls_max: 1,
+        dedup_bytes_max: 1,
+        activations_max: 1,
+        ..Settings::default()
+    });
+    run(&mut bench, Ask::outside(1, "a"), wrote("one", "n", "1"));
+    bench.call(Ask::first(2, "a"));
+    bench.call(Ask::first(3, "a"));
+    let nested = |n: u64, attempt: u32, actor: &str| Ask {
+        id: RequestId::Derived(u128::from(n)),
+        attempt,
+        chain: vec![actor_key("somebody")],
+        ..Ask::first(n, actor)
+    };
+    // The mailbox is full; so are the records; and no further actor has room.
+    bench.call(nested(4, 1, "a"));
+    bench.call(nested(5, 2, "a"));
+    bench.call(nested(6, 2, "b"));
+    bench.silent();
+    bench.call(Ask::first(7, "a"));
+    assert_eq!(code(&bench.answer(caller(7))), Code::MailboxFull);
+    while let Some(start) = bench.started.pop_front() {
+        bench.end(start.turn, wrote("w", "n", "1"));
+        bench.settle();
+    }
+    for n in 2..=6 {
+        assert_eq!(bench.answer(caller(n)), reply("w"), "call {n}");
+    }
+}
+
 #[test]
 fn mailbox_drops_expired_calls_when_their_turn_comes() {
     let mut bench = Bench::new();
@@ -456,6 +490,39 @@ fn limits_texts_of_runners_are_cut_before_anything_carries_them() {
         }
         let largest = bench.rows.0.values().map(Bytes::len).max();
         assert!(largest.unwrap_or(0) < 4 * TEXT_BYTES_MAX, "{largest:?}");
+    }
+}
+
+/// `NotRun` would be a lie: what the turn called may have committed.
+#[test]
+fn refusal_after_a_call_is_not_told_as_not_run() {
+    let mut bench = Bench::new();
+    for (n, called) in [(1, false), (2, true)] {
+        bench.call(Ask::first(n, "a"));
+        let turn = bench.turn().turn;
+        if called {
+            let call = TurnAsk::Call {
+                actor: actor_key("b"),
+                method: "m".to_owned(),
+                body: Bytes::new(),
+                deadline: None,
+            };
+            bench.ask(turn, 1, call);
+            assert_eq!(bench.calls.len(), 1);
+        }
+        let refusal = NotRun::new(Code::InvalidArgument, "not like that");
+        bench.end(turn, TurnEnd::Refused(refusal));
+        bench.settle();
+        match bench.answer(caller(n)) {
+            AnswerKind::NotRun(told) if !called => {
+                assert_eq!(told.code, u32::from(Code::InvalidArgument.number()));
+            }
+            AnswerKind::App(error) if called => {
+                assert_eq!(error.name, "Refused");
+                assert!(error.message.contains("not like that"));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -277,6 +277,35 @@ fn pause_starts_nothing_lets_what_runs_end_and_serves_running_turns() {
 }
 
 #[test]
+fn pause_lets_a_serving_call_pass_what_waits_ahead_of_it() {
+    let mut bench = Bench::new();
+    bench.call(Ask::first(1, "a"));
+    let turn = bench.turn().turn;
+    bench.feed(TurnsInput::Pause);
+    bench.call(Ask::first(2, "c"));
+    bench.call(Ask::first(3, "c"));
+    bench.ask(turn, 1, call_ask("c"));
+    bench.call(Ask {
+        chain: vec![actor_key("a")],
+        ..Ask::first(4, "c")
+    });
+    let nested = bench.turn();
+    assert_eq!(nested.request, session(4), "the running turn waits for it");
+    bench.end(nested.turn, wrote("c", "n", "1"));
+    bench.end(turn, wrote("a", "n", "1"));
+    bench.settle();
+    assert!(bench.engine.settled(), "the handover goes on");
+    assert!(bench.started.is_empty());
+    bench.feed(TurnsInput::Resume);
+    for n in [2, 3] {
+        let start = bench.turn();
+        assert_eq!(start.request, session(n), "the others keep their order");
+        bench.end(start.turn, wrote("c", "n", "1"));
+        bench.settle();
+    }
+}
+
+#[test]
 fn idle_activations_are_dropped_by_time_and_by_number() {
     let mut bench = Bench::with(Settings {
         idle: Duration::from_secs(10),
