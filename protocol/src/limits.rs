@@ -11,8 +11,15 @@ pub const PARTITIONS_DEFAULT: u16 = 256;
 pub const PARTITIONS_MAX: u16 = 4_096;
 /// Copies of each partition, when the founder does not say.
 pub const REPLICATION_FACTOR_DEFAULT: u8 = 3;
+/// Most copies of each partition.
+pub const FACTOR_MAX: u8 = 9;
 /// Virtual nodes on the ring per unit of weight.
 pub const VIRTUAL_NODES_PER_WEIGHT: u32 = 512;
+/// Most virtual nodes per unit of weight that a cluster may have been founded with.
+pub const VIRTUAL_NODES_MAX: u32 = 4_096;
+/// Largest number of anything that is counted from 0 or 1 (terms, indices, sequences, peers,
+/// milliseconds): nothing reaches it, and adding to it does not overflow.
+pub const COUNT_MAX: u64 = 1 << 62;
 /// Largest weight of a node.
 pub const WEIGHT_MAX: u32 = 16;
 
@@ -20,6 +27,8 @@ pub const WEIGHT_MAX: u32 = 16;
 pub const REQUEST_BODY_BYTES_MAX: usize = 4 << 20;
 /// One entry of the log, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 8 << 20;
+/// One message between partitions with its names, in bytes.
+pub const ENVELOPE_BYTES_MAX: usize = REQUEST_BODY_BYTES_MAX + FRAME_HEADER_BYTES_MAX;
 /// One frame between nodes, in bytes.
 pub const FRAME_BYTES_MAX: usize = 10 << 20;
 /// Overhead left for a frame's own fields around one entry.
@@ -85,5 +94,7 @@ const _: () = assert!(FRAME_BYTES_MAX >= ENTRY_BYTES_MAX + FRAME_HEADER_BYTES_MA
 const _: () = assert!(ENTRY_BYTES_MAX > REQUEST_BODY_BYTES_MAX);
 const _: () = assert!(PARTITIONS_DEFAULT.is_power_of_two());
 const _: () = assert!(LANE_FRAME_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(REPLICATION_FACTOR_DEFAULT <= FACTOR_MAX);
+const _: () = assert!(VIRTUAL_NODES_PER_WEIGHT <= VIRTUAL_NODES_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
 const _: () = assert!(OUTBOX_FRAME_BYTES_MAX + REQUEST_BODY_BYTES_MAX < ENTRY_BYTES_MAX);

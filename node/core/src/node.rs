@@ -28,6 +28,7 @@ use ghostlight_placement::ring::{Candidate, PreferenceTable, Ring};
 use ghostlight_placement::routing::RoutingTable;
 use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
 use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::wire::border;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::{ClusterDescriptor, Duty, NodeRecord};
 use rand::SeedableRng;
@@ -248,6 +249,9 @@ impl NodeCore {
     }
 
     fn take_frame(&mut self, now: Now, from: NodeId, frame: Frame, out: &mut Vec<Effect>) {
+        if let Err(error) = border::check(&frame) {
+            return Self::say(out, format!("a frame from node {from} is dropped: {error}"));
+        }
         match frame {
             Frame::Control(control) => self.take_control(now, from, control, out),
             Frame::Raft(messages) => {

@@ -6,6 +6,7 @@
 //!
 //! Absent: disk and network. `ready` says what to write and what to send, and when.
 
+mod border;
 mod convert;
 mod group;
 mod ranks;

@@ -349,6 +349,9 @@ impl NodeCore {
         };
         let destination = PartitionId(destination);
         let cluster = self.cluster.as_ref();
+        if cluster.is_none_or(|c| push.source >= u32::from(c.partitions())) {
+            return;
+        }
         let serves = cluster
             .and_then(|c| c.slot(destination))
             .and_then(|s| s.serving())

@@ -10,6 +10,7 @@ use ghostlight_placement::membership::{
 };
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, PeerId};
 use ghostlight_protocol::time::{Instant, WallTime};
+use ghostlight_protocol::wire::border;
 use ghostlight_protocol::wire::frame::{Control, Frame};
 use ghostlight_protocol::wire::hello::{ClusterDescriptor, Company, ConnectionKind, NodeRecord};
 use rand::Rng;
@@ -133,7 +134,8 @@ impl Links {
         link.told_silent = false;
         (link.replicas, link.leaders) = (control.replicas, control.leaders);
         if control.wall_ms != 0 {
-            link.wall_offset_ms = control.wall_ms.cast_signed() - now.wall.0.cast_signed();
+            let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+            link.wall_offset_ms = signed(control.wall_ms).saturating_sub(signed(now.wall.0));
         }
         if !control.condemned.is_empty() || !link.condemned.is_empty() {
             let condemned = control.condemned.iter().filter_map(|c| {
@@ -236,6 +238,11 @@ impl NodeCore {
         let Some(node) = peer.id().filter(|node| *node != self.me) else {
             return;
         };
+        if let Err(error) = border::check_record(&peer) {
+            Self::say(out, format!("node {node} is not spoken to: {error}"));
+            out.push(Effect::Close(node));
+            return;
+        }
         if self.removed.contains(&node) {
             out.push(Effect::Close(node));
             return;
@@ -299,6 +306,9 @@ impl NodeCore {
     pub(super) fn adopt(&mut self, now: Now, descriptor: ClusterDescriptor, out: &mut Vec<Effect>) {
         if self.cluster.is_some() || descriptor.id().is_none() {
             return;
+        }
+        if let Err(error) = border::check_descriptor(&descriptor) {
+            return Self::say(out, format!("cannot join: {error}"));
         }
         out.push(Effect::Store(StoreEffect::SaveDescriptor(
             descriptor.clone(),

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use ghostlight_protocol::command::{Accept, Envelope, Kind};
 use ghostlight_protocol::ids::{NodeId, PartitionId, RecoveryEpoch};
-use ghostlight_protocol::limits::{OUTBOX_FRAME_BYTES_MAX, OUTBOX_FRAME_MESSAGES_MAX};
+use ghostlight_protocol::limits::{
+    ENVELOPE_BYTES_MAX, OUTBOX_FRAME_BYTES_MAX, OUTBOX_FRAME_MESSAGES_MAX,
+};
 use ghostlight_protocol::wire::frame::{OutboxMark, OutboxPush};
 use prost::Message;
 
@@ -69,6 +71,11 @@ impl Destination {
             return None;
         }
         cut_to_frame(&mut push.messages);
+        let large = |message: &Envelope| message.encoded_len() > ENVELOPE_BYTES_MAX;
+        if push.messages.iter().any(large) {
+            // No source has such a message, and no entry could hold it.
+            return None;
+        }
         let epoch = RecoveryEpoch(push.source_epoch);
         let source = self.sources.entry(source_id).or_insert(Source {
             epoch,

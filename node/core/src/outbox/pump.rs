@@ -330,6 +330,11 @@ impl Outbox {
             lane.not_leader(self.now);
             return self.touch(destination);
         };
+        let opened = matches!(self.opening, Opening::Done);
+        if opened && lane.end().is_some_and(|end| through > end) {
+            // There are no such rows: to believe it would trim those that are still to be accepted.
+            return;
+        }
         let (after, freed) = lane.mark(self.now, through);
         self.held_bytes -= freed;
         match after {

@@ -136,6 +136,11 @@ impl Lane {
         on_disk && self.queue.len() <= settings.lane_rows / 2 && self.has_room(settings, held)
     }
 
+    /// Highest sequence that exists, once that is known.
+    pub(super) fn end(&self) -> Option<u64> {
+        (self.beyond == Beyond::Nothing).then_some(self.last)
+    }
+
     /// Highest sequence in memory or accepted.
     pub(super) fn tail(&self) -> u64 {
         self.tail

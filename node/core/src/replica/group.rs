@@ -23,7 +23,7 @@ pub use change::Change;
 pub use ready::{GroupReady, Install, Outgoing};
 
 use super::tail::TailLog;
-use super::{convert, ranks};
+use super::{border, convert, ranks};
 
 /// Ticks between two heartbeats of a leader.
 const HEARTBEAT_TICKS: usize = 3;
@@ -305,7 +305,7 @@ impl Group {
     /// Feeds an encoded message of the engine. Malformed and local ones are ignored; so are forwarded
     /// proposals and reads: only a client of the leader may ask it for something.
     pub fn step(&mut self, from: NodeId, bytes: &[u8]) {
-        let Ok(message) = eraftpb::Message::decode(bytes) else {
+        let Some(message) = border::decode(bytes) else {
             return;
         };
         match message.get_msg_type() {
@@ -321,10 +321,11 @@ impl Group {
 
     /// Feeds the snapshot message of a transfer that has arrived completely.
     pub fn step_snapshot(&mut self, from: NodeId, bytes: &[u8]) {
-        let Ok(message) = eraftpb::Message::decode(bytes) else {
+        let Some(message) = border::decode(bytes) else {
             return;
         };
-        if message.get_msg_type() == MessageType::MsgSnapshot {
+        if message.get_msg_type() == MessageType::MsgSnapshot && border::is_sound_snapshot(&message)
+        {
             self.step_message(from, message);
         }
     }
@@ -345,10 +346,19 @@ impl Group {
 
     fn step_message(&mut self, from: NodeId, message: eraftpb::Message) {
         // A message for an earlier or later stint on this node is not for this replica.
-        if message.to != self.peer.0 || message.from == self.peer.0 {
+        if message.to != self.peer.0 || message.from == self.peer.0 || !border::is_sound(&message) {
             return;
         }
-        if self.membership.node_of(PeerId(message.from)).is_none() {
+        let last = self.raw.raft.raft_log.last_index();
+        let stranger = self.membership.node_of(PeerId(message.from)).is_none();
+        match message.get_msg_type() {
+            // Of a member it means that this replica has lost what it promised: the engine ends the process
+            // (trap 11). Nobody else can know what it has.
+            MessageType::MsgHeartbeat if message.commit > last && stranger => return,
+            MessageType::MsgAppendResponse if !message.reject && message.index > last => return,
+            _ => {}
+        }
+        if stranger {
             self.strangers.insert(message.from, from);
         }
         // The engine's errors here are all "not for me"; its state has not changed.
@@ -517,7 +527,7 @@ pub enum Sender {
 /// Looks into an encoded message; `None` if it is malformed.
 #[must_use]
 pub fn peek(bytes: &[u8]) -> Option<Peek> {
-    let message = eraftpb::Message::decode(bytes).ok()?;
+    let message = border::decode(bytes)?;
     let sender = match message.get_msg_type() {
         MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot => {
             Sender::Leader

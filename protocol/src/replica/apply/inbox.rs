@@ -25,14 +25,19 @@ pub(super) fn accept<R: Rows>(
     let mut mark = mark.as_deref().and_then(read_version).unwrap_or(0);
     let before = mark;
     let mut messages = Vec::new();
-    for (sequence, message) in (accept.first..).zip(accept.messages) {
+    for (offset, message) in (0_u64..).zip(accept.messages) {
+        // Beyond all numbers: no source counts that far, and every replica passes it over alike.
+        let (Some(sequence), Some(next)) = (accept.first.checked_add(offset), mark.checked_add(1))
+        else {
+            break;
+        };
         // Below: accepted before. Above: a gap, and the source must send again from the mark.
-        if sequence != mark + 1 {
+        if sequence != next {
             continue;
         }
         mark = sequence;
         let inbox_sequence = partition.inbox_next;
-        partition.inbox_next += 1;
+        partition.inbox_next = partition.inbox_next.saturating_add(1);
         let row = Envelope {
             attempts: 0,
             ..message
@@ -50,7 +55,7 @@ pub(super) fn accept<R: Rows>(
             mark_key,
             Bytes::copy_from_slice(&mark.to_be_bytes()),
         );
-        partition.inbox_rows += messages.len() as u64;
+        partition.inbox_rows = partition.inbox_rows.saturating_add(messages.len() as u64);
     }
     Ok(EntryOutcome::Accepted {
         source,
@@ -69,13 +74,13 @@ pub(super) fn trim<R: Rows>(
     let trimmed = rows.get(Family::Mark, &trimmed_key)?;
     let trimmed = trimmed.as_deref().and_then(read_version).unwrap_or(0);
     let next = rows.get(Family::Mark, &family::outbox_next_key(destination))?;
-    let last = next.as_deref().and_then(read_version).unwrap_or(1) - 1;
+    let next = next.as_deref().and_then(read_version).unwrap_or(1);
     let through = trim
         .through
-        .min(last)
-        .min(trimmed + TRIM_ROWS_MAX)
+        .min(next.saturating_sub(1))
+        .min(trimmed.saturating_add(TRIM_ROWS_MAX))
         .max(trimmed);
-    for sequence in trimmed + 1..=through {
+    for sequence in (trimmed..through).map(|before| before + 1) {
         rows.delete(Family::Outbox, family::outbox_key(destination, sequence));
         partition.outbox_rows = partition.outbox_rows.saturating_sub(1);
     }
@@ -107,7 +112,7 @@ pub(super) fn failed<R: Rows>(
         return Ok(gone);
     };
     let mut envelope = Envelope::decode(bytes).unwrap_or_default();
-    envelope.attempts += 1;
+    envelope.attempts = envelope.attempts.saturating_add(1);
     match failed.dead_letter {
         Some(reason) => {
             let letter = DeadLetter {

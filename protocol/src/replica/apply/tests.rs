@@ -2,5 +2,6 @@
 
 mod bed;
 mod boundaries;
+mod extremes;
 mod requests;
 mod turns;

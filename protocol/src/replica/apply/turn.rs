@@ -124,7 +124,7 @@ fn write<R: Rows>(
             None => rows.delete(Family::State, key),
         }
     }
-    let version = ActorVersion(stored.0 + 1);
+    let version = ActorVersion(stored.0.saturating_add(1));
     rows.put(
         Family::Version,
         actor.to_bytes(),
@@ -134,7 +134,7 @@ fn write<R: Rows>(
     for send in &turn.sends {
         outbox.push(enqueue(id, rows, actor, send)?);
     }
-    partition.outbox_rows += outbox.len() as u64;
+    partition.outbox_rows = partition.outbox_rows.saturating_add(outbox.len() as u64);
     Ok(TurnOutcome::Committed { version, outbox })
 }
 
@@ -165,7 +165,7 @@ fn enqueue<R: Rows>(
     rows.put(
         Family::Mark,
         next_key,
-        Bytes::copy_from_slice(&(sequence + 1).to_be_bytes()),
+        Bytes::copy_from_slice(&sequence.saturating_add(1).to_be_bytes()),
     );
     Ok((destination, sequence, envelope))
 }
@@ -195,7 +195,9 @@ fn record<R: Rows>(
     };
     let key = family::dedup_key(actor, &id);
     let value = Bytes::from(record.encode_to_vec());
-    partition.dedup_bytes += row_bytes(&key, &value);
+    partition.dedup_bytes = partition
+        .dedup_bytes
+        .saturating_add(row_bytes(&key, &value));
     rows.put(Family::Dedup, key, value);
     if let RequestId::Session { session, sequence } = id {
         let key = family::session_key(session);
@@ -207,7 +209,7 @@ fn record<R: Rows>(
         let closed_below = request
             .closed_below
             .min(sequence)
-            .min(floor + CLOSED_RECORDS_PER_TURN_MAX)
+            .min(floor.saturating_add(CLOSED_RECORDS_PER_TURN_MAX))
             .max(floor);
         for sequence in floor..closed_below {
             let closed = RequestId::Session { session, sequence };

@@ -11,12 +11,11 @@ use ghostlight_protocol::partition_row::Membership;
 use ghostlight_protocol::replica::{ApplyItem, HardState, LogWrite};
 use ghostlight_protocol::wire::frame::Heartbeat;
 use prost::Message as _;
-use prost11::Message as _;
-use raft::eraftpb::{self, ConfChangeV2, EntryType, MessageType};
+use raft::eraftpb::{self, EntryType, MessageType};
 
 use super::{Group, Role, encode};
-use crate::replica::convert;
 use crate::replica::tail::position;
+use crate::replica::{border, convert};
 
 /// One message to another replica.
 #[derive(Clone, PartialEq, Debug)]
@@ -258,7 +257,7 @@ impl Group {
             at,
             data: Bytes::new(),
         };
-        let Ok(change) = ConfChangeV2::decode(data) else {
+        let Some(change) = border::decode_change(data) else {
             return nothing;
         };
         // The engine refuses a change that does not fit (a joint change inside a joint one); every

@@ -1,0 +1,8 @@
+//! One whole node, core and store, without threads: what a peer may say to it, and what it reads back.
+
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod frames;
+#[cfg(test)]
+mod inbox;
