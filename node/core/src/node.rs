@@ -275,7 +275,7 @@ impl NodeCore {
             Frame::AskReplica(ask) => self.tell_standing(from, ask, out),
             Frame::ReplicaStanding(standing) => self.take_standing(now, standing, out),
             Frame::Descriptor(descriptor) => self.adopt(now, descriptor, out),
-            Frame::Order(order) => self.take_order(now, &order, out),
+            Frame::Order(order) => self.take_order(now, &order),
         }
     }
 

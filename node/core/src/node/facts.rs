@@ -25,17 +25,17 @@ const REMOVED_PREFIX: &[u8] = b"removed/";
 /// Longest time for a goodbye.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
-/// Nodes that one cluster can have removed; the oldest of more are refused by their generation alone.
-const REMOVED_MAX: usize = 4_096;
+/// Facts read at once; more are read in further pages.
+const FACTS_PAGE: usize = 256;
 
-/// The read that tells which nodes were removed.
-pub(super) fn removed_rows() -> RowsWanted {
+/// The read that tells which nodes were removed, from one page's end on.
+pub(super) fn removed_rows(after: Option<Bytes>) -> RowsWanted {
     let prefix = Bytes::from_static(REMOVED_PREFIX);
     RowsWanted::Scan {
         family: Family::Fact,
         prefix,
-        after: None,
-        limit: REMOVED_MAX,
+        after,
+        limit: FACTS_PAGE,
     }
 }
 
@@ -134,14 +134,18 @@ impl NodeCore {
         });
     }
 
-    pub(super) fn take_order(&mut self, now: Now, order: &Order, out: &mut Vec<Effect>) {
+    pub(super) fn take_order(&mut self, now: Now, order: &Order) {
         let Some(node) = NodeId::from_slice(&order.node) else {
             return;
         };
-        match order.kind() {
+        // An order that this build does not know is not obeyed, least of all as another one.
+        let Ok(kind) = OrderKind::try_from(order.kind) else {
+            return;
+        };
+        match kind {
             OrderKind::Drain if node == self.me => self.set_duty(Duty::Draining),
             OrderKind::Undrain if node == self.me => self.set_duty(Duty::Serving),
-            OrderKind::Remove => self.record_removed(now, node, out),
+            OrderKind::Remove => self.record_removed(now, node),
             OrderKind::Drain | OrderKind::Undrain => {}
         }
     }
@@ -162,7 +166,7 @@ impl NodeCore {
         }
         let leader = self.cluster.as_ref().and_then(|c| c.routes.leader(FACTS));
         match leader {
-            Some((leader, _)) if leader == self.me => self.record_removed(now, node, out),
+            Some((leader, _)) if leader == self.me => self.record_removed(now, node),
             Some((leader, _)) => self.send_order(leader, OrderKind::Remove, node, out),
             None => {
                 let detail = format!("{FACTS} has no leader, so the removal cannot be recorded");
@@ -178,8 +182,9 @@ impl NodeCore {
         ))
     }
 
-    /// Partition 0's leader records a removal; everybody hears of it with the control frames.
-    fn record_removed(&mut self, now: Now, node: NodeId, out: &mut Vec<Effect>) {
+    /// Partition 0's leader records a removal. Nobody hears of it before it is committed: a removal that a
+    /// change of leader cut off again must not have shut a node out.
+    fn record_removed(&mut self, now: Now, node: NodeId) {
         let slot = self.cluster.as_ref().and_then(|c| c.slot(FACTS));
         let Some((term, _)) = slot.and_then(super::slot::Slot::serving) else {
             return;
@@ -190,16 +195,11 @@ impl NodeCore {
             key: key.into(),
             value: Some(Bytes::from_static(b"1")),
         };
-        if self.propose(
-            now,
-            FACTS,
-            term,
-            Kind::Facts(Facts {
-                writes: vec![write],
-            }),
-        ) {
-            self.node_removed(node, out);
-        }
+        let facts = Facts {
+            writes: vec![write],
+        };
+        // Refused: the leadership ends, and the operator orders it again.
+        self.propose(now, FACTS, term, Kind::Facts(facts));
     }
 
     /// A node was removed for good.
@@ -211,7 +211,8 @@ impl NodeCore {
         out.push(Effect::Close(node));
     }
 
-    /// What partition 0 says, as read by its leader at opening.
+    /// What partition 0 says, as read by its leader at opening and after every change. Everybody else
+    /// hears it from there with the control frames.
     pub(super) fn facts_read(&mut self, rows: &[(Bytes, Option<Bytes>)], out: &mut Vec<Effect>) {
         for (key, value) in rows {
             let node = key

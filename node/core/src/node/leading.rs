@@ -162,15 +162,25 @@ impl NodeCore {
         }
         self.read_inbox(partition, term, None, out);
         if partition == super::facts::FACTS {
-            let rows = super::facts::removed_rows();
-            self.reads
-                .begin(partition, term, ReadWhat::Facts, rows, out);
+            self.read_facts(partition, term, None, out);
         }
         out.push(Effect::Event(Event::Opened { partition, term }));
         if let Some(hint) = self.own_hint(partition) {
             self.announce(hint.clone());
             self.take_hints(vec![hint]);
         }
+    }
+
+    fn read_facts(
+        &mut self,
+        partition: PartitionId,
+        term: Term,
+        after: Option<Bytes>,
+        out: &mut Vec<Effect>,
+    ) {
+        let rows = super::facts::removed_rows(after);
+        self.reads
+            .begin(partition, term, ReadWhat::Facts, rows, out);
     }
 
     fn own_hint(&self, partition: PartitionId) -> Option<LeaderHint> {
@@ -446,6 +456,9 @@ impl NodeCore {
         cluster.dirty.insert(partition);
         for (at, outcome) in applied.outcomes {
             if Some(at.term) == term {
+                if outcome == EntryOutcome::FactsWritten {
+                    self.read_facts(partition, at.term, None, out);
+                }
                 self.entry_applied(partition, outcome);
             }
         }
@@ -562,7 +575,13 @@ impl NodeCore {
                 self.local.push_back(Local::Outbox(partition, input));
             }
             ReadWhat::Inbox => self.inbox_page(partition, term, rows, rest, out),
-            ReadWhat::Facts => self.facts_read(&rows, out),
+            ReadWhat::Facts => {
+                self.facts_read(&rows, out);
+                let last = rows.into_iter().next_back().map(|(key, _)| key);
+                if rest == Rest::More && last.is_some() {
+                    self.read_facts(partition, term, last, out);
+                }
+            }
         }
     }
 

@@ -6,3 +6,5 @@ mod bench;
 mod frames;
 #[cfg(test)]
 mod inbox;
+#[cfg(test)]
+mod removal;
