@@ -53,7 +53,7 @@ pub struct PersistTicket(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ReadTicket(pub u64);
 
-/// Number of a snapshot that this node sends.
+/// This node's number of a snapshot: of those it sends, or, counted apart, of those that arrive.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TransferId(pub u64);
 
@@ -164,7 +164,7 @@ pub enum StoreInput {
         partition: PartitionId,
         /// The receiving peer.
         peer: PeerId,
-        /// The sender's transfer.
+        /// This node's number of the arriving transfer.
         transfer: TransferId,
         /// The chunk's number.
         number: u64,
@@ -323,7 +323,7 @@ pub enum StoreEffect {
         partition: PartitionId,
         /// The receiving peer.
         peer: PeerId,
-        /// The sender's transfer.
+        /// This node's number of the arriving transfer.
         transfer: TransferId,
         /// The chunk's number.
         number: u64,
@@ -373,7 +373,7 @@ pub struct InstallWrite {
     pub partition: PartitionId,
     /// The replica.
     pub peer: PeerId,
-    /// The sender's transfer.
+    /// This node's number of the arriving transfer.
     pub transfer: TransferId,
     /// Chunks it consists of.
     pub chunks: u64,

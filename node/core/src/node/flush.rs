@@ -113,8 +113,11 @@ impl NodeCore {
         for outgoing in ready.send {
             self.gather(now, partition, outgoing, out);
         }
+        if ready.install.is_none() {
+            self.transfers.passed_over(partition);
+        }
         if let Some(install) = &ready.install {
-            let (transfer, chunks) = self.transfers.arrived(partition);
+            let (transfer, chunks) = self.transfers.begin_install(partition);
             self.flush.installs.push(InstallWrite {
                 partition,
                 peer,
@@ -286,6 +289,7 @@ impl NodeCore {
             let send = slot.group.persisted(number);
             if let Some(install) = install {
                 slot.group.installed(install.at);
+                self.transfers.installed(partition);
             }
             cluster.dirty.insert(partition);
             for outgoing in send {

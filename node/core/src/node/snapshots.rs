@@ -1,7 +1,8 @@
 //! Snapshots on their way: opened here, sent in chunks, staged there, installed with the next batch.
 //!
 //! One chunk of a transfer is under way at a time; what is not acknowledged is sent again, and a transfer
-//! that makes no progress is given up, which the engine is always told (trap 10).
+//! that makes no progress is given up, which the engine is always told (trap 10). Chunks that the engine is
+//! about to install belong to the message it was given, whatever arrives meanwhile.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(super) struct Transfers {
     sending: BTreeMap<TransferId, Sending>,
     waiting: VecDeque<(PartitionId, PeerId)>,
     receiving: BTreeMap<PartitionId, Receiving>,
+    /// Transfers that have begun to arrive.
+    arrivals: u64,
 }
 
 struct Sending {
@@ -62,18 +65,74 @@ enum SendStage {
 struct Receiving {
     from: NodeId,
     peer: PeerId,
+    /// The sender's number of it.
+    theirs: TransferId,
+    /// This node's: two senders may use one number, and their chunks must not meet in the store.
     transfer: TransferId,
     next: u64,
-    /// The chunk being staged, and what came with it if it was the last.
-    staging: Option<(u64, Option<Bytes>)>,
+    stage: ReceiveStage,
+}
+
+/// Where an arriving snapshot stands.
+enum ReceiveStage {
+    /// The next chunk is awaited.
+    Waiting,
+    /// A chunk is being staged; what came with it if it was the last.
+    Staging(u64, Option<Bytes>),
+    /// All chunks are staged, and the engine has been given the message. Until it has said what it makes
+    /// of it, and the store has put the chunks in place, no other transfer may touch them.
+    Given,
+    /// The engine took it: the store is to put it in place.
+    Installing,
+    /// In place, or of no use to the engine; kept to answer a last chunk that comes again.
+    Over,
+}
+
+impl ReceiveStage {
+    fn may_be_replaced(&self) -> bool {
+        match self {
+            Self::Waiting | Self::Staging(..) | Self::Over => true,
+            Self::Given | Self::Installing => false,
+        }
+    }
 }
 
 impl Transfers {
-    /// The transfer that has arrived for a partition, and how many chunks it had.
-    pub(super) fn arrived(&self, partition: PartitionId) -> ArrivedSnapshot {
-        self.receiving
-            .get(&partition)
-            .map_or((TransferId(0), 0), |r| (r.transfer, r.next))
+    /// The engine installs the snapshot that it was given: its transfer, and how many chunks it has.
+    ///
+    /// # Panics
+    /// When it was given none: the engine knows of snapshots by `step_snapshot` alone.
+    pub(super) fn begin_install(&mut self, partition: PartitionId) -> ArrivedSnapshot {
+        match self.receiving.get_mut(&partition) {
+            Some(receiving) if matches!(receiving.stage, ReceiveStage::Given) => {
+                receiving.stage = ReceiveStage::Installing;
+                (receiving.transfer, receiving.next)
+            }
+            Some(_) | None => panic!("{partition}: a snapshot is installed that never arrived"),
+        }
+    }
+
+    /// The engine had no use for the snapshot that it was given, if it was given one.
+    pub(super) fn passed_over(&mut self, partition: PartitionId) {
+        if let Some(receiving) = self.receiving.get_mut(&partition)
+            && matches!(receiving.stage, ReceiveStage::Given)
+        {
+            receiving.stage = ReceiveStage::Over;
+        }
+    }
+
+    /// The store has put it in place.
+    pub(super) fn installed(&mut self, partition: PartitionId) {
+        if let Some(receiving) = self.receiving.get_mut(&partition)
+            && matches!(receiving.stage, ReceiveStage::Installing)
+        {
+            receiving.stage = ReceiveStage::Over;
+        }
+    }
+
+    /// The replica is gone, and with it what arrived for it.
+    pub(super) fn forget(&mut self, partition: PartitionId) {
+        self.receiving.remove(&partition);
     }
 }
 
@@ -309,21 +368,26 @@ impl NodeCore {
         if chunk.term < slot.group.term().0 {
             return;
         }
-        let transfer = TransferId(chunk.transfer);
+        let theirs = TransferId(chunk.transfer);
         let known = self.transfers.receiving.get(&partition);
-        let same =
-            known.is_some_and(|r| r.from == from && r.transfer == transfer && r.peer == peer);
+        let same = known.is_some_and(|r| r.from == from && r.theirs == theirs && r.peer == peer);
         if !same {
+            if known.is_some_and(|r| !r.stage.may_be_replaced()) {
+                // Its sender comes again with it, when the other is in place.
+                return;
+            }
             if chunk.number != 0 {
                 let next = 0;
-                return Self::ack(from, partition, transfer, peer, next, out);
+                return Self::ack(from, partition, theirs, peer, next, out);
             }
+            self.transfers.arrivals += 1;
             let receiving = Receiving {
                 from,
                 peer,
-                transfer,
+                theirs,
+                transfer: TransferId(self.transfers.arrivals),
                 next: 0,
-                staging: None,
+                stage: ReceiveStage::Waiting,
             };
             self.transfers.receiving.insert(partition, receiving);
         }
@@ -331,12 +395,13 @@ impl NodeCore {
             return;
         };
         if chunk.number != receiving.next {
-            return Self::ack(from, partition, transfer, peer, receiving.next, out);
+            return Self::ack(from, partition, theirs, peer, receiving.next, out);
         }
-        if receiving.staging.is_some() {
+        if !matches!(receiving.stage, ReceiveStage::Waiting) {
             return;
         }
-        receiving.staging = Some((chunk.number, chunk.last));
+        receiving.stage = ReceiveStage::Staging(chunk.number, chunk.last);
+        let transfer = receiving.transfer;
         out.push(Effect::Store(StoreEffect::Stage {
             partition,
             peer,
@@ -361,18 +426,28 @@ impl NodeCore {
         if receiving.transfer != transfer || receiving.peer != peer {
             return;
         }
-        let Some((staged, last)) = receiving.staging.take() else {
-            return;
+        let before = std::mem::replace(&mut receiving.stage, ReceiveStage::Waiting);
+        let (staged, last) = match before {
+            ReceiveStage::Staging(staged, last) => (staged, last),
+            ReceiveStage::Waiting
+            | ReceiveStage::Given
+            | ReceiveStage::Installing
+            | ReceiveStage::Over => {
+                receiving.stage = before;
+                return;
+            }
         };
         assert_eq!(staged, number, "{partition}: chunks are staged one by one");
-        let from = receiving.from;
+        let (from, theirs) = (receiving.from, receiving.theirs);
         if verdict == StageVerdict::Refused {
             self.transfers.receiving.remove(&partition);
-            return Self::ack(from, partition, transfer, peer, 0, out);
+            return Self::ack(from, partition, theirs, peer, 0, out);
         }
         receiving.next = number + 1;
-        Self::ack(from, partition, transfer, peer, number + 1, out);
+        Self::ack(from, partition, theirs, peer, number + 1, out);
         let Some(message) = last else { return };
+        // Until the engine has answered with its next ready.
+        receiving.stage = ReceiveStage::Given;
         let Some(cluster) = &mut self.cluster else {
             return;
         };

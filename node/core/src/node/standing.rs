@@ -82,6 +82,7 @@ impl NodeCore {
             cluster.slots[usize::from(partition.0)] = None;
         }
         self.flush.forget(partition);
+        self.transfers.forget(partition);
         out.push(Effect::Event(Event::Condemned { partition, why }));
     }
 
@@ -94,6 +95,7 @@ impl NodeCore {
             cluster.touched.remove(&partition);
         }
         self.flush.forget(partition);
+        self.transfers.forget(partition);
         out.push(Effect::Store(StoreEffect::Destroy {
             partition,
             tombstone,

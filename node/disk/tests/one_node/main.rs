@@ -8,3 +8,5 @@ mod frames;
 mod inbox;
 #[cfg(test)]
 mod removal;
+#[cfg(test)]
+mod snapshots;
