@@ -1,8 +1,8 @@
 //! Runs native actors: performs the core's runner effects on worker threads.
 //!
-//! The core thread owns the [`Executor`] and never waits in it. A turn is begun by one of
-//! the workers; between turns an activation is an object in its slot and no task at all. What turns ask and
-//! how they end goes through a bounded [`RunnerSink`] back to the core thread; when that is full, turns
+//! The core thread owns the [`Executor`] and never waits in it: no code of an actor runs there, its
+//! destructor included. A turn is begun by one of the workers; between turns an activation is an object in
+//! its slot and no task at all. What turns ask and how they end goes through a bounded [`RunnerSink`] back to the core thread; when that is full, turns
 //! wait, the core does not.
 //!
 //! **Invariant:** the object is back in its slot before the core hears that its turn ended, so that the

@@ -53,6 +53,32 @@ impl Odd {
     }
 }
 
+/// Threads on which actors of type `mortal` were dropped.
+static DROPPED_ON: std::sync::Mutex<Vec<std::thread::ThreadId>> = std::sync::Mutex::new(Vec::new());
+
+/// Its destructor is as bad as one may be.
+#[derive(Default, Serialize, Deserialize)]
+struct Mortal {
+    lived: bool,
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        if self.lived {
+            DROPPED_ON.lock().unwrap().push(std::thread::current().id());
+            panic!("on purpose, in a destructor");
+        }
+    }
+}
+
+#[actor(name = "mortal")]
+impl Mortal {
+    fn live(&mut self) -> bool {
+        self.lived = true;
+        self.lived
+    }
+}
+
 struct Bench {
     runtime: Runtime,
     executor: Executor,
@@ -68,7 +94,7 @@ impl Bench {
             .build()
             .unwrap();
         let (sink, inputs) = mpsc::channel(queue);
-        let registry = samples::registry().with::<Odd>();
+        let registry = samples::registry().with::<Odd>().with::<Mortal>();
         let clock: Clock = Arc::new(|| Instant(1_000_000));
         let handle = runtime.handle().clone();
         Self {
@@ -182,6 +208,28 @@ fn turns_keep_their_object_and_reset_forgets_it() {
         .perform(RunnerEffect::Reset(turn_id(1, 0).activation));
     assert_eq!(bench.reply(4, "counter", "get", ""), "0");
     assert_eq!(bench.executor.activations(), 1);
+}
+
+#[test]
+fn destructors_run_where_actors_run_and_their_panics_stay_there() {
+    let mut bench = Bench::new(64);
+    let activation = turn_id(1, 0).activation;
+    for (number, effect) in [
+        (1, RunnerEffect::Reset(activation)),
+        (2, RunnerEffect::Drop(activation)),
+    ] {
+        assert_eq!(bench.reply(number, "mortal", "live", ""), "true");
+        bench.executor.perform(effect);
+        let begun = std::time::Instant::now();
+        while DROPPED_ON.lock().unwrap().len() < number as usize {
+            assert!(begun.elapsed() < PATIENCE, "it is dropped");
+            std::thread::yield_now();
+        }
+    }
+    let here = std::thread::current().id();
+    assert!(!DROPPED_ON.lock().unwrap().contains(&here));
+    bench.rows.clear();
+    assert_eq!(bench.reply(3, "counter", "add", "2"), "2");
 }
 
 #[test]
