@@ -52,6 +52,10 @@ pub struct Addresses {
 }
 
 /// A node that runs. Dropping it does not end it; `shutdown` and `wait` do.
+///
+/// A panic in one of the node's own threads (core, disk, readers, transport) ends the node, as a failed
+/// write does: without any of them it is none, and the others must take over. It does not end the process,
+/// which may belong to somebody else: calls are refused, and [`RunningNode::wait`] returns the error.
 #[derive(Debug)]
 pub struct RunningNode {
     handle: NodeHandle,
@@ -77,7 +81,8 @@ impl RunningNode {
     /// Waits until the node has ended and its store is closed.
     ///
     /// # Errors
-    /// When it ended for another reason than being told to.
+    /// When it ended for another reason than being told to: the cluster or the disk refused, or one of its
+    /// threads panicked.
     pub async fn wait(self) -> Result<(), StartError> {
         let reason = self.halted.await;
         // Requests in flight are answered; nobody listens any more if the tasks are gone.
@@ -133,6 +138,15 @@ impl Node {
     #[must_use]
     pub fn addresses(&self) -> &Addresses {
         self.running.addresses()
+    }
+
+    /// Waits until the node ends by itself: the cluster let it go, its disk failed, or one of its own
+    /// threads panicked. None of that ends the program: whoever embeds a node decides what follows.
+    ///
+    /// # Errors
+    /// When it ended for another reason than being told to by an operator.
+    pub async fn wait(self) -> Result<(), StartError> {
+        self.running.wait().await
     }
 
     /// Gives leaderships away (at most 30 s) and ends the node; its data stays.

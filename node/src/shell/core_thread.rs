@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 
 use ghostlight_core::admin::{AdminAnswer, AdminTicket};
@@ -26,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::admission::Doorkeeper;
 use super::disk_thread::StoreThreads;
 use super::queues::ReadJob;
+use super::threads::ThreadPanic;
 use super::{events, metrics};
 use crate::actors::Executor;
 use crate::clock::Clock;
@@ -103,10 +103,19 @@ impl CoreThread {
 enum Woken {
     Store(super::queues::DiskAnswer),
     Rows(super::queues::ReadAnswer),
+    Panicked(ThreadPanic),
     Transport(TransportEvent),
     Runner(RunnerInput),
     Request(Request),
     Time,
+}
+
+/// The transport keeps its queues open while it lives.
+fn transport_event(event: Option<TransportEvent>) -> Woken {
+    event.map_or_else(
+        || Woken::Panicked(ThreadPanic::of_transport()),
+        Woken::Transport,
+    )
 }
 
 impl Running {
@@ -130,18 +139,20 @@ impl Running {
     async fn wait(&mut self) -> Woken {
         let deadline = self.parts.core.next_deadline();
         let parts = &mut self.parts;
+        let may_read = !parts.store.reads.are_many();
         let until = deadline.map_or_else(
             || std::time::Instant::now() + Duration::from_secs(1),
             |deadline| parts.clock.to_std(deadline),
         );
         tokio::select! {
             biased;
+            Some(panic) = parts.store.panics.recv() => Woken::Panicked(panic),
             Some(answer) = parts.store.answers.recv() => Woken::Store(answer),
-            Some(rows) = parts.store.rows.recv() => Woken::Rows(rows),
-            Some(event) = parts.events.control.recv() => Woken::Transport(event),
-            Some(event) = parts.events.bulk.recv() => Woken::Transport(event),
-            Some(input) = parts.runner.recv() => Woken::Runner(input),
-            Some(request) = parts.requests.recv() => Woken::Request(request),
+            Some(rows) = parts.store.reads.next() => Woken::Rows(rows),
+            event = parts.events.control.recv() => transport_event(event),
+            event = parts.events.bulk.recv() => transport_event(event),
+            Some(input) = parts.runner.recv(), if may_read => Woken::Runner(input),
+            Some(request) = parts.requests.recv(), if may_read => Woken::Request(request),
             () = tokio::time::sleep_until(until.into()) => Woken::Time,
         }
     }
@@ -158,6 +169,7 @@ impl Running {
             Woken::Transport(event) => self.take_transport(event),
             Woken::Runner(input) => self.feed(Input::Runner(input)),
             Woken::Request(request) => self.take_request(request),
+            Woken::Panicked(panic) => self.halt = Some(panic.halt()),
             Woken::Time => {}
         }
     }
@@ -171,7 +183,7 @@ impl Running {
             self.take(Woken::Store(answer));
         }
         for _ in 0..INPUTS_PER_TURN {
-            let Ok(rows) = self.parts.store.rows.try_recv() else {
+            let Some(rows) = self.parts.store.reads.try_next() else {
                 break;
             };
             self.take(Woken::Rows(rows));
@@ -191,12 +203,18 @@ impl Running {
             self.take(Woken::Transport(event));
         }
         for _ in 0..INPUTS_PER_TURN {
+            if self.parts.store.reads.are_many() {
+                break;
+            }
             let Ok(input) = self.parts.runner.try_recv() else {
                 break;
             };
             self.take(Woken::Runner(input));
         }
         for _ in 0..INPUTS_PER_TURN {
+            if self.parts.store.reads.are_many() {
+                break;
+            }
             let Ok(request) = self.parts.requests.try_recv() else {
                 break;
             };
@@ -417,7 +435,7 @@ impl Running {
                 partition,
                 rows,
             } => {
-                self.read(ReadJob {
+                self.parts.store.reads.submit(ReadJob {
                     ticket,
                     partition,
                     rows,
@@ -447,15 +465,6 @@ impl Running {
             }
             Effect::Event(event) => events::tell(event),
             Effect::Halt(reason) => self.halt = Some(reason),
-        }
-    }
-
-    fn read(&mut self, job: ReadJob) {
-        match self.parts.store.reads.try_send(job) {
-            Ok(()) => {}
-            // Waits for the readers, whose answers always have room.
-            Err(TrySendError::Full(job)) => drop(self.parts.store.reads.send(job)),
-            Err(TrySendError::Disconnected(_)) => {}
         }
     }
 

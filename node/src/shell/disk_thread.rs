@@ -15,13 +15,16 @@ use super::queues::{
     DISK_ANSWERS_MAX, DISK_BATCHES_MAX, DiskAnswer, DiskBatch, READ_ANSWERS_MAX, READERS,
     READS_MAX, ReadAnswer, ReadJob,
 };
+use super::reads::Reads;
+use super::threads::{self, PANICS_MAX, ThreadPanic};
 
 /// The store's threads, as the core thread sees them. Dropping it ends them after what is queued.
 pub(crate) struct StoreThreads {
     pub(crate) batches: SyncSender<DiskBatch>,
     pub(crate) answers: mpsc::Receiver<DiskAnswer>,
-    pub(crate) reads: SyncSender<ReadJob>,
-    pub(crate) rows: mpsc::Receiver<ReadAnswer>,
+    pub(crate) reads: Reads,
+    /// Threads that panicked.
+    pub(crate) panics: mpsc::Receiver<ThreadPanic>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -38,25 +41,23 @@ impl StoreThreads {
         let (answer, answers) = mpsc::channel(DISK_ANSWERS_MAX);
         let (reads, read_queue) = sync_channel(READS_MAX);
         let (row, rows) = mpsc::channel(READ_ANSWERS_MAX);
-        let mut threads = vec![
-            std::thread::Builder::new()
-                .name("disk".to_owned())
-                .spawn(move || write_all(disk, &batch_queue, &answer))?,
-        ];
+        let (panic, panics) = mpsc::channel(PANICS_MAX);
+        let mut threads = vec![threads::spawn("disk", panic.clone(), move || {
+            write_all(disk, &batch_queue, &answer);
+        })?];
         let read_queue = Arc::new(Mutex::new(read_queue));
         for number in 0..READERS {
             let (queue, reader, row) = (Arc::clone(&read_queue), reader.clone(), row.clone());
-            threads.push(
-                std::thread::Builder::new()
-                    .name(format!("read-{number}"))
-                    .spawn(move || read_all(&reader, &queue, &row))?,
-            );
+            let name = format!("read-{number}");
+            threads.push(threads::spawn(&name, panic.clone(), move || {
+                read_all(&reader, &queue, &row);
+            })?);
         }
         Ok(Self {
             batches,
             answers,
-            reads,
-            rows,
+            reads: Reads::new(reads, rows, READS_MAX),
+            panics,
             threads,
         })
     }
@@ -67,7 +68,7 @@ impl StoreThreads {
             batches,
             answers,
             reads,
-            rows,
+            panics,
             threads,
         } = self;
         drop((batches, reads));
@@ -75,7 +76,7 @@ impl StoreThreads {
             // A panic there has been reported by its thread.
             drop(thread.join());
         }
-        drop((answers, rows));
+        drop((answers, panics));
     }
 }
 

@@ -1,7 +1,8 @@
 //! The queues between the threads of a node, and their bounds.
 //!
-//! Core and disk feed each other. The disk answers each batch of the core with one message, so its
-//! answers never outnumber the core's batches: a queue longer than theirs can never be full.
+//! Core and disk feed each other. The disk answers each batch of the core with one message, and the core
+//! takes what waits before it hands out the next batch: the queue of answers can never be full. Reads are
+//! handed out many at a time; there `reads` keeps core and readers from waiting for each other.
 
 use ghostlight_core::io::{ReadTicket, StoreEffect, StoreInput};
 use ghostlight_core::turns::RowsWanted;
@@ -11,9 +12,9 @@ use ghostlight_protocol::ids::PartitionId;
 pub(crate) const DISK_BATCHES_MAX: usize = 1_024;
 /// Answers of the disk: more than the batches there can be, so that the disk never waits.
 pub(crate) const DISK_ANSWERS_MAX: usize = DISK_BATCHES_MAX + 8;
-/// Reads that wait; then the core waits.
+/// Reads that wait; then the core waits. From as many on, it also leaves what would read more waiting.
 pub(crate) const READS_MAX: usize = 16_384;
-/// Answers of reads: more than the reads there can be.
+/// Answers of reads: more than the reads that wait and those in the readers' hands.
 pub(crate) const READ_ANSWERS_MAX: usize = READS_MAX + READERS + 1;
 /// Threads that read.
 pub(crate) const READERS: usize = 2;
@@ -21,6 +22,7 @@ pub(crate) const READERS: usize = 2;
 pub(crate) const RUNNER_INPUTS_MAX: usize = 65_536;
 
 const _: () = assert!(DISK_ANSWERS_MAX > DISK_BATCHES_MAX + 1);
+const _: () = assert!(READ_ANSWERS_MAX > READS_MAX + READERS);
 
 /// Work for the disk thread.
 pub(crate) type DiskBatch = Vec<StoreEffect>;

@@ -303,10 +303,18 @@ fn marked(id: &ConnectionId) -> ConnectionKind {
 
 async fn run(shared: Shared, mut dials: mpsc::Receiver<Dial>) {
     tokio::spawn(Arc::clone(&shared.pumps.control).run());
-    tokio::spawn(accept_all(shared.clone()));
-    while let Some(dial) = dials.recv().await {
-        let runtime = shared.made(dial.kind).runtime.clone();
-        runtime.spawn(dial_once(shared.clone(), dial));
+    let mut accepting = tokio::spawn(accept_all(shared.clone()));
+    loop {
+        tokio::select! {
+            dial = dials.recv() => {
+                let Some(dial) = dial else { break };
+                let runtime = shared.made(dial.kind).runtime.clone();
+                runtime.spawn(dial_once(shared.clone(), dial));
+            }
+            // Only a panic ends it before the endpoint is closed: a transport that lets nobody in is none.
+            // The queues of events end with its threads, and with them the node.
+            _panicked = &mut accepting => return,
+        }
     }
     shared.endpoint.close(VarInt::from_u32(0), b"node ends");
     // A word to the peers is worth a moment, not more.

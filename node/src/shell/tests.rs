@@ -1,0 +1,207 @@
+//! What keeps the threads from waiting for each other, and from outliving each other.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ghostlight_core::io::{HaltReason, Now, PersistTicket, ReadTicket, Rest, StoreEffect};
+use ghostlight_core::node::{NodeCore, Start};
+use ghostlight_core::sdk::ActorRegistry;
+use ghostlight_core::turns::RowsWanted;
+use ghostlight_disk::Disk;
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::ids::{
+    ClusterId, LogIndex, LogPosition, NodeId, PartitionId, PeerId, Term,
+};
+use ghostlight_protocol::replica::{EntryKind, LogEntry, LogWrite};
+use ghostlight_protocol::wire::hello::{NodeRecord, new_descriptor};
+use ghostlight_storage::{MemoryDisk, NodeIdentity, Store};
+use tokio::sync::mpsc;
+
+use super::admission::Doorkeeper;
+use super::core_thread::CoreThread;
+use super::disk_thread::StoreThreads;
+use super::queues::{DiskBatch, ReadJob};
+use super::reads::Reads;
+use super::threads::{self, ThreadPanic};
+use crate::actors::Executor;
+use crate::clock::Clock;
+use crate::handle::NodeHandle;
+use crate::security::key::ClusterKey;
+use crate::security::tls::node_tls;
+use crate::transport::Transport;
+
+/// Longest wait for something that must happen; never reached in a run that passes.
+const PATIENCE: Duration = Duration::from_secs(30);
+const ME: NodeId = NodeId(1);
+
+fn job(number: u64) -> ReadJob {
+    ReadJob {
+        ticket: ReadTicket(number),
+        partition: PartitionId(0),
+        rows: RowsWanted::Keys(Vec::new()),
+    }
+}
+
+/// One input may ask for more reads than all queues hold, while the readers wait for room.
+#[test]
+fn core_and_readers_never_wait_for_each_other() {
+    const READS: u64 = 1_000;
+    const QUEUE: usize = 4;
+    const READERS: usize = 2;
+    let (jobs, queue) = sync_channel::<ReadJob>(QUEUE);
+    let (row, rows) = mpsc::channel(QUEUE + READERS + 1);
+    let queue = Arc::new(Mutex::new(queue));
+    for _ in 0..READERS {
+        let (queue, row) = (Arc::clone(&queue), row.clone());
+        std::thread::spawn(move || {
+            loop {
+                let job = queue.lock().unwrap().recv();
+                let Ok(ReadJob {
+                    ticket, partition, ..
+                }) = job
+                else {
+                    return;
+                };
+                let nothing = Ok((Vec::new(), Rest::Last));
+                if row.blocking_send((ticket, partition, nothing)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let (done, over) = sync_channel(1);
+    std::thread::spawn(move || {
+        let mut reads = Reads::new(jobs, rows, QUEUE);
+        for number in 0..READS {
+            reads.submit(job(number));
+        }
+        assert!(reads.are_many());
+        let mut found = Vec::new();
+        while found.len() < READS as usize {
+            match reads.try_next() {
+                Some((ticket, ..)) => found.push(ticket.0),
+                None => std::thread::yield_now(),
+            }
+        }
+        assert!(!reads.are_many());
+        found.sort_unstable();
+        done.send(found).unwrap();
+    });
+    let found = over.recv_timeout(PATIENCE).expect("nobody waits for ever");
+    assert!(found.into_iter().eq(0..READS));
+}
+
+#[test]
+fn a_panic_in_a_thread_of_the_node_is_reported() {
+    let (panics, mut heard) = mpsc::channel(1);
+    let quiet = threads::spawn("quiet", panics.clone(), || {}).unwrap();
+    let loud = threads::spawn("loud", panics, || panic!("{}", "x".repeat(100_000))).unwrap();
+    quiet.join().unwrap();
+    loud.join().unwrap();
+    let ThreadPanic { thread, message } = heard.blocking_recv().unwrap();
+    assert_eq!(thread, "loud");
+    assert!(message.starts_with("xxx") && message.len() < 10_000);
+    assert_eq!(heard.blocking_recv(), None, "the other one ended well");
+}
+
+/// A batch over which the disk thread must panic: an entry of a replica that never was.
+fn poison() -> DiskBatch {
+    let entry = LogEntry {
+        at: LogPosition {
+            index: LogIndex(6),
+            term: Term(6),
+        },
+        kind: EntryKind::Command,
+        data: bytes::Bytes::new(),
+        context: bytes::Bytes::new(),
+    };
+    vec![StoreEffect::Persist {
+        ticket: PersistTicket(1),
+        installs: Vec::new(),
+        writes: vec![LogWrite {
+            partition: PartitionId(77),
+            peer: PeerId(1),
+            hard_state: None,
+            entries: vec![entry],
+        }],
+    }]
+}
+
+/// The core's thread of a whole node over a store in memory, and the way to its disk.
+fn node() -> (CoreThread, std::sync::mpsc::SyncSender<DiskBatch>) {
+    let (mut store, _) = Store::open(MemoryDisk::new(1).open()).unwrap();
+    let mut identity = NodeIdentity::new(ME, "one");
+    identity.cluster = Some(new_descriptor(ClusterId(1), ME, 2, 1));
+    let replicas = store.found(2, &identity).unwrap();
+    let record = NodeRecord {
+        node: ME.to_bytes().to_vec(),
+        generation: 1,
+        weight: 1,
+        ..NodeRecord::default()
+    };
+    let clock = Clock::start();
+    let start = Start {
+        record: record.clone(),
+        descriptor: identity.cluster.clone(),
+        seeds: Vec::new(),
+        addresses: Vec::new(),
+        replicas,
+        condemned: Vec::new(),
+        tombstones: std::collections::BTreeMap::new(),
+        seed: 1,
+        min_copies: 1,
+        turns: ghostlight_core::turns::Settings::default(),
+    };
+    let now = Now {
+        instant: clock.now(),
+        wall: clock.wall(),
+    };
+    let doorkeeper = Arc::new(Doorkeeper::new(ME, record, &[]));
+    let reader = store.reader();
+    let store = StoreThreads::start(Disk::new(store, identity), reader).unwrap();
+    let batches = store.batches.clone();
+    let (events, event_queue) = mpsc::channel(8);
+    let socket = Transport::socket(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let tls = node_tls(&ClusterKey::generate()).unwrap();
+    let transport = Transport::start(ME, socket, tls, doorkeeper.clone(), events).unwrap();
+    let (sink, runner) = mpsc::channel(8);
+    let executor = Executor::new(
+        ActorRegistry::new(),
+        tokio::runtime::Handle::current(),
+        Arc::new(sink),
+        Arc::new(move || clock.now()),
+    );
+    let (_handle, requests) = NodeHandle::new();
+    let thread = CoreThread {
+        core: NodeCore::new(now, start),
+        clock,
+        store,
+        transport,
+        events: event_queue,
+        requests,
+        runner,
+        executor,
+        doorkeeper,
+    };
+    (thread, batches)
+}
+
+/// A node whose disk thread has gone once went on heartbeating, and kept its leaderships.
+#[tokio::test]
+async fn a_node_ends_with_its_disk_thread() {
+    let (thread, batches) = node();
+    batches.send(poison()).unwrap();
+    drop(batches);
+    let (ended, over) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || ended.send(thread.run()));
+    let reason = tokio::time::timeout(PATIENCE, over).await;
+    match reason.expect("the node ends").unwrap() {
+        HaltReason::Refused { code, detail } => {
+            assert_eq!(code, Code::Internal);
+            assert!(detail.contains("\"disk\""), "{detail}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
