@@ -177,12 +177,12 @@ impl Bed {
                     partition,
                     rows,
                 } => {
-                    let rows =
-                        ghostlight_disk::read_rows(&self.nodes[place].reader, partition, &rows)
-                            .expect("memory");
+                    let reader = &self.nodes[place].reader;
+                    let read = ghostlight_disk::read_rows(reader, partition, &rows, 1 << 20);
+                    let (rows, rest) = read.expect("memory");
                     self.nodes[place]
                         .inbox
-                        .push_back(Input::Store(StoreInput::Rows { ticket, rows }));
+                        .push_back(Input::Store(StoreInput::Rows { ticket, rows, rest }));
                     self.costs.store += begun.elapsed();
                 }
                 Effect::Runner(effect) => {
