@@ -280,10 +280,20 @@ impl Membership {
             Phase::Left => None,
             Phase::Leaving { next, .. } => Some(next),
             Phase::Seeking | Phase::Active => {
-                let dues = [self.timers.next_due(), self.announce_due];
+                let dues = [
+                    self.timers.next_due(),
+                    self.announce_due,
+                    self.next_verdict(),
+                ];
                 dues.into_iter().flatten().min()
             }
         }
+    }
+
+    /// Whether the goodbye is said: nothing comes from here any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.phase == Phase::Left
     }
 
     /// This node's present identity.
@@ -329,9 +339,52 @@ impl Membership {
         while let Some(timer) = self.timers.take_due(now) {
             self.drive(now, out, |foca, outlet| foca.handle_timer(timer, outlet));
         }
+        self.judge_suspects(now, out);
         if self.announce_due.is_some_and(|due| due <= now) {
             self.announce(now, out);
         }
+    }
+
+    /// Ends suspicions that nobody else will end.
+    ///
+    /// Only the accuser runs a timer, and it loses it when it restarts or renews itself; the news that
+    /// should make the suspect refute is passed on a few times only, and a split can swallow them all. Such
+    /// a suspect would stay one for ever, though it answers every probe. Called down, it is told so at its
+    /// next word, and comes back under a newer identity.
+    fn judge_suspects(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let patience = self.settings.verdict_after(self.lag_score);
+        let overdue =
+            |m: &&Member| m.state == MemberState::Suspect && now.since(m.since) >= patience;
+        let overdue: Vec<Identity> = self
+            .members
+            .values()
+            .filter(overdue)
+            .map(|m| m.identity)
+            .collect();
+        for identity in overdue {
+            let Some(incarnation) = self.incarnation_of(identity) else {
+                continue;
+            };
+            let verdict = foca::Member::new(identity, incarnation, State::Down);
+            self.drive(now, out, |foca, outlet| {
+                foca.apply_many(std::iter::once(verdict), true, outlet)
+            });
+        }
+    }
+
+    fn incarnation_of(&self, identity: Identity) -> Option<foca::Incarnation> {
+        let mut list = self.foca.iter_membership_state();
+        list.find(|m| *m.id() == identity).map(|m| m.incarnation())
+    }
+
+    /// When the next suspicion is too old.
+    fn next_verdict(&self) -> Option<Instant> {
+        let suspects = self.members.values();
+        let since = suspects
+            .filter(|m| m.state == MemberState::Suspect)
+            .map(|m| m.since);
+        let oldest = since.min()?;
+        Some(oldest + self.settings.verdict_after(self.lag_score))
     }
 
     /// One call into foca, then everything that follows from it.
@@ -524,6 +577,19 @@ impl Membership {
             rounds_left: rounds_left - 1,
             next: now + self.settings.leave_period,
         };
+    }
+}
+
+#[cfg(test)]
+impl Membership {
+    /// Somebody said that a member is suspect, and this is the only node that heard it.
+    fn hear_suspicion(&mut self, now: Instant, suspect: Identity) {
+        let incarnation = self.incarnation_of(suspect).expect("a member");
+        let hearsay = foca::Member::new(suspect, incarnation, State::Suspect);
+        let mut out = Vec::new();
+        self.drive(now, &mut out, |foca, outlet| {
+            foca.apply_many(std::iter::once(hearsay), false, outlet)
+        });
     }
 }
 

@@ -73,6 +73,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// How long a member may stay suspect here: time for the accuser's verdict, or the refutation, to come.
+    pub(super) fn verdict_after(&self, lag_score: u32) -> Duration {
+        self.suspicion * (1 + lag_score.min(LAG_SCORE_MAX)) * 3
+    }
+
     /// Checks what the failure detector relies on.
     ///
     /// # Panics

@@ -383,3 +383,33 @@ proptest! {
         world.run(SECOND);
     }
 }
+
+/// An accuser that restarts takes its timer with it, and a loss takes the news: nobody tells the suspect, and
+/// nobody would ever judge it.
+#[test]
+fn a_suspicion_by_hearsay_ends() {
+    let settings = Settings {
+        transmissions: std::num::NonZeroU8::MIN,
+        ..Settings::default()
+    };
+    for seed in seeds("a_suspicion_by_hearsay_ends", 0..10) {
+        let mut world = World::with_settings(3, 0.0, seed, settings);
+        assert!(world.run_until(30 * SECOND, World::all_agree).is_some());
+        world.run(20 * SECOND);
+        world.forget_trace();
+        let suspect = world.identity(id(3));
+        let now = world.now();
+        world.node(id(2)).hear_suspicion(now, suspect);
+        world.run(5 * SECOND);
+        // It answers all probes, and knows nothing of the suspicion.
+        assert_eq!(world.member(id(2), id(3)).state, MemberState::Suspect);
+        assert_eq!(world.member(id(1), id(3)).state, MemberState::Alive);
+        let took = world.run_until(10 * SECOND, World::all_agree);
+        assert!(took.is_some(), "a suspicion stays for ever");
+        assert_ne!(
+            world.identity(id(3)),
+            suspect,
+            "it came back as a newer one"
+        );
+    }
+}
