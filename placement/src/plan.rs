@@ -171,29 +171,43 @@ pub enum Wait {
 
 /// The work that a group's present membership means for the nodes; `None`: none.
 ///
-/// A learner that has caught up is no work: a group of two nodes keeps one for good.
+/// A learner that has caught up is no work below the factor: a group of two nodes keeps one for good.
 #[must_use]
 pub fn work_in_flight(view: &GroupView<'_>, factor: u8) -> Option<Work> {
     let membership = view.membership;
-    let newcomers: Vec<PeerId> = if membership.is_joint() {
+    let (before, newcomers): (usize, Vec<PeerId>) = if membership.is_joint() {
         let incoming = membership.voters.iter();
         let fresh = incoming.filter(|v| !membership.voters_outgoing.contains(v));
-        fresh.copied().map(PeerId).collect()
+        let fresh = fresh.copied().map(PeerId).collect();
+        (membership.voters_outgoing.len(), fresh)
     } else {
+        let voters = membership.voters.len();
         let learners = membership.learners.iter().copied().map(PeerId);
         let lags = |p: &PeerId| !view.progress.get(p).is_some_and(Progress::is_caught_up);
-        learners.filter(lags).collect()
+        let works = |p: &PeerId| voters >= usize::from(factor) || lags(p);
+        (voters, learners.filter(works).collect())
     };
     let first = *newcomers.first()?;
     let target = membership.node_of(first)?;
     let anew = membership.nodes().any(|(p, n)| n == target && p != first);
-    let voters = if membership.is_joint() {
-        membership.voters_outgoing.len()
-    } else {
-        membership.voters.len()
-    };
-    if anew || voters < usize::from(factor) {
+    if anew || before < usize::from(factor) {
         return Some(Work::Growth);
     }
     Some(Work::Move { target })
+}
+
+/// The work that a step begins; `None`: none that is limited. It is in flight before the membership shows it.
+#[must_use]
+pub fn work_of(step: &Step, membership: &Membership, factor: u8) -> Option<Work> {
+    match step {
+        Step::AddLearner { node, .. } => {
+            let anew = membership.nodes().any(|(_, n)| n == *node);
+            if anew || membership.voters.len() < usize::from(factor) {
+                return Some(Work::Growth);
+            }
+            Some(Work::Move { target: *node })
+        }
+        Step::TransferLeader(_) => Some(Work::Transfer),
+        Step::Swap { .. } | Step::LeaveJoint | Step::RemoveLearner(_) => None,
+    }
 }

@@ -15,7 +15,7 @@ use super::{Contact, Decision, GroupView, Progress, Readiness, Step, Wait};
 pub struct Settled<'a> {
     /// Since when the wish is unchanged.
     pub wish_since: Instant,
-    /// Since when the same peer would be the best leader.
+    /// Since when the same peer would be the best leader, its node being in the same life.
     pub preferred_since: Instant,
     /// Nodes of the group that the facts do not know, and since when: they count as down.
     pub unknown_since: &'a BTreeMap<NodeId, Instant>,
@@ -407,6 +407,9 @@ impl<'a> Planner<'a> {
         let steady = self.now.since(self.settled.preferred_since) >= WISH_SETTLED_AFTER;
         if !steady || !self.wish_settled() || self.settled.offered.contains_key(&preferred) {
             return Some(Decision::Wait(Wait::WishSettling));
+        }
+        if !self.facts.has_room_for(Work::Transfer) {
+            return Some(Decision::Wait(Wait::Room));
         }
         Some(Decision::Act(Step::TransferLeader(preferred)))
     }

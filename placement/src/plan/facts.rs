@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::ids::{Generation, NodeId};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::hello::{Duty, Removed};
 
-use super::limits::{DOWN_GRACE, GROWING_GROUPS_MAX, NODE_MOVES_MAX};
+use super::limits::{BALANCE_TRANSFERS_MAX, DOWN_GRACE, GROWING_GROUPS_MAX, NODE_MOVES_MAX};
 use crate::ring::Candidate;
 
 /// Whether a node lives, as gossip says, and since when not.
@@ -40,6 +40,8 @@ impl NodeState {
 pub struct NodeFact {
     /// Whether it lives.
     pub state: NodeState,
+    /// Its present life: one that has begun anew waits its time before it is given leaderships.
+    pub generation: Generation,
     /// What it takes part in. A node that must not lead for a while counts as draining.
     pub duty: Duty,
     /// Whether it was removed for good.
@@ -58,6 +60,7 @@ impl NodeFact {
     pub fn alive() -> Self {
         Self {
             state: NodeState::Alive,
+            generation: Generation(1),
             duty: Duty::Serving,
             removed: Removed::No,
             weight: 1,
@@ -95,6 +98,8 @@ pub enum Work {
         /// Where it goes.
         target: NodeId,
     },
+    /// A leadership is handed over.
+    Transfer,
 }
 
 /// What is known of all nodes, this one included.
@@ -108,6 +113,8 @@ pub struct NodeFacts {
     pub factor: u8,
     /// Groups that this node leads and that are growing.
     pub growing_groups: usize,
+    /// Leaderships that this node is handing over.
+    pub transfers: usize,
 }
 
 impl NodeFacts {
@@ -150,10 +157,12 @@ impl NodeFacts {
     }
 
     /// Notes work that begins, so that the limits hold for the next group asked. Work in flight is
-    /// noted likewise when the facts are made, from `work_in_flight` of each group led.
+    /// noted likewise when the facts are made, from `work_in_flight` of each group led, or from the
+    /// `work_of` a step whose change is still pending.
     pub fn note(&mut self, work: Work) {
         match work {
             Work::Growth => self.growing_groups += 1,
+            Work::Transfer => self.transfers += 1,
             Work::Move { target } => {
                 let ends = if target == self.me {
                     vec![target]
@@ -174,6 +183,7 @@ impl NodeFacts {
         let moves = |node| self.nodes.get(&node).map_or(0, |fact| fact.moves);
         match work {
             Work::Growth => self.growing_groups < GROWING_GROUPS_MAX,
+            Work::Transfer => self.transfers < BALANCE_TRANSFERS_MAX,
             Work::Move { target } => {
                 moves(target) < NODE_MOVES_MAX && moves(self.me) < NODE_MOVES_MAX
             }
@@ -204,6 +214,7 @@ mod tests {
                 .collect(),
             factor: 3,
             growing_groups: 0,
+            transfers: 0,
         }
     }
 

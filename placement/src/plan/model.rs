@@ -52,6 +52,7 @@ impl Model {
                 nodes: nodes.collect(),
                 factor,
                 growing_groups: 0,
+                transfers: 0,
             },
             membership,
             leader: Some(PeerId(1)),

@@ -5,20 +5,24 @@
 
 use std::collections::BTreeMap;
 
-use ghostlight_protocol::ids::{NodeId, PeerId};
+use ghostlight_protocol::ids::{Generation, NodeId, PeerId};
 use ghostlight_protocol::time::Instant;
 
 use super::decide::{Settled, plan, preferred_leader};
 use super::limits::TRANSFER_PAUSE;
 use super::{Decision, GroupView, NodeFacts, Step};
 
+/// Who should lead, and in which life of its node: one that restarts every few seconds waits anew each time.
+type Preferred = (PeerId, Option<Generation>);
+
 /// The memory of one leadership.
 #[derive(Clone, Debug, Default)]
 pub struct Reconciler {
     wish: Option<(Vec<NodeId>, Instant)>,
-    preferred: Option<(PeerId, Instant)>,
+    preferred: Option<(Preferred, Instant)>,
     unknown: BTreeMap<NodeId, Instant>,
     offers: BTreeMap<PeerId, Instant>,
+    decided: Option<Decision>,
 }
 
 impl Reconciler {
@@ -59,16 +63,27 @@ impl Reconciler {
         if let Decision::Act(Step::TransferLeader(to)) = &decision {
             self.offers.insert(*to, now);
         }
+        self.decided = Some(decision.clone());
         decision
+    }
+
+    /// What was decided last, for those who ask what a group waits for.
+    #[must_use]
+    pub fn decided(&self) -> Option<&Decision> {
+        self.decided.as_ref()
     }
 
     fn observe(&mut self, now: Instant, view: &GroupView<'_>, wish: &[NodeId], facts: &NodeFacts) {
         if self.wish.as_ref().is_none_or(|(known, _)| known != wish) {
             self.wish = Some((wish.to_vec(), now));
         }
-        let preferred = preferred_leader(view, wish, facts);
-        if self.preferred.map(|(peer, _)| peer) != preferred {
-            self.preferred = preferred.map(|peer| (peer, now));
+        let life = |peer| {
+            let fact = view.membership.node_of(peer).and_then(|n| facts.fact(n));
+            fact.map(|f| f.generation)
+        };
+        let preferred = preferred_leader(view, wish, facts).map(|peer| (peer, life(peer)));
+        if self.preferred.map(|(known, _)| known) != preferred {
+            self.preferred = preferred.map(|preferred| (preferred, now));
         }
         let strangers = view.membership.nodes().map(|(_, node)| node);
         let strangers: Vec<NodeId> = strangers.filter(|n| facts.fact(*n).is_none()).collect();

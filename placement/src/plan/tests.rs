@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
+use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, PeerId};
 use ghostlight_protocol::partition_row::{Membership, PartitionRow, Peer};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::hello::{Duty, Removed};
 
-use super::limits::{GROWING_GROUPS_MAX, NODE_MOVES_MAX};
+use super::limits::{BALANCE_TRANSFERS_MAX, GROWING_GROUPS_MAX, NODE_MOVES_MAX};
 use super::model::Model;
 use super::{
     Condemned, Contact, Decision, GroupView, NodeFact, NodeFacts, NodeState, Progress, Readiness,
-    Reconciler, SnapshotState, Step, Wait, Work, work_in_flight,
+    Reconciler, SnapshotState, Step, Wait, Work, work_in_flight, work_of,
 };
 use crate::seeds::seeds;
 
@@ -455,6 +455,95 @@ fn leadership_goes_to_the_first_of_the_list_that_is_fit() {
 }
 
 #[test]
+fn leaderships_are_handed_over_a_few_at_a_time() {
+    let mut model = Model::settled(3, 3, 1);
+    let first = node_of_wish(&model, 0);
+    model.kill(first);
+    model.run(5);
+    model.revive(first);
+    model.facts.transfers = BALANCE_TRANSFERS_MAX;
+    model.run(60);
+    assert_eq!(
+        (moves(&model).1, model.last.clone()),
+        (0, Decision::Wait(Wait::Room))
+    );
+    // A drain is an order, and waits for nobody.
+    let leader = model.leader_node().unwrap();
+    model.fact(leader.0).duty = Duty::Draining;
+    model.run(1);
+    assert_eq!(moves(&model).1, 1);
+    model.fact(leader.0).duty = Duty::Serving;
+    model.facts.transfers -= 1;
+    model.run(30);
+    assert_eq!(model.leader_node(), Some(NodeId(first)));
+}
+
+#[test]
+fn a_node_that_restarts_every_few_seconds_is_given_nothing_to_lead() {
+    let mut model = Model::settled(3, 3, 1);
+    let first = node_of_wish(&model, 0);
+    model.kill(first);
+    model.run(5);
+    model.revive(first);
+    // It never looks down, but each time it is another life.
+    for _ in 0..20 {
+        let fact = model.fact(first);
+        fact.generation = Generation(fact.generation.0 + 1);
+        model.run(5);
+    }
+    assert_eq!(moves(&model).1, 0);
+    model.run(20);
+    assert_eq!(model.leader_node(), Some(NodeId(first)));
+}
+
+#[test]
+fn work_of_a_step_is_known_before_the_membership_shows_it() {
+    let node = |peer: u64| NodeId(u128::from(peer));
+    let rows: [(&[u64], Step, Option<Work>); 5] = [
+        (&[1], add(node(2), 2), Some(Work::Growth)),
+        (
+            &[1, 2, 3],
+            add(node(4), 4),
+            Some(Work::Move { target: node(4) }),
+        ),
+        // A condemned copy is made anew beside the old one.
+        (&[1, 2, 3], add(node(2), 4), Some(Work::Growth)),
+        (
+            &[1, 2, 3],
+            Step::TransferLeader(PeerId(2)),
+            Some(Work::Transfer),
+        ),
+        (&[1, 2, 3], Step::LeaveJoint, None),
+    ];
+    for (voters, step, expected) in rows {
+        let peers = voters.iter().map(|peer| Peer {
+            peer: *peer,
+            node: node(*peer).to_bytes().to_vec(),
+        });
+        let membership = Membership {
+            voters: voters.to_vec(),
+            peers: peers.collect(),
+            ..Membership::default()
+        };
+        assert_eq!(work_of(&step, &membership, 3), expected, "{step:?}");
+    }
+    let nodes = (1..=4).map(|n| (NodeId(n), NodeFact::alive()));
+    let mut facts = NodeFacts {
+        me: NodeId(1),
+        nodes: nodes.collect(),
+        factor: 3,
+        growing_groups: 0,
+        transfers: 0,
+    };
+    let target = node(4);
+    for _ in 0..NODE_MOVES_MAX {
+        assert!(facts.has_room_for(Work::Move { target }));
+        facts.note(Work::Move { target });
+    }
+    assert!(!facts.has_room_for(Work::Move { target }));
+}
+
+#[test]
 fn nobody_else_to_lead_means_to_stay() {
     let mut model = Model::settled(3, 3, 1);
     for node in 1..=3 {
@@ -480,7 +569,7 @@ fn work_in_flight_tells_growth_from_moves() {
     };
     let node = |peer: u64| NodeId(u128::from(peer % 10));
     type Row<'a> = (&'a [u64], &'a [u64], &'a [u64], Progress, Option<Work>);
-    let rows: [Row<'_>; 6] = [
+    let rows: [Row<'_>; 7] = [
         (&[1, 2, 3], &[], &[], lagging, None),
         (&[1], &[2], &[], lagging, Some(Work::Growth)),
         // Two nodes keep a learner for good: that is no work.
@@ -490,6 +579,14 @@ fn work_in_flight_tells_growth_from_moves() {
             &[4],
             &[],
             lagging,
+            Some(Work::Move { target: NodeId(4) }),
+        ),
+        // At full strength it is, until it has taken somebody's place.
+        (
+            &[1, 2, 3],
+            &[4],
+            &[],
+            caught_up,
             Some(Work::Move { target: NodeId(4) }),
         ),
         (
@@ -537,6 +634,7 @@ fn nothing_is_done_before_the_opening_or_beside_a_pending_change() {
         nodes: nodes.collect(),
         factor: 3,
         growing_groups: 0,
+        transfers: 0,
     };
     let mut condemned = Vec::new();
     let decide = |readiness, condemned: &[Condemned]| {
