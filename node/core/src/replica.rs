@@ -2,19 +2,21 @@
 //!
 //! Decides: nothing that Raft does not decide. Adds: no forwarding (a proposal is refused unless this
 //! replica leads), ranked election timeouts, heartbeats taken out to be sent together with those of all
-//! other groups, memberships that know their nodes, snapshots built and carried elsewhere.
+//! other groups, memberships that know their nodes, who answered of late, snapshots built and carried elsewhere.
 //!
 //! Absent: disk and network. `ready` says what to write and what to send, and when.
 
 mod border;
 mod convert;
 mod group;
+mod heard;
 mod ranks;
 mod tail;
 #[cfg(test)]
 mod traps;
 
 pub use group::{
-    Change, Group, GroupReady, GroupSettings, Heard, Install, Outgoing, Peek, PeerProgress,
+    Change, Group, GroupReady, GroupSettings, Install, Outgoing, Peek, PeerProgress,
     ProposeRefused, ReadIndex, Role, Sender, SnapshotResult, peek,
 };
+pub use heard::Heard;

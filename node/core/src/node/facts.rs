@@ -235,7 +235,7 @@ impl NodeCore {
             .cluster
             .as_ref()
             .map(|c| usize::from(c.ring.factor()))?;
-        let facts = self.facts(now);
+        let facts = self.facts();
         let others = facts
             .nodes
             .iter()
@@ -269,6 +269,9 @@ impl NodeCore {
             .as_ref()
             .is_none_or(|c| c.slots().next().is_none());
         if empty {
+            if let Some(cluster) = &mut self.cluster {
+                cluster.gateway.begin_shutdown();
+            }
             let text = "this node has left the cluster for good; its data directory may be deleted";
             out.push(Effect::AdminReply {
                 ticket,
@@ -281,12 +284,22 @@ impl NodeCore {
         }
     }
 
-    /// The others know that this node has left, or had time enough to hear it.
-    pub(super) fn left(&mut self, out: &mut Vec<Effect>) {
-        if matches!(self.ending, Ending::Goodbye { .. }) {
+    /// The others know that this node has left, or had time enough to hear it; and so had the calls that
+    /// clients made here.
+    pub(super) fn leave_if_said(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Ending::Goodbye { deadline } = self.ending else {
+            return;
+        };
+        if now.instant >= deadline || (self.membership.is_gone() && !self.is_busy()) {
             self.ending = Ending::Halted;
             out.push(Effect::Halt(HaltReason::Left));
         }
+    }
+
+    /// Whether calls of clients wait here.
+    fn is_busy(&self) -> bool {
+        let cluster = self.cluster.as_ref();
+        cluster.is_some_and(|c| c.gateway.pending() > 0)
     }
 
     pub(super) fn begin_shutdown(&mut self, now: Now, deadline: Instant, out: &mut Vec<Effect>) {
@@ -300,9 +313,7 @@ impl NodeCore {
 
     pub(super) fn tick_ending(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.check_left(now, out);
-        if matches!(self.ending, Ending::Goodbye { deadline } if now.instant >= deadline) {
-            self.left(out);
-        }
+        self.leave_if_said(now, out);
         let Ending::Drain { deadline } = self.ending else {
             return;
         };
@@ -311,11 +322,7 @@ impl NodeCore {
             c.slots()
                 .any(|slot| slot.leading.is_some() && slot.group.membership().voters.len() > 1)
         });
-        let busy = self
-            .cluster
-            .as_ref()
-            .is_some_and(|c| c.gateway.pending() > 0);
-        if now.instant >= deadline || ((alone || !leads) && !busy) {
+        if now.instant >= deadline || ((alone || !leads) && !self.is_busy()) {
             self.ending = Ending::Halted;
             out.push(Effect::Halt(HaltReason::ShutDown));
         }

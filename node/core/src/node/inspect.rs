@@ -1,6 +1,8 @@
 //! What each replica of this node is at this moment, for checkers and metrics. Changes nothing.
 
-use ghostlight_protocol::ids::{LogIndex, LogPosition, PartitionId, PeerId, Term};
+use ghostlight_placement::membership::MemberState;
+use ghostlight_placement::plan::Decision;
+use ghostlight_protocol::ids::{LogIndex, LogPosition, NodeId, PartitionId, PeerId, Term};
 use ghostlight_protocol::partition_row::{Membership, PartitionRow};
 
 use super::NodeCore;
@@ -29,13 +31,18 @@ pub struct ReplicaFacts<'a> {
     pub membership: &'a Membership,
     /// The partition's row, as the store last told.
     pub row: Option<&'a PartitionRow>,
+    /// Who should hold the copies, the leader first, as this node sees it.
+    pub wish: &'a [NodeId],
+    /// What its leader decided last about its copies and its leadership.
+    pub decided: Option<&'a Decision>,
 }
 
 impl NodeCore {
     /// Every replica of this node, by partition.
     pub fn replicas(&self) -> impl Iterator<Item = ReplicaFacts<'_>> {
-        let slots = self.cluster.iter().flat_map(super::Cluster::slots);
-        slots.map(|slot| ReplicaFacts {
+        let clusters = self.cluster.iter();
+        let slots = clusters.flat_map(|c| c.slots().map(move |slot| (c, slot)));
+        slots.map(|(cluster, slot)| ReplicaFacts {
             partition: slot.partition(),
             peer: slot.group.peer(),
             role: slot.group.role(),
@@ -46,7 +53,15 @@ impl NodeCore {
             last: slot.group.last(),
             membership: slot.group.membership(),
             row: slot.row.as_ref(),
+            wish: cluster.table.list(slot.partition()),
+            decided: slot.reconciler.decided(slot.group.term()),
         })
+    }
+
+    /// Every other node that is or was a member, and what this node believes it to be.
+    pub fn member_states(&self) -> impl Iterator<Item = (NodeId, MemberState)> {
+        let members = self.membership.members();
+        members.map(|member| (member.identity.node, member.state))
     }
 
     /// Calls that this node's gateway holds.

@@ -392,7 +392,7 @@ impl NodeCore {
             | membership::Effect::Joined
             | membership::Effect::Alone
             | membership::Effect::Rejoined(_) => {}
-            membership::Effect::Left => self.left(out),
+            membership::Effect::Left => self.leave_if_said(now, out),
         }
     }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use ghostlight_placement::membership::MemberState;
 use ghostlight_placement::plan::{
-    Condemned, Contact, GroupView, NodeFact, NodeFacts, NodeState, Progress, Readiness, Reconciler,
-    SnapshotState, Step, work_in_flight,
+    Condemned, Contact, Decision, GroupView, NodeFact, NodeFacts, NodeState, Progress, Readiness,
+    Reconciler, SnapshotState, Step, Work, work_in_flight, work_of,
 };
 use ghostlight_placement::ring::PreferenceTable;
-use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId, Term};
+use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, PeerId, Term};
 use ghostlight_protocol::partition_row::Membership;
 use ghostlight_protocol::wire::hello::{NodeRecord, Removed};
 
@@ -25,11 +25,20 @@ const RECONCILE_TICKS: u64 = 4;
 pub(super) struct State {
     term: Term,
     reconciler: Reconciler,
+    /// What the latest step began: in flight before the applied membership shows it.
+    begun: Option<Work>,
+}
+
+impl State {
+    /// What the leader of `term` decided last.
+    pub(super) fn decided(&self, term: Term) -> Option<&Decision> {
+        self.reconciler.decided().filter(|_| self.term == term)
+    }
 }
 
 impl NodeCore {
     /// Facts as gossip, records and partition 0 give them.
-    pub(super) fn facts(&self, now: Now) -> NodeFacts {
+    pub(super) fn facts(&self) -> NodeFacts {
         let factor = self.cluster.as_ref().map_or(3, |c| c.ring.factor());
         let mut nodes = BTreeMap::new();
         nodes.insert(self.me, self.fact(NodeState::Alive, &self.record));
@@ -43,12 +52,12 @@ impl NodeCore {
             };
             nodes.insert(node, self.fact(state, &link.record));
         }
-        let _ = now;
         NodeFacts {
             me: self.me,
             nodes,
             factor,
             growing_groups: 0,
+            transfers: 0,
         }
     }
 
@@ -56,6 +65,7 @@ impl NodeCore {
         let removed = record.id().is_some_and(|node| self.removed.contains(&node));
         NodeFact {
             state,
+            generation: Generation(record.generation),
             duty: record.duty(),
             removed: if removed { Removed::Yes } else { Removed::No },
             weight: record.weight,
@@ -66,7 +76,7 @@ impl NodeCore {
 
     /// Computes the preference lists again after any change of the members.
     pub(super) fn recompute_table(&mut self, now: Now) {
-        let facts = self.facts(now);
+        let facts = self.facts();
         let candidates = facts.candidates(now.instant);
         let Some(cluster) = &mut self.cluster else {
             return;
@@ -82,7 +92,7 @@ impl NodeCore {
             return;
         }
         self.recompute_table(now);
-        let mut facts = self.facts(now);
+        let mut facts = self.facts();
         let condemned = self.condemned_elsewhere();
         let led: Vec<PartitionId> = match &self.cluster {
             Some(cluster) => cluster
@@ -93,50 +103,61 @@ impl NodeCore {
             None => return,
         };
         for partition in &led {
-            if let Some(inputs) = self.plan_inputs(*partition, &condemned) {
-                let view = inputs.view();
-                if view.membership.node_of(view.leader).is_none() {
-                    continue;
-                }
-                if let Some(work) = work_in_flight(&view, facts.factor) {
-                    facts.note(work);
-                }
+            if let Some(work) = self.work_under_way(*partition, facts.factor, &condemned) {
+                facts.note(work);
             }
         }
         for partition in led {
-            let Some(inputs) = self.plan_inputs(partition, &condemned) else {
-                continue;
-            };
-            if inputs.membership.node_of(inputs.leader).is_none() {
-                self.give_away(now, partition, out);
-                continue;
-            }
-            let Some(cluster) = &mut self.cluster else {
-                return;
-            };
-            let wish = cluster.table.list(partition).to_vec();
-            let Some(slot) = cluster.slot_mut(partition) else {
-                continue;
-            };
-            let term = slot.group.term();
-            if slot.reconciler.term != term {
-                slot.reconciler = State {
-                    term,
-                    reconciler: Reconciler::default(),
-                };
-            }
-            let view = inputs.view();
-            let step = slot
-                .reconciler
-                .reconciler
-                .step(now.instant, &view, &wish, &facts);
-            if let Some(step) = step {
-                let work = self.take_step(now, partition, step, out);
-                if work == Work::Growth {
-                    facts.growing_groups += 1;
-                }
+            if let Some(work) = self.plan_one(now, partition, &facts, &condemned, out) {
+                facts.note(work);
             }
         }
+    }
+
+    fn work_under_way(
+        &self,
+        partition: PartitionId,
+        factor: u8,
+        condemned: &CondemnedElsewhere,
+    ) -> Option<Work> {
+        let inputs = self.plan_inputs(partition, condemned)?;
+        inputs.membership.node_of(inputs.leader)?;
+        let state = &self.cluster.as_ref()?.slot(partition)?.reconciler;
+        let pending = inputs.readiness == Readiness::ChangePending && state.term == inputs.term;
+        let begun = state.begun.filter(|_| pending);
+        begun.or_else(|| work_in_flight(&inputs.view(), factor))
+    }
+
+    /// Takes a group's next step, if there is one now; returns the work that it begins.
+    fn plan_one(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        facts: &NodeFacts,
+        condemned: &CondemnedElsewhere,
+        out: &mut Vec<Effect>,
+    ) -> Option<Work> {
+        let inputs = self.plan_inputs(partition, condemned)?;
+        if inputs.membership.node_of(inputs.leader).is_none() {
+            self.give_away(now, partition, out);
+            return None;
+        }
+        let cluster = self.cluster.as_mut()?;
+        let wish = cluster.table.list(partition).to_vec();
+        let state = &mut cluster.slot_mut(partition)?.reconciler;
+        if state.term != inputs.term {
+            *state = State {
+                term: inputs.term,
+                ..State::default()
+            };
+        }
+        let step = state
+            .reconciler
+            .step(now.instant, &inputs.view(), &wish, facts)?;
+        let work = work_of(&step, &inputs.membership, facts.factor);
+        state.begun = work;
+        self.take_step(now, partition, step, out);
+        work
     }
 
     /// Elected in a configuration that it then turned out to have left: a voter takes over.
@@ -158,7 +179,7 @@ impl NodeCore {
     fn plan_inputs(
         &self,
         partition: PartitionId,
-        condemned: &BTreeMap<PartitionId, Vec<Condemned>>,
+        condemned: &CondemnedElsewhere,
     ) -> Option<PlanInputs> {
         let slot = self.cluster.as_ref()?.slot(partition)?;
         let leading = slot.leading.as_ref()?;
@@ -181,8 +202,8 @@ impl NodeCore {
             .progress()
             .into_iter()
             .map(|(peer, progress)| {
-                // The engine takes a new peer for active; here it has to have acknowledged something, or a
-                // short log would make a learner that nobody has reached look caught up.
+                // It has to have acknowledged something, or a short log would make a learner that has just
+                // answered its first heartbeat look caught up.
                 let met = progress.matched.0 > 0;
                 let view = Progress {
                     lag_entries: if met {
@@ -191,8 +212,8 @@ impl NodeCore {
                         u64::MAX
                     },
                     contact: match progress.heard {
-                        Heard::Lately if met => Contact::Active,
-                        Heard::Lately | Heard::No => Contact::Silent,
+                        Heard::Lately => Contact::Active,
+                        Heard::No => Contact::Silent,
                     },
                     snapshot: match progress.pending_snapshot {
                         Some(_) => SnapshotState::Pending,
@@ -204,6 +225,7 @@ impl NodeCore {
             .collect();
         Some(PlanInputs {
             partition,
+            term: slot.group.term(),
             membership,
             leader: slot.group.peer(),
             readiness,
@@ -212,8 +234,8 @@ impl NodeCore {
         })
     }
 
-    fn condemned_elsewhere(&self) -> BTreeMap<PartitionId, Vec<Condemned>> {
-        let mut found: BTreeMap<PartitionId, Vec<Condemned>> = BTreeMap::new();
+    fn condemned_elsewhere(&self) -> CondemnedElsewhere {
+        let mut found = CondemnedElsewhere::new();
         for (node, link) in self.links.iter() {
             for (partition, smallest_peer) in &link.condemned {
                 let word = Condemned {
@@ -226,34 +248,22 @@ impl NodeCore {
         found
     }
 
-    fn take_step(
-        &mut self,
-        now: Now,
-        partition: PartitionId,
-        step: Step,
-        out: &mut Vec<Effect>,
-    ) -> Work {
-        let (change, work) = match step {
-            Step::AddLearner { node, peer } => (Change::AddLearner { peer, node }, Work::Growth),
+    fn take_step(&mut self, now: Now, partition: PartitionId, step: Step, out: &mut Vec<Effect>) {
+        let change = match step {
+            Step::AddLearner { node, peer } => Change::AddLearner { peer, node },
             Step::Swap {
                 voters_in,
                 voters_out,
-            } => (
-                Change::Swap {
-                    voters_in,
-                    voters_out,
-                },
-                Work::Other,
-            ),
-            Step::LeaveJoint => (Change::LeaveJoint, Work::Other),
-            Step::RemoveLearner(peer) => (Change::RemoveLearner(peer), Work::Other),
-            Step::TransferLeader(to) => {
-                self.begin_handover(now, partition, to, out);
-                return Work::Other;
-            }
+            } => Change::Swap {
+                voters_in,
+                voters_out,
+            },
+            Step::LeaveJoint => Change::LeaveJoint,
+            Step::RemoveLearner(peer) => Change::RemoveLearner(peer),
+            Step::TransferLeader(to) => return self.begin_handover(now, partition, to, out),
         };
         let Some(cluster) = &mut self.cluster else {
-            return Work::Other;
+            return;
         };
         if let Some(slot) = cluster.slot_mut(partition) {
             // A refused step is decided again at the next look.
@@ -261,7 +271,6 @@ impl NodeCore {
                 cluster.dirty.insert(partition);
             }
         }
-        work
     }
 
     /// Where a membership has lost peers, they are told.
@@ -273,15 +282,12 @@ impl NodeCore {
     }
 }
 
-/// Whether a step adds a copy.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Work {
-    Growth,
-    Other,
-}
+/// Replicas that other nodes reported as condemned.
+type CondemnedElsewhere = BTreeMap<PartitionId, Vec<Condemned>>;
 
 struct PlanInputs {
     partition: PartitionId,
+    term: Term,
     membership: Membership,
     leader: PeerId,
     readiness: Readiness,

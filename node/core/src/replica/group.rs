@@ -22,6 +22,7 @@ use rand_chacha::ChaCha8Rng;
 pub use change::Change;
 pub use ready::{GroupReady, Install, Outgoing};
 
+use super::heard::{Heard, HeardMemory};
 use super::tail::TailLog;
 use super::{border, convert, ranks};
 
@@ -76,15 +77,6 @@ pub struct PeerProgress {
     pub pending_snapshot: Option<LogIndex>,
 }
 
-/// See [`PeerProgress::heard`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Heard {
-    /// Within the last election timeout.
-    Lately,
-    /// Not for an election timeout or longer.
-    No,
-}
-
 /// Why a proposal did not enter the log. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProposeRefused {
@@ -105,6 +97,7 @@ pub struct Group {
     /// Where peers live that are not in `membership`: who spoke to a learner without state.
     strangers: BTreeMap<u64, NodeId>,
     last_leader: Option<PeerId>,
+    heard: HeardMemory,
     jitter_ticks: usize,
     rng: ChaCha8Rng,
     applied: LogIndex,
@@ -157,6 +150,7 @@ impl Group {
             membership,
             strangers: BTreeMap::new(),
             last_leader: None,
+            heard: HeardMemory::default(),
             jitter_ticks: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
             applied,
@@ -271,11 +265,7 @@ impl Group {
             .filter(|(id, _)| **id != self.peer.0);
         others
             .map(|(id, progress)| {
-                let heard = if progress.recent_active {
-                    Heard::Lately
-                } else {
-                    Heard::No
-                };
+                let heard = self.heard.of(self.raw.raft.term, *id);
                 let pending = progress.pending_snapshot;
                 let view = PeerProgress {
                     matched: LogIndex(progress.matched),
@@ -292,6 +282,7 @@ impl Group {
         if self.is_installing() {
             return;
         }
+        self.heard.tick();
         let elected_or_not = self.raw.tick();
         match self.role() {
             Role::Candidate if elected_or_not => {
@@ -361,9 +352,22 @@ impl Group {
         if stranger {
             self.strangers.insert(message.from, from);
         }
+        self.note_answer(&message);
         // The engine's errors here are all "not for me"; its state has not changed.
         drop(self.raw.step(message));
         self.rank();
+    }
+
+    /// Only what answers this very leadership shows that a peer is there for it.
+    fn note_answer(&mut self, message: &eraftpb::Message) {
+        let answers = matches!(
+            message.get_msg_type(),
+            MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse
+        );
+        let term = self.raw.raft.term;
+        if answers && message.term == term && self.role() == Role::Leader {
+            self.heard.answered(term, message.from);
+        }
     }
 
     /// Puts a command into the log.
@@ -471,8 +475,15 @@ impl Group {
             .0
             .saturating_sub(if crowded { 64 } else { KEPT_ENTRIES });
         if !crowded && self.role() == Role::Leader {
-            let heard = self.raw.raft.prs().iter().filter(|(_, p)| p.recent_active);
-            keep_from = heard.map(|(_, p)| p.matched).fold(keep_from, u64::min);
+            let term = self.raw.raft.term;
+            // A leader that has only begun has heard nobody: that says nothing about who is there.
+            let waited_for = |peer: u64| {
+                peer != self.peer.0
+                    && (self.heard.is_young(term) || self.heard.of(term, peer) == Heard::Lately)
+            };
+            let peers = self.raw.raft.prs().iter();
+            let near = peers.filter(|(id, _)| waited_for(**id));
+            keep_from = near.map(|(_, p)| p.matched).fold(keep_from, u64::min);
         }
         // Small steps are not worth a write.
         if keep_from < log.truncated().index.0 + KEPT_ENTRIES {
@@ -490,6 +501,9 @@ impl Group {
 
     /// Sets the ranked timeout again: the engine redraws its own in many places.
     fn rank(&mut self) {
+        if self.role() == Role::Leader {
+            self.heard.follow(self.raw.raft.term);
+        }
         if let Some(leader) = self.leader() {
             self.last_leader = Some(leader);
             self.jitter_ticks = 0;

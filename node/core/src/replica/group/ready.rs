@@ -271,6 +271,8 @@ impl Group {
         for peer in &membership.peers {
             self.strangers.remove(&peer.peer);
         }
+        self.heard
+            .retain(|peer| membership.peers.iter().any(|p| p.peer == peer));
         // The engine would go on leading (trap 3) and end the process at its next acknowledgement.
         if self.role() == Role::Leader && self.raw.raft.prs().get(self.peer.0).is_none() {
             let term = self.raw.raft.term;

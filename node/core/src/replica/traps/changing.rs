@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::cluster::Cluster;
-use crate::replica::{Outgoing, ProposeRefused, Role, ranks};
+use crate::replica::{Heard, Outgoing, ProposeRefused, Role, ranks};
 
 /// Guards `transfer` and `abort_transfer`.
 #[test]
@@ -163,6 +163,66 @@ fn candidates_without_verdict_try_again_and_one_wins() {
             assert!(ticks < 40, "p{partition}: nobody leads");
         }
     }
+}
+
+/// Guards `HeardMemory` in `progress`: the engine forgets who was there at each check of its quorum; a peer
+/// that answers counts as heard at every moment, and one that falls silent for as long as the memory lasts.
+#[test]
+fn who_answers_is_heard_at_every_moment() {
+    let (mut cluster, leader) = Cluster::led(35, 3);
+    cluster.ticks(4);
+    let heard = |cluster: &mut Cluster, node: u64| {
+        let progress = cluster.group(leader).progress();
+        progress[&PeerId(node)].heard
+    };
+    let (silent, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    for tick in 0..60 {
+        cluster.tick();
+        for node in [silent, other] {
+            assert_eq!(
+                heard(&mut cluster, node),
+                Heard::Lately,
+                "{node}, tick {tick}"
+            );
+        }
+    }
+    cluster.cut.insert(silent);
+    let mut lasted = 0;
+    while heard(&mut cluster, silent) == Heard::Lately {
+        cluster.tick();
+        lasted += 1;
+        assert_eq!(heard(&mut cluster, other), Heard::Lately, "tick {lasted}");
+        assert!(lasted < 40, "remembered for ever");
+    }
+    assert!((18..=21).contains(&lasted), "remembered for {lasted} ticks");
+    // The front of the log waits for it as long, and no longer.
+    for number in 0..2_000 {
+        cluster.propose(leader, &number.to_string());
+    }
+    let cut = cluster
+        .truncate(leader)
+        .expect("nobody near needs it")
+        .index;
+    assert!(cut > cluster.group(leader).progress()[&PeerId(silent)].matched);
+    cluster.cut.clear();
+    cluster.ticks(4);
+    assert_eq!(heard(&mut cluster, silent), Heard::Lately);
+}
+
+/// Guards `truncate` in the first second of a leadership: nobody has been heard then, and that says nothing.
+#[test]
+fn a_new_leader_cuts_nothing_that_a_peer_may_need() {
+    let (mut cluster, leader) = Cluster::led(36, 3);
+    cluster.ticks(30);
+    for number in 0..2_000 {
+        cluster.propose(leader, &number.to_string());
+    }
+    cluster.cut.insert(leader);
+    let next = cluster.elect();
+    assert_ne!(next, leader);
+    assert_eq!(cluster.truncate(next), None, "it has only begun");
+    cluster.ticks(30);
+    assert!(cluster.truncate(next).is_some(), "the old leader is silent");
 }
 
 /// Guards `truncate`: never past applied, never past a follower that was heard, in steps worth a write,
