@@ -163,6 +163,8 @@ pub(crate) struct Clients {
     pub not_run: u64,
     /// Answers `Unknown` that clients saw.
     pub unknown: u64,
+    /// Calls whose node died.
+    pub lost: u64,
     /// The longest time of an operation that ended with a reply.
     pub slowest: u64,
 }
@@ -191,6 +193,7 @@ impl Clients {
             admission: Admission::Closed,
             not_run: 0,
             unknown: 0,
+            lost: 0,
             slowest: 0,
         }
     }

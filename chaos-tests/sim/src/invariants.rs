@@ -7,10 +7,13 @@ mod applied;
 mod committed;
 mod counters;
 mod leaders;
+mod logs;
 mod money;
 mod once;
 mod state;
 mod stints;
+
+use std::collections::BTreeSet;
 
 use ghostlight_core::io::{StoreEffect, StoreInput};
 use ghostlight_core::node::NodeCore;
@@ -25,10 +28,13 @@ use crate::net::Place;
 pub(crate) struct Checks {
     leaders: leaders::Leaders,
     committed: committed::Committed,
+    logs: logs::Logs,
     state: state::States,
     applied: applied::AppliedMarks,
     stints: stints::Stints,
     once: once::Once,
+    /// Places whose node belongs to another cluster: its groups are not ours.
+    foreign: BTreeSet<Place>,
 }
 
 /// What every actor holds at the end.
@@ -49,21 +55,46 @@ impl Checks {
         Self {
             leaders: leaders::Leaders::default(),
             committed: committed::Committed::new(partitions),
+            logs: logs::Logs::default(),
             state: state::States::default(),
             applied: applied::AppliedMarks::default(),
             stints: stints::Stints::default(),
             once: once::Once::default(),
+            foreign: BTreeSet::new(),
         }
     }
 
+    /// What happens at a place is another cluster's from now on.
+    pub(crate) fn foreign(&mut self, place: Place) {
+        self.foreign.insert(place);
+    }
+
+    /// It is ours again.
+    pub(crate) fn ours(&mut self, place: Place) {
+        self.foreign.remove(&place);
+    }
+
     /// A process began with these replicas.
-    pub(crate) fn started(&mut self, place: Place, replicas: &[RecoveredReplica]) {
+    ///
+    /// # Errors
+    /// The broken promise.
+    pub(crate) fn started(
+        &mut self,
+        place: Place,
+        replicas: &[RecoveredReplica],
+    ) -> Result<(), String> {
+        if self.foreign.contains(&place) {
+            return Ok(());
+        }
         self.applied.started(place, replicas);
+        self.stints.started(place, replicas);
+        self.logs.started(place, replicas)
     }
 
     /// A process ended.
     pub(crate) fn stopped(&mut self, place: Place) {
         self.applied.stopped(place);
+        self.logs.stopped(place);
     }
 
     /// A disk was emptied.
@@ -82,6 +113,9 @@ impl Checks {
         place: Place,
         run: u64,
     ) -> Result<(), String> {
+        if self.foreign.contains(&place) {
+            return Ok(());
+        }
         self.leaders.serves(partition, term, place, run)
     }
 
@@ -90,14 +124,19 @@ impl Checks {
     /// # Errors
     /// The broken promise.
     pub(crate) fn asked(&mut self, place: Place, effect: &StoreEffect) -> Result<(), String> {
+        if self.foreign.contains(&place) {
+            return Ok(());
+        }
         if let StoreEffect::Apply(work) = effect {
             for (partition, items) in work {
                 for item in items {
                     self.committed.seen(place, *partition, item)?;
                     self.once.asked(*partition, item);
+                    self.stints.committed(*partition, item);
                 }
             }
         }
+        self.logs.asked(place, effect);
         self.stints.asked(place, effect)
     }
 
@@ -111,6 +150,9 @@ impl Checks {
         _run: u64,
         input: &StoreInput,
     ) -> Result<(), String> {
+        if self.foreign.contains(&place) {
+            return Ok(());
+        }
         match input {
             StoreInput::Applied(batch) => {
                 for applied in batch {
@@ -124,8 +166,8 @@ impl Checks {
             } => {
                 self.stints.floor(place, *partition, *floor);
             }
-            StoreInput::Persisted(_)
-            | StoreInput::Rows { .. }
+            StoreInput::Persisted(ticket) => self.logs.persisted(place, *ticket)?,
+            StoreInput::Rows { .. }
             | StoreInput::SnapshotOpened { .. }
             | StoreInput::SnapshotChunk { .. }
             | StoreInput::Staged { .. }
@@ -144,10 +186,12 @@ impl Checks {
         run: u64,
         core: &NodeCore,
     ) -> Result<(), String> {
+        if self.foreign.contains(&place) {
+            return Ok(());
+        }
         for replica in core.replicas() {
             self.leaders.replica(place, run, &replica)?;
             self.applied.replica(place, &replica)?;
-            self.stints.replica(place, &replica)?;
         }
         Ok(())
     }

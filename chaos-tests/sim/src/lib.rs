@@ -13,6 +13,8 @@ mod world;
 
 pub use clients::Op;
 pub use dice::{MS, SEC, US};
+pub use ghostlight_storage::Cf;
+pub use ghostlight_storage::memory::CrashKind;
 pub use params::{FaultKind, Params};
 pub use run::{Report, compare, form, guarded, heal, reproduce, run_seed};
 pub use sometimes::Sometimes;

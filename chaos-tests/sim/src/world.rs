@@ -3,10 +3,13 @@
 //! Each event names the process it is for; what was meant for an earlier one is dropped. The order of
 //! events is (time, number), so that the same seed gives the same run.
 
+mod acts;
 mod boot;
 mod connect;
+mod contents;
 mod deliver;
 mod nemesis;
+mod observe;
 mod store;
 mod verdict;
 mod work;
@@ -155,6 +158,8 @@ pub struct World {
     pub(crate) admin_next: u64,
     /// Places that shut down: clients call elsewhere.
     pub(crate) closing: BTreeSet<Place>,
+    /// Places whose node belongs to another cluster.
+    pub(crate) foreign: BTreeSet<Place>,
     /// What was destroyed and may not be made good yet.
     pub(crate) repair: Repair,
 }
@@ -222,6 +227,7 @@ impl World {
             admin: Vec::new(),
             admin_next: 0,
             closing: BTreeSet::new(),
+            foreign: BTreeSet::new(),
             repair: Repair::Nothing,
         }
     }

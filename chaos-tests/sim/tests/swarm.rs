@@ -45,3 +45,19 @@ fn swarm() {
     eprintln!("{}", reached.table());
     assert!(failed.is_empty(), "seeds {failed:?} failed");
 }
+
+/// What makes a seed worth anything: it gives the same run again, to the last event.
+#[test]
+fn a_seed_gives_the_same_run_again() {
+    let hash = |seed| match run_seed(seed, Show::Nothing) {
+        Ok(report) => (report.hash, report.events, report.time, report.operations),
+        Err(failure) => panic!("{}\n{}", reproduce(seed), failure.what),
+    };
+    let mut hashes = Vec::new();
+    for seed in 1..=8 {
+        let first = hash(seed);
+        assert_eq!(first, hash(seed), "{}", reproduce(seed));
+        assert!(!hashes.contains(&first.0), "two seeds, one run");
+        hashes.push(first.0);
+    }
+}

@@ -37,7 +37,11 @@ impl Leaders {
         run: u64,
         replica: &ReplicaFacts<'_>,
     ) -> Result<(), String> {
-        if replica.role == Role::Leader {
+        // A sole voter elects itself in one step, and tells nobody before its vote is synced: until it
+        // serves, a crash may undo that election, and the next one may be of the same term.
+        let voters = &replica.membership.voters;
+        let alone = *voters == [replica.peer.0] && replica.membership.voters_outgoing.is_empty();
+        if replica.role == Role::Leader && !alone {
             self.serves(replica.partition, replica.term, place, run)?;
         }
         match replica.serves {

@@ -77,7 +77,9 @@ impl World {
             tombstones,
             ..
         } = recovered;
-        self.checks.started(place, &replicas);
+        if let Err(what) = self.checks.started(place, &replicas) {
+            self.violate(what);
+        }
         let start = Start {
             record: record.clone(),
             descriptor: identity.cluster.clone(),

@@ -18,13 +18,21 @@ impl World {
         self.unsettled().is_none()
     }
 
+    /// Places where a node of this cluster runs.
+    pub(crate) fn ours(&self) -> Vec<Place> {
+        let alive = self.alive().into_iter();
+        alive
+            .filter(|place| !self.foreign.contains(place))
+            .collect()
+    }
+
     /// Whether every partition is served by some node.
     #[must_use]
     pub fn all_led(&self) -> bool {
         (0..self.params.partitions).all(|partition| {
-            self.nodes
-                .iter()
-                .filter_map(|node| node.process.as_ref())
+            self.ours()
+                .into_iter()
+                .filter_map(|place| self.nodes[place].process.as_ref())
                 .any(|process| {
                     process
                         .core
@@ -34,10 +42,15 @@ impl World {
         })
     }
 
+    /// Copies that each partition has when all is well.
+    pub(crate) fn copies_wanted(&self) -> usize {
+        usize::from(self.params.factor).min(self.ours().len())
+    }
+
     /// What is still missing, of a partition that is not whole.
     #[must_use]
     pub fn unsettled(&self) -> Option<String> {
-        let alive: BTreeSet<NodeId> = self.alive().iter().filter_map(|p| self.id_of(*p)).collect();
+        let alive: BTreeSet<NodeId> = self.ours().iter().filter_map(|p| self.id_of(*p)).collect();
         for place in 0..self.nodes.len() {
             if self.nodes[place].process.is_none() && self.nodes[place].fate == Fate::Returns {
                 return Some(format!("node {place} does not run"));
@@ -46,9 +59,9 @@ impl World {
         if !self.closing.is_empty() {
             return Some(format!("{:?} shut down", self.closing));
         }
-        let wanted = usize::from(self.params.factor).min(alive.len());
+        let wanted = self.copies_wanted();
         for partition in 0..self.params.partitions {
-            let led = self.alive().into_iter().find_map(|place| {
+            let led = self.ours().into_iter().find_map(|place| {
                 let process = self.nodes[place].process.as_ref()?;
                 let mut replicas = process.core.replicas();
                 replicas
@@ -81,11 +94,29 @@ impl World {
         None
     }
 
+    /// Whom each node believes to be what, for the report of a failure.
+    #[must_use]
+    pub fn members(&self) -> String {
+        let rows = self.alive().into_iter().filter_map(|place| {
+            let process = self.nodes[place].process.as_ref()?;
+            let states = process.core.member_states();
+            let states: Vec<String> = states
+                .map(|(node, state)| format!("{node} {state:?}"))
+                .collect();
+            Some(format!(
+                "node {place} {}: {}",
+                process.id,
+                states.join(", ")
+            ))
+        });
+        rows.collect::<Vec<_>>().join("; ")
+    }
+
     /// Messages between partitions that wait somewhere.
     #[must_use]
     pub fn waiting_messages(&self) -> u64 {
         let mut waiting = 0;
-        for place in self.alive() {
+        for place in self.ours() {
             let Some(process) = &self.nodes[place].process else {
                 continue;
             };

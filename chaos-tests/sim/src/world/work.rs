@@ -157,7 +157,7 @@ impl World {
     fn open_places(&self) -> Vec<Place> {
         let alive = self.alive().into_iter();
         alive
-            .filter(|place| !self.closing.contains(place))
+            .filter(|place| !self.closing.contains(place) && !self.foreign.contains(place))
             .collect()
     }
 
@@ -335,6 +335,7 @@ impl World {
             }
             let ticket = std::mem::take(&mut call.ticket);
             call.may_have_run = true;
+            self.clients.lost += 1;
             self.clients.tickets.remove(&ticket);
             self.again(client);
         }
