@@ -41,10 +41,14 @@ const CAMPAIGN_JITTER_TICKS: usize = 4;
 
 /// Log entries kept below applied, so that a peer that lags a little needs no snapshot.
 const KEPT_ENTRIES: u64 = 512;
-/// Bytes of log at which truncation no longer waits for a slow peer.
+/// Bytes of log above which it is crowded: no more is kept than a peer that answers still needs.
 const LOG_BYTES_MAX: usize = 8 << 20;
-/// Entries at which truncation no longer waits for a slow peer.
+/// Entries above which it is crowded.
 const LOG_ENTRIES_MAX: usize = 10_000;
+/// Bytes of log above which no peer is waited for.
+const LOG_BYTES_WAIT_MAX: usize = 2 * LOG_BYTES_MAX;
+/// Entries above which no peer is waited for.
+const LOG_ENTRIES_WAIT_MAX: usize = LOG_ENTRIES_MAX + 2_000;
 
 /// What a group needs to begin.
 pub struct GroupSettings {
@@ -99,6 +103,8 @@ pub struct Group {
     last_leader: Option<PeerId>,
     heard: HeardMemory,
     jitter_ticks: usize,
+    /// The ranked timeout, and the membership (by index) and leader that it is for.
+    ranked: Option<((u64, Option<PeerId>), usize)>,
     rng: ChaCha8Rng,
     applied: LogIndex,
     /// Term and vote last handed out to be synced.
@@ -152,6 +158,7 @@ impl Group {
             last_leader: None,
             heard: HeardMemory::default(),
             jitter_ticks: 0,
+            ranked: None,
             rng: ChaCha8Rng::seed_from_u64(seed),
             applied,
             promised: (hard_state.term, hard_state.vote),
@@ -467,14 +474,21 @@ impl Group {
     }
 
     /// Forgets the front of the log where nobody near needs it; returns the position to cut on disk.
+    ///
+    /// A log at ease keeps `KEPT_ENTRIES`, is cut in steps that are worth a write, and waits for its slow
+    /// peers. A crowded one is cut to half of its bound, by bytes and entries alike, and waits for a slow
+    /// peer only up to a second bound. What is not applied here is never cut.
     pub fn truncate(&mut self) -> Option<LogPosition> {
+        let crowded = self.is_crowded();
         let log = self.raw.store();
-        let crowded = log.bytes() > LOG_BYTES_MAX || log.len() > LOG_ENTRIES_MAX;
-        let mut keep_from = self
-            .applied
-            .0
-            .saturating_sub(if crowded { 64 } else { KEPT_ENTRIES });
-        if !crowded && self.role() == Role::Leader {
+        let patient = log.bytes() <= LOG_BYTES_WAIT_MAX && log.len() <= LOG_ENTRIES_WAIT_MAX;
+        let mut through = if crowded {
+            let kept = log.newest_within(LOG_BYTES_MAX / 2, LOG_ENTRIES_MAX / 2);
+            self.applied.0.min(kept.0)
+        } else {
+            self.applied.0.saturating_sub(KEPT_ENTRIES)
+        };
+        if patient && self.role() == Role::Leader {
             let term = self.raw.raft.term;
             // A leader that has only begun has heard nobody: that says nothing about who is there.
             let waited_for = |peer: u64| {
@@ -483,13 +497,20 @@ impl Group {
             };
             let peers = self.raw.raft.prs().iter();
             let near = peers.filter(|(id, _)| waited_for(**id));
-            keep_from = near.map(|(_, p)| p.matched).fold(keep_from, u64::min);
+            through = near.map(|(_, p)| p.matched).fold(through, u64::min);
         }
-        // Small steps are not worth a write.
-        if keep_from < log.truncated().index.0 + KEPT_ENTRIES {
+        let small = through < log.truncated().index.0 + KEPT_ENTRIES;
+        if small && !crowded {
             return None;
         }
-        self.raw.mut_store().truncate(LogIndex(keep_from))
+        self.raw.mut_store().truncate(LogIndex(through))
+    }
+
+    /// Whether the log has more than it should keep in memory: `truncate` is due at once.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        let log = self.raw.store();
+        log.bytes() > LOG_BYTES_MAX || log.len() > LOG_ENTRIES_MAX
     }
 
     /// Whether a snapshot is taken from the engine and not yet in place. Time stands still for such a
@@ -508,12 +529,18 @@ impl Group {
             self.last_leader = Some(leader);
             self.jitter_ticks = 0;
         }
-        let ticks = ranks::election_timeout(
-            self.partition,
-            &self.membership,
-            self.peer,
-            self.last_leader,
-        );
+        // Wanted after every message, and the same until a membership or a leader changes.
+        let basis = (self.membership.index, self.last_leader);
+        let ticks = match self.ranked {
+            Some((known, ticks)) if known == basis => ticks,
+            Some(_) | None => ranks::election_timeout(
+                self.partition,
+                &self.membership,
+                self.peer,
+                self.last_leader,
+            ),
+        };
+        self.ranked = Some((basis, ticks));
         self.raw
             .raft
             .set_randomized_election_timeout(ticks + self.jitter_ticks);
@@ -585,6 +612,7 @@ fn config(peer: PeerId, applied: LogIndex) -> Config {
         // The engine checks ours against this range; its own draws are replaced before they count.
         min_election_tick: ELECTION_TICKS,
         max_election_tick: ELECTION_TICKS_MAX,
+        // Without a bound of its own: `ready::split_append` cuts what it merges.
         batch_append: true,
         max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
         max_committed_size_per_ready: COMMITTED_BYTES_PER_READY,

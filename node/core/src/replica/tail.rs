@@ -76,6 +76,21 @@ impl TailLog {
         self.entries.len()
     }
 
+    /// The index above which at most so many bytes and entries stand.
+    pub(super) fn newest_within(&self, bytes: usize, entries: usize) -> LogIndex {
+        let (mut left, mut count) = (self.bytes, self.entries.len());
+        let mut through = self.truncated.index;
+        for entry in &self.entries {
+            if left <= bytes && count <= entries {
+                break;
+            }
+            left -= entry_bytes(entry);
+            count -= 1;
+            through = LogIndex(entry.index);
+        }
+        through
+    }
+
     /// Appends entries, replacing everything at or above the first one's index.
     pub(super) fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };

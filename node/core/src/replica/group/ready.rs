@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 use ghostlight_protocol::ids::{LogIndex, LogPosition, NodeId, PeerId};
+use ghostlight_protocol::limits::APPEND_BYTES_MAX;
 use ghostlight_protocol::partition_row::Membership;
 use ghostlight_protocol::replica::{ApplyItem, HardState, LogWrite};
 use ghostlight_protocol::wire::frame::Heartbeat;
@@ -185,11 +186,8 @@ impl Group {
         } else {
             &mut out.send
         };
-        immediate.extend(now.iter().filter_map(|message| self.outgoing(message)));
-        for message in &later {
-            let Some(outgoing) = self.outgoing(message) else {
-                continue;
-            };
+        immediate.extend(now.into_iter().flat_map(|message| self.outgoing(message)));
+        for outgoing in later.into_iter().flat_map(|message| self.outgoing(message)) {
             match outgoing {
                 Outgoing::HeartbeatAnswer(..) if !promise_open => out.send.push(outgoing),
                 outgoing => held.push(outgoing),
@@ -282,27 +280,35 @@ impl Group {
         ApplyItem::Membership { at, membership }
     }
 
-    fn outgoing(&self, message: &eraftpb::Message) -> Option<Outgoing> {
+    fn outgoing(&self, message: eraftpb::Message) -> Vec<Outgoing> {
         let peer = PeerId(message.to);
-        let node = self.node_of(peer)?;
+        let Some(node) = self.node_of(peer) else {
+            return Vec::new();
+        };
         let partition = self.partition.0;
-        Some(match message.get_msg_type() {
+        let one = match message.get_msg_type() {
             MessageType::MsgHeartbeat => {
-                Outgoing::Heartbeat(node, convert::heartbeat(partition, message))
+                Outgoing::Heartbeat(node, convert::heartbeat(partition, &message))
             }
             MessageType::MsgHeartbeatResponse => {
-                Outgoing::HeartbeatAnswer(node, convert::heartbeat(partition, message))
+                Outgoing::HeartbeatAnswer(node, convert::heartbeat(partition, &message))
             }
             MessageType::MsgSnapshot => Outgoing::Snapshot {
                 to: peer,
                 node,
-                message: encode(message),
+                message: encode(&message),
             },
-            MessageType::MsgAppend | MessageType::MsgAppendResponse => {
-                Outgoing::Append(node, encode(message))
+            MessageType::MsgAppend => {
+                let parts = split_append(message);
+                return parts
+                    .iter()
+                    .map(|part| Outgoing::Append(node, encode(part)))
+                    .collect();
             }
-            _ => Outgoing::Vote(node, encode(message)),
-        })
+            MessageType::MsgAppendResponse => Outgoing::Append(node, encode(&message)),
+            _ => Outgoing::Vote(node, encode(&message)),
+        };
+        vec![one]
     }
 
     /// Whether this replica leads and has applied an entry of its own term: it may admit turns.
@@ -310,4 +316,32 @@ impl Group {
     pub fn may_open(&self) -> bool {
         self.role() == Role::Leader && self.raw.raft.apply_to_current_term()
     }
+}
+
+/// Cuts an append into messages of at most `APPEND_BYTES_MAX` each; an entry may exceed it alone.
+///
+/// The engine bounds what it reads from the log for one message, but then merges every append to the same
+/// peer that it has not handed out yet. That spares a message per proposal, and has no bound; so the
+/// merged message is cut here. Each part stands for itself: it names the entry before it.
+fn split_append(message: eraftpb::Message) -> Vec<eraftpb::Message> {
+    let mut head = message;
+    let entries = std::mem::take(&mut head.entries);
+    let mut parts = vec![head.clone()];
+    let mut bytes = 0;
+    for entry in entries {
+        let size = entry.encoded_len() as u64;
+        let before = parts.last().and_then(|part| part.entries.last());
+        if let Some(before) = before
+            && bytes + size > APPEND_BYTES_MAX
+        {
+            (head.index, head.log_term) = (before.index, before.term);
+            parts.push(head.clone());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(part) = parts.last_mut() {
+            part.entries.push(entry);
+        }
+    }
+    parts
 }

@@ -277,12 +277,45 @@ fn the_log_is_cut_where_nobody_near_needs_it() {
         cut.is_none_or(|cut| cut.index <= matched),
         "{cut:?}, {matched}"
     );
-    // Until the log is crowded.
-    for number in 0..9_000 {
+    // Until the log is too long for that.
+    for number in 0..10_000 {
         cluster.propose(leader, &number.to_string());
     }
     let cut = cluster.truncate(leader).expect("crowded").index;
     assert!(cut > matched);
-    assert_eq!(cut, LogIndex(cluster.group(leader).applied().0 - 64));
+    assert_eq!(cut, LogIndex(cluster.group(leader).last().index.0 - 5_000));
     assert_eq!(cluster.group(leader).role(), Role::Leader);
+}
+
+/// Guards the bound in bytes: few entries can be many bytes, and a follower without network is not waited
+/// for by them either.
+#[test]
+fn a_log_of_large_entries_is_cut_by_bytes() {
+    const ENTRY: usize = 1 << 20;
+    let (mut cluster, leader) = Cluster::led(35, 3);
+    cluster.ticks(4);
+    let large = "x".repeat(ENTRY);
+    for _ in 0..8 {
+        cluster.propose(leader, &large);
+    }
+    assert!(cluster.group(leader).is_crowded());
+    cluster.truncate(leader).expect("crowded");
+    assert!(!cluster.group(leader).is_crowded());
+
+    // A follower that was heard lately holds the cut back, up to the second bound.
+    let follower = leader % 3 + 1;
+    cluster.cut.insert(follower);
+    let matched = cluster.group(leader).progress()[&PeerId(follower)].matched;
+    let mut furthest = matched;
+    for number in 0..30 {
+        cluster.propose(leader, &large);
+        let Some(cut) = cluster.truncate(leader) else {
+            continue;
+        };
+        let kept = cluster.group(leader).last().index.0 - cut.index.0;
+        furthest = cut.index;
+        assert!(kept <= 16, "{kept} MiB are kept after {number}");
+        assert!(cut.index <= matched || kept <= 4, "{cut:?} past {matched}");
+    }
+    assert!(furthest > matched, "the follower needs a snapshot now");
 }

@@ -1,6 +1,7 @@
 //! What leaves before the sync, and what after; what is synced at all.
 
 use ghostlight_protocol::ids::PeerId;
+use ghostlight_protocol::limits::{APPEND_BYTES_MAX, FRAME_HEADER_BYTES_MAX};
 use prost11::Message as _;
 use raft::eraftpb::{Message, MessageType};
 
@@ -291,4 +292,40 @@ fn entries_behind_a_snapshot_wait_for_it() {
     cluster.ticks(5);
     cluster.change(leader, &Change::LeaveJoint);
     cluster.assert_agree(2);
+}
+
+/// Guards `split_append`: the engine merges what one turn of the loop proposes without any bound. Small
+/// proposals travel together; large ones in messages that fit into a frame, and arrive.
+#[test]
+fn what_a_turn_proposes_travels_in_few_messages_of_bounded_size() {
+    let (mut cluster, leader) = Cluster::led(25, 3);
+    cluster.ticks(4);
+    let follower = node_id(follower_of(leader));
+    let mut rows = 0;
+    let mut propose = |cluster: &mut Cluster, count: usize, bytes: usize| {
+        for number in 0..count {
+            let mut data = number.to_string().into_bytes();
+            data.resize(bytes, b' ');
+            assert_eq!(cluster.group(leader).propose(data), Ok(()));
+        }
+        cluster.pump(leader);
+        let appends = cluster.mail.iter().filter_map(|mail| match &mail.body {
+            Outgoing::Append(to, message) if *to == follower => Some(message.len()),
+            _ => None,
+        });
+        let sizes: Vec<usize> = appends.collect();
+        cluster.settle();
+        rows += count;
+        cluster.assert_agree(rows);
+        sizes
+    };
+    assert_eq!(propose(&mut cluster, 1_000, 16).len(), 1);
+    let sizes = propose(&mut cluster, 12, 1 << 20);
+    assert_eq!(sizes.len(), 12, "{sizes:?}");
+    let limit = APPEND_BYTES_MAX as usize + FRAME_HEADER_BYTES_MAX;
+    assert!(sizes.iter().all(|size| *size <= limit), "{sizes:?}");
+    let sizes = propose(&mut cluster, 100, 100 << 10);
+    assert_eq!(sizes.len(), 10, "{sizes:?}");
+    // An entry that is larger travels alone.
+    assert_eq!(propose(&mut cluster, 2, 5 << 20).len(), 2);
 }
