@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::handle::NodeHandle;
 use crate::security::key::ClusterKey;
 use crate::security::tls::node_tls;
-use crate::transport::Transport;
+use crate::transport::{Events, Transport};
 
 /// Longest wait for something that must happen; never reached in a run that passes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -162,17 +162,17 @@ fn node() -> (CoreThread, std::sync::mpsc::SyncSender<DiskBatch>) {
     let reader = store.reader();
     let store = StoreThreads::start(Disk::new(store, identity), reader).unwrap();
     let batches = store.batches.clone();
-    let (events, event_queue) = mpsc::channel(8);
+    let (events, event_queue) = Events::new();
     let socket = Transport::socket(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let tls = node_tls(&ClusterKey::generate()).unwrap();
     let transport = Transport::start(ME, socket, tls, doorkeeper.clone(), events).unwrap();
     let (sink, runner) = mpsc::channel(8);
-    let executor = Executor::new(
+    let executor = Executor::start(
         ActorRegistry::new(),
-        tokio::runtime::Handle::current(),
         Arc::new(sink),
         Arc::new(move || clock.now()),
-    );
+    )
+    .unwrap();
     let (_handle, requests) = NodeHandle::new();
     let thread = CoreThread {
         core: NodeCore::new(now, start),

@@ -80,7 +80,10 @@ fn fitting(frame: Frame) -> Option<(Frame, usize)> {
     if bytes <= FRAME_BYTES_MAX {
         return Some((frame, bytes));
     }
-    tracing::error!(bytes, "a frame over {FRAME_BYTES_MAX} bytes was not sent; please report it");
+    tracing::error!(
+        bytes,
+        "a frame over {FRAME_BYTES_MAX} bytes was not sent; please report it"
+    );
     let Frame::Answer(CallAnswer { call, .. }) = frame else {
         return None;
     };

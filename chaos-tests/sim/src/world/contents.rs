@@ -71,9 +71,9 @@ impl World {
         };
         let mut contents = Vec::new();
         for family in Family::ALL {
-            let rows = process.reader.scan(partition, family, b"", None, limit)?;
+            let page = process.reader.scan(partition, family, b"", None, limit)?;
             let mut bytes = Vec::new();
-            for (key, value) in rows {
+            for (key, value) in page.rows {
                 for part in [&key, &value] {
                     bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
                     bytes.extend_from_slice(part);

@@ -119,7 +119,7 @@ impl World {
                 self.mend_later(Mend::Undrain(place), SEC, 10 * SEC);
             }
             FaultKind::BitFlip => self.flip_bit(place),
-            FaultKind::Wipe => self.wipe(place),
+            FaultKind::Wipe => self.lose_disk(place),
             FaultKind::Join | FaultKind::Leave => self.change_membership(kind, place, alive.len()),
         }
     }
@@ -296,7 +296,7 @@ impl World {
         self.restart_later(place);
     }
 
-    fn wipe(&mut self, place: Place) {
+    fn lose_disk(&mut self, place: Place) {
         if !self.may_lose() {
             return;
         }

@@ -63,6 +63,10 @@ fn four(seed: u64) -> Params {
     quiet(seed, 4, 8)
 }
 
+#[expect(
+    clippy::fn_params_excessive_bools,
+    reason = "a condition, as `assert!` takes one"
+)]
 fn ensure(holds: bool, what: impl FnOnce() -> String) -> Outcome {
     if holds { Ok(()) } else { Err(what()) }
 }

@@ -56,7 +56,7 @@ impl NodeCore {
                 None => not_joined(),
             },
             AdminRequest::Drain { node, change } => self.order_drain(node, change, out),
-            AdminRequest::Leave => match self.begin_leave(now, ticket) {
+            AdminRequest::Leave => match self.begin_leave(ticket) {
                 Some(refused) => refused,
                 None => {
                     self.check_left(now, out);
@@ -224,7 +224,7 @@ impl NodeCore {
         }
     }
 
-    fn begin_leave(&mut self, now: Now, ticket: AdminTicket) -> Option<AdminAnswer> {
+    fn begin_leave(&mut self, ticket: AdminTicket) -> Option<AdminAnswer> {
         if self.ending != Ending::No {
             return Some(refused(
                 Code::ShuttingDown,

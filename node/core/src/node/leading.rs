@@ -462,6 +462,7 @@ impl NodeCore {
                 self.entry_applied(partition, outcome);
             }
         }
+        self.truncate_if_crowded(partition, out);
         self.read_ready(partition);
         self.settle(now, out);
         self.drive_handover(now, partition);

@@ -329,7 +329,7 @@ fn split_append(message: eraftpb::Message) -> Vec<eraftpb::Message> {
     let mut parts = vec![head.clone()];
     let mut bytes = 0;
     for entry in entries {
-        let size = entry.encoded_len() as u64;
+        let size = prost11::Message::encoded_len(&entry) as u64;
         let before = parts.last().and_then(|part| part.entries.last());
         if let Some(before) = before
             && bytes + size > APPEND_BYTES_MAX
