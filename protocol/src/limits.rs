@@ -65,6 +65,12 @@ pub const SPECULATION_TURNS_MAX: usize = 64;
 pub const SPECULATION_BYTES_MAX: usize = 1 << 20;
 /// Calls of one gateway that have no answer yet.
 pub const GATEWAY_CALLS_MAX: usize = 16_384;
+/// Bodies of the calls that one gateway holds for its clients, in bytes; as many again for its turns.
+pub const GATEWAY_CALL_BYTES_MAX: usize = 256 << 20;
+/// Bodies of the calls that all leaderships of one node hold, in bytes.
+pub const LEADER_CALL_BYTES_MAX: usize = 256 << 20;
+/// Messages accepted while a new leader still loads its inbox, in bytes; above it they are read again.
+pub const INBOX_LOADING_BYTES_MAX: usize = 4 << 20;
 /// Dedup records and sessions of one partition, in bytes.
 pub const DEDUP_BYTES_MAX: u64 = 256 << 20;
 /// Outgoing messages of one turn.

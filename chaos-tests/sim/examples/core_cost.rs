@@ -201,6 +201,7 @@ impl Bed {
                 Effect::Close(_)
                 | Effect::AdminReply { .. }
                 | Effect::Introduce { .. }
+                | Effect::Snapshot(_)
                 | Effect::Event(_) => {}
             }
         }

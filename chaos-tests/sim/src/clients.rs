@@ -24,6 +24,13 @@ pub enum Op {
         /// The line.
         line: String,
     },
+    /// Appends one large line to a log of its own.
+    Bulk {
+        /// Which log.
+        log: usize,
+        /// Bytes of the line.
+        bytes: usize,
+    },
     /// Reads a log.
     Read {
         /// Which log.
@@ -68,6 +75,12 @@ impl Op {
             Self::Append { log, line } => {
                 ("log", format!("l{log}"), "append", format!("\"{line}\""))
             }
+            Self::Bulk { log, bytes } => (
+                "log",
+                format!("b{log}"),
+                "append",
+                format!("\"{}\"", "x".repeat(*bytes)),
+            ),
             Self::Read { log } => ("log", format!("l{log}"), "read", String::new()),
             Self::Add { counter } => ("counter", format!("c{counter}"), "add", "1".to_owned()),
             Self::Get { counter } => ("counter", format!("c{counter}"), "get", String::new()),
@@ -159,6 +172,8 @@ pub(crate) struct Clients {
     pub next_ticket: u64,
     /// Whether new operations begin.
     pub admission: Admission,
+    /// Large bodies written.
+    pub bulk_ops: usize,
     /// Answers `NotRun` that clients saw, but for those of nodes that shut down.
     pub not_run: u64,
     /// Answers `Unknown` that clients saw.
@@ -191,6 +206,7 @@ impl Clients {
             asked: BTreeMap::new(),
             next_ticket: 1,
             admission: Admission::Closed,
+            bulk_ops: 0,
             not_run: 0,
             unknown: 0,
             lost: 0,

@@ -167,7 +167,8 @@ impl Checks {
                 self.stints.floor(place, *partition, *floor);
             }
             StoreInput::Persisted(ticket) => self.logs.persisted(place, *ticket)?,
-            StoreInput::Rows { .. }
+            StoreInput::InstallRefused { .. }
+            | StoreInput::Rows { .. }
             | StoreInput::SnapshotOpened { .. }
             | StoreInput::SnapshotChunk { .. }
             | StoreInput::Staged { .. }

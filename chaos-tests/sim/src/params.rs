@@ -71,6 +71,8 @@ pub struct WorkParams {
     pub outside: f64,
     /// Chance that it is a read.
     pub reads: f64,
+    /// Chance that it writes a large body.
+    pub bulk: f64,
 }
 
 /// What can go wrong.
@@ -175,6 +177,7 @@ impl Params {
             think: *dice.pick(&[5 * MS, 50 * MS, 200 * MS]),
             outside: *dice.pick(&[0.0, 0.5, 0.9]),
             reads: *dice.pick(&[0.1, 0.3, 0.5]),
+            bulk: *dice.pick(&[0.0, 0.0, 0.02]),
         };
         let mut params = Self {
             seed,
@@ -223,6 +226,7 @@ impl Params {
                 think: 10 * MS,
                 outside: 0.5,
                 reads: 0.3,
+                bulk: 0.0,
             },
         }
     }

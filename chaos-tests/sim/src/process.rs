@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ghostlight_core::io::{Input, Now, ReadTicket, StoreEffect};
+use ghostlight_core::io::{Input, Now, StoreEffect};
 use ghostlight_core::node::NodeCore;
 use ghostlight_core::sdk::local_runner::LocalRunner;
 use ghostlight_core::turn_io::ActivationId;
-use ghostlight_core::turns::RowsWanted;
-use ghostlight_disk::Disk;
-use ghostlight_protocol::ids::{NodeId, PartitionId};
+use ghostlight_disk::{Disk, Snapshots};
+use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::wire::hello::{ClusterDescriptor, NodeRecord};
 use ghostlight_storage::{MemoryDisk, MemoryEngine, Reader};
@@ -54,6 +53,10 @@ pub(crate) struct Process {
     pub disk: Disk<MemoryEngine>,
     /// Reads beside it.
     pub reader: Reader<MemoryEngine>,
+    /// Snapshots being sent, also beside it.
+    pub snapshots: Snapshots<MemoryEngine>,
+    /// When the latest of their effects is performed.
+    pub snapshots_latest: u64,
     /// Runs turns.
     pub runner: LocalRunner,
     /// Inputs that wait for the loop.
@@ -87,9 +90,6 @@ pub(crate) struct Introduced {
     pub removed: Vec<NodeId>,
 }
 
-/// A read of rows that waits for the applies before it.
-pub(crate) type WaitingRead = (u64, ReadTicket, PartitionId, RowsWanted);
-
 /// The queue of the store's thread.
 #[derive(Default, Debug)]
 pub(crate) struct StoreQueue {
@@ -97,14 +97,6 @@ pub(crate) struct StoreQueue {
     pub queue: VecDeque<StoreEffect>,
     /// Effects being performed.
     pub busy: Vec<StoreEffect>,
-    /// Effects ever queued.
-    pub queued: u64,
-    /// Effects performed.
-    pub done: u64,
-    /// Number of the latest apply.
-    pub latest_apply: u64,
-    /// Reads that wait.
-    pub reads: Vec<WaitingRead>,
 }
 
 impl Process {
@@ -144,9 +136,6 @@ pub(crate) fn syncs(effect: &StoreEffect) -> bool {
         StoreEffect::SaveAddresses(_)
         | StoreEffect::Apply(_)
         | StoreEffect::Stage { .. }
-        | StoreEffect::Truncate { .. }
-        | StoreEffect::OpenSnapshot { .. }
-        | StoreEffect::ReadChunk(_)
-        | StoreEffect::CloseSnapshot(_) => false,
+        | StoreEffect::Truncate { .. } => false,
     }
 }

@@ -19,7 +19,7 @@ pub use boot::Origin;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ghostlight_core::io::ReadTicket;
-use ghostlight_core::io::{Input, Lane};
+use ghostlight_core::io::{Input, Lane, SnapshotEffect};
 use ghostlight_core::turns::RowsWanted;
 use ghostlight_protocol::ids::{NodeId, PartitionId};
 use ghostlight_protocol::wire::frame::Frame;
@@ -56,6 +56,12 @@ pub(crate) enum Event {
         ticket: ReadTicket,
         partition: PartitionId,
         rows: RowsWanted,
+    },
+    /// A snapshot that is sent is read on.
+    Snapshot {
+        place: Place,
+        run: u64,
+        effect: SnapshotEffect,
     },
     /// A frame arrives.
     Frame {
@@ -321,6 +327,7 @@ impl World {
             } => {
                 self.read(place, run, ticket, partition, &rows);
             }
+            Event::Snapshot { place, run, effect } => self.snapshot(place, run, effect),
             Event::Frame {
                 key,
                 epoch,

@@ -20,6 +20,7 @@ use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::time::Instant;
 
 pub use self::calls::{Gateway, GatewayCounters, GatewaySettings};
+pub(crate) use self::pending::key_of as call_key;
 use crate::turn_io::TurnId;
 use crate::turns::NestedCall;
 

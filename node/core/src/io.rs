@@ -8,6 +8,7 @@ use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{LogPosition, NodeId, PartitionId, PeerId, Term};
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::partition_row::{Membership, PartitionRow};
+use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::replica::{ApplyItem, EntryOutcome, HardState, LogWrite};
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::wire::frame::Frame;
@@ -180,6 +181,14 @@ pub enum StoreInput {
         /// Where the replica stands.
         row: PartitionRow,
     },
+    /// A staged snapshot was not what it should be: nothing of it, nor of what its replica would have
+    /// written with it, is on the disk. The replica is whole, and stands where it stood.
+    InstallRefused {
+        /// The replica as its disk has it.
+        replica: Box<RecoveredReplica>,
+        /// What was wrong.
+        why: String,
+    },
     /// A replica's records were found damaged: it is set aside.
     Condemned {
         /// The partition.
@@ -223,7 +232,8 @@ pub struct Applied {
 /// What the core wants.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Effect {
-    /// Send a frame. Dropped if there is no connection: everything here is asked again.
+    /// Send a frame. Dropped if there is no connection, or no room in its lane: everything here is asked
+    /// again, an answer by the gateway that misses it.
     Send {
         /// Receiver.
         to: NodeId,
@@ -252,7 +262,8 @@ pub enum Effect {
     Close(NodeId),
     /// For the store's thread.
     Store(StoreEffect),
-    /// Read rows, from any thread; earlier `Apply` effects must be visible.
+    /// Read rows, from any thread, at any time from now on. What `Applied` has told of is visible; an
+    /// `Apply` that is still under way may be, or not.
     Read {
         /// The answer repeats it.
         ticket: ReadTicket,
@@ -261,6 +272,8 @@ pub enum Effect {
         /// Which rows.
         rows: RowsWanted,
     },
+    /// Read a snapshot, from any thread, in the order of these effects. What `Applied` has told of is in it.
+    Snapshot(SnapshotEffect),
     /// For whoever runs turns.
     Runner(RunnerEffect),
     /// A client's call is over.
@@ -353,8 +366,14 @@ pub enum StoreEffect {
     },
     /// The group has replaced a condemned replica: its data may go.
     DiscardCondemned(PartitionId),
-    /// Open a snapshot for sending; then `SnapshotOpened`.
-    OpenSnapshot {
+}
+
+/// Work on snapshots that are sent, in order. It only reads, so it keeps nobody from writing: a chunk may
+/// take longer than a sync.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SnapshotEffect {
+    /// Open a snapshot for sending, of what is applied; then `SnapshotOpened`.
+    Open {
         /// The answer repeats it.
         transfer: TransferId,
         /// The partition.
@@ -363,7 +382,7 @@ pub enum StoreEffect {
     /// Read its next chunk; then `SnapshotChunk`.
     ReadChunk(TransferId),
     /// Forget it.
-    CloseSnapshot(TransferId),
+    Close(TransferId),
 }
 
 /// One staged snapshot to put in place.

@@ -17,8 +17,11 @@ mod settings;
 mod slot;
 mod snapshots;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod truncation;
 mod views;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -26,7 +29,7 @@ use std::time::Duration;
 use ghostlight_placement::membership::Membership;
 use ghostlight_placement::ring::{Candidate, PreferenceTable, Ring};
 use ghostlight_placement::routing::RoutingTable;
-use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
+use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, PeerId};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::border;
 use ghostlight_protocol::wire::frame::Frame;
@@ -87,6 +90,10 @@ struct Cluster {
     touched: BTreeSet<PartitionId>,
     /// Partitions whose group may have something ready.
     dirty: BTreeSet<PartitionId>,
+    /// Partitions whose newer leaders the outboxes have not been told of.
+    moved: BTreeSet<PartitionId>,
+    /// Bodies of the calls that the leaderships here hold, in bytes.
+    call_bytes: usize,
 }
 
 /// From one sub-core to another.
@@ -155,7 +162,7 @@ impl NodeCore {
             begun: now.instant,
             candidates: Vec::new(),
             flush: flush::Outbound::default(),
-            transfers: snapshots::Transfers::default(),
+            transfers: snapshots::Transfers::new(me, Generation(start.record.generation)),
             reads: leading::Reads::default(),
             local: VecDeque::new(),
             rng,
@@ -212,6 +219,7 @@ impl NodeCore {
         }
         self.flush_turns(now, out);
         self.flush_groups(now, out);
+        self.tell_outboxes();
         self.settle(now, out);
         self.flush_outbound(now, out);
         if self.introduced == Introduced::Outdated {
@@ -256,10 +264,10 @@ impl NodeCore {
             Frame::Control(control) => self.take_control(now, from, control, out),
             Frame::Raft(messages) => {
                 for message in messages.messages {
-                    self.take_raft(from, message, out);
+                    self.take_raft(now, from, message, out);
                 }
             }
-            Frame::Call(request) => self.remote_call(from, request, out),
+            Frame::Call(request) => self.remote_call(now, from, request, out),
             Frame::Answer(answer) => {
                 self.local
                     .push_back(Local::Gateway(GatewayInput::Answer { from, answer }));
@@ -267,7 +275,7 @@ impl NodeCore {
             Frame::Hangup(hangup) => self.take_hangup(from, hangup),
             Frame::OutboxPush(push) => self.take_push(from, push, out),
             Frame::OutboxMark(mark) => self.take_mark(mark),
-            Frame::SnapshotChunk(chunk) => self.take_chunk(from, chunk, out),
+            Frame::SnapshotChunk(chunk) => self.take_chunk(now, from, chunk, out),
             Frame::SnapshotAck(ack) => self.take_ack(now, ack, out),
             Frame::Record(record) => self.take_record(now, record),
             Frame::AskRoutes(_) => self.tell_routes(from, out),
@@ -314,6 +322,9 @@ impl NodeCore {
             }
             StoreInput::Destroyed(_) => {}
             StoreInput::Installed { partition, row } => self.installed(partition, row),
+            StoreInput::InstallRefused { replica, why } => {
+                self.install_refused(now, &replica, &why, out);
+            }
             StoreInput::Condemned {
                 partition,
                 floor,
@@ -362,7 +373,7 @@ impl NodeCore {
         let factor = u8::try_from(descriptor.factor).unwrap_or(u8::MAX);
         let ring = Ring::new(partitions, descriptor.virtual_nodes, factor);
         let table = PreferenceTable::compute(&ring, &[]);
-        let generation = ghostlight_protocol::ids::Generation(self.record.generation);
+        let generation = Generation(self.record.generation);
         let gateway = Gateway::new(
             self.me,
             generation,
@@ -388,6 +399,8 @@ impl NodeCore {
             gateway,
             touched: BTreeSet::new(),
             dirty,
+            moved: BTreeSet::new(),
+            call_bytes: 0,
         });
         self.introduced = Introduced::Outdated;
         self.recompute_table(now);

@@ -1,43 +1,38 @@
 #![doc = include_str!("../README.md")]
 
 mod reads;
+mod sending;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use ghostlight_core::io::{
-    Applied, InstallWrite, Rest, StageVerdict, StoreEffect, StoreInput, TransferId,
-};
-use ghostlight_protocol::ids::{LogPosition, PartitionId};
-use ghostlight_protocol::limits::SNAPSHOT_CHUNK_BYTES;
+use ghostlight_core::io::{Applied, InstallWrite, StageVerdict, StoreEffect, StoreInput};
+use ghostlight_protocol::ids::PartitionId;
 use ghostlight_protocol::replica::ApplyItem;
-use ghostlight_storage::{Engine, NodeIdentity, Remedy, SnapshotReader, StorageError, Store};
+use ghostlight_storage::{Engine, NodeIdentity, Remedy, StorageError, Store};
 
 pub use reads::{PAGE_BYTES, RowsFound, read_rows};
+pub use sending::Snapshots;
 
 /// The one writer of a node's store.
 pub struct Disk<E: Engine> {
     store: Store<E>,
     identity: NodeIdentity,
-    sending: BTreeMap<TransferId, Sending<E>>,
 }
 
-struct Sending<E: Engine> {
-    reader: SnapshotReader<E::View>,
-    number: u64,
-    /// Read ahead, to know whether the one before is the last.
-    next: Option<Bytes>,
+/// What became of a staged snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Installed {
+    Yes,
+    No,
 }
 
 impl<E: Engine> Disk<E> {
     /// Takes over an opened store.
     #[must_use]
     pub fn new(store: Store<E>, identity: NodeIdentity) -> Self {
-        Self {
-            store,
-            identity,
-            sending: BTreeMap::new(),
-        }
+        Self { store, identity }
     }
 
     /// Performs effects in their order; answers are pushed to `out`.
@@ -69,10 +64,16 @@ impl<E: Engine> Disk<E> {
             StoreEffect::Persist {
                 ticket,
                 installs,
-                writes,
+                mut writes,
             } => {
                 for install in installs {
-                    self.install(&install, out)?;
+                    let InstallWrite {
+                        partition, peer, ..
+                    } = install;
+                    if self.install(&install, out)? == Installed::No {
+                        // They stand on the snapshot.
+                        writes.retain(|w| (w.partition, w.peer) != (partition, peer));
+                    }
                 }
                 self.store.persist(&writes)?;
                 out.push(StoreInput::Persisted(ticket));
@@ -115,16 +116,6 @@ impl<E: Engine> Disk<E> {
             }
             StoreEffect::Condemn { partition, why } => self.condemn(partition, why, out)?,
             StoreEffect::DiscardCondemned(partition) => self.store.discard_condemned(partition)?,
-            StoreEffect::OpenSnapshot {
-                transfer,
-                partition,
-            } => {
-                self.open_snapshot(transfer, partition, out)?;
-            }
-            StoreEffect::ReadChunk(transfer) => self.read_chunk(transfer, out)?,
-            StoreEffect::CloseSnapshot(transfer) => {
-                self.sending.remove(&transfer);
-            }
         }
         Ok(())
     }
@@ -133,7 +124,7 @@ impl<E: Engine> Disk<E> {
         &mut self,
         install: &InstallWrite,
         out: &mut Vec<StoreInput>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Installed, StorageError> {
         let InstallWrite {
             partition,
             peer,
@@ -148,9 +139,25 @@ impl<E: Engine> Disk<E> {
         {
             Ok(row) => {
                 out.push(StoreInput::Installed { partition, row });
-                Ok(())
+                Ok(Installed::Yes)
             }
-            Err(error) => self.condemn_or_end(error, Some(partition), out),
+            // Nothing has changed, so nothing is wrong with what is here.
+            Err(StorageError::SnapshotInvalid { why, .. }) => {
+                match self.store.read_back(partition) {
+                    Ok(Some(replica)) if replica.peer == peer => {
+                        let replica = Box::new(replica);
+                        out.push(StoreInput::InstallRefused { replica, why });
+                    }
+                    // Its stint has ended: nobody waits for it.
+                    Ok(_) => {}
+                    Err(error) => self.condemn_or_end(error, out)?,
+                }
+                Ok(Installed::No)
+            }
+            Err(error) => {
+                self.condemn_or_end(error, out)?;
+                Ok(Installed::No)
+            }
         }
     }
 
@@ -167,7 +174,7 @@ impl<E: Engine> Disk<E> {
             work.retain(|(partition, _)| self.store.row(*partition).is_some());
             match self.store.apply_many(&work, &mut outcomes) {
                 Ok(()) => break,
-                Err(error) => self.condemn_or_end(error, None, out)?,
+                Err(error) => self.condemn_or_end(error, out)?,
             }
         }
         let mut applied: Vec<Applied> = Vec::with_capacity(work.len());
@@ -199,20 +206,18 @@ impl<E: Engine> Disk<E> {
         error: StorageError,
         out: &mut Vec<StoreInput>,
     ) -> Result<(), StorageError> {
-        self.condemn_or_end(error, None, out)
+        self.condemn_or_end(error, out)
     }
 
     fn condemn_or_end(
         &mut self,
         error: StorageError,
-        partition: Option<PartitionId>,
         out: &mut Vec<StoreInput>,
     ) -> Result<(), StorageError> {
-        let partition = match (error.remedy(), partition) {
-            (Remedy::Condemn(partition), _) | (Remedy::Refuse, Some(partition)) => partition,
-            (Remedy::EndProcess, _) | (Remedy::Refuse, None) => return Err(error),
-        };
-        self.condemn(partition, error.to_string(), out)
+        match error.remedy() {
+            Remedy::Condemn(partition) => self.condemn(partition, error.to_string(), out),
+            Remedy::EndProcess | Remedy::Refuse => Err(error),
+        }
     }
 
     fn condemn(
@@ -229,75 +234,6 @@ impl<E: Engine> Disk<E> {
                 why,
             });
         }
-        Ok(())
-    }
-
-    fn open_snapshot(
-        &mut self,
-        transfer: TransferId,
-        partition: PartitionId,
-        out: &mut Vec<StoreInput>,
-    ) -> Result<(), StorageError> {
-        let opened = match self.store.reader().open_snapshot(partition) {
-            Ok(opened) => opened,
-            Err(error) => return self.condemn_or_end(error, None, out),
-        };
-        // Destroyed meanwhile: the transfer stalls and is given up.
-        let Some(mut reader) = opened else {
-            return Ok(());
-        };
-        let row = reader.row();
-        let (index, term) = row.applied();
-        let membership = row.membership.clone().unwrap_or_default();
-        let next = match reader.next_chunk(SNAPSHOT_CHUNK_BYTES) {
-            Ok(next) => next,
-            Err(error) => return self.condemn_or_end(error, None, out),
-        };
-        self.sending.insert(
-            transfer,
-            Sending {
-                reader,
-                number: 0,
-                next,
-            },
-        );
-        let at = LogPosition { index, term };
-        out.push(StoreInput::SnapshotOpened {
-            transfer,
-            at,
-            membership,
-        });
-        Ok(())
-    }
-
-    fn read_chunk(
-        &mut self,
-        transfer: TransferId,
-        out: &mut Vec<StoreInput>,
-    ) -> Result<(), StorageError> {
-        let Some(sending) = self.sending.get_mut(&transfer) else {
-            return Ok(());
-        };
-        let Some(rows) = sending.next.take() else {
-            return Ok(());
-        };
-        let number = sending.number;
-        sending.number += 1;
-        match sending.reader.next_chunk(SNAPSHOT_CHUNK_BYTES) {
-            Ok(next) => sending.next = next,
-            Err(error) => return self.condemn_or_end(error, None, out),
-        }
-        let rest = if sending.next.is_some() {
-            Rest::More
-        } else {
-            Rest::Last
-        };
-        out.push(StoreInput::SnapshotChunk {
-            transfer,
-            number,
-            rows,
-            rest,
-        });
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::{LogIndex, LogPosition, NodeId, PartitionId, PeerId, Term};
 use ghostlight_protocol::partition_row::PartitionRow;
+use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::replica::{HardState, LogEntry};
 use prost::Message;
 
@@ -72,6 +73,24 @@ impl<E: Engine> Store<E> {
             store.commit("condemn replicas", Durability::Synced)?;
         }
         Ok((store, recovered))
+    }
+
+    /// A living replica as opening would give it back, for an owner that begins it again. `None`: none
+    /// lives here.
+    ///
+    /// # Errors
+    /// `Damaged`: condemn the replica. Else the engine failed. Nothing is changed.
+    pub fn read_back(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Option<RecoveredReplica>, StorageError> {
+        let Some(replica) = self.replicas.get(&partition) else {
+            return Ok(None);
+        };
+        match self.log_tail(partition, replica.stint())? {
+            Ok(tail) => Ok(Some(replica.recovered(partition, tail))),
+            Err(what) => Err(StorageError::Damaged { partition, what }),
+        }
     }
 
     fn check_format(&mut self) -> Result<(), StorageError> {

@@ -12,6 +12,15 @@ use serde_json::Value;
 use crate::clients::{End, Op, Record};
 
 pub(super) fn check(records: &[Record], logs: &[Vec<String>]) -> Result<(), String> {
+    for record in records {
+        if let (Op::Bulk { log, .. }, End::Reply(length)) = (&record.op, &record.end)
+            && length.as_u64() != Some(1)
+        {
+            return Err(format!(
+                "log b{log}, one line long, was told to have {length}"
+            ));
+        }
+    }
     for (log, lines) in logs.iter().enumerate() {
         check_log(log, records, lines).map_err(|what| format!("log l{log}: {what}"))?;
     }

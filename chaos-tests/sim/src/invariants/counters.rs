@@ -28,6 +28,7 @@ fn check_counter(counter: usize, records: &[Record], total: i64) -> Result<(), S
             Op::Add { counter } => (true, *counter),
             Op::Get { counter } => (false, *counter),
             Op::Append { .. }
+            | Op::Bulk { .. }
             | Op::Read { .. }
             | Op::Deposit { .. }
             | Op::Transfer { .. }

@@ -70,10 +70,7 @@ impl Stints {
             | StoreEffect::Stage { .. }
             | StoreEffect::Truncate { .. }
             | StoreEffect::Condemn { .. }
-            | StoreEffect::DiscardCondemned(_)
-            | StoreEffect::OpenSnapshot { .. }
-            | StoreEffect::ReadChunk(_)
-            | StoreEffect::CloseSnapshot(_) => Ok(()),
+            | StoreEffect::DiscardCondemned(_) => Ok(()),
         }
     }
 

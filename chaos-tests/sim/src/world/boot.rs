@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ghostlight_core::node::{NodeCore, Start};
 use ghostlight_core::sdk::local_runner::LocalRunner;
-use ghostlight_disk::Disk;
+use ghostlight_disk::{Disk, Snapshots};
 use ghostlight_protocol::ids::{ClusterId, NodeId};
 use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::wire::hello::{NodeRecord, new_descriptor};
@@ -122,6 +122,8 @@ impl World {
             core: NodeCore::new(clocks, start),
             id,
             disk: Disk::new(store, identity),
+            snapshots: Snapshots::new(reader.clone()),
+            snapshots_latest: 0,
             reader,
             runner: LocalRunner::new(ghostlight_core::samples::registry()),
             inbox: VecDeque::new(),

@@ -52,19 +52,32 @@ impl World {
         if conn.up == [true, true] {
             return;
         }
-        for place in [from, to] {
-            if self.net.is_up(&key, place) {
-                let epoch = self.net.conns[&key].epoch;
-                self.side_down(key, epoch, place);
-            }
+        if conn.up != [false, false] {
+            self.sometimes.hit("connection replaced at one side");
         }
+        self.connect(key, from, to);
+    }
+
+    /// Both sides have a new connection. A side that had one loses what was on its way on it, and hears
+    /// of the new one alone: that is all that a transport tells about a replaced connection.
+    fn connect(&mut self, key: ConnKey, from: Place, to: Place) {
         let conn = self.net.conns.entry(key).or_default();
         conn.epoch += 1;
         conn.up = [true, true];
         conn.latest.clear();
         conn.held.clear();
-        self.introduce(from, to, kind);
-        self.introduce(to, from, kind);
+        self.introduce(from, to, key.2);
+        self.introduce(to, from, key.2);
+    }
+
+    /// Replaces one connection by a new one, if both sides have it.
+    pub fn replace_connection(&mut self, one: Place, other: Place, kind: ConnectionKind) {
+        let key = key(one, other, kind);
+        let conn = self.net.conns.get(&key);
+        let open = self.net.passes(one, other) && self.net.passes(other, one);
+        if open && conn.is_some_and(|conn| conn.up == [true, true]) {
+            self.connect(key, one, other);
+        }
     }
 
     /// Tells `place` that `other` is connected.

@@ -6,6 +6,7 @@ use ghostlight_core::turn_io::{RunnerEffect, RunnerInput};
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::ConnectionKind;
+use ghostlight_protocol::wire::{FrameDecoder, LaneItem, encode_frame, frame_bytes};
 use ghostlight_storage::memory::CrashKind;
 
 use super::{Event, Phase, World};
@@ -43,6 +44,7 @@ impl World {
             } => {
                 self.queue_read(place, ticket, partition, rows);
             }
+            Effect::Snapshot(effect) => self.queue_snapshot(place, effect),
             Effect::Runner(effect) => self.run_turn(place, effect),
             Effect::Reply { ticket, outcome } => self.replied(place, ticket, outcome),
             Effect::AdminReply { ticket, answer } => {
@@ -138,7 +140,13 @@ impl World {
         self.trace.detail(self.now, || {
             format!("  {place} -> {other} {lane:?} {frame:?}")
         });
-        self.send_over(key(place, other, kind_of(lane)), place, other, lane, frame);
+        match over_the_wire(&frame) {
+            Ok(frame) => {
+                let key = key(place, other, kind_of(lane));
+                self.send_over(key, place, other, lane, frame);
+            }
+            Err(what) => self.violate(format!("node {place} to {to}, {lane:?}: {what}")),
+        }
     }
 
     pub(crate) fn send_over(
@@ -330,6 +338,27 @@ impl World {
                     input: Box::new(Input::Runner(input)),
                 },
             );
+        }
+    }
+}
+
+/// The frame as the receiver decodes it: what cannot travel must not be wanted.
+fn over_the_wire(frame: &Frame) -> Result<Frame, String> {
+    let mut encoded = Vec::new();
+    encode_frame(frame, frame_bytes(frame), &mut encoded);
+    let mut decoder = FrameDecoder::default();
+    let mut rest = &encoded[..];
+    loop {
+        let space = decoder.space();
+        let count = space.len().min(rest.len());
+        space[..count].copy_from_slice(&rest[..count]);
+        decoder.filled(count);
+        rest = &rest[count..];
+        match decoder.next_item() {
+            Ok(Some(LaneItem::Frame(frame, _))) => return Ok(frame),
+            Ok(None) if !rest.is_empty() => {}
+            Ok(other) => return Err(format!("a frame was taken for {other:?}")),
+            Err(error) => return Err(error.to_string()),
         }
     }
 }

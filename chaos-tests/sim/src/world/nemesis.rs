@@ -53,6 +53,19 @@ impl World {
         self.inflict(kind);
     }
 
+    /// A connection breaks, which both sides learn, or is replaced, which neither is told.
+    fn break_or_replace(&mut self, place: Place, other: Place) {
+        let kinds = [ConnectionKind::Control, ConnectionKind::Bulk];
+        let kind = *self.dice.fault.pick(&kinds);
+        if self.dice.fault.chance(0.5) {
+            self.sometimes.hit("fault: connection replaced");
+            self.replace_connection(place, other, kind);
+        } else {
+            self.sometimes.hit("fault: connection broken");
+            self.break_connection(place, other, kind);
+        }
+    }
+
     fn inflict(&mut self, kind: FaultKind) {
         let alive = self.alive();
         if alive.is_empty() {
@@ -87,13 +100,8 @@ impl World {
                 self.mend_later(Mend::Heal, 100 * MS, 8 * SEC);
             }
             FaultKind::Break => {
-                self.sometimes.hit("fault: connection broken");
                 let other = *self.dice.fault.pick(&alive);
-                let kind = *self
-                    .dice
-                    .fault
-                    .pick(&[ConnectionKind::Control, ConnectionKind::Bulk]);
-                self.break_connection(place, other, kind);
+                self.break_or_replace(place, other);
             }
             FaultKind::SlowDisk => {
                 self.sometimes.hit("fault: slow disk");

@@ -1,6 +1,6 @@
 //! The store's thread: effects in order, after the disk's delay; reads beside it.
 
-use ghostlight_core::io::{Input, ReadTicket, Rest, StoreEffect, StoreInput};
+use ghostlight_core::io::{Input, ReadTicket, Rest, SnapshotEffect, StoreEffect, StoreInput};
 use ghostlight_core::turns::RowsWanted;
 use ghostlight_protocol::ids::PartitionId;
 use ghostlight_storage::memory::CrashKind;
@@ -20,10 +20,6 @@ impl World {
             return;
         };
         let store = &mut process.store;
-        store.queued += 1;
-        if matches!(effect, StoreEffect::Apply(_)) {
-            store.latest_apply = store.queued;
-        }
         store.queue.push_back(effect);
         if store.busy.is_empty() {
             self.begin_store(place);
@@ -66,7 +62,6 @@ impl World {
             return;
         };
         let effects = std::mem::take(&mut process.store.busy);
-        process.store.done += effects.len() as u64;
         let mut inputs = Vec::new();
         let result = process.disk.perform(effects, &mut inputs);
         if let Err(error) = result {
@@ -74,17 +69,6 @@ impl World {
         }
         for input in inputs {
             self.store_answers(place, input);
-        }
-        let Some(process) = &mut self.nodes[place].process else {
-            return;
-        };
-        let done = process.store.done;
-        let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut process.store.reads)
-            .into_iter()
-            .partition(|read| read.0 <= done);
-        process.store.reads = waiting;
-        for (_, ticket, partition, rows) in ready {
-            self.plan_read(place, ticket, partition, rows);
         }
         self.begin_store(place);
     }
@@ -96,6 +80,14 @@ impl World {
         }
         if matches!(input, StoreInput::Installed { .. }) {
             self.sometimes.hit("snapshot installed");
+        }
+        if let StoreInput::InstallRefused { replica, why } = &input {
+            self.sometimes.hit("snapshot refused by the store");
+            let partition = replica.partition;
+            self.trace.line(
+                self.now,
+                format_args!("node {place}: {partition} keeps its state: {why}"),
+            );
         }
         self.arrive(place, Input::Store(input));
     }
@@ -115,6 +107,7 @@ impl World {
         }
     }
 
+    /// A read is beside the thread: it may see an apply that was wanted before it, or not.
     pub(crate) fn queue_read(
         &mut self,
         place: Place,
@@ -122,26 +115,8 @@ impl World {
         partition: PartitionId,
         rows: RowsWanted,
     ) {
-        let Some(process) = &mut self.nodes[place].process else {
-            return;
-        };
-        let after = process.store.latest_apply;
-        if after <= process.store.done {
-            self.plan_read(place, ticket, partition, rows);
-        } else {
-            process.store.reads.push((after, ticket, partition, rows));
-        }
-    }
-
-    fn plan_read(
-        &mut self,
-        place: Place,
-        ticket: ReadTicket,
-        partition: PartitionId,
-        rows: RowsWanted,
-    ) {
         let run = self.nodes[place].run;
-        let delay = self.dice.disk.log_uniform(5 * US, MS);
+        let delay = self.dice.disk.log_uniform(5 * US, 20 * MS);
         self.after(
             delay,
             Event::Read {
@@ -170,23 +145,64 @@ impl World {
         };
         let page_bytes = self.params.disk.page_bytes;
         match ghostlight_disk::read_rows(&process.reader, partition, rows, page_bytes) {
+            // By a way of its own: what was applied after the read may be told before it.
             Ok((rows, rest)) => {
                 if rest == Rest::More {
                     self.sometimes.hit("page of rows cut");
                 }
-                let read = StoreInput::Rows { ticket, rows, rest };
-                self.arrive(place, Input::Store(read));
+                let input = Input::Store(StoreInput::Rows { ticket, rows, rest });
+                let delay = self.dice.disk.log_uniform(2 * US, 5 * MS);
+                self.after(
+                    delay,
+                    Event::Arrive {
+                        place,
+                        run,
+                        input: Box::new(input),
+                    },
+                );
             }
-            Err(error) => {
-                self.sometimes.hit("damage found by a read");
-                let mut inputs = Vec::new();
-                if let Err(error) = process.disk.read_failed(error, &mut inputs) {
-                    return self.store_failed(place, &error);
-                }
-                for input in inputs {
-                    self.store_answers(place, input);
-                }
-            }
+            Err(error) => self.read_failed(place, error),
+        }
+    }
+
+    /// Snapshots are read beside the thread too, one effect after the other.
+    pub(crate) fn queue_snapshot(&mut self, place: Place, effect: SnapshotEffect) {
+        let run = self.nodes[place].run;
+        let delay = self.dice.disk.log_uniform(20 * US, 5 * MS);
+        let now = self.now;
+        let Some(process) = &mut self.nodes[place].process else {
+            return;
+        };
+        let at = (now + delay).max(process.snapshots_latest + 1);
+        process.snapshots_latest = at;
+        self.at(at, Event::Snapshot { place, run, effect });
+    }
+
+    pub(crate) fn snapshot(&mut self, place: Place, run: u64, effect: SnapshotEffect) {
+        if self.nodes[place].run != run {
+            return;
+        }
+        let Some(process) = &mut self.nodes[place].process else {
+            return;
+        };
+        match process.snapshots.perform(effect) {
+            Ok(Some(input)) => self.arrive(place, Input::Store(input)),
+            Ok(None) => {}
+            Err(error) => self.read_failed(place, error),
+        }
+    }
+
+    fn read_failed(&mut self, place: Place, error: StorageError) {
+        self.sometimes.hit("damage found by a read");
+        let Some(process) = &mut self.nodes[place].process else {
+            return;
+        };
+        let mut inputs = Vec::new();
+        if let Err(error) = process.disk.read_failed(error, &mut inputs) {
+            return self.store_failed(place, &error);
+        }
+        for input in inputs {
+            self.store_answers(place, input);
         }
     }
 

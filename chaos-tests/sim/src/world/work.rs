@@ -8,6 +8,7 @@ use ghostlight_core::io::Input;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::Stamp;
 use ghostlight_protocol::code::Code;
+use ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX;
 use ghostlight_protocol::outcome::CallOutcome;
 
 use super::{Event, Phase, World};
@@ -19,6 +20,9 @@ use crate::net::Place;
 const PATIENCE: u64 = 25 * SEC;
 /// Attempts of one operation.
 const ATTEMPTS_MAX: u32 = 60;
+/// Large bodies of one run, and their sizes: up to the limit of a request, quotes included.
+const BULK_OPS_MAX: usize = 24;
+const BULK_BYTES: (u64, u64) = (64 << 10, (REQUEST_BODY_BYTES_MAX - 2) as u64);
 
 impl World {
     /// Clients begin to work.
@@ -94,6 +98,14 @@ impl World {
     fn draw_op(&mut self, client: usize) -> Op {
         let actors = self.params.work.actors;
         let dice = &mut self.dice.work;
+        if dice.chance(self.params.work.bulk) && self.clients.bulk_ops < BULK_OPS_MAX {
+            self.clients.bulk_ops += 1;
+            self.sometimes.hit("large body");
+            return Op::Bulk {
+                log: self.clients.bulk_ops,
+                bytes: dice.log_uniform(BULK_BYTES.0, BULK_BYTES.1) as usize,
+            };
+        }
         let actor = dice.index(actors);
         let read = dice.chance(self.params.work.reads);
         match (dice.index(3), read) {

@@ -9,7 +9,9 @@ use ghostlight_protocol::call::{CallRequest, LeaderHint, MayHaveRun, Stamp};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::hash::partition_of;
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, Term};
-use ghostlight_protocol::limits::{GATEWAY_CALLS_MAX, LEADER_WAIT_MAX, REQUEST_BODY_BYTES_MAX};
+use ghostlight_protocol::limits::{
+    GATEWAY_CALL_BYTES_MAX, GATEWAY_CALLS_MAX, LEADER_WAIT_MAX, REQUEST_BODY_BYTES_MAX,
+};
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use ghostlight_protocol::request::RequestId;
 use ghostlight_protocol::time::Instant;
@@ -40,6 +42,8 @@ const KEY_BITS: u32 = 40;
 pub struct GatewaySettings {
     /// Calls of clients without an answer; as many again may come from turns.
     pub calls_max: usize,
+    /// Bytes of their bodies; as many again may come from turns.
+    pub bytes_max: usize,
     /// How long a call waits for a leader.
     pub leader_wait: Duration,
 }
@@ -48,6 +52,7 @@ impl Default for GatewaySettings {
     fn default() -> Self {
         Self {
             calls_max: GATEWAY_CALLS_MAX,
+            bytes_max: GATEWAY_CALL_BYTES_MAX,
             leader_wait: LEADER_WAIT_MAX,
         }
     }
@@ -72,7 +77,7 @@ pub struct GatewayCounters {
     pub hung_up: u64,
     /// Requests sent.
     pub attempts: u64,
-    /// Requests sent again because of a newer leadership or a silent node.
+    /// Requests sent again because of a newer leadership, a silent node or a missing answer.
     pub resent: u64,
     /// Answers `Redirect`.
     pub redirects: u64,
@@ -89,7 +94,9 @@ pub struct Gateway {
     rng: ChaCha8Rng,
     calls: BTreeMap<u64, Pending>,
     waiters: BTreeMap<Waiter, u64>,
-    nested: usize,
+    /// What clients and turns have here.
+    clients: Held,
+    turns: Held,
     searches: Vec<Search>,
     sessions: Sessions,
     timers: BTreeSet<(Instant, u64)>,
@@ -98,6 +105,14 @@ pub struct Gateway {
     next_key: u64,
     ask_routes_at: Instant,
     counters: GatewayCounters,
+}
+
+/// Calls without an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Held {
+    calls: usize,
+    /// Of their bodies.
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -150,7 +165,8 @@ impl Gateway {
             rng: ChaCha8Rng::seed_from_u64(seed),
             calls: BTreeMap::new(),
             waiters: BTreeMap::new(),
-            nested: 0,
+            clients: Held::default(),
+            turns: Held::default(),
             searches: (0..partitions).map(|_| Search::default()).collect(),
             sessions: Sessions::new(me, generation, partitions),
             timers: BTreeSet::new(),
@@ -231,8 +247,8 @@ impl Gateway {
                 return self.refuse(cx, waiter, NotRun::new(Code::InvalidRequestId, why));
             }
         };
-        if self.calls.len() - self.nested >= self.settings.calls_max {
-            return self.refuse(cx, waiter, self.full());
+        if let Err(refusal) = self.room_for(self.clients, &call.body) {
+            return self.refuse(cx, waiter, refusal);
         }
         // Whoever brings an id may have used it at another gateway: its record must be looked for.
         let attempt = if id.is_some() { 2 } else { 1 };
@@ -259,8 +275,8 @@ impl Gateway {
             ask: call.ask,
         };
         // Their own bound: clients must not be able to starve the turns that serve them.
-        if self.nested >= self.settings.calls_max {
-            return self.refuse(cx, waiter, self.full());
+        if let Err(refusal) = self.room_for(self.turns, &call.body) {
+            return self.refuse(cx, waiter, refusal);
         }
         self.admit(
             cx,
@@ -308,7 +324,9 @@ impl Gateway {
         self.next_key += 1;
         let before = self.waiters.insert(waiter, key);
         assert_eq!(before, None, "{waiter:?} waits for one call at a time");
-        self.nested += usize::from(matches!(waiter, Waiter::Turn { .. }));
+        let bytes = request.body.len();
+        let held = self.held(waiter);
+        (held.calls, held.bytes) = (held.calls + 1, held.bytes + bytes);
         self.searches[usize::from(partition.0)].calls.insert(key);
         let pending = Pending::new(waiter, id, call.deadline, request, cx.now);
         self.calls.insert(key, pending);
@@ -323,12 +341,28 @@ impl Gateway {
         });
     }
 
-    fn full(&self) -> NotRun {
+    fn held(&mut self, waiter: Waiter) -> &mut Held {
+        match waiter {
+            Waiter::Client(_) => &mut self.clients,
+            Waiter::Turn { .. } => &mut self.turns,
+        }
+    }
+
+    fn room_for(&self, held: Held, body: &Bytes) -> Result<(), NotRun> {
+        let GatewaySettings {
+            calls_max,
+            bytes_max,
+            ..
+        } = self.settings;
+        if held.calls < calls_max && held.bytes + body.len() <= bytes_max {
+            return Ok(());
+        }
         let text = format!(
-            "this gateway holds {} calls, as many as it may: nothing ran, try again later",
-            self.settings.calls_max
+            "this gateway holds {} calls with {} bytes in their bodies, at most {calls_max} with \
+             {bytes_max} are allowed: nothing ran, try again later",
+            held.calls, held.bytes
         );
-        NotRun::retry(Code::GatewayFull, text, REFUSED_RETRY)
+        Err(NotRun::retry(Code::GatewayFull, text, REFUSED_RETRY))
     }
 
     fn hang_up(&mut self, cx: &mut Cx<'_>, waiter: Waiter) {
@@ -464,6 +498,12 @@ impl Gateway {
             let over = call.deadline.is_some_and(|deadline| deadline <= cx.now);
             match call.state {
                 _ if over => self.give_up(cx, key),
+                State::InFlight { .. } if call.unanswered_at().is_some_and(|at| at <= cx.now) => {
+                    call.unanswered();
+                    call.state = State::Parked { until: cx.now };
+                    self.counters.resent += 1;
+                    self.route(cx, key);
+                }
                 State::InFlight { .. } => self.set_timer(key),
                 State::Pausing { .. } | State::Parked { .. } => self.route(cx, key),
             }
@@ -538,7 +578,9 @@ impl Gateway {
     fn remove(&mut self, key: u64) -> Pending {
         let call = self.calls.remove(&key).expect("removed calls are held");
         self.waiters.remove(&call.waiter);
-        self.nested -= usize::from(matches!(call.waiter, Waiter::Turn { .. }));
+        let bytes = call.body_bytes();
+        let held = self.held(call.waiter);
+        (held.calls, held.bytes) = (held.calls - 1, held.bytes - bytes);
         if let Some(at) = call.timer {
             self.timers.remove(&(at, key));
         }

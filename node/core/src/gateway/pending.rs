@@ -20,6 +20,8 @@ use super::retry::Backoff;
 const OPEN_ATTEMPTS_MAX: usize = 16;
 /// Bits of a wire number that count the attempts of a call.
 const ATTEMPT_BITS: u32 = 12;
+/// An attempt without an answer for this long is sent again; the next one after twice as long.
+const UNANSWERED_MAX: Duration = Duration::from_secs(5);
 /// An attempt that was held for so long was being served: the wait for a leader begins anew after it.
 const SERVED_AFTER: Duration = Duration::from_secs(1);
 /// Told to a caller whom no leader has answered.
@@ -48,6 +50,8 @@ pub(super) struct Pending {
     leaderless_since: Option<Instant>,
     sent: u64,
     last_asked: Option<NodeId>,
+    /// How long the latest attempt may stay without an answer.
+    patience: Duration,
 }
 
 /// What a call waits for.
@@ -80,8 +84,8 @@ pub(super) struct Attempt {
     pub(super) sent: Instant,
 }
 
-/// The call that a wire number belongs to.
-pub(super) fn key_of(number: u64) -> u64 {
+/// The call that a wire number belongs to: calls differ in it, its attempts do not.
+pub(crate) fn key_of(number: u64) -> u64 {
     number >> ATTEMPT_BITS
 }
 
@@ -110,6 +114,7 @@ impl Pending {
             leaderless_since: None,
             sent: 0,
             last_asked: None,
+            patience: UNANSWERED_MAX,
         }
     }
 
@@ -150,6 +155,19 @@ impl Pending {
         request
     }
 
+    /// The latest attempt got no answer in its time: it, or its answer, may be lost with a connection
+    /// or a queue of which nobody tells. Everybody may be asked again; the next attempt gets more time,
+    /// because a turn may also just be long.
+    pub(super) fn unanswered(&mut self) {
+        self.patience *= 2;
+        self.new_round(None);
+    }
+
+    /// When the attempt in flight has been without an answer for too long.
+    pub(super) fn unanswered_at(&self) -> Option<Instant> {
+        self.in_flight().map(|attempt| attempt.sent + self.patience)
+    }
+
     /// Takes an open attempt out: it has an answer, or was not sent.
     pub(super) fn close_attempt(&mut self, number: u64, to: NodeId) -> Option<Attempt> {
         let position = self
@@ -183,6 +201,10 @@ impl Pending {
         }
     }
 
+    pub(super) fn body_bytes(&self) -> usize {
+        self.request.body.len()
+    }
+
     /// Attempts without an answer.
     pub(super) fn open(&self) -> &[Attempt] {
         &self.open
@@ -214,6 +236,7 @@ impl Pending {
     pub(super) fn found_leader(&mut self) {
         self.leaderless_since = None;
         self.backoff = Backoff::new();
+        self.patience = UNANSWERED_MAX;
     }
 
     /// When the search for a leader is given up; `None`: only the deadline ends it.
@@ -228,7 +251,10 @@ impl Pending {
     /// When the call must be looked at again.
     pub(super) fn due(&self, leader_wait: Duration) -> Option<Instant> {
         match self.state {
-            State::InFlight { .. } => self.deadline,
+            State::InFlight { .. } => [self.unanswered_at(), self.deadline]
+                .into_iter()
+                .flatten()
+                .min(),
             State::Pausing { until } | State::Parked { until } => {
                 [Some(until), self.deadline, self.search_ends(leader_wait)]
                     .into_iter()

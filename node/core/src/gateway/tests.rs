@@ -270,7 +270,9 @@ fn closed_below_follows_the_lowest_sequence_without_an_answer() {
     assert_eq!(out, [hangup]);
     assert_eq!(bench.call(6, None).1.closed_below, 3);
     bench.now = ms(10_000);
-    assert_eq!(bench.call(7, None).1.closed_below, 4);
+    let out = bench.feed(client(7, None));
+    let (_, seventh) = sends(&out).swap_remove(0);
+    assert_eq!((seventh.attempt, seventh.closed_below), (1, 4));
 }
 
 #[test]
@@ -402,6 +404,57 @@ fn the_reply_to_an_earlier_attempt_counts() {
     bench.feed(GatewayInput::Leader(hint(8, Some(B))));
     let out = bench.answer(A, &first, reply(b"x"));
     assert_eq!(done(&out), CallOutcome::Reply(Bytes::from_static(b"x")));
+}
+
+#[test]
+fn a_gateway_is_full_in_bytes_too_and_has_room_again() {
+    let mut bench = Bench::with(GatewaySettings {
+        bytes_max: 2,
+        ..GatewaySettings::default()
+    });
+    let (_, first) = bench.call(1, None);
+    bench.call(2, None);
+    assert_eq!(
+        not_run(&bench.feed(client(3, None))),
+        (Code::GatewayFull, true)
+    );
+    // Those of turns are counted by themselves.
+    let nested = NestedCall {
+        body: Bytes::from_static(b"1"),
+        ..nested(1, 1)
+    };
+    sent(&bench.feed(GatewayInput::Nested(nested)));
+    bench.answer(A, &first, reply(b"x"));
+    bench.call(4, None);
+    bench.feed(GatewayInput::Hangup(CallTicket(4)));
+    bench.call(5, None);
+}
+
+/// Answers can be lost without a word: with a connection that was replaced, or in a full lane.
+#[test]
+fn an_attempt_without_an_answer_is_sent_again_with_the_same_id() {
+    let mut bench = Bench::new();
+    let (_, first) = bench.call(1, None);
+    let (to, second) = sent(&bench.tick());
+    assert_eq!((to, bench.now), (A, ms(5_000)));
+    assert_eq!(second.request_id, first.request_id);
+    assert_eq!((first.attempt, second.attempt), (1, 2));
+    assert_ne!(second.call, first.call);
+    // A turn may also just be long: the pauses grow.
+    let (_, third) = sent(&bench.tick());
+    assert_eq!((third.attempt, bench.now), (3, ms(15_000)));
+    let out = bench.answer(A, &first, reply(b"x"));
+    assert_eq!(done(&out), CallOutcome::Reply(Bytes::from_static(b"x")));
+    assert_eq!(bench.gateway.next_deadline(), None);
+
+    // What is said to be of unknown outcome is not sent again.
+    let (_, request) = bench.call(2, None);
+    let died = AnswerKind::Unknown(UnknownAnswer {
+        code: u32::from(Code::OutcomeUnknown.number()),
+        detail: "the application died".to_owned(),
+    });
+    unknown(&bench.answer(A, &request, died));
+    assert_eq!(bench.gateway.next_deadline(), None);
 }
 
 #[test]

@@ -11,9 +11,10 @@ use ghostlight_protocol::wire::frame::{Frame, Hangup, OutboxMark, OutboxPush};
 
 use super::links::Links;
 use super::slot::{Stage, WAITING_CALLS_MAX};
+use super::waiting::Waiting;
 use super::{Cluster, Local, NodeCore};
 use crate::gateway::{
-    CallTicket, ClientCall, GatewayEffect, GatewayInput, Reachable, Routes, Waiter,
+    CallTicket, ClientCall, GatewayEffect, GatewayInput, Reachable, Routes, Waiter, call_key,
 };
 use crate::io::{CALL_LANES, Effect, Lane, Now};
 use crate::outbox::{OutboxEffect, OutboxInput};
@@ -73,6 +74,7 @@ impl NodeCore {
 
     pub(super) fn remote_call(
         &mut self,
+        now: Now,
         from: NodeId,
         request: CallRequest,
         out: &mut Vec<Effect>,
@@ -81,7 +83,7 @@ impl NodeCore {
             node: from,
             call: request.call,
         };
-        self.admit_call(caller, request, out);
+        self.admit_call(now, caller, request, out);
     }
 
     pub(super) fn take_hangup(&mut self, from: NodeId, hangup: Hangup) {
@@ -90,16 +92,18 @@ impl NodeCore {
                 node: from,
                 call: hangup.call,
             };
-            let input = TurnsInput::Hangup(caller);
-            self.local
-                .push_back(Local::Turns(PartitionId(partition), input));
+            self.hang_up(PartitionId(partition), caller);
         }
     }
 
     /// Hands a call to the partition's turn engine, if this node leads it.
-    fn admit_call(&mut self, from: Caller, request: CallRequest, out: &mut Vec<Effect>) {
+    fn admit_call(&mut self, now: Now, from: Caller, request: CallRequest, out: &mut Vec<Effect>) {
         let min_copies = usize::from(self.start.min_copies);
         let partition = PartitionId(u16::try_from(request.partition).unwrap_or(u16::MAX));
+        let room = self
+            .cluster
+            .as_ref()
+            .map_or(Ok(()), |c| c.room_for(&request));
         let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
             return self.redirect(from, partition, out);
         };
@@ -110,13 +114,23 @@ impl NodeCore {
                     let refusal = too_few_copies(partition, voters, min_copies);
                     return self.answer(from, AnswerKind::NotRun(refusal), out);
                 }
+                if let Err(refusal) = room {
+                    return self.answer(from, AnswerKind::NotRun(refusal), out);
+                }
                 match leading.stage {
                     Stage::Open(_) => {
                         let input = TurnsInput::Call { from, request };
                         self.local.push_back(Local::Turns(partition, input));
                     }
                     Stage::Elected if slot.waiting.len() < WAITING_CALLS_MAX => {
-                        slot.waiting.push_back((from, request));
+                        let waiting = Waiting {
+                            from,
+                            request,
+                            since: now.instant,
+                        };
+                        if let Some(cluster) = &mut self.cluster {
+                            cluster.push_waiting(partition, waiting);
+                        }
                     }
                     Stage::Elected => self.redirect(from, partition, out),
                 }
@@ -147,7 +161,7 @@ impl NodeCore {
             };
             self.local.push_back(Local::Gateway(input));
         } else {
-            let lane = Lane::Call((to.call % u64::from(CALL_LANES)) as u8);
+            let lane = Lane::Call((call_key(to.call) % u64::from(CALL_LANES)) as u8);
             out.push(Effect::Send {
                 to: to.node,
                 lane,
@@ -192,18 +206,18 @@ impl NodeCore {
         let mut effects = Vec::new();
         gateway.handle(now.instant, input, &view, &mut effects);
         for effect in effects {
-            self.gateway_effect(effect, out);
+            self.gateway_effect(now, effect, out);
         }
     }
 
-    fn gateway_effect(&mut self, effect: GatewayEffect, out: &mut Vec<Effect>) {
+    fn gateway_effect(&mut self, now: Now, effect: GatewayEffect, out: &mut Vec<Effect>) {
         match effect {
             GatewayEffect::Send { to, request } if to == self.me => {
                 let from = Caller {
                     node: self.me,
                     call: request.call,
                 };
-                self.admit_call(from, request, out);
+                self.admit_call(now, from, request, out);
             }
             GatewayEffect::Send { to, request } => {
                 let lane = Lane::Call((request.partition % u32::from(CALL_LANES)) as u8);
@@ -218,8 +232,7 @@ impl NodeCore {
                 partition,
                 call,
             } if to == self.me => {
-                let input = TurnsInput::Hangup(Caller { node: to, call });
-                self.local.push_back(Local::Turns(partition, input));
+                self.hang_up(partition, Caller { node: to, call });
             }
             GatewayEffect::Hangup {
                 to,
@@ -308,7 +321,10 @@ impl NodeCore {
             return;
         };
         let mut effects = Vec::new();
+        let before = serving.turns.call_bytes();
         serving.turns.handle(now.instant, input, &mut effects);
+        let after = serving.turns.call_bytes();
+        cluster.recount(before, after);
         cluster.touched.insert(partition);
         self.turns_effects(now, partition, term, effects, out);
     }
@@ -469,13 +485,31 @@ impl NodeCore {
         for hint in hints {
             if cluster.routes.learn(&hint) == ghostlight_placement::routing::Learned::Newer {
                 let partition = PartitionId(hint.partition as u16);
+                cluster.moved.insert(partition);
                 self.local
                     .push_back(Local::Gateway(GatewayInput::Leader(hint)));
-                for slot in cluster.slots.iter().flatten() {
-                    if slot.serving().is_some() {
-                        let input = OutboxInput::LeaderChanged(partition);
-                        self.local.push_back(Local::Outbox(slot.partition(), input));
-                    }
+            }
+        }
+    }
+
+    /// Outboxes hear of the newer leaders of their destinations: once for a whole turn of the loop, because
+    /// at a failover thousands of leaderships move at once, and each outbox cares for a few.
+    pub(super) fn tell_outboxes(&mut self) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let moved = std::mem::take(&mut cluster.moved);
+        if moved.is_empty() {
+            return;
+        }
+        for slot in cluster.slots.iter().flatten() {
+            let Some((_, serving)) = slot.serving() else {
+                continue;
+            };
+            for destination in serving.outbox.destinations() {
+                if moved.contains(&destination) {
+                    let input = OutboxInput::LeaderChanged(destination);
+                    self.local.push_back(Local::Outbox(slot.partition(), input));
                 }
             }
         }

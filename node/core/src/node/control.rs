@@ -24,7 +24,7 @@ impl NodeCore {
                 continue;
             };
             let partition = PartitionId(partition);
-            self.ensure_replica(partition, PeerId(heartbeat.to), out);
+            self.ensure_replica(now, partition, PeerId(heartbeat.to), out);
             let Some(cluster) = &mut self.cluster else {
                 continue;
             };

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
 use ghostlight_protocol::limits::LANE_FRAME_BYTES_MAX;
 use ghostlight_protocol::partition_row::PartitionRow;
+use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::replica::{ApplyItem, LogWrite};
 use ghostlight_protocol::wire::frame::{Control, Frame, RaftMessage, RaftMessages};
 use ghostlight_protocol::wire::hello::NodeRecord;
 
 use super::NodeCore;
+use super::slot::Slot;
 use crate::io::{Effect, InstallWrite, Lane, Now, PersistTicket, StoreEffect, TransferId};
 use crate::replica::{GroupReady, Install, Outgoing, Sender, peek};
 
@@ -117,6 +119,11 @@ impl NodeCore {
             self.transfers.passed_over(partition);
         }
         if let Some(install) = &ready.install {
+            // Installs go first: entries that wait are below the snapshot or replaced by it, and its hard
+            // state is younger than theirs.
+            self.flush
+                .writes
+                .retain(|write| write.partition != partition);
             let (transfer, chunks) = self.transfers.begin_install(partition);
             self.flush.installs.push(InstallWrite {
                 partition,
@@ -192,7 +199,11 @@ impl NodeCore {
     /// travel while its own disk works.
     pub(super) fn flush_outbound(&mut self, now: Now, out: &mut Vec<Effect>) {
         let wall_ms = now.wall.0;
-        let shares = self.shares();
+        let shares = if self.flush.control.is_empty() {
+            (0, 0)
+        } else {
+            self.shares()
+        };
         for (to, mut control) in std::mem::take(&mut self.flush.control) {
             control.wall_ms = wall_ms;
             (control.replicas, control.leaders) = shares;
@@ -299,7 +310,8 @@ impl NodeCore {
         for (partition, new) in syncing.memberships {
             let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
             if let Some(slot) = slot.filter(|slot| slot.group.peer() == new.peer) {
-                slot.durable_membership = new.index;
+                // A snapshot in the same batch may have brought a later one.
+                slot.durable_membership = slot.durable_membership.max(new.index);
                 self.tell_leavers(partition, &new.leavers, out);
             }
         }
@@ -312,7 +324,45 @@ impl NodeCore {
         }
     }
 
-    pub(super) fn take_raft(&mut self, from: NodeId, message: RaftMessage, out: &mut Vec<Effect>) {
+    /// A snapshot could not be installed. The engine has taken it already, so the replica begins again from
+    /// its disk, as after a crash; what it would have promised with the snapshot has not left.
+    pub(super) fn install_refused(
+        &mut self,
+        now: Now,
+        replica: &RecoveredReplica,
+        why: &str,
+        out: &mut Vec<Effect>,
+    ) {
+        let partition = replica.partition;
+        let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
+        if slot.is_none_or(|slot| slot.group.peer() != replica.peer) {
+            return;
+        }
+        Self::say(
+            out,
+            format!("{partition}: a received snapshot is of no use, another one is wanted: {why}"),
+        );
+        self.close(now, partition, out);
+        self.flush.forget(partition);
+        if let Some(syncing) = &mut self.flush.syncing {
+            syncing.numbers.retain(|(p, ..)| *p != partition);
+            syncing.memberships.remove(&partition);
+        }
+        self.transfers.forget(partition);
+        let slot = Slot::recovered(now.instant, replica, self.start.seed);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.slots[usize::from(partition.0)] = Some(slot);
+            cluster.dirty.insert(partition);
+        }
+    }
+
+    pub(super) fn take_raft(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        message: RaftMessage,
+        out: &mut Vec<Effect>,
+    ) {
         let Ok(partition) = u16::try_from(message.partition) else {
             return;
         };
@@ -321,7 +371,7 @@ impl NodeCore {
             return;
         };
         if peeked.sender == Sender::Leader {
-            self.ensure_replica(partition, peeked.to, out);
+            self.ensure_replica(now, partition, peeked.to, out);
         }
         let Some(cluster) = &mut self.cluster else {
             return;

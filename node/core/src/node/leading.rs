@@ -15,7 +15,8 @@ use ghostlight_protocol::ids::{PartitionId, Term};
 use ghostlight_protocol::replica::{EntryOutcome, TurnOutcome};
 use prost::Message as _;
 
-use super::slot::{Confirm, InboxLoad, Leading, Serving, Slot, Stage};
+use super::slot::{Confirm, InboxLoad, Later, Leading, Serving, Slot, Stage};
+use super::waiting::Waiting;
 use super::{Cluster, Local, NodeCore};
 use crate::io::{Applied, Effect, Event, Now, ReadTicket, Rest};
 use crate::outbox::{Outbox, OutboxInput, OutboxSettings};
@@ -144,19 +145,16 @@ impl NodeCore {
         let settings = OutboxSettings::default();
         let outbox = Outbox::open(partition, row.epoch(), now.instant, settings, &mut pump);
         let inbox = InboxLoad::Loading {
-            later: Vec::new(),
+            later: Later::nothing(),
             last: 0,
+            last_key: None,
         };
         leading.stage = Stage::Open(Box::new(Serving {
             turns,
             outbox,
             inbox,
         }));
-        let waiting = std::mem::take(&mut slot.waiting);
-        for (from, request) in waiting {
-            self.local
-                .push_back(Local::Turns(partition, TurnsInput::Call { from, request }));
-        }
+        self.feed_waiting(now, partition, out);
         for effect in pump {
             self.outbox_effect(now, partition, term, effect, out);
         }
@@ -263,9 +261,12 @@ impl NodeCore {
         let Some(leading) = slot.leading.take() else {
             return;
         };
-        let waiting = std::mem::take(&mut slot.waiting);
         let term = leading.term;
-        for (from, _) in waiting {
+        if let Stage::Open(serving) = &leading.stage {
+            let held = serving.turns.call_bytes();
+            cluster.recount(held, 0);
+        }
+        for Waiting { from, .. } in cluster.take_waiting(partition) {
             let redirect = Redirect {
                 hint: hint.clone(),
                 may_have_run: MayHaveRun::No as i32,
@@ -608,20 +609,38 @@ impl NodeCore {
         let Some(serving) = slot.and_then(|slot| slot.serving_mut(term)) else {
             return;
         };
-        let InboxLoad::Loading { later, last } = &mut serving.inbox else {
+        let InboxLoad::Loading {
+            later,
+            last,
+            last_key: newest,
+        } = &mut serving.inbox
+        else {
             return;
         };
         *last = messages.last().map_or(*last, |(sequence, _)| *sequence);
-        if rest == Rest::Last {
-            messages.extend(later.drain(..).filter(|(sequence, _)| *sequence > *last));
+        *newest = last_key.or_else(|| newest.take());
+        let more = match (std::mem::replace(later, Later::nothing()), rest) {
+            (kept, Rest::More) => {
+                *later = kept;
+                true
+            }
+            // What was accepted meanwhile and not kept stands after what was read.
+            (Later::OnDisk, Rest::Last) => true,
+            (Later::Kept { messages: kept, .. }, Rest::Last) => {
+                messages.extend(kept.into_iter().filter(|(sequence, _)| *sequence > *last));
+                false
+            }
+        };
+        let after = newest.clone();
+        if !more {
             serving.inbox = InboxLoad::Loaded;
         }
         if !messages.is_empty() {
             self.local
                 .push_back(Local::Turns(partition, TurnsInput::Inbox(messages)));
         }
-        if rest == Rest::More {
-            self.read_inbox(partition, term, last_key, out);
+        if more {
+            self.read_inbox(partition, term, after, out);
         }
     }
 
@@ -637,7 +656,7 @@ impl NodeCore {
             return;
         };
         match &mut serving.inbox {
-            InboxLoad::Loading { later, .. } => later.extend(messages),
+            InboxLoad::Loading { later, .. } => later.add(messages),
             InboxLoad::Loaded => {
                 self.local
                     .push_back(Local::Turns(partition, TurnsInput::Inbox(messages)));
@@ -664,13 +683,18 @@ impl NodeCore {
             };
             let mut effects = Vec::new();
             serving.turns.note(now.wall, dedup_bytes);
+            let before = serving.turns.call_bytes();
             serving.turns.flush(now.instant, &mut effects);
+            let after = serving.turns.call_bytes();
             if serving
                 .turns
                 .next_deadline()
                 .is_some_and(|at| at <= now.instant)
             {
                 again.push(partition);
+            }
+            if let Some(cluster) = &mut self.cluster {
+                cluster.recount(before, after);
             }
             self.turns_effects(now, partition, term, effects, out);
         }

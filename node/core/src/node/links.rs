@@ -255,7 +255,15 @@ impl NodeCore {
         let Some(link) = self.links.nodes.get_mut(&node) else {
             return;
         };
-        *link.wire_mut(kind) = Wire::Up;
+        // Replaced: nobody says that the one before is gone, and what was under way on it is lost.
+        if std::mem::replace(link.wire_mut(kind), Wire::Up) == Wire::Up
+            && kind == ConnectionKind::Bulk
+        {
+            self.bulk_lost(node);
+        }
+        let Some(link) = self.links.nodes.get_mut(&node) else {
+            return;
+        };
         link.dial_pause = DIAL_PAUSE.0;
         if kind == ConnectionKind::Control {
             link.heard = now.instant;
@@ -324,12 +332,21 @@ impl NodeCore {
         if let Some(link) = self.links.nodes.get_mut(&node) {
             *link.wire_mut(kind) = Wire::Down;
         }
-        // Frames under way on it may be lost: calls must not wait for their answers.
+        match kind {
+            ConnectionKind::Bulk => self.bulk_lost(node),
+            ConnectionKind::Control => {
+                self.local
+                    .push_back(Local::Gateway(GatewayInput::Silent(node)));
+            }
+        }
+    }
+
+    /// Frames under way on a bulk connection may be lost: calls must not wait for their answers, nor
+    /// leaders for what they have sent.
+    fn bulk_lost(&mut self, node: NodeId) {
         self.local
             .push_back(Local::Gateway(GatewayInput::Silent(node)));
-        if kind == ConnectionKind::Bulk
-            && let Some(cluster) = &mut self.cluster
-        {
+        if let Some(cluster) = &mut self.cluster {
             for slot in cluster.slots.iter_mut().flatten() {
                 slot.group.unreachable(node);
             }

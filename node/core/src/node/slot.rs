@@ -2,16 +2,18 @@
 
 use std::collections::VecDeque;
 
-use ghostlight_protocol::call::CallRequest;
+use bytes::Bytes;
 use ghostlight_protocol::command::Envelope;
 use ghostlight_protocol::ids::{LogIndex, PartitionId, Term};
+use ghostlight_protocol::limits::INBOX_LOADING_BYTES_MAX;
 use ghostlight_protocol::partition_row::PartitionRow;
 use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::time::Instant;
 
+use super::waiting::Waiting;
 use crate::outbox::Outbox;
 use crate::replica::{Group, GroupSettings};
-use crate::turns::{Caller, ConfirmId, Turns};
+use crate::turns::{ConfirmId, Turns};
 
 /// Calls that wait for a leadership to open.
 pub(super) const WAITING_CALLS_MAX: usize = 4_096;
@@ -24,7 +26,7 @@ pub(super) struct Slot {
     /// Index of the applied membership that no power loss can take back.
     pub(super) durable_membership: u64,
     pub(super) leading: Option<Leading>,
-    pub(super) waiting: VecDeque<(Caller, CallRequest)>,
+    pub(super) waiting: VecDeque<Waiting>,
     pub(super) reconciler: super::reconcile::State,
     /// Since when no leader is known, for asking where we stand.
     pub(super) leaderless: Option<Instant>,
@@ -59,13 +61,47 @@ pub(super) struct Serving {
 pub(super) enum InboxLoad {
     /// Pages are being read.
     Loading {
-        /// Accepted since, in inbox order.
-        later: Vec<(u64, Envelope)>,
-        /// Highest inbox sequence read so far.
+        /// Accepted since.
+        later: Later,
+        /// Highest inbox sequence read so far, and its key.
         last: u64,
+        last_key: Option<Bytes>,
     },
     /// Everything is with the turn engine.
     Loaded,
+}
+
+/// What was accepted while the inbox is being loaded.
+pub(super) enum Later {
+    /// All of it, in inbox order.
+    Kept {
+        messages: Vec<(u64, Envelope)>,
+        bytes: usize,
+    },
+    /// It was too much: it is read again when the rows before it have been read.
+    OnDisk,
+}
+
+impl Later {
+    pub(super) fn nothing() -> Self {
+        Self::Kept {
+            messages: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Adds messages whose rows are applied.
+    pub(super) fn add(&mut self, more: Vec<(u64, Envelope)>) {
+        let Self::Kept { messages, bytes } = self else {
+            return;
+        };
+        *bytes += more.iter().map(|(_, m)| m.body.len()).sum::<usize>();
+        if *bytes > INBOX_LOADING_BYTES_MAX {
+            *self = Self::OnDisk;
+        } else {
+            messages.extend(more);
+        }
+    }
 }
 
 /// The ReadIndex round in flight.

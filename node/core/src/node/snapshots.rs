@@ -8,14 +8,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ghostlight_protocol::ids::{LogPosition, NodeId, PartitionId, PeerId};
+use ghostlight_protocol::hash::{domain, hash64};
+use ghostlight_protocol::ids::{Generation, LogPosition, NodeId, PartitionId, PeerId};
 use ghostlight_protocol::partition_row::Membership;
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::frame::{Frame, SnapshotAck, SnapshotChunk};
 
 use super::NodeCore;
 use super::flush::ArrivedSnapshot;
-use crate::io::{Effect, Lane, Now, Rest, StageVerdict, StoreEffect, TransferId};
+use crate::io::{Effect, Lane, Now, Rest, SnapshotEffect, StageVerdict, StoreEffect, TransferId};
 use crate::replica::SnapshotResult;
 
 /// Transfers that a node sends at once; more wait.
@@ -26,9 +27,10 @@ const CHUNK_AGAIN: Duration = Duration::from_secs(1);
 const TRANSFER_STALL_MAX: Duration = Duration::from_secs(10);
 
 /// All transfers of this node.
-#[derive(Default)]
 pub(super) struct Transfers {
-    next: u64,
+    me: NodeId,
+    generation: Generation,
+    begun: u64,
     sending: BTreeMap<TransferId, Sending>,
     waiting: VecDeque<(PartitionId, PeerId)>,
     receiving: BTreeMap<PartitionId, Receiving>,
@@ -98,6 +100,29 @@ impl ReceiveStage {
 }
 
 impl Transfers {
+    pub(super) fn new(me: NodeId, generation: Generation) -> Self {
+        Self {
+            me,
+            generation,
+            begun: 0,
+            sending: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            receiving: BTreeMap::new(),
+            arrivals: 0,
+        }
+    }
+
+    /// A number that no other transfer has, of this node in this run or of any other: a receiver and its
+    /// store must not take a chunk of one sender, or of its earlier run, for that of another.
+    pub(super) fn begin(&mut self) -> TransferId {
+        self.begun += 1;
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&self.me.to_bytes());
+        bytes[16..24].copy_from_slice(&self.generation.0.to_be_bytes());
+        bytes[24..].copy_from_slice(&self.begun.to_be_bytes());
+        TransferId(hash64(domain::TRANSFER, &bytes))
+    }
+
     /// The engine installs the snapshot that it was given: its transfer, and how many chunks it has.
     ///
     /// # Panics
@@ -149,8 +174,7 @@ impl NodeCore {
             self.transfers.waiting.push_back((partition, to));
             return;
         }
-        self.transfers.next += 1;
-        let transfer = TransferId(self.transfers.next);
+        let transfer = self.transfers.begin();
         let stage = SendStage::Opening;
         let sending = Sending {
             partition,
@@ -159,7 +183,7 @@ impl NodeCore {
             progress: now.instant,
         };
         self.transfers.sending.insert(transfer, sending);
-        out.push(Effect::Store(StoreEffect::OpenSnapshot {
+        out.push(Effect::Snapshot(SnapshotEffect::Open {
             transfer,
             partition,
         }));
@@ -173,7 +197,7 @@ impl NodeCore {
         out: &mut Vec<Effect>,
     ) {
         let Some(sending) = self.transfers.sending.get(&transfer) else {
-            out.push(Effect::Store(StoreEffect::CloseSnapshot(transfer)));
+            out.push(Effect::Snapshot(SnapshotEffect::Close(transfer)));
             return;
         };
         let (partition, to) = (sending.partition, sending.to);
@@ -209,7 +233,7 @@ impl NodeCore {
                     number: 0,
                 };
                 sending.progress = now.instant;
-                out.push(Effect::Store(StoreEffect::ReadChunk(*transfer)));
+                out.push(Effect::Snapshot(SnapshotEffect::ReadChunk(*transfer)));
             }
             Some(_) => {}
             // Its transfer was given up meanwhile.
@@ -306,7 +330,7 @@ impl NodeCore {
                 message: message.clone(),
                 number,
             };
-            out.push(Effect::Store(StoreEffect::ReadChunk(transfer)));
+            out.push(Effect::Snapshot(SnapshotEffect::ReadChunk(transfer)));
         } else if ack.next == 0 && chunk.number > 0 {
             // The receiver has begun a new life, or refused a chunk: begin again from the engine.
             self.transfer_over(now, transfer, SnapshotResult::Failed, out);
@@ -323,7 +347,7 @@ impl NodeCore {
         let Some(sending) = self.transfers.sending.remove(&transfer) else {
             return;
         };
-        out.push(Effect::Store(StoreEffect::CloseSnapshot(transfer)));
+        out.push(Effect::Snapshot(SnapshotEffect::Close(transfer)));
         self.tell_engine(sending.partition, sending.to, result);
         if let Some((partition, to)) = self.transfers.waiting.pop_front() {
             self.want_snapshot(now, partition, to, out);
@@ -354,13 +378,19 @@ impl NodeCore {
         }
     }
 
-    pub(super) fn take_chunk(&mut self, from: NodeId, chunk: SnapshotChunk, out: &mut Vec<Effect>) {
+    pub(super) fn take_chunk(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        chunk: SnapshotChunk,
+        out: &mut Vec<Effect>,
+    ) {
         let Ok(partition) = u16::try_from(chunk.partition) else {
             return;
         };
         let partition = PartitionId(partition);
         let peer = PeerId(chunk.to_peer);
-        self.ensure_replica(partition, peer, out);
+        self.ensure_replica(now, partition, peer, out);
         let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
         let Some(slot) = slot.filter(|slot| slot.group.peer() == peer) else {
             return;

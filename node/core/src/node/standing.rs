@@ -24,6 +24,7 @@ impl NodeCore {
     /// A leader replicates to peer `to` here: makes sure that this replica exists, if it may.
     pub(super) fn ensure_replica(
         &mut self,
+        now: Now,
         partition: PartitionId,
         to: PeerId,
         out: &mut Vec<Effect>,
@@ -42,7 +43,7 @@ impl NodeCore {
         match cluster.slot(partition).map(|slot| slot.group.peer()) {
             Some(peer) if peer >= to => return,
             // Its group counts a later stint on this node, so the earlier one is out of it.
-            Some(_) => self.destroy(partition, to, out),
+            Some(_) => self.destroy(now, partition, to, out),
             None => {}
         }
         let replica = RecoveredReplica {
@@ -60,7 +61,7 @@ impl NodeCore {
             partition,
             peer: to,
         }));
-        let slot = Slot::recovered(Default::default(), &replica, self.start.seed);
+        let slot = Slot::recovered(now.instant, &replica, self.start.seed);
         if let Some(cluster) = &mut self.cluster {
             cluster.slots[usize::from(partition.0)] = Some(slot);
         }
@@ -86,7 +87,15 @@ impl NodeCore {
         out.push(Effect::Event(Event::Condemned { partition, why }));
     }
 
-    fn destroy(&mut self, partition: PartitionId, tombstone: PeerId, out: &mut Vec<Effect>) {
+    fn destroy(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        tombstone: PeerId,
+        out: &mut Vec<Effect>,
+    ) {
+        // It may lead still, in its own eyes: its callers must hear that it does not.
+        self.close(now, partition, out);
         let floor = self.tombstones.entry(partition).or_insert(PeerId(1));
         *floor = (*floor).max(tombstone);
         if let Some(cluster) = &mut self.cluster {
@@ -202,7 +211,7 @@ impl NodeCore {
         let newer = standing.membership_index > known.index
             || (out_of_it && standing.membership_index == known.index);
         if peer.0 == standing.peer && newer && slot.leading.is_none() {
-            self.destroy(partition, PeerId(standing.next_peer), out);
+            self.destroy(now, partition, PeerId(standing.next_peer), out);
             self.check_left(now, out);
         }
     }

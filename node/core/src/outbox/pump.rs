@@ -115,6 +115,11 @@ enum Subject {
 }
 
 impl Outbox {
+    /// Destinations for which rows are in memory: a new leader of one of them is worth a word.
+    pub fn destinations(&self) -> impl Iterator<Item = PartitionId> {
+        self.lanes.keys().copied()
+    }
+
     /// Begins a leadership of `partition`, all of whose earlier entries are applied: asks for its rows.
     #[must_use]
     pub fn open(

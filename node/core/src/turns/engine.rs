@@ -261,6 +261,12 @@ impl Turns {
         self.running == 0 && self.log.is_empty()
     }
 
+    /// Bodies of all calls held here, in bytes.
+    #[must_use]
+    pub fn call_bytes(&self) -> usize {
+        self.jobs.call_bytes()
+    }
+
     /// Every activation.
     pub fn activations(&self) -> impl Iterator<Item = ActivationView<'_>> {
         self.actors

@@ -140,6 +140,8 @@ pub(super) struct Jobs {
     by_key: FixedMap<Bytes, JobId>,
     by_caller: FixedMap<Caller, JobId>,
     last: u64,
+    /// Bodies of the calls in the table.
+    call_bytes: usize,
 }
 
 impl Jobs {
@@ -149,13 +151,19 @@ impl Jobs {
             by_key: FixedMap::with_hasher(hash),
             by_caller: FixedMap::with_hasher(hash),
             last: 0,
+            call_bytes: 0,
         }
+    }
+
+    pub(super) fn call_bytes(&self) -> usize {
+        self.call_bytes
     }
 
     pub(super) fn insert(&mut self, job: Job) -> JobId {
         self.last += 1;
         let id = JobId(self.last);
         if let Some(call) = job.call() {
+            self.call_bytes += job.body.len();
             let before = self.by_key.insert(call.key.clone(), id);
             assert!(before.is_none(), "{:?} is in flight twice", call.id);
             let callers = call.callers.clone();
@@ -191,6 +199,7 @@ impl Jobs {
     pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
         let job = self.table.swap_remove(&id)?;
         if let Some(call) = job.call() {
+            self.call_bytes -= job.body.len();
             self.by_key.swap_remove(&call.key);
             for caller in &call.callers {
                 self.by_caller.swap_remove(caller);
