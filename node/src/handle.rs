@@ -1,8 +1,10 @@
 //! The way into a running node, for everything in the same process: the APIs, the library's users, tests.
 //!
-//! Cheap to clone. Every request goes through one bounded queue to the node's core thread; a full queue
-//! is an honest `NotRun`.
+//! Cheap to clone. Every request goes through one queue to the node's core thread, bounded by count and by
+//! bytes; a full queue is an honest `NotRun`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Requests waiting for the core thread; beyond it callers are refused.
 pub const REQUESTS_MAX: usize = 32_768;
+/// Bytes of the bodies of those requests.
+pub const REQUEST_QUEUE_BYTES_MAX: usize = 256 << 20;
 
 /// A call as a client makes it. Names are checked, the body is within the limit.
 #[derive(Clone, Debug)]
@@ -39,6 +43,8 @@ pub enum Request {
         call: Invoke,
         /// Where its outcome goes; dropped by a client that has gone.
         answer: oneshot::Sender<CallOutcome>,
+        /// Its room in the queue.
+        queued: QueuedBytes,
     },
     /// An operator's request.
     Admin {
@@ -54,10 +60,37 @@ pub enum Request {
     },
 }
 
+/// Room for one request's body in the queue to the core thread; given back when dropped.
+#[derive(Debug)]
+pub struct QueuedBytes {
+    ledger: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl QueuedBytes {
+    /// `None`: there is no room.
+    fn take(ledger: &Arc<AtomicUsize>, bytes: usize) -> Option<Self> {
+        let grow =
+            |held: usize| Some(held + bytes).filter(|after| *after <= REQUEST_QUEUE_BYTES_MAX);
+        ledger
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
+            .ok()?;
+        let ledger = Arc::clone(ledger);
+        Some(Self { ledger, bytes })
+    }
+}
+
+impl Drop for QueuedBytes {
+    fn drop(&mut self) {
+        self.ledger.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// A handle to a running node.
 #[derive(Clone, Debug)]
 pub struct NodeHandle {
     requests: mpsc::Sender<Request>,
+    queued: Arc<AtomicUsize>,
 }
 
 impl NodeHandle {
@@ -65,7 +98,8 @@ impl NodeHandle {
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<Request>) {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-        (Self { requests }, receiver)
+        let queued = Arc::default();
+        (Self { requests, queued }, receiver)
     }
 
     /// Calls an actor and waits for the honest outcome.
@@ -73,11 +107,15 @@ impl NodeHandle {
     /// Dropping the future frees the caller: a call that waits leaves the mailbox, a turn that runs goes on.
     pub async fn invoke(&self, call: Invoke) -> CallOutcome {
         let (answer, outcome) = oneshot::channel();
-        if self
-            .requests
-            .try_send(Request::Invoke { call, answer })
-            .is_err()
-        {
+        let Some(queued) = QueuedBytes::take(&self.queued, call.body.len()) else {
+            return self.refusal();
+        };
+        let request = Request::Invoke {
+            call,
+            answer,
+            queued,
+        };
+        if self.requests.try_send(request).is_err() {
             return self.refusal();
         }
         outcome.await.unwrap_or_else(|_| CallOutcome::Unknown {
@@ -115,9 +153,50 @@ impl NodeHandle {
         } else {
             NotRun::retry(
                 Code::GatewayFull,
-                format!("{REQUESTS_MAX} requests wait for this node. Slow down and try again"),
+                format!(
+                    "{REQUESTS_MAX} requests, or {REQUEST_QUEUE_BYTES_MAX} bytes of their bodies, wait \
+                     for this node. Slow down and try again"
+                ),
                 Duration::from_millis(100),
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(bytes: usize) -> Invoke {
+        Invoke {
+            actor: ActorKey::new("default", "counter", "a").unwrap(),
+            method: "add".to_owned(),
+            body: Bytes::from(vec![0; bytes]),
+            request_id: None,
+            timeout: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_bounded_in_bytes() {
+        let (handle, mut requests) = NodeHandle::new();
+        let mut waiting = Vec::new();
+        for _ in 0..REQUEST_QUEUE_BYTES_MAX / (4 << 20) {
+            let handle = handle.clone();
+            waiting.push(tokio::spawn(
+                async move { handle.invoke(call(4 << 20)).await },
+            ));
+            tokio::task::yield_now().await;
+        }
+        let refused = handle.invoke(call(1)).await;
+        let CallOutcome::NotRun(refusal) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(refusal.code, Code::GatewayFull);
+        // One of them leaves the queue: there is room again.
+        drop(requests.recv().await);
+        let next = tokio::spawn(async move { handle.invoke(call(1)).await });
+        tokio::task::yield_now().await;
+        assert!(!next.is_finished());
     }
 }

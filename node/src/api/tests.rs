@@ -23,7 +23,7 @@ const NODE: &str = "n00000000000000000000000000000001";
 async fn core(mut requests: mpsc::Receiver<Request>) {
     while let Some(request) = requests.recv().await {
         match request {
-            Request::Invoke { call, answer } => drop(answer.send(outcome(&call))),
+            Request::Invoke { call, answer, .. } => drop(answer.send(outcome(&call))),
             Request::Admin { request, answer } => drop(answer.send(view(request))),
             Request::Shutdown { .. } => return,
         }

@@ -61,6 +61,7 @@ struct Running {
     effects: Vec<Effect>,
     disk: Vec<StoreEffect>,
     halt: Option<HaltReason>,
+    hangups_seen: Instant,
     longest_turn: Duration,
     stalls_told: Instant,
 }
@@ -90,6 +91,7 @@ impl CoreThread {
             effects: Vec::new(),
             disk: Vec::new(),
             halt: None,
+            hangups_seen: Instant::default(),
             longest_turn: Duration::ZERO,
             stalls_told: Instant::default(),
         };
@@ -240,7 +242,12 @@ impl Running {
         if due.is_some_and(|deadline| deadline <= self.parts.clock.now()) {
             self.feed(Input::Tick);
         }
-        // Clients that have gone free their calls.
+        // Clients that have gone free their calls. Each is asked, so not in every turn of the loop.
+        let now = self.parts.clock.now();
+        if now.since(self.hangups_seen) < ghostlight_core::node::TICK {
+            return;
+        }
+        self.hangups_seen = now;
         let gone: Vec<CallTicket> = self
             .calls
             .iter()
@@ -363,7 +370,13 @@ impl Running {
     fn take_request(&mut self, request: Request) {
         self.next_ticket += 1;
         match request {
-            Request::Invoke { call, answer } => {
+            Request::Invoke {
+                call,
+                answer,
+                queued,
+            } => {
+                // From here on the gateway counts it.
+                drop(queued);
                 let ticket = CallTicket(self.next_ticket);
                 self.calls.insert(ticket, answer);
                 let Invoke {
@@ -441,6 +454,8 @@ impl Running {
                     rows,
                 });
             }
+            // Waits while the reader of snapshots is behind; its answers always have room.
+            Effect::Snapshot(effect) => drop(self.parts.store.snapshots.send(effect)),
             Effect::Runner(effect) => self.parts.executor.perform(effect),
             Effect::Reply { ticket, outcome } => {
                 if let Some(answer) = self.calls.remove(&ticket) {

@@ -1,19 +1,20 @@
-//! The threads that touch the store: one that writes, a few that read. No RocksDB call happens elsewhere.
+//! The threads that touch the store: one that writes, a few that read rows, one that reads snapshots. No
+//! RocksDB call happens elsewhere.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use ghostlight_core::io::StoreEffect;
-use ghostlight_disk::{Disk, PAGE_BYTES, read_rows};
-use ghostlight_storage::{Engine, Reader};
+use ghostlight_core::io::{SnapshotEffect, StoreEffect};
+use ghostlight_disk::{Disk, PAGE_BYTES, Snapshots, read_rows};
+use ghostlight_storage::{Engine, Reader, Remedy};
 use tokio::sync::mpsc;
 
 use super::metrics;
 use super::queues::{
     DISK_ANSWERS_MAX, DISK_BATCHES_MAX, DiskAnswer, DiskBatch, READ_ANSWERS_MAX, READERS,
-    READS_MAX, ReadAnswer, ReadJob,
+    READS_MAX, ReadAnswer, ReadJob, SNAPSHOTS_MAX,
 };
 use super::reads::Reads;
 use super::threads::{self, PANICS_MAX, ThreadPanic};
@@ -23,6 +24,7 @@ pub(crate) struct StoreThreads {
     pub(crate) batches: SyncSender<DiskBatch>,
     pub(crate) answers: mpsc::Receiver<DiskAnswer>,
     pub(crate) reads: Reads,
+    pub(crate) snapshots: SyncSender<SnapshotEffect>,
     /// Threads that panicked.
     pub(crate) panics: mpsc::Receiver<ThreadPanic>,
     threads: Vec<JoinHandle<()>>,
@@ -42,9 +44,17 @@ impl StoreThreads {
         let (reads, read_queue) = sync_channel(READS_MAX);
         let (row, rows) = mpsc::channel(READ_ANSWERS_MAX);
         let (panic, panics) = mpsc::channel(PANICS_MAX);
-        let mut threads = vec![threads::spawn("disk", panic.clone(), move || {
-            write_all(disk, &batch_queue, &answer);
-        })?];
+        let (snapshots, snapshot_queue) = sync_channel(SNAPSHOTS_MAX);
+        let sending = Snapshots::new(reader.clone());
+        let (told, damages) = (answer.clone(), batches.clone());
+        let mut threads = vec![
+            threads::spawn("disk", panic.clone(), move || {
+                write_all(disk, &batch_queue, &answer);
+            })?,
+            threads::spawn("snapshots", panic.clone(), move || {
+                send_all(sending, &snapshot_queue, &told, &damages);
+            })?,
+        ];
         let read_queue = Arc::new(Mutex::new(read_queue));
         for number in 0..READERS {
             let (queue, reader, row) = (Arc::clone(&read_queue), reader.clone(), row.clone());
@@ -57,6 +67,7 @@ impl StoreThreads {
             batches,
             answers,
             reads: Reads::new(reads, rows, READS_MAX),
+            snapshots,
             panics,
             threads,
         })
@@ -68,10 +79,11 @@ impl StoreThreads {
             batches,
             answers,
             reads,
+            snapshots,
             panics,
             threads,
         } = self;
-        drop((batches, reads));
+        drop((batches, reads, snapshots));
         for thread in threads {
             // A panic there has been reported by its thread.
             drop(thread.join());
@@ -127,6 +139,37 @@ fn read_all<E: Engine>(
         };
         let rows = read_rows(reader, partition, &rows, PAGE_BYTES);
         if answer.blocking_send((ticket, partition, rows)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads the snapshots that are sent. What it finds damaged, the writer sets aside.
+fn send_all<E: Engine>(
+    mut snapshots: Snapshots<E>,
+    queue: &Receiver<SnapshotEffect>,
+    answer: &mpsc::Sender<DiskAnswer>,
+    damages: &SyncSender<DiskBatch>,
+) {
+    while let Ok(effect) = queue.recv() {
+        let heard = match snapshots.perform(effect) {
+            Ok(None) => continue,
+            Ok(Some(input)) => answer.blocking_send(Ok(vec![input])).is_ok(),
+            Err(error) => match error.remedy() {
+                Remedy::Condemn(partition) => {
+                    let why = error.to_string();
+                    damages
+                        .send(vec![StoreEffect::Condemn { partition, why }])
+                        .is_ok()
+                }
+                Remedy::EndProcess | Remedy::Refuse => {
+                    // The core's thread ends the node; if it has ended, nobody wants to know.
+                    drop(answer.blocking_send(Err(error)));
+                    false
+                }
+            },
+        };
+        if !heard {
             return;
         }
     }

@@ -10,8 +10,10 @@ use ghostlight_protocol::ids::PartitionId;
 
 /// Batches that wait for the disk; then the core waits, and its peers with it.
 pub(crate) const DISK_BATCHES_MAX: usize = 1_024;
-/// Answers of the disk: more than the batches there can be, so that the disk never waits.
-pub(crate) const DISK_ANSWERS_MAX: usize = DISK_BATCHES_MAX + 8;
+/// Answers of the disk and of the reader of snapshots: more than there can be, so that neither waits.
+pub(crate) const DISK_ANSWERS_MAX: usize = DISK_BATCHES_MAX + SNAPSHOTS_MAX + 8;
+/// Steps of snapshots being sent that wait to be read: more than the core wants at once.
+pub(crate) const SNAPSHOTS_MAX: usize = 256;
 /// Reads that wait; then the core waits. From as many on, it also leaves what would read more waiting.
 pub(crate) const READS_MAX: usize = 16_384;
 /// Answers of reads: more than the reads that wait and those in the readers' hands.

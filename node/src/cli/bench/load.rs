@@ -133,7 +133,7 @@ fn led_here(node: &NodeHandle) -> Result<Vec<bool>, String> {
 pub(super) fn run_on_empty_target(load: &Load) -> Result<Report, String> {
     let (node, requests) = NodeHandle::new();
     let target = answering_thread(requests, |request| match request {
-        Request::Invoke { call, answer } => {
+        Request::Invoke { call, answer, .. } => {
             // A client that has stopped waits for nothing.
             drop(answer.send(CallOutcome::Reply(call.body)));
         }
