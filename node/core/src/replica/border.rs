@@ -13,7 +13,7 @@ use raft::eraftpb::{
     ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, EntryType, Message, MessageType,
 };
 
-/// Decodes a message whose every kind the engine knows: it ends the process over others.
+/// Decodes a sound message whose every kind the engine knows: it ends the process over others.
 pub(super) fn decode(bytes: &[u8]) -> Option<Message> {
     let message = Message::decode(bytes).ok()?;
     let known = MessageType::from_i32(message.msg_type).is_some()
@@ -21,7 +21,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Message> {
             .entries
             .iter()
             .all(|entry| EntryType::from_i32(entry.entry_type).is_some());
-    known.then_some(message)
+    (known && is_sound(&message)).then_some(message)
 }
 
 /// Decodes a change of a configuration whose every kind the engine knows.

@@ -16,7 +16,7 @@ use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::{ConnectionKind, NodeRecord, new_descriptor};
 
 use crate::gateway::CallTicket;
-use crate::io::{Applied, Effect, Event, Input, Lane, Now, StageVerdict, StoreEffect, StoreInput};
+use crate::io::{Applied, Effect, Event, Input, Lane, Now, Rest, StageVerdict, StoreEffect, StoreInput};
 use crate::node::{NodeCore, Start};
 use crate::sdk::local_runner::LocalRunner;
 use crate::turn_io::RunnerEffect;
@@ -244,8 +244,16 @@ impl Bench {
                     partition,
                     rows,
                 } => {
-                    let rows = member.read(partition, &rows);
-                    let input = StoreInput::Rows { ticket, rows };
+                    let found = member.read(partition, &rows);
+                    let rest = match rows {
+                        RowsWanted::Scan { limit, .. } if found.len() == limit => Rest::More,
+                        RowsWanted::Scan { .. } | RowsWanted::Keys(_) => Rest::Last,
+                    };
+                    let input = StoreInput::Rows {
+                        ticket,
+                        rows: found,
+                        rest,
+                    };
                     member.inbox.push_back(Input::Store(input));
                 }
                 Effect::Runner(effect) => {

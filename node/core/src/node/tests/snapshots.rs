@@ -170,7 +170,7 @@ fn no_two_transfers_have_one_number() {
     }
 }
 
-/// Guards `take_if` in `staged`: two senders take turns, so that one chunk is on its way to the disk twice.
+/// Guards the receiver's own numbers in `staged`: two senders take turns, so that one chunk is on its way to the disk twice.
 #[test]
 fn an_answer_of_the_disk_for_an_earlier_chunk_changes_nothing() {
     let mut bench = Bench::new(3, 1);
@@ -190,12 +190,15 @@ fn an_answer_of_the_disk_for_an_earlier_chunk_changes_nothing() {
         };
         bench.feed(2, Input::Store(input));
     };
+    // The receiver numbers what begins to arrive: the third is under way now.
     staged(&mut bench, 1, 0);
+    staged(&mut bench, 2, 0);
+    staged(&mut bench, 3, 0);
     bench.frame(2, 3, chunk(1, 1, None));
     staged(&mut bench, 2, 0);
     staged(&mut bench, 1, 0);
     bench.take_sent();
-    staged(&mut bench, 1, 1);
+    staged(&mut bench, 3, 1);
     let sent = bench.take_sent();
     let next = sent.iter().find_map(|sent| match &sent.frame {
         Frame::SnapshotAck(ack) => Some((sent.to, ack.transfer, ack.next)),
