@@ -82,6 +82,8 @@ pub(super) struct Attempt {
     /// Leadership it was meant for; 0: not known.
     pub(super) term: Term,
     pub(super) sent: Instant,
+    /// What the request said: 1 for one that was never sent before.
+    pub(super) attempt: u32,
 }
 
 /// The call that a wire number belongs to: calls differ in it, its attempts do not.
@@ -139,6 +141,7 @@ impl Pending {
             to,
             term,
             sent: now,
+            attempt: self.request.attempt,
         });
         self.state = State::InFlight { number };
         self.asked.push(to);
@@ -186,6 +189,14 @@ impl Pending {
         {
             self.request.attempt -= 1;
         }
+    }
+
+    /// Whether an attempt's answer is the request's, whatever becomes of the others.
+    ///
+    /// The first attempt's may rest on nothing that is recorded: an error, or a reply that changed nothing.
+    /// It is the request's only as long as no later attempt can commit something else.
+    pub(super) fn decides(&self, attempt: Attempt) -> bool {
+        attempt.attempt > 1 || self.request.attempt == attempt.attempt + 1
     }
 
     /// An answer said that its attempt may have run.

@@ -65,9 +65,14 @@ impl Gateway {
         }
     }
 
-    /// Any attempt's answer of this kind is the request's: it is one committed fact.
+    /// An attempt's answer of this kind is the request's, if nothing that was sent after it can be another.
     fn final_answer(&mut self, cx: &mut Cx<'_>, settled: Settled, outcome: CallOutcome) {
-        let partition = self.calls[&settled.key].partition;
+        let call = self.calls.get_mut(&settled.key).expect("just answered");
+        if !call.decides(settled.attempt) {
+            call.ran_perhaps();
+            return self.set_timer(settled.key);
+        }
+        let partition = call.partition;
         self.finish(cx, settled.key, outcome);
         if settled.when == Of::Latest {
             self.served(cx, partition, settled.attempt.to);
