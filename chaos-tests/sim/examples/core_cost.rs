@@ -10,12 +10,13 @@ use ghostlight_core::gateway::{CallTicket, ClientCall};
 use ghostlight_core::io::{Effect, Input, Now, StoreInput};
 use ghostlight_core::node::{NodeCore, Start};
 use ghostlight_core::sdk::local_runner::LocalRunner;
-use ghostlight_disk::Disk;
+use ghostlight_disk::{Disk, Snapshots};
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::Stamp;
 use ghostlight_protocol::ids::{ClusterId, NodeId};
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::time::{Instant, WallTime};
+use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::{ConnectionKind, NodeRecord, new_descriptor};
 use ghostlight_protocol::wire::{FrameDecoder, LaneItem, encode_frame, frame_bytes};
 use ghostlight_storage::{MemoryDisk, MemoryEngine, NodeIdentity, Reader, Store};
@@ -27,6 +28,7 @@ struct Node {
     core: NodeCore,
     disk: Disk<MemoryEngine>,
     reader: Reader<MemoryEngine>,
+    snapshots: Snapshots<MemoryEngine>,
     runner: LocalRunner,
     inbox: VecDeque<Input>,
     record: NodeRecord,
@@ -94,6 +96,7 @@ fn node(place: usize) -> Node {
     Node {
         core: NodeCore::new(clocks(1_000_000_000), start),
         disk: Disk::new(store, identity),
+        snapshots: Snapshots::new(reader.clone()),
         reader,
         runner: LocalRunner::new(ghostlight_core::samples::registry()),
         inbox: VecDeque::new(),
@@ -139,21 +142,7 @@ impl Bed {
             let begun = Watch::now();
             match effect {
                 Effect::Send { to, frame, .. } => {
-                    let target = self.place(to);
-                    let mut encoded = Vec::new();
-                    encode_frame(&frame, frame_bytes(&frame), &mut encoded);
-                    let space = self.decoder.space();
-                    assert!(encoded.len() <= space.len(), "frames here are small");
-                    space[..encoded.len()].copy_from_slice(&encoded);
-                    self.decoder.filled(encoded.len());
-                    let item = self.decoder.next_item().expect("a frame");
-                    let Some(LaneItem::Frame(frame, _)) = item else {
-                        panic!("a whole frame was encoded");
-                    };
-                    let from = NodeId(place as u128 + 1);
-                    self.nodes[target]
-                        .inbox
-                        .push_back(Input::Frame { from, frame });
+                    self.carry(place, to, &frame);
                     self.costs.wire += begun.elapsed();
                 }
                 Effect::Gossip { to, data } => {
@@ -185,6 +174,11 @@ impl Bed {
                         .push_back(Input::Store(StoreInput::Rows { ticket, rows, rest }));
                     self.costs.store += begun.elapsed();
                 }
+                Effect::Snapshot(effect) => {
+                    let node = &mut self.nodes[place];
+                    let read = node.snapshots.perform(effect).expect("memory");
+                    node.inbox.extend(read.map(Input::Store));
+                }
                 Effect::Runner(effect) => {
                     self.turns += 1;
                     let mut inputs = Vec::new();
@@ -201,10 +195,28 @@ impl Bed {
                 Effect::Close(_)
                 | Effect::AdminReply { .. }
                 | Effect::Introduce { .. }
-                | Effect::Snapshot(_)
                 | Effect::Event(_) => {}
             }
         }
+    }
+
+    /// A frame crosses the wire, as far as the processor is concerned.
+    fn carry(&mut self, place: usize, to: NodeId, frame: &Frame) {
+        let target = self.place(to);
+        let mut encoded = Vec::new();
+        encode_frame(frame, frame_bytes(frame), &mut encoded);
+        let space = self.decoder.space();
+        assert!(encoded.len() <= space.len(), "frames here are small");
+        space[..encoded.len()].copy_from_slice(&encoded);
+        self.decoder.filled(encoded.len());
+        let item = self.decoder.next_item().expect("a frame");
+        let Some(LaneItem::Frame(frame, _)) = item else {
+            panic!("a whole frame was encoded");
+        };
+        let from = NodeId(place as u128 + 1);
+        self.nodes[target]
+            .inbox
+            .push_back(Input::Frame { from, frame });
     }
 
     fn place(&self, node: NodeId) -> usize {

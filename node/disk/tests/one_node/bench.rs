@@ -12,7 +12,7 @@ use ghostlight_core::io::{
 use ghostlight_core::node::{NodeCore, Start, TICK};
 use ghostlight_core::sdk::local_runner::LocalRunner;
 use ghostlight_core::turns::RowsWanted;
-use ghostlight_disk::{Disk, PAGE_BYTES, read_rows};
+use ghostlight_disk::{Disk, PAGE_BYTES, Snapshots, read_rows};
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::Stamp;
 use ghostlight_protocol::ids::{ClusterId, NodeId, PartitionId};
@@ -46,6 +46,7 @@ pub(crate) struct OneNode {
     pub(crate) core: NodeCore,
     disk: Disk<MemoryEngine>,
     reader: Reader<MemoryEngine>,
+    snapshots: Snapshots<MemoryEngine>,
     runner: LocalRunner,
     pub(crate) now: Now,
     inbox: VecDeque<Input>,
@@ -109,6 +110,7 @@ impl OneNode {
             memory,
             core: NodeCore::new(now, start),
             disk: Disk::new(store, identity),
+            snapshots: Snapshots::new(reader.clone()),
             reader,
             runner: LocalRunner::new(ghostlight_core::samples::registry()),
             now,
@@ -233,6 +235,10 @@ impl OneNode {
                     partition,
                     rows,
                 } => self.reads.push((ticket, partition, rows)),
+                Effect::Snapshot(effect) => {
+                    let read = self.snapshots.perform(effect).unwrap();
+                    self.inbox.extend(read.map(Input::Store));
+                }
                 Effect::Runner(effect) => {
                     let mut inputs = Vec::new();
                     self.runner.perform(self.now.instant, effect, &mut inputs);

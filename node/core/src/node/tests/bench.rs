@@ -16,7 +16,9 @@ use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::{ConnectionKind, NodeRecord, new_descriptor};
 
 use crate::gateway::CallTicket;
-use crate::io::{Applied, Effect, Event, Input, Lane, Now, Rest, StageVerdict, StoreEffect, StoreInput};
+use crate::io::{
+    Applied, Effect, Event, Input, Lane, Now, Rest, StageVerdict, StoreEffect, StoreInput,
+};
 use crate::node::{NodeCore, Start};
 use crate::sdk::local_runner::LocalRunner;
 use crate::turn_io::RunnerEffect;
