@@ -13,11 +13,12 @@ pub mod serve;
 pub mod token;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 
 use crate::config::Secret;
@@ -36,11 +37,18 @@ pub struct Context {
     pub namespace: String,
     /// Accepted tokens; empty: none is asked for.
     pub tokens: Vec<Secret>,
+    /// Settings of this node that weaken a guarantee.
+    pub weakened: Vec<String>,
     /// Actor types hosted in this process, in order.
     pub actor_types: Vec<String>,
     /// Renders the metrics of this process.
     pub metrics: metrics::Renderer,
 }
+
+/// Bytes of a body over the limit that are read and dropped before the connection is cut.
+const DISCARDED_BYTES_MAX: usize = 64 << 20;
+/// How long that may take.
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Shared by every connection.
 pub type Shared = Arc<Context>;
@@ -58,16 +66,39 @@ fn refused(context: &Context, headers: &HeaderMap) -> Option<Response> {
 }
 
 /// Collects a body of at most `max` bytes.
-async fn collect(body: Body, max: usize) -> Result<Bytes, Answer> {
-    // A declared length over the limit is refused before anything is read.
-    if hyper::body::Body::size_hint(&body).lower() > max as u64 {
-        return Err(error_map::body_too_large(max));
+async fn collect(headers: &HeaderMap, mut body: Body, max: usize) -> Result<Bytes, Answer> {
+    let declared = hyper::body::Body::size_hint(&body).lower();
+    let collected = if declared > max as u64 {
+        Err(error_map::body_too_large(max))
+    } else {
+        match Limited::new(&mut body, max).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(error_map::body_too_large(max)),
+            Err(error) => return Err(error_map::body_unreadable(&error.to_string())),
+        }
+    };
+    // Who asks before sending is told at once, and sends nothing.
+    if collected.is_err() && !headers.contains_key(EXPECT) {
+        discard(body).await;
     }
-    match Limited::new(body, max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(error_map::body_too_large(max)),
-        Err(error) => Err(error_map::body_unreadable(&error.to_string())),
-    }
+    collected
+}
+
+/// Reads on where a body is over the limit: many clients send everything before they read, and would see
+/// a broken connection instead of the answer.
+async fn discard(mut body: Body) {
+    let mut left = DISCARDED_BYTES_MAX;
+    let rest = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(length) {
+                Some(less) => left = less,
+                None => return,
+            }
+        }
+    };
+    // In vain or not, the answer is the same.
+    drop(tokio::time::timeout(DISCARD_TIME_MAX, rest).await);
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response {

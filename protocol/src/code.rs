@@ -92,6 +92,7 @@ codes! {
     SessionClosed = 120, Unknown, "SESSION_CLOSED";
     ReplyNotKept = 121, Conflict, "REPLY_NOT_KEPT";
     InvalidDeadline = 122, Invalid, "INVALID_DEADLINE";
+    ActorTypeReserved = 123, Denied, "ACTOR_TYPE_RESERVED";
 
     NoLeader = 201, Retry, "NO_LEADER";
     MinCopies = 202, Retry, "MIN_COPIES";

@@ -116,7 +116,8 @@ async fn verb(rest: &[&str], request: Request) -> Result<AdminRequest, Answer> {
             "send Content-Type: application/json, with {} if there is nothing to say",
         ));
     }
-    let body = collect(request.into_body(), VERB_BODY_BYTES_MAX).await?;
+    let (head, body) = request.into_parts();
+    let body = collect(&head.headers, body, VERB_BODY_BYTES_MAX).await?;
     let said = if body.is_empty() {
         &b"{}"[..]
     } else {
@@ -153,7 +154,14 @@ async fn verb(rest: &[&str], request: Request) -> Result<AdminRequest, Answer> {
 async fn list(context: &Context, rest: &[&str]) -> Response {
     let ask = |request| context.handle.admin(request);
     match rest {
-        ["status"] => settle(ask(AdminRequest::Status).await),
+        ["status"] => {
+            let mut answer = ask(AdminRequest::Status).await;
+            if let AdminAnswer::Status(view) = &mut answer {
+                // What this node listens on is the shell's business, unknown to the core.
+                view.weakened.clone_from(&context.weakened);
+            }
+            settle(answer)
+        }
         ["members"] | ["members", _] => members(ask(AdminRequest::Status).await, rest.get(1)),
         ["partitions"] => settle(ask(AdminRequest::Partitions).await),
         ["partitions", number] => partition(ask(AdminRequest::Partitions).await, number),

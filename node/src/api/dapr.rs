@@ -34,6 +34,8 @@ pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
 pub const DEADLINE_HEADER: &str = "ghostlight-deadline-ms";
 /// Longest deadline of a call.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// Prefix of actor types that Dapr keeps to itself.
+const RESERVED_TYPE_PREFIX: &str = "dapr.internal.";
 /// How long a health question waits for the node.
 const HEALTH_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -113,6 +115,7 @@ async fn invoke(context: &Context, names: Names<'_>, request: Request) -> Respon
             return refusal.into_response();
         }
     };
+    let cleaned = call.method.clone();
     let outcome = context.handle.invoke(call).await;
     metrics::answered(outcome_label(&outcome), began.elapsed());
     match outcome {
@@ -120,7 +123,7 @@ async fn invoke(context: &Context, names: Names<'_>, request: Request) -> Respon
         CallOutcome::Reply(reply) => json_bytes(StatusCode::OK, reply),
         CallOutcome::App(error) => error_map::app_error(error).into_response(),
         CallOutcome::NotRun(refusal) => {
-            error_map::not_run(in_daprs_words(refusal, &names)).into_response()
+            error_map::not_run(in_daprs_words(refusal, &names, &cleaned)).into_response()
         }
         CallOutcome::Unknown { code, detail } => error_map::unknown(code, detail).into_response(),
     }
@@ -138,10 +141,19 @@ async fn parse(
     };
     let actor =
         ActorKey::new(&context.namespace, names.actor_type, names.actor_id).map_err(named)?;
+    if names.actor_type.starts_with(RESERVED_TYPE_PREFIX) {
+        return Err(Answer::of(
+            Code::ActorTypeReserved,
+            format!(
+                "actor type {:?} is reserved for the Dapr workflow runtime; use another name",
+                names.actor_type
+            ),
+        ));
+    }
     let method = clean_method(names.method).map_err(named)?;
     let request_id = request_id(headers)?;
     let timeout = deadline(headers)?;
-    let body = collect(body, REQUEST_BODY_BYTES_MAX).await?;
+    let body = collect(headers, body, REQUEST_BODY_BYTES_MAX).await?;
     Ok(Invoke {
         actor,
         method,
@@ -193,12 +205,12 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Answer> {
     }
 }
 
-/// Dapr's SDKs match these two texts.
-fn in_daprs_words(mut refusal: NotRun, names: &Names<'_>) -> NotRun {
+/// Dapr's SDKs match these two texts. `method` is the one that was called: cleaned.
+fn in_daprs_words(mut refusal: NotRun, names: &Names<'_>, method: &str) -> NotRun {
     let Names {
         actor_type,
         actor_id,
-        method,
+        method: _,
     } = names;
     let words = match refusal.code {
         Code::UnknownActorType => {

@@ -138,6 +138,7 @@ async fn listen(api: Api, tokens: &[&str]) -> (std::net::SocketAddr, watch::Send
         name: "n1".into(),
         namespace: "default".into(),
         tokens: tokens.iter().map(|token| Secret::new(*token)).collect(),
+        weakened: vec!["http listens on 0.0.0.0:3500".into()],
         actor_types: vec!["counter".into(), "log".into()],
         metrics: metrics::Renderer::none(),
     });
@@ -342,6 +343,12 @@ async fn a_body_over_the_limit_is_refused() {
         &String::from_utf8_lossy(&answer[..length]),
         &["413", "ERR_BODY_READ", "E0104"],
     );
+    // Who sends everything before it reads gets the answer, too.
+    let much = vec![b'x'; 3 * REQUEST_BODY_BYTES_MAX];
+    has(
+        &raw(addr, head, &much).await,
+        &["413", "ERR_BODY_READ", "E0104"],
+    );
 }
 
 #[tokio::test]
@@ -371,7 +378,11 @@ async fn tokens_guard_everything_but_health_and_metrics() {
 const LISTS: &[Row] = &[
     (
         "GET /ghostlight/v1/status",
-        &["200 OK", "\"health\":\"healthy\""],
+        &[
+            "200 OK",
+            "\"health\":\"healthy\"",
+            "\"weakened\":[\"http listens on 0.0.0.0:3500\"]",
+        ],
     ),
     (
         "GET /ghostlight/v1/members",

@@ -13,7 +13,7 @@ pub(super) fn run(code: Option<&str>) -> Result<Verdict, Failure> {
         return Ok(Verdict::Ok);
     };
     let code = parse(text).ok_or_else(|| {
-        Failure::new(
+        Failure::usage(
             Code::InvalidArgument,
             format!("there is no error code {text:?}. \"ghostlight explain\" lists all of them"),
         )
@@ -71,6 +71,7 @@ pub(super) fn page(code: Code) -> &'static str {
         C::SessionClosed => include_str!("../../../docs/errors/E0120.md"),
         C::ReplyNotKept => include_str!("../../../docs/errors/E0121.md"),
         C::InvalidDeadline => include_str!("../../../docs/errors/E0122.md"),
+        C::ActorTypeReserved => include_str!("../../../docs/errors/E0123.md"),
         C::NoLeader => include_str!("../../../docs/errors/E0201.md"),
         C::MinCopies => include_str!("../../../docs/errors/E0202.md"),
         C::ShuttingDown => include_str!("../../../docs/errors/E0203.md"),

@@ -156,6 +156,7 @@ fn api_context(
         name: config.name.clone(),
         namespace: config.namespace.clone(),
         tokens: config.api_tokens.clone(),
+        weakened: config.weakened.clone(),
         actor_types,
         metrics,
     }
