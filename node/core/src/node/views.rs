@@ -60,21 +60,26 @@ impl NodeCore {
         }
     }
 
-    /// Partitions whose known leader is not known to be gone.
     fn partitions_led(&self, cluster: &Cluster) -> u32 {
-        let led = (0..cluster.partitions()).filter(|p| {
-            let partition = ghostlight_protocol::ids::PartitionId(*p);
-            let Some((leader, _)) = cluster.routes.leader(partition) else {
-                return false;
-            };
-            if leader == self.me {
-                return cluster
-                    .slot(partition)
-                    .is_some_and(|slot| slot.serving().is_some());
-            }
-            self.links.reachable(leader) == crate::gateway::Reachable::Yes
-        });
+        let partitions = (0..cluster.partitions()).map(ghostlight_protocol::ids::PartitionId);
+        let led = partitions.filter(|partition| self.led_by(cluster, *partition).is_some());
         led.count() as u32
+    }
+
+    /// The known leader of a partition, unless it is known to be gone.
+    fn led_by(
+        &self,
+        cluster: &Cluster,
+        partition: ghostlight_protocol::ids::PartitionId,
+    ) -> Option<NodeId> {
+        let (leader, _) = cluster.routes.leader(partition)?;
+        let leads = if leader == self.me {
+            let slot = cluster.slot(partition);
+            slot.is_some_and(|slot| slot.serving().is_some())
+        } else {
+            self.links.reachable(leader) == crate::gateway::Reachable::Yes
+        };
+        leads.then_some(leader)
     }
 
     fn judge(
@@ -179,7 +184,7 @@ impl NodeCore {
         cluster: &Cluster,
         partition: ghostlight_protocol::ids::PartitionId,
     ) -> PartitionView {
-        let leader = cluster.routes.leader(partition);
+        let term = cluster.routes.leader(partition).map(|(_, term)| term);
         let slot = cluster.slot(partition);
         let row = slot.and_then(|slot| slot.row.clone()).unwrap_or_default();
         let membership = slot
@@ -200,8 +205,10 @@ impl NodeCore {
         };
         PartitionView {
             partition: partition.0,
-            leader: leader.map(|(node, _)| self.node_ref(node)),
-            term: leader.map_or(0, |(_, term)| term.0),
+            leader: self
+                .led_by(cluster, partition)
+                .map(|node| self.node_ref(node)),
+            term: term.map_or(0, |term| term.0),
             role: role_of(slot).to_owned(),
             voters,
             learners: refs(learners),
