@@ -36,7 +36,7 @@ pub fn run() -> ExitCode {
         Ok(Verdict::UnhealthyOrEmpty) => ExitCode::from(3),
         Err(failure) => {
             eprintln!("{failure}");
-            ExitCode::FAILURE
+            ExitCode::from(failure.exit_code())
         }
     }
 }

@@ -27,7 +27,7 @@ struct ErrorBody {
 impl Client {
     pub(super) fn to(target: &Target) -> Result<Self, Failure> {
         let authority = authority(&target.node).map_err(|why| {
-            Failure::new(
+            Failure::usage(
                 Code::InvalidArgument,
                 format!("{why}. Give --node as http://HOST:PORT, with a node's admin port"),
             )

@@ -13,11 +13,21 @@ pub enum Verdict {
     UnhealthyOrEmpty,
 }
 
-/// A command that failed: what, why, and what to do. Exit code 1.
+/// A command that failed: what, why, and what to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
+    kind: Kind,
     code: Option<Code>,
     detail: String,
+}
+
+/// Who can do something about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// It was typed well and did not work out.
+    Failed,
+    /// An argument has not the form that the command takes; nothing was tried.
+    Usage,
 }
 
 impl Failure {
@@ -25,8 +35,18 @@ impl Failure {
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
+            kind: Kind::Failed,
             code: Some(code),
             detail: detail.into(),
+        }
+    }
+
+    /// An argument that has not the form that the command takes.
+    #[must_use]
+    pub fn usage(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            kind: Kind::Usage,
+            ..Self::new(code, detail)
         }
     }
 
@@ -34,6 +54,7 @@ impl Failure {
     #[must_use]
     pub fn told(detail: impl Into<String>) -> Self {
         Self {
+            kind: Kind::Failed,
             code: None,
             detail: detail.into(),
         }
@@ -43,6 +64,15 @@ impl Failure {
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// The exit code: 1, or 2 for wrong usage.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Failed => 1,
+            Kind::Usage => 2,
+        }
     }
 }
 

@@ -278,7 +278,7 @@ pub(super) fn split_actor(actor: &str) -> Result<(&str, &str), Failure> {
         Some((actor_type, actor_id)) if !actor_type.is_empty() && !actor_id.is_empty() => {
             Ok((actor_type, actor_id))
         }
-        _ => Err(Failure::new(
+        _ => Err(Failure::usage(
             Code::InvalidActorId,
             format!("{actor:?} is not an actor. Write TYPE/ID, such as counter/alice"),
         )),

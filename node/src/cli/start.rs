@@ -4,12 +4,17 @@ use std::io::{IsTerminal, Read};
 use std::time::Duration;
 
 use ghostlight_protocol::code::Code;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args;
 use super::{Failure, Verdict};
+use crate::api::serve::CONNECTIONS_MAX;
 use crate::config::{KeySource, Log, LogFormat, NodeConfig, Settings};
 use crate::node::{Addresses, RunningNode};
+
+/// Connections of both listeners, the store's files, and some to spare.
+const OPEN_FILES_WANTED: u64 = 2 * CONNECTIONS_MAX as u64 + 2_000;
 
 /// Runs a node to its end.
 pub(super) fn run(args: args::Start) -> Result<Verdict, Failure> {
@@ -23,6 +28,7 @@ pub(super) fn run(args: args::Start) -> Result<Verdict, Failure> {
     let orders = args.orders;
     let config = NodeConfig::build(args.settings(), file, &|name| std::env::var(name).ok())?;
     start_log(&config.log);
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("ghostlight-api")
@@ -108,6 +114,8 @@ impl Signals {
 struct Banner {
     name: String,
     founding: bool,
+    /// Seeds of a node that belongs to no cluster yet.
+    seeds: Vec<String>,
     key: Option<String>,
 }
 
@@ -123,14 +131,27 @@ impl Banner {
         Self {
             name: config.name.clone(),
             founding: empty && config.join.is_empty(),
+            seeds: if empty {
+                config.join.clone()
+            } else {
+                Vec::new()
+            },
             key,
         }
     }
 
     fn text(&self, addresses: &Addresses) -> String {
         let Addresses { peer, http, admin } = addresses;
+        let serves = if self.seeds.is_empty() {
+            "serves".to_owned()
+        } else {
+            format!(
+                "serves as soon as a seed answers: {}",
+                self.seeds.join(", ")
+            )
+        };
         let mut text = format!(
-            "node {} serves\n  Dapr HTTP   http://{http}\n  admin       http://{admin}\n  peers       {peer}\n",
+            "node {} {serves}\n  Dapr HTTP   http://{http}\n  admin       http://{admin}\n  peers       {peer}\n",
             self.name
         );
         if self.founding {
@@ -159,6 +180,22 @@ fn die_with_parent() -> Result<(), Failure> {
         .spawn(watch)
         .map(drop)
         .map_err(|error| Failure::new(Code::Internal, format!("cannot start a thread: {error}")))
+}
+
+/// Raises the limit of open files as far as the system lets this process: connections and the store need
+/// more than the usual 1,024, and a store that cannot open a file ends the node.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("cannot raise the limit of open files: {error}");
+    }
+    if let Some(most) = limit.maximum.filter(|most| *most < OPEN_FILES_WANTED) {
+        tracing::warn!(
+            "this process may open {most} files, {OPEN_FILES_WANTED} are wanted for connections and store. \
+             Raise it with \"ulimit -n\", or LimitNOFILE of systemd"
+        );
+    }
 }
 
 fn start_log(log: &Log) {

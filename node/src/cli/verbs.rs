@@ -76,7 +76,7 @@ fn call_path(call: &str) -> Result<String, Failure> {
             encode(id),
             encode(method)
         )),
-        _ => Err(Failure::new(
+        _ => Err(Failure::usage(
             Code::InvalidMethod,
             format!("{call:?} is not a call. Write TYPE/ID/METHOD, such as counter/alice/add"),
         )),

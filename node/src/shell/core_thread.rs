@@ -3,7 +3,7 @@
 //! Mail before ticks: everything that waits is fed before a due tick, so that a node that was frozen
 //! hears before it judges.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ use crate::clock::Clock;
 use crate::handle::{Invoke, Request};
 use crate::transport::{EventQueues, LinkHandle, SendError, Transport, TransportEvent};
 
+/// Addresses whose last failed dial is remembered, to be told with silent seeds.
+const FAILED_DIALS_MAX: usize = 256;
 /// Inputs of one kind taken in one turn of the loop.
 const INPUTS_PER_TURN: usize = 1_024;
 
@@ -62,6 +64,7 @@ struct Running {
     disk: Vec<StoreEffect>,
     halt: Option<HaltReason>,
     hangups_seen: Instant,
+    failed_dials: BTreeMap<String, String>,
     longest_turn: Duration,
     stalls_told: Instant,
 }
@@ -92,6 +95,7 @@ impl CoreThread {
             disk: Vec::new(),
             halt: None,
             hangups_seen: Instant::default(),
+            failed_dials: BTreeMap::new(),
             longest_turn: Duration::ZERO,
             stalls_told: Instant::default(),
         };
@@ -348,7 +352,12 @@ impl Running {
         }
     }
 
-    fn dial_failed(&self, address: &str, why: &crate::transport::DialError) {
+    fn dial_failed(&mut self, address: &str, why: &crate::transport::DialError) {
+        if self.failed_dials.len() >= FAILED_DIALS_MAX {
+            self.failed_dials.clear();
+        }
+        self.failed_dials
+            .insert(address.to_owned(), why.to_string());
         match why {
             crate::transport::DialError::KeyRejected => {
                 tracing::warn!(address, "cannot join: {why} [E0205]");
@@ -478,7 +487,7 @@ impl Running {
             } => {
                 self.parts.doorkeeper.introduce(record, descriptor, removed);
             }
-            Effect::Event(event) => events::tell(event),
+            Effect::Event(event) => events::tell(event, &self.failed_dials),
             Effect::Halt(reason) => self.halt = Some(reason),
         }
     }

@@ -1,11 +1,13 @@
 //! What the core tells about itself: one log line or count each.
 
+use std::collections::BTreeMap;
+
 use ghostlight_core::io::Event;
 
 use super::metrics;
 
-/// Logs and counts an event.
-pub(crate) fn tell(event: Event) {
+/// Logs and counts an event. `failed_dials` has, by address, why the last dial failed.
+pub(crate) fn tell(event: Event, failed_dials: &BTreeMap<String, String>) {
     match event {
         Event::MemberUp(node) => {
             metrics::member("up");
@@ -44,9 +46,17 @@ pub(crate) fn tell(event: Event) {
             );
         }
         Event::SeedsSilent(seeds) => {
+            let tried = seeds.iter().map(|seed| {
+                let why = failed_dials
+                    .get(seed)
+                    .map_or("no answer yet", String::as_str);
+                format!("{seed} ({why})")
+            });
+            let tried: Vec<String> = tried.collect();
             tracing::warn!(
-                ?seeds,
-                "no seed answers; trying on. Is a node running there, with the same cluster key? [E0217]"
+                "no seed has answered so far, trying on: {}. Is a node running there, with the same cluster \
+                 key? [E0217]",
+                tried.join(", ")
             );
         }
         Event::Said(text) => tracing::warn!("{text}"),

@@ -29,8 +29,8 @@ const DIAL_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::
 const SEED_PAUSE: Duration = Duration::from_secs(1);
 /// The same for seeds that no connected node has as its address.
 const STRANGER_PAUSE: Duration = Duration::from_secs(5);
-/// Rounds of silent seeds between two words about it.
-const SEED_ROUNDS_PER_WORD: u32 = 10;
+/// Rounds of silent seeds before the first word about it, and between two words.
+const SEED_ROUNDS: (u32, u32) = (3, 10);
 /// A node whose clock is further from the members' median writes no wall time.
 const CLOCK_TOLERANCE_MS: u64 = 2_000;
 
@@ -515,7 +515,8 @@ impl NodeCore {
             return;
         }
         self.links.seed_rounds += 1;
-        if self.links.seed_rounds.is_multiple_of(SEED_ROUNDS_PER_WORD) {
+        let (first, between) = SEED_ROUNDS;
+        if self.links.seed_rounds % between == first {
             out.push(Effect::Event(Event::SeedsSilent(self.links.seeds.clone())));
         }
     }
