@@ -19,11 +19,20 @@ has_libclang() {
     return 1
 }
 
+has_faketime() {
+    for file in /usr/lib/*/faketime/libfaketime.so.1; do
+        if [ -e "$file" ]; then return 0; fi
+    done
+    return 1
+}
+
 missing=""
 has_libclang || missing="$missing libclang-dev"
 has c++ || has g++ || has clang++ || missing="$missing g++"
 has make || missing="$missing make"
 has protoc || missing="$missing protobuf-compiler"
+# Only a test with jumping clocks needs it, and does without where there is none.
+if has apt-get; then has_faketime || missing="$missing libfaketime"; fi
 
 if ! has cargo; then
     echo "Rust is not installed. Get it from https://rustup.rs (1.$rust_needed or later), then run make again." >&2
@@ -48,7 +57,7 @@ if [ -n "$missing" ]; then
         esac
         exit 1
     fi
-    echo "Installing with apt-get, for the build of RocksDB and of the Raft messages:$missing" >&2
+    echo "Installing with apt-get, for the build of RocksDB and of the Raft messages, and for a test of clocks:$missing" >&2
     as_root=""
     if [ "$(id -u)" -ne 0 ]; then
         if ! has sudo; then

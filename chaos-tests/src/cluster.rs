@@ -1,12 +1,14 @@
 //! A cluster of its own: a temporary directory, a key, ports that nobody else uses, and the nodes, by number
 //! from 0. Dropped in a panic, it prints the nodes' last words.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::clocks::Clocks;
 use crate::http::{Ask, Connection};
 use crate::ports::free_address;
 use crate::process::{self, Process};
@@ -22,6 +24,7 @@ const LAST_LINES: usize = 40;
 pub struct Cluster {
     directory: tempfile::TempDir,
     partitions: u32,
+    clocks: Option<Clocks>,
     nodes: Vec<Node>,
 }
 
@@ -37,10 +40,11 @@ struct Node {
 }
 
 /// How a node finds its cluster.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Begin {
-    Founds,
-    Joins,
+    /// With more arguments.
+    Founds(Vec<String>),
+    Joins(Vec<String>),
     Remembers,
 }
 
@@ -51,33 +55,84 @@ impl Cluster {
     /// When it does not form in time.
     #[must_use]
     pub fn form(nodes: usize, partitions: u32) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let key = process::run(&["keygen"]);
-        assert!(key.status.success(), "{}", process::stderr(&key));
-        write_key(&directory.path().join("cluster.key"), &key.stdout);
-        let mut cluster = Self {
-            directory,
-            partitions,
-            nodes: Vec::new(),
-        };
-        cluster.add(Begin::Founds);
+        let mut cluster = Self::plan(partitions);
+        cluster.found();
         for _ in 1..nodes {
-            cluster.add(Begin::Joins);
+            cluster.join();
         }
         cluster.wait_healthy();
         cluster
     }
 
-    /// Starts one more node, and returns its number at once.
-    pub fn join(&mut self) -> usize {
-        self.add(Begin::Joins)
+    /// A cluster without a node: a directory and a key.
+    ///
+    /// # Panics
+    /// When they cannot be made.
+    #[must_use]
+    pub fn plan(partitions: u32) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let key = process::run(&["keygen"]);
+        assert!(key.status.success(), "{}", process::stderr(&key));
+        write_key(&directory.path().join("cluster.key"), &key.stdout);
+        Self {
+            directory,
+            partitions,
+            clocks: None,
+            nodes: Vec::new(),
+        }
     }
 
-    fn add(&mut self, begin: Begin) -> usize {
+    /// The same with a clock of its own for each node; `None`: this machine cannot fake clocks.
+    ///
+    /// # Panics
+    /// When directory or key cannot be made.
+    #[must_use]
+    pub fn plan_with_clocks(partitions: u32) -> Option<(Self, Clocks)> {
+        let mut cluster = Self::plan(partitions);
+        let clocks = Clocks::find(cluster.directory.path())?;
+        cluster.clocks = Some(clocks.clone());
+        Some((cluster, clocks))
+    }
+
+    /// Starts the founder, and returns its number at once.
+    ///
+    /// # Panics
+    /// When there is a node already.
+    pub fn found(&mut self) -> usize {
+        self.found_with(&[])
+    }
+
+    /// The same at a peer address that others may know already.
+    pub fn found_at(&mut self, peer: &str) -> usize {
+        self.add(peer.to_owned(), Begin::Founds(Vec::new()))
+    }
+
+    /// The same with more arguments, in this start only.
+    ///
+    /// # Panics
+    /// When there is a node already.
+    pub fn found_with(&mut self, more: &[&str]) -> usize {
+        assert!(self.nodes.is_empty(), "the founder is the first node");
+        let more = more.iter().map(|arg| (*arg).to_owned()).collect();
+        self.add(free_address(), Begin::Founds(more))
+    }
+
+    /// Starts one more node with the first one as its seed, and returns its number at once.
+    pub fn join(&mut self) -> usize {
+        let seed = self.nodes[0].peer.clone();
+        self.join_by(&[seed])
+    }
+
+    /// Starts one more node with these seeds, and returns its number at once.
+    pub fn join_by(&mut self, seeds: &[String]) -> usize {
+        self.add(free_address(), Begin::Joins(seeds.to_vec()))
+    }
+
+    fn add(&mut self, peer: String, begin: Begin) -> usize {
         let number = self.nodes.len();
         self.nodes.push(Node {
             name: format!("n{}", number + 1),
-            peer: free_address(),
+            peer,
             http: free_address(),
             grpc: free_address(),
             admin: free_address(),
@@ -85,6 +140,23 @@ impl Cluster {
         });
         self.begin(number, begin);
         number
+    }
+
+    /// Gives a node that does not run other addresses for its next start.
+    ///
+    /// # Panics
+    /// When it runs.
+    pub fn readdress(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        assert!(node.process.is_none(), "a running node keeps its addresses");
+        for address in [
+            &mut node.peer,
+            &mut node.http,
+            &mut node.grpc,
+            &mut node.admin,
+        ] {
+            *address = free_address();
+        }
     }
 
     /// Starts a node again: it remembers its cluster, no seed is named.
@@ -96,11 +168,19 @@ impl Cluster {
         assert!(self.nodes[node].process.is_none(), "it runs already");
         let mut args = self.start_args(node);
         match begin {
-            Begin::Founds => args.extend(["--partitions".to_owned(), self.partitions.to_string()]),
-            Begin::Joins => args.extend(["--join".to_owned(), self.nodes[0].peer.clone()]),
+            Begin::Founds(more) => {
+                args.extend(["--partitions".to_owned(), self.partitions.to_string()]);
+                args.extend(more);
+            }
+            Begin::Joins(seeds) => args.extend(["--join".to_owned(), seeds.join(",")]),
             Begin::Remembers => {}
         }
-        self.nodes[node].process = Some(Process::start(&args, &self.log_file(node)));
+        let mut start = process::command();
+        start.arg("start").args(args);
+        if let Some(clocks) = &self.clocks {
+            clocks.give_to(&mut start, &self.nodes[node].name);
+        }
+        self.nodes[node].process = Some(Process::node(start, &self.log_file(node)));
     }
 
     /// The arguments of a node that remembers its cluster.
@@ -136,6 +216,12 @@ impl Cluster {
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// All that a node has said so far.
+    #[must_use]
+    pub fn said(&self, node: usize) -> String {
+        std::fs::read_to_string(self.log_file(node)).unwrap_or_default()
     }
 
     fn log_file(&self, node: usize) -> PathBuf {
@@ -274,6 +360,50 @@ impl Cluster {
         running.max_by_key(leaders).expect("a node runs")
     }
 
+    /// The partitions that a node says it leads.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn led_by(&self, node: usize) -> BTreeSet<u64> {
+        let partitions = self
+            .admin(node, "partitions")
+            .expect("a running node answers");
+        let led = partitions.as_array().into_iter().flatten();
+        led.filter(|partition| partition["role"] == "leader")
+            .map(|partition| partition["partition"].as_u64().expect("a number"))
+            .collect()
+    }
+
+    /// The partition of an actor, as a running node tells it.
+    ///
+    /// # Panics
+    /// When no node answers.
+    #[must_use]
+    pub fn partition_of(&self, actor: &str) -> u64 {
+        let place = self.admin(self.running()[0], &format!("where/{actor}"));
+        let place = place.expect("a running node answers");
+        place["partition"].as_u64().expect("a number")
+    }
+
+    /// Ids of log actors that begin with `prefix`, in partitions that are all different: (id, partition).
+    ///
+    /// # Panics
+    /// When there are fewer partitions than ids wanted.
+    #[must_use]
+    pub fn spread_actors(&self, prefix: &str, count: usize) -> Vec<(String, u64)> {
+        assert!(count <= self.partitions as usize, "one partition each");
+        let mut taken = BTreeSet::new();
+        let ids = (0..).map(|number| format!("{prefix}-{number}"));
+        ids.map(|id| {
+            let partition = self.partition_of(&format!("log/{id}"));
+            (id, partition)
+        })
+        .filter(|(_, partition)| taken.insert(*partition))
+        .take(count)
+        .collect()
+    }
+
     /// The node that leads an actor's partition, by the command line.
     ///
     /// # Panics
@@ -297,7 +427,7 @@ impl Drop for Cluster {
             return;
         }
         for node in 0..self.nodes.len() {
-            let said = std::fs::read_to_string(self.log_file(node)).unwrap_or_default();
+            let said = self.said(node);
             let lines: Vec<&str> = said.lines().collect();
             for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
                 eprintln!("{}: {line}", self.nodes[node].name);

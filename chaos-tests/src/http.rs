@@ -130,11 +130,35 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     Ok(left)
 }
 
+/// Parses an answer that is whole.
+///
+/// # Errors
+/// When it is not.
+pub fn parse(mut bytes: &[u8]) -> io::Result<Reply> {
+    let head = read_head(&mut bytes, |_| Ok(()))?;
+    read_body(&mut bytes, head)
+}
+
 fn read_reply(stream: &mut BufReader<TcpStream>, deadline: Instant) -> io::Result<Reply> {
-    let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let limit =
+        |stream: &BufReader<TcpStream>| stream.get_ref().set_read_timeout(Some(left(deadline)?));
+    let head = read_head(stream, limit)?;
+    limit(stream)?;
+    read_body(stream, head)
+}
+
+fn broken(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+/// Reads status and headers; `before_line` may set a time limit.
+fn read_head<R: BufRead>(
+    stream: &mut R,
+    before_line: impl Fn(&R) -> io::Result<()>,
+) -> io::Result<Reply> {
     let mut head = Vec::new();
     loop {
-        stream.get_ref().set_read_timeout(Some(left(deadline)?))?;
+        before_line(stream)?;
         let mut line = String::new();
         if stream.read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -154,21 +178,23 @@ fn read_reply(stream: &mut BufReader<TcpStream>, deadline: Instant) -> io::Resul
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let mut reply = Reply {
+    Ok(Reply {
         status,
         headers,
         body: String::new(),
-    };
+    })
+}
+
+fn read_body(stream: &mut impl Read, mut reply: Reply) -> io::Result<Reply> {
     let length = match reply.header("content-length") {
         Some(length) => length.parse().map_err(|_| broken("a strange length"))?,
-        None if status == 204 => 0,
+        None if reply.status == 204 => 0,
         None => return Err(broken("an answer without a length")),
     };
     if length > BODY_BYTES_MAX {
         return Err(broken("a body that is too long"));
     }
     let mut body = vec![0; length];
-    stream.get_ref().set_read_timeout(Some(left(deadline)?))?;
     stream.read_exact(&mut body)?;
     reply.body = String::from_utf8(body).map_err(|_| broken("a body that is no text"))?;
     Ok(reply)

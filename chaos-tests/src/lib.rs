@@ -1,14 +1,24 @@
 //! The proof on real processes: clusters of the built binary, load from clients that repeat by the API's
 //! rules, and checks of what the actors hold against what was acknowledged.
 //!
+//! `tests/` by what they prove: `failover` (gaps after kills and freezes), `moves` (drain, restart, join, leave
+//! without a failed call), `forming` (growth, seeds, restarts), `demo`, `bad_input` (every refusal of the API),
+//! `commands` (every command of the binary), `clocks` (jumps of an hour), `cluster` (recorded replies).
+//!
 //! The binary is run, never linked: it is what users get, and these tests compile in seconds. Absent on
 //! purpose: any knowledge of the inside of a node; what is asked goes through HTTP and the command line.
 
+pub mod bad_input;
+pub mod bank;
 pub mod client;
+pub mod clocks;
 pub mod cluster;
+pub mod flood;
 pub mod http;
 pub mod load;
 pub mod log_check;
 pub mod ports;
 pub mod process;
+pub mod scenario;
+pub mod spread;
 pub mod wait;

@@ -1,5 +1,8 @@
 //! Load: clients on threads of their own, each appending lines to log actors of its own, one call at a time;
-//! and what they saw: failures, waits, and whether the actors hold what was acknowledged.
+//! and what they saw: failures, waits, gaps, and whether the actors hold what was acknowledged.
+//!
+//! A *wait* is the time of one call, repetitions included. A *gap* is the time between two answers of one
+//! client, its own pause included: what somebody sees who watches the client.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -17,6 +20,8 @@ pub const CLIENTS: usize = 6;
 const ACTORS: usize = 6;
 /// Pause of a client between two calls.
 const CALL_PERIOD: Duration = Duration::from_millis(15);
+/// The same of many clients with one actor each.
+const SPREAD_CALL_PERIOD: Duration = Duration::from_millis(50);
 
 /// Loads of this process so far: request ids and actors are never used twice.
 static LOADS: AtomicU64 = AtomicU64::new(0);
@@ -40,9 +45,12 @@ struct Seen {
     actors: Vec<(String, Diary)>,
     acknowledged: u64,
     repeated: u64,
-    /// Since the last mark.
+    /// Longest wait since the last mark.
     longest: Duration,
     waiting_since: Option<Instant>,
+    /// Longest gap that ended since the last mark.
+    gap: Duration,
+    answered: Instant,
     failures: Vec<String>,
 }
 
@@ -90,43 +98,56 @@ impl Ended {
 }
 
 impl Load {
-    /// Starts clients that ask these addresses, each a different one first.
-    ///
-    /// # Panics
-    /// When a thread cannot be started.
+    /// Starts [`CLIENTS`] clients that ask these addresses, each a different one first, and append to several
+    /// actors in turn.
     #[must_use]
     pub fn start(addresses: &[String]) -> Self {
         let load = LOADS.fetch_add(1, Ordering::Relaxed);
-        let clients = (0..CLIENTS)
-            .map(|number| {
-                let actors = (0..ACTORS)
-                    .map(|actor| (format!("l{load}-c{number}-a{actor}"), Diary::default()))
-                    .collect();
-                let seen = Arc::new(Mutex::new(Seen {
-                    actors,
-                    acknowledged: 0,
-                    repeated: 0,
-                    longest: Duration::ZERO,
-                    waiting_since: None,
-                    failures: Vec::new(),
-                }));
-                let (stop, stopped) = sync_channel(0);
-                let worker = Worker {
-                    client: Client::new(addresses, number),
-                    seen: Arc::clone(&seen),
-                    stopped,
-                };
-                let thread = std::thread::Builder::new()
-                    .name(format!("client {number}"))
-                    .spawn(move || worker.work());
-                Running {
-                    seen,
-                    stop: Some(stop),
-                    thread: Some(thread.expect("a thread")),
-                }
-            })
-            .collect();
-        Self { clients }
+        let actors = |number| (0..ACTORS).map(move |actor| format!("l{load}-c{number}-a{actor}"));
+        let clients = (0..CLIENTS).map(|number| actors(number).collect());
+        Self::of(addresses, clients.collect(), CALL_PERIOD)
+    }
+
+    /// Starts a client for each of these actors, so that what happens to one actor's partition is seen by its
+    /// client alone. Nobody else may append to them.
+    #[must_use]
+    pub fn one_client_each(addresses: &[String], actors: &[String]) -> Self {
+        let clients = actors.iter().map(|actor| vec![actor.clone()]).collect();
+        Self::of(addresses, clients, SPREAD_CALL_PERIOD)
+    }
+
+    fn of(addresses: &[String], clients: Vec<Vec<String>>, call_period: Duration) -> Self {
+        let clients = clients.into_iter().enumerate().map(|(number, actors)| {
+            let diaries = actors.into_iter().map(|actor| (actor, Diary::default()));
+            let seen = Arc::new(Mutex::new(Seen {
+                actors: diaries.collect(),
+                acknowledged: 0,
+                repeated: 0,
+                longest: Duration::ZERO,
+                waiting_since: None,
+                gap: Duration::ZERO,
+                answered: Instant::now(),
+                failures: Vec::new(),
+            }));
+            let (stop, stopped) = sync_channel(0);
+            let worker = Worker {
+                client: Client::new(addresses, number),
+                seen: Arc::clone(&seen),
+                call_period,
+                stopped,
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("client {number}"))
+                .spawn(move || worker.work());
+            Running {
+                seen,
+                stop: Some(stop),
+                thread: Some(thread.expect("a thread")),
+            }
+        });
+        Self {
+            clients: clients.collect(),
+        }
     }
 
     /// Waits until every client has had so many more calls acknowledged.
@@ -152,11 +173,23 @@ impl Load {
             .collect()
     }
 
-    /// Forgets the waits so far.
+    /// Forgets the waits and gaps so far. A gap that is open counts from its beginning.
     pub fn mark(&self) {
         for client in &self.clients {
-            lock(&client.seen).longest = Duration::ZERO;
+            let mut seen = lock(&client.seen);
+            (seen.longest, seen.gap) = (Duration::ZERO, Duration::ZERO);
         }
+    }
+
+    /// The longest gap since the mark of each client whose first actor is wanted, open gaps included.
+    #[must_use]
+    pub fn longest_gaps(&self, wanted: impl Fn(&str) -> bool) -> Vec<Duration> {
+        let gaps = self.clients.iter().filter_map(|client| {
+            let seen = lock(&client.seen);
+            let is_wanted = seen.actors.first().is_some_and(|(actor, _)| wanted(actor));
+            is_wanted.then(|| seen.gap.max(seen.answered.elapsed()))
+        });
+        gaps.collect()
     }
 
     /// Each client's longest wait since the mark, calls that still wait included.
@@ -172,13 +205,20 @@ impl Load {
         waits.collect()
     }
 
-    /// What is known of every actor at this moment.
+    /// What is known of one actor at this moment.
+    ///
+    /// # Panics
+    /// When no client appends to it.
     #[must_use]
-    pub fn diaries(&self) -> Vec<(String, Diary)> {
-        let clients = self.clients.iter();
-        clients
-            .flat_map(|client| lock(&client.seen).actors.clone())
-            .collect()
+    pub fn diary(&self, actor: &str) -> Diary {
+        let mut clients = self.clients.iter();
+        let found = clients.find_map(|client| {
+            let seen = lock(&client.seen);
+            let mut actors = seen.actors.iter();
+            let found = actors.find(|(id, _)| id == actor);
+            found.map(|(_, diary)| diary.clone())
+        });
+        found.expect("an actor of this load")
     }
 
     /// Stops the clients after their calls in flight, and sums up.
@@ -216,6 +256,7 @@ impl Drop for Load {
 struct Worker {
     client: Client,
     seen: Arc<Mutex<Seen>>,
+    call_period: Duration,
     stopped: Receiver<()>,
 }
 
@@ -224,7 +265,7 @@ impl Worker {
         for number in 0_u64.. {
             self.append(number);
             // Nothing is ever sent: the sender's end is the word to stop.
-            match self.stopped.recv_timeout(CALL_PERIOD) {
+            match self.stopped.recv_timeout(self.call_period) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -232,17 +273,17 @@ impl Worker {
     }
 
     fn append(&mut self, number: u64) {
-        let place = usize::try_from(number).expect("a count of calls") % ACTORS;
         let began = Instant::now();
-        let actor = {
+        let (place, actor) = {
             let mut seen = lock(&self.seen);
+            let place = usize::try_from(number).expect("a count of calls") % seen.actors.len();
             let (actor, diary) = &seen.actors[place];
             if !diary.is_open() {
                 return;
             }
             let actor = actor.clone();
             seen.waiting_since = Some(began);
-            actor
+            (place, actor)
         };
         let line = number.to_string();
         let answer = self.client.good(
@@ -253,6 +294,8 @@ impl Worker {
         let mut seen = lock(&self.seen);
         seen.waiting_since = None;
         seen.longest = seen.longest.max(began.elapsed());
+        seen.gap = seen.gap.max(seen.answered.elapsed());
+        seen.answered = Instant::now();
         seen.repeated = self.client.repeated();
         let answer = match answer {
             Ok(_) => {

@@ -66,11 +66,11 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A node's process. Dropped: killed.
+/// A process of the binary. Dropped: killed.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// The node ends when this is closed, also by the death of the test. Apart from the child, because
+    /// A node ends when this is closed, also by the death of the test. Apart from the child, because
     /// waiting for a child closes its stdin.
     _lifeline: ChildStdin,
     log_file: PathBuf,
@@ -83,14 +83,33 @@ impl Process {
     /// When it cannot be started.
     #[must_use]
     pub fn start(args: &[String], log_file: &Path) -> Self {
+        let mut node = command();
+        node.arg("start").args(args);
+        Self::node(node, log_file)
+    }
+
+    /// The same for a command that has been prepared: `start` with its arguments and environment.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn node(mut start: Command, log_file: &Path) -> Self {
+        start.arg("--die-with-parent");
+        Self::spawn(start, log_file)
+    }
+
+    /// Starts any command; both what it prints and what it says go to the end of the file.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn spawn(mut command: Command, log_file: &Path) -> Self {
         let log = File::options().create(true).append(true).open(log_file);
-        let mut child = command()
-            .arg("start")
-            .args(args)
-            .arg("--die-with-parent")
+        let log = log.expect("a writable log file");
+        let mut child = command
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(log.expect("a writable log file"))
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log)
             .spawn()
             .expect("the binary starts");
         let lifeline = child.stdin.take().expect("stdin was asked to be a pipe");
@@ -99,6 +118,12 @@ impl Process {
             _lifeline: lifeline,
             log_file: log_file.to_owned(),
         }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.
@@ -133,7 +158,7 @@ impl Process {
     /// When it does not in time.
     #[track_caller]
     pub fn wait(&mut self, time_max: Duration) -> ExitStatus {
-        until("a node ends", time_max, || self.ended())
+        until("a process ends", time_max, || self.ended())
     }
 
     /// All it has said.
