@@ -357,6 +357,7 @@ fn wrong_requests_to_a_cluster() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one row for each command")]
 fn wrong_starts() {
     let _turn = turn();
     let directory = tempfile::tempdir().expect("a temporary directory");
