@@ -121,6 +121,16 @@ fn printed_command(said: &str, begins: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
+/// What a printed command of the binary prints.
+#[track_caller]
+fn run_printed(said: &str, begins: &str) -> String {
+    let words = printed_command(said, begins);
+    let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    let output = process::run(&words);
+    assert!(output.status.success(), "{}", process::stderr(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 #[test]
 fn the_printed_commands_work_and_ctrl_c_leaves_nothing() {
     let _turn = turn();
@@ -131,18 +141,13 @@ fn the_printed_commands_work_and_ctrl_c_leaves_nothing() {
         assert!(said.contains(column), "{said}");
     }
     // The load of the demo adds to the same counter.
-    let is_total = |printed: &str| printed.trim().parse::<u64>().is_ok_and(|total| total > 0);
-    let is_health = |printed: &str| printed.starts_with("healthy: ");
-    let checks: [(&str, &dyn Fn(&str) -> bool); 2] =
-        [(" invoke ", &is_total), (" status ", &is_health)];
-    for (command, is_good) in checks {
-        let words = printed_command(&said, command);
-        let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
-        let output = process::run(&words);
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{}", process::stderr(&output));
-        assert!(is_good(&printed), "{command}: {printed}");
-    }
+    let total = run_printed(&said, " invoke ");
+    assert!(
+        total.trim().parse::<u64>().is_ok_and(|total| total > 0),
+        "{total}"
+    );
+    let health = run_printed(&said, " status ");
+    assert!(health.starts_with("healthy: "), "{health}");
     let kill = printed_command(&said, "kill -9");
     let pid = kill[2].parse().ok().and_then(Pid::from_raw).expect("a PID");
     kill_process(pid, Signal::KILL).expect("a node of the demo");
