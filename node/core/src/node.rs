@@ -18,6 +18,8 @@ mod slot;
 mod snapshots;
 mod standing;
 #[cfg(test)]
+mod testbench;
+#[cfg(test)]
 mod tests;
 mod truncation;
 mod views;

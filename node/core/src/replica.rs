@@ -16,7 +16,7 @@ mod tail;
 mod traps;
 
 pub use group::{
-    Change, Group, GroupReady, GroupSettings, Install, Outgoing, Peek, PeerProgress,
+    Change, Group, GroupReady, GroupSettings, Install, Outgoing, Peek, PeerProgress, Promise,
     ProposeRefused, ReadIndex, Role, Sender, SnapshotResult, peek,
 };
 pub use heard::Heard;

@@ -9,6 +9,7 @@ use ghostlight_protocol::wire::frame::{CondemnedReplica, Control};
 use super::{CONTROL_TICKS, Local, NodeCore};
 use crate::gateway::GatewayInput;
 use crate::io::{Effect, Now};
+use crate::replica::Promise;
 
 impl NodeCore {
     pub(super) fn take_control(
@@ -29,8 +30,15 @@ impl NodeCore {
                 continue;
             };
             if let Some(slot) = cluster.slot_mut(partition) {
-                slot.group.step_heartbeat(from, heartbeat);
+                let promise = slot.group.step_heartbeat(from, heartbeat);
                 cluster.dirty.insert(partition);
+                if let Promise::Lost { acknowledged, last } = promise {
+                    let why = format!(
+                        "its leader knows that entry {acknowledged} was acknowledged here, but the log \
+                         ends at {last}"
+                    );
+                    self.break_with(now, partition, why, out);
+                }
             }
         }
         for answer in &control.answers {
@@ -82,14 +90,6 @@ impl NodeCore {
     /// Every member hears from this node at least every third tick, also where no group is shared.
     pub(super) fn tick_control(&mut self, now: Now) {
         if self.ticks.is_multiple_of(CONTROL_TICKS) {
-            let condemned: Vec<CondemnedReplica> = self
-                .condemned
-                .iter()
-                .map(|(partition, floor)| CondemnedReplica {
-                    partition: u32::from(partition.0),
-                    next_peer: floor.0,
-                })
-                .collect();
             let removed: Vec<Bytes> = self
                 .removed
                 .iter()
@@ -97,7 +97,6 @@ impl NodeCore {
                 .collect();
             for node in self.links.connected() {
                 let control = self.flush.control.entry(node).or_default();
-                control.condemned.clone_from(&condemned);
                 control.removed.clone_from(&removed);
             }
         }
@@ -105,6 +104,17 @@ impl NodeCore {
             self.local
                 .push_back(Local::Gateway(GatewayInput::Silent(node)));
         }
+    }
+
+    /// What every control frame says anew: one without it would take it back.
+    pub(super) fn condemned_here(&self) -> Vec<CondemnedReplica> {
+        let condemned = self.condemned.iter();
+        condemned
+            .map(|(partition, floor)| CondemnedReplica {
+                partition: u32::from(partition.0),
+                next_peer: floor.0,
+            })
+            .collect()
     }
 
     /// Replicas here, and how many of them lead.

@@ -204,8 +204,10 @@ impl NodeCore {
         } else {
             self.shares()
         };
+        let condemned = self.condemned_here();
         for (to, mut control) in std::mem::take(&mut self.flush.control) {
             control.wall_ms = wall_ms;
+            control.condemned.clone_from(&condemned);
             (control.replicas, control.leaders) = shares;
             out.push(Effect::Send {
                 to,

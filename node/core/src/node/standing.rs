@@ -54,9 +54,7 @@ impl NodeCore {
             tail: Vec::new(),
             row: None,
         };
-        if self.condemned.remove(&partition).is_some() {
-            out.push(Effect::Store(StoreEffect::DiscardCondemned(partition)));
-        }
+        // What is set aside of an earlier stint stays until the group has replaced it.
         out.push(Effect::Store(StoreEffect::Create {
             partition,
             peer: to,
@@ -67,7 +65,29 @@ impl NodeCore {
         }
     }
 
-    /// The store found a replica damaged: it falls silent, and its leader replaces it.
+    /// A replica has lost something it promised: it is silent from now on, before the store has set it
+    /// aside, so that it votes and acknowledges nothing more.
+    pub(super) fn break_with(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        why: String,
+        out: &mut Vec<Effect>,
+    ) {
+        let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
+        let Some(peer) = slot.map(|slot| slot.group.peer()) else {
+            return;
+        };
+        let stored = why.clone();
+        out.push(Effect::Store(StoreEffect::Condemn {
+            partition,
+            why: stored,
+        }));
+        self.condemn(now, partition, PeerId(peer.0 + 1), why, out);
+    }
+
+    /// A replica is damaged: it falls silent, and its leader replaces it. Told again about the same stint,
+    /// or about one that a fresh one has followed, nothing more happens.
     pub(super) fn condemn(
         &mut self,
         now: Now,
@@ -76,15 +96,41 @@ impl NodeCore {
         why: String,
         out: &mut Vec<Effect>,
     ) {
-        self.close(now, partition, out);
-        self.tombstones.insert(partition, floor);
-        self.condemned.insert(partition, floor);
-        if let Some(cluster) = &mut self.cluster {
-            cluster.slots[usize::from(partition.0)] = None;
+        let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
+        if slot.is_some_and(|slot| slot.group.peer() < floor) {
+            self.close(now, partition, out);
+            if let Some(cluster) = &mut self.cluster {
+                cluster.slots[usize::from(partition.0)] = None;
+            }
+            self.flush.forget(partition);
+            self.transfers.forget(partition);
         }
-        self.flush.forget(partition);
-        self.transfers.forget(partition);
-        out.push(Effect::Event(Event::Condemned { partition, why }));
+        let lowest = self.tombstones.entry(partition).or_insert(floor);
+        *lowest = (*lowest).max(floor);
+        let known = self.condemned.get(&partition).copied();
+        if known.is_none_or(|known| known < floor) {
+            self.condemned.insert(partition, floor);
+            out.push(Effect::Event(Event::Condemned { partition, why }));
+        }
+    }
+
+    /// What was set aside goes once the group has replaced it: a membership without any peer of it is
+    /// applied, and durable here.
+    fn discard_replaced(&mut self, out: &mut Vec<Effect>) {
+        let Some(cluster) = &self.cluster else { return };
+        let replaced = self.condemned.iter().filter(|(partition, floor)| {
+            let slot = cluster.slot(**partition);
+            slot.is_some_and(|slot| has_replaced(slot, self.me, **floor))
+        });
+        let replaced: Vec<PartitionId> = replaced.map(|(partition, _)| *partition).collect();
+        for partition in replaced {
+            self.discard(partition, out);
+        }
+    }
+
+    fn discard(&mut self, partition: PartitionId, out: &mut Vec<Effect>) {
+        self.condemned.remove(&partition);
+        out.push(Effect::Store(StoreEffect::DiscardCondemned(partition)));
     }
 
     fn destroy(
@@ -116,18 +162,23 @@ impl NodeCore {
         if !self.ticks.is_multiple_of(ASK_TICKS) {
             return;
         }
+        self.discard_replaced(out);
         let Some(cluster) = &self.cluster else { return };
-        for slot in cluster.slots() {
-            let silent = slot
-                .leaderless
-                .is_some_and(|since| now.instant.since(since) >= ASK_AFTER);
-            if !silent {
-                continue;
-            }
-            let partition = slot.partition();
+        let silent = cluster.slots().filter(|slot| {
+            slot.leaderless
+                .is_some_and(|since| now.instant.since(since) >= ASK_AFTER)
+        });
+        let silent = silent.map(|slot| (slot.partition(), slot.group.peer()));
+        // The group may have gone on elsewhere: then nobody comes here to replace what is set aside.
+        let aside = self
+            .condemned
+            .iter()
+            .filter(|(partition, _)| cluster.slot(**partition).is_none());
+        let aside = aside.map(|(partition, floor)| (*partition, PeerId(floor.0.saturating_sub(1))));
+        for (partition, peer) in silent.chain(aside) {
             let ask = AskReplica {
                 partition: u32::from(partition.0),
-                peer: slot.group.peer().0,
+                peer: peer.0,
             };
             for node in self.links.connected() {
                 out.push(Effect::Send {
@@ -204,6 +255,10 @@ impl NodeCore {
         };
         let partition = PartitionId(partition);
         let Some(slot) = self.cluster.as_ref().and_then(|c| c.slot(partition)) else {
+            let floor = self.condemned.get(&partition).copied();
+            if floor == Some(PeerId(standing.peer.saturating_add(1))) {
+                self.discard(partition, out);
+            }
             return;
         };
         let (known, peer) = (slot.group.membership(), slot.group.peer());
@@ -216,3 +271,16 @@ impl NodeCore {
         }
     }
 }
+
+fn has_replaced(slot: &Slot, me: NodeId, floor: PeerId) -> bool {
+    let membership = slot.row.as_ref().and_then(|row| row.membership.as_ref());
+    membership.is_some_and(|membership| {
+        let mut here = membership.nodes().filter(|(_, node)| *node == me);
+        membership.index <= slot.durable_membership
+            && !membership.is_joint()
+            && here.all(|(peer, _)| peer >= floor)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -311,7 +311,10 @@ impl Group {
             | MessageType::MsgReadIndex
             | MessageType::MsgReadIndexResp
             | MessageType::MsgTransferLeader
-            | MessageType::MsgSnapshot => {}
+            | MessageType::MsgSnapshot
+            // These travel in control frames, and are looked at before they are fed.
+            | MessageType::MsgHeartbeat
+            | MessageType::MsgHeartbeatResponse => {}
             MessageType::MsgTimeoutNow if self.is_installing() => {}
             _ => self.step_message(from, message),
         }
@@ -328,12 +331,25 @@ impl Group {
         }
     }
 
-    /// Feeds a heartbeat.
-    pub fn step_heartbeat(&mut self, from: NodeId, heartbeat: &Heartbeat) {
-        self.step_message(
-            from,
-            convert::engine_heartbeat(MessageType::MsgHeartbeat, heartbeat),
-        );
+    /// Feeds a heartbeat, unless it shows that this replica has lost what it promised: a leader never
+    /// says that more is committed here than what this replica has acknowledged. The engine would end the
+    /// process at it (trap 11), and again after every restart.
+    #[must_use]
+    pub fn step_heartbeat(&mut self, from: NodeId, heartbeat: &Heartbeat) -> Promise {
+        let message = convert::engine_heartbeat(MessageType::MsgHeartbeat, heartbeat);
+        let last = self.raw.raft.raft_log.last_index();
+        if message.commit > last && message.to == self.peer.0 {
+            let member = self.membership.node_of(PeerId(message.from)) == Some(from);
+            return match member && message.term >= self.raw.raft.term {
+                true => Promise::Lost {
+                    acknowledged: LogIndex(message.commit),
+                    last: LogIndex(last),
+                },
+                false => Promise::Kept,
+            };
+        }
+        self.step_message(from, message);
+        Promise::Kept
     }
 
     /// Feeds the answer to a heartbeat.
@@ -563,6 +579,20 @@ pub enum Sender {
     Leader,
     /// Anybody else.
     Other,
+}
+
+/// Whether this replica has what its leader knows that it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Promise {
+    /// As far as can be seen.
+    Kept,
+    /// It has not: a synced end of its log is gone. Nothing was changed.
+    Lost {
+        /// What it once acknowledged.
+        acknowledged: LogIndex,
+        /// Where its log ends.
+        last: LogIndex,
+    },
 }
 
 /// Looks into an encoded message; `None` if it is malformed.

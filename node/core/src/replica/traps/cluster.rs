@@ -9,7 +9,7 @@ use ghostlight_protocol::replica::{ApplyItem, LogWrite};
 
 use super::disk::{Carried, Disk};
 use crate::replica::{
-    Change, Group, GroupReady, GroupSettings, Install, Outgoing, Role, SnapshotResult,
+    Change, Group, GroupReady, GroupSettings, Install, Outgoing, Promise, Role, SnapshotResult,
 };
 
 /// More mail than any test exchanges in one go.
@@ -227,7 +227,9 @@ impl Cluster {
         let group = &mut replica.group;
         let sender = node_id(from);
         match &mail.body {
-            Outgoing::Heartbeat(_, heartbeat) => group.step_heartbeat(sender, heartbeat),
+            Outgoing::Heartbeat(_, heartbeat) => {
+                assert_eq!(group.step_heartbeat(sender, heartbeat), Promise::Kept);
+            }
             Outgoing::HeartbeatAnswer(_, answer) => group.step_heartbeat_answer(sender, answer),
             Outgoing::Vote(_, bytes) | Outgoing::Append(_, bytes) => group.step(sender, bytes),
             Outgoing::Snapshot { message, .. } => {

@@ -8,7 +8,7 @@ use raft::eraftpb::{Message, MessageType};
 use super::cluster::{Cluster, Snapshots, node_id};
 use super::disk::Disk;
 use super::{learner, swap};
-use crate::replica::{Change, Outgoing, Role};
+use crate::replica::{Change, Outgoing, Promise, Role};
 
 fn follower_of(leader: u64) -> u64 {
     if leader == 1 { 2 } else { 1 }
@@ -79,7 +79,10 @@ fn answers_to_heartbeats_leave_before_entries_are_synced_but_not_before_a_term()
         context: bytes::Bytes::new(),
     };
     let group = cluster.group(follower);
-    group.step_heartbeat(node_id(leader), &heartbeat);
+    assert_eq!(
+        group.step_heartbeat(node_id(leader), &heartbeat),
+        Promise::Kept
+    );
     cluster.pump(follower);
     assert_eq!(cluster.at(follower).unsynced.len(), 1, "the term");
     assert!(cluster.mail.is_empty(), "{:?}", cluster.mail);

@@ -11,7 +11,9 @@ use super::cluster::{Cluster, Snapshots, node_id};
 use super::disk::Disk;
 use super::{learner, panic_of, swap};
 use crate::replica::tail::{TailLog, position};
-use crate::replica::{Change, Group, GroupSettings, Outgoing, Role, SnapshotResult, convert};
+use crate::replica::{
+    Change, Group, GroupSettings, Outgoing, Promise, Role, SnapshotResult, convert,
+};
 
 fn starts(disk: &Disk) -> Group {
     let partition = ghostlight_protocol::ids::PartitionId(9);
@@ -103,9 +105,47 @@ fn trap_11_what_the_engine_calls_fatal_ends_the_process() {
         commit: 1_000,
         context: bytes::Bytes::new(),
     };
+    // A commit past the log would be fatal; it is seen before, and says that a promise was lost.
     let group = cluster.group(follower);
-    let said = panic_of(|| group.step_heartbeat(node_id(leader), &impossible));
-    assert!(said.contains("out of range"), "{said}");
+    let (last, commit) = (group.last().index, group.commit());
+    let lost = Promise::Lost {
+        acknowledged: LogIndex(1_000),
+        last,
+    };
+    assert_eq!(group.step_heartbeat(node_id(leader), &impossible), lost);
+    assert_eq!(group.commit(), commit);
+    // Nobody but a leader of the group knows what was promised.
+    let rows = [
+        (node_id(9), impossible.clone()),
+        (
+            node_id(leader),
+            Heartbeat {
+                from: 9,
+                ..impossible.clone()
+            },
+        ),
+        (
+            node_id(leader),
+            Heartbeat {
+                term: 1,
+                ..impossible.clone()
+            },
+        ),
+        (
+            node_id(leader),
+            Heartbeat {
+                to: 9,
+                ..impossible.clone()
+            },
+        ),
+    ];
+    for (from, heartbeat) in rows {
+        assert_eq!(
+            group.step_heartbeat(from, &heartbeat),
+            Promise::Kept,
+            "{heartbeat:?}"
+        );
+    }
     let applied = cluster.group(leader).applied();
     let said = panic_of(|| cluster.group(leader).set_applied(LogIndex(applied.0 - 1)));
     assert!(said.contains("applied goes forward"), "{said}");
