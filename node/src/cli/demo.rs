@@ -5,6 +5,7 @@
 //! callers, and starts the node again. Absent here: any knowledge of how the cluster works; the demo
 //! sees what every client sees.
 
+mod follow;
 mod forming;
 mod keeper;
 mod load;
@@ -76,6 +77,8 @@ async fn play(stage: &Arc<Stage>, args: &args::Demo, mut end: End) -> Result<Ver
     }
     print_text(&forming::table(stage).await?);
     let leaders = Leaders::watch(stage);
+    let follower = tokio::spawn(follow::follow(Arc::clone(stage)));
+    let _follower = AbortOnDrop(follower);
     let load = Load::start(stage);
     let limit = args.limit.map(|limit| Instant::now() + limit);
     let mut next_kill = chaos_time(chaos);
@@ -98,6 +101,15 @@ async fn play(stage: &Arc<Stage>, args: &args::Demo, mut end: End) -> Result<Ver
                 return sum_up(&load, kills, Duration::from_secs(2)).await;
             }
         }
+    }
+}
+
+/// Ends a task with whoever began it.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -17,7 +17,7 @@ use crate::cli::table::{Align, Table};
 const FORMING_TIME_MAX: Duration = Duration::from_secs(60);
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
 /// The actor that the printed commands are about.
-const ACTOR: &str = "counter/alice";
+pub(super) const ACTOR: &str = "counter/alice";
 
 /// Waits until every partition has all its copies.
 pub(super) async fn wait(stage: &Stage, events: &mut mpsc::Receiver<Event>) -> Result<(), Failure> {
