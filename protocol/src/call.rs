@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
+use crate::closed::ClosedRange;
 use crate::outcome::AppError;
 
 /// A request for one turn, from a gateway to a partition's leader.
@@ -38,6 +39,9 @@ pub struct CallRequest {
     /// Every sequence of this session and partition below this one has its answer.
     #[prost(uint64, tag = "9")]
     pub closed_below: u64,
+    /// Ranges above it that have theirs; at most `CLOSED_RANGES_TOLD_MAX`.
+    #[prost(message, repeated, tag = "13")]
+    pub closed_ranges: Vec<ClosedRange>,
     /// Actors that wait for this call, outermost first.
     #[prost(bytes = "bytes", repeated, tag = "10")]
     pub chain: Vec<Bytes>,

@@ -111,6 +111,8 @@ codes! {
     ProtocolMismatch = 215, Denied, "PROTOCOL_MISMATCH";
     LeaderMoved = 216, Retry, "LEADER_MOVED";
     SeedsSilent = 217, Retry, "SEEDS_SILENT";
+    ClockOff = 220, Retry, "CLOCK_OFF";
+    OrderUnconfirmed = 221, Unknown, "ORDER_UNCONFIRMED";
 
     DataDirLocked = 301, Fatal, "DATA_DIR_LOCKED";
     DataDirReadOnly = 302, Fatal, "DATA_DIR_READ_ONLY";
@@ -121,6 +123,7 @@ codes! {
     StorageFailed = 307, Fatal, "STORAGE_FAILED";
     ReplicaCondemned = 308, Fatal, "REPLICA_CONDEMNED";
     DataDirUnusable = 309, Fatal, "DATA_DIR_UNUSABLE";
+    DiskSlow = 320, Retry, "DISK_SLOW";
 
     PortInUse = 401, Fatal, "PORT_IN_USE";
     ConfigUnknownKey = 402, Invalid, "CONFIG_UNKNOWN_KEY";

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
+use crate::closed::{Closed, ClosedRange};
 use crate::outcome::TurnAnswer;
 
 /// The payload of one log entry.
@@ -108,6 +109,9 @@ pub struct RequestRecord {
     /// For a session: every lower sequence has its answer, its record may go.
     #[prost(uint64, tag = "3")]
     pub closed_below: u64,
+    /// For a session: ranges above it that have theirs.
+    #[prost(message, repeated, tag = "4")]
+    pub closed_ranges: Vec<ClosedRange>,
 }
 
 /// One state row of the actor.
@@ -226,7 +230,8 @@ pub struct DeadLetter {
     pub age_ms: u64,
 }
 
-/// Dedup records and sessions that a leader found to be over their age; apply checks each again.
+/// Dedup records and sessions that a leader found to be over their age; apply checks each again. A record
+/// of a session goes with it: never while the session is in use.
 #[derive(Clone, PartialEq, Message)]
 pub struct Expire {
     /// Keys of `Family::Dedup`.
@@ -263,7 +268,7 @@ pub struct DedupRecord {
 }
 
 /// A gateway's session in this partition.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub struct SessionRow {
     /// Every lower sequence is closed: refused if it comes again.
     #[prost(uint64, tag = "1")]
@@ -271,4 +276,15 @@ pub struct SessionRow {
     /// Log time of the last use.
     #[prost(uint64, tag = "2")]
     pub age_ms: u64,
+    /// Ranges above the floor that are closed, ascending; at most `CLOSED_RANGES_MAX`.
+    #[prost(message, repeated, tag = "3")]
+    pub closed_ranges: Vec<ClosedRange>,
+}
+
+impl SessionRow {
+    /// What is closed.
+    #[must_use]
+    pub fn closed(&self) -> Closed {
+        Closed::new(self.closed_below, &self.closed_ranges)
+    }
 }

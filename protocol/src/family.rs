@@ -4,11 +4,15 @@
 //! exist. A row's full key on disk is partition (u16 big endian), family (u8), then the key built here;
 //! all numbers are big endian, so that byte order is numeric order.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::actor::ActorKey;
 use crate::ids::{PartitionId, RecoveryEpoch};
+use crate::limits::{DEDUP_AGE_MAX, DERIVED_AGE_MAX};
 use crate::request::{RequestId, Session};
+use crate::time::Age;
 
 /// A kind of replicated row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -20,7 +24,7 @@ pub enum Family {
     State = 2,
     /// Actor key: the actor's version.
     Version = 3,
-    /// Request id: the recorded answer.
+    /// Request id: the recorded answer. And, under a tag of their own, when records are due (`due_key`).
     Dedup = 4,
     /// Session: its floor and when it was last used.
     Session = 5,
@@ -90,6 +94,46 @@ pub fn dedup_key(actor: &ActorKey, id: &RequestId) -> Bytes {
             bytes.freeze()
         }
     }
+}
+
+/// Prefix of the rows that say when records are due, ascending by that.
+pub const DUE_PREFIX: &[u8] = &[4];
+
+/// How long a record is kept, in log time; `None`: a session's, which goes with its session.
+#[must_use]
+pub fn record_age_max(record_key: &[u8]) -> Option<Duration> {
+    match record_key.first() {
+        Some(2) => Some(DEDUP_AGE_MAX),
+        Some(3) => Some(DERIVED_AGE_MAX),
+        Some(_) | None => None,
+    }
+}
+
+/// Says that a record is over its age at `due`, so that finding those that are needs no look at the others.
+#[must_use]
+pub fn due_key(due: Age, record_key: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(9 + record_key.len());
+    bytes.put_slice(DUE_PREFIX);
+    bytes.put_u64(due.0);
+    bytes.put_slice(record_key);
+    bytes.freeze()
+}
+
+/// Reads a `due_key`: when, and the key of the record.
+#[must_use]
+pub fn parse_due_key(key: &Bytes) -> Option<(Age, Bytes)> {
+    let rest = key.strip_prefix(DUE_PREFIX)?;
+    let due = u64::from_be_bytes(rest.get(..8)?.try_into().ok()?);
+    Some((Age(due), key.slice(DUE_PREFIX.len() + 8..)))
+}
+
+/// Prefix of the records of a session, from the session's own key.
+#[must_use]
+pub fn session_records_prefix(session_key: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(1 + session_key.len());
+    bytes.put_u8(1);
+    bytes.put_slice(session_key);
+    bytes.freeze()
 }
 
 /// The row of a session.
@@ -169,6 +213,27 @@ mod tests {
             assert_eq!(*family as usize, position + 1);
         }
         assert_eq!(Family::from_byte(0), None);
+    }
+
+    #[test]
+    fn due_rows_sort_by_their_time_and_name_their_record() {
+        let actor = ActorKey::new("default", "counter", "a").unwrap();
+        let record = dedup_key(&actor, &RequestId::Derived(7));
+        let (low, high) = (due_key(Age(255), &record), due_key(Age(256), &record));
+        assert!(low < high);
+        assert_eq!(parse_due_key(&high), Some((Age(256), record.clone())));
+        assert_eq!(parse_due_key(&record), None, "a record is no such row");
+        assert_eq!(record_age_max(&record), Some(DERIVED_AGE_MAX));
+        let outside = dedup_key(&actor, &RequestId::outside(b"o").unwrap());
+        assert_eq!(record_age_max(&outside), Some(DEDUP_AGE_MAX));
+        let session = Session {
+            gateway: crate::ids::NodeId(9),
+            generation: crate::ids::Generation(2),
+        };
+        let sequence = 5;
+        let own = dedup_key(&actor, &RequestId::Session { session, sequence });
+        assert!(own.starts_with(&session_records_prefix(&session_key(session))));
+        assert_eq!(record_age_max(&own), None);
     }
 
     #[test]

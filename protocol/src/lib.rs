@@ -2,6 +2,7 @@
 
 pub mod actor;
 pub mod call;
+pub mod closed;
 pub mod code;
 pub mod command;
 pub mod family;

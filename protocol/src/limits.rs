@@ -71,6 +71,10 @@ pub const GATEWAY_CALL_BYTES_MAX: usize = 256 << 20;
 pub const LEADER_CALL_BYTES_MAX: usize = 256 << 20;
 /// Messages accepted while a new leader still loads its inbox, in bytes; above it they are read again.
 pub const INBOX_LOADING_BYTES_MAX: usize = 4 << 20;
+/// Ranges of closed request ids that a partition keeps for one session, above its floor.
+pub const CLOSED_RANGES_MAX: usize = 64;
+/// Ranges of closed request ids that one request tells: so many calls that run for long are stepped around.
+pub const CLOSED_RANGES_TOLD_MAX: usize = 16;
 /// Dedup records and sessions of one partition, in bytes.
 pub const DEDUP_BYTES_MAX: u64 = 256 << 20;
 /// Outgoing messages of one turn.
@@ -98,6 +102,7 @@ pub const FIRST_SNAPSHOT: (u64, u64) = (5, 5);
 
 const _: () = assert!(FRAME_BYTES_MAX >= ENTRY_BYTES_MAX + FRAME_HEADER_BYTES_MAX);
 const _: () = assert!(ENTRY_BYTES_MAX > REQUEST_BODY_BYTES_MAX);
+const _: () = assert!(CLOSED_RANGES_TOLD_MAX < CLOSED_RANGES_MAX);
 const _: () = assert!(PARTITIONS_DEFAULT.is_power_of_two());
 const _: () = assert!(LANE_FRAME_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(REPLICATION_FACTOR_DEFAULT <= FACTOR_MAX);

@@ -35,7 +35,7 @@ pub struct PartitionRow {
     /// Chain hash over all applied row operations, 16 bytes big endian.
     #[prost(bytes = "vec", tag = "8")]
     pub state_chain: Vec<u8>,
-    /// Bytes of dedup records.
+    /// Bytes of dedup records, of what says when they are due, and of sessions.
     #[prost(uint64, tag = "9")]
     pub dedup_bytes: u64,
     /// Messages waiting in the outbox.

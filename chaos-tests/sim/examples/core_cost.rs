@@ -193,6 +193,7 @@ impl Bed {
                 Effect::Reply { outcome, .. } => self.replies.push((place, outcome)),
                 Effect::Halt(reason) => panic!("node {place}: {reason:?}"),
                 Effect::Close(_)
+                | Effect::Reconnect { .. }
                 | Effect::AdminReply { .. }
                 | Effect::Introduce { .. }
                 | Effect::Event(_) => {}

@@ -41,6 +41,8 @@ pub(crate) struct Net {
     pub cut: BTreeMap<(Place, Place), u64>,
     /// Counts cuts.
     pub cuts: u64,
+    /// Connections that are up and on which nothing moves.
+    pub stuck: BTreeSet<ConnKey>,
     /// Places whose processes stand still.
     pub frozen: BTreeSet<Place>,
 }
@@ -71,6 +73,12 @@ impl Net {
     #[must_use]
     pub(crate) fn passes(&self, from: Place, to: Place) -> bool {
         !self.cut.contains_key(&(from, to))
+    }
+
+    /// Whether frames on a connection pass from one place to another.
+    #[must_use]
+    pub(crate) fn moves(&self, key: &ConnKey, from: Place, to: Place) -> bool {
+        self.passes(from, to) && !self.stuck.contains(key)
     }
 
     /// Whether a connection is up at `place`'s side.

@@ -16,6 +16,8 @@ pub struct Params {
     pub partitions: u16,
     /// Replication factor.
     pub factor: u8,
+    /// Writes are refused below this many voters.
+    pub min_copies: u8,
     /// How long faults are injected, after the cluster has formed.
     pub span: u64,
     /// The network.
@@ -90,6 +92,8 @@ pub enum FaultKind {
     OneWay,
     /// One connection breaks.
     Break,
+    /// Nothing moves on one bulk connection, which stays up.
+    Stuck,
     /// A disk is slow for a while.
     SlowDisk,
     /// A disk fails a write or a sync: the process ends.
@@ -111,7 +115,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// Every kind, with its usual weight.
+    /// Kinds with their usual weights.
     pub const ALL: [(Self, u32); 15] = [
         (Self::Crash, 10),
         (Self::PowerLossAll, 2),
@@ -129,6 +133,9 @@ impl FaultKind {
         (Self::Join, 2),
         (Self::Leave, 1),
     ];
+
+    /// Kinds that are drawn after everything else, so that older seeds keep most of their meaning.
+    pub const LATER: [(Self, u32); 1] = [(Self::Stuck, 3)];
 }
 
 impl Params {
@@ -184,6 +191,7 @@ impl Params {
             nodes,
             partitions,
             factor,
+            min_copies: 1,
             span: dice.between(10, 25) * SEC,
             net,
             disk,
@@ -193,6 +201,11 @@ impl Params {
         };
         // Rows here are small: pages must be, too, or none is ever cut.
         params.disk.page_bytes = *dice.pick(&[ghostlight_disk::PAGE_BYTES, 400, 1]);
+        for (kind, weight) in FaultKind::LATER {
+            if dice.chance(0.6) {
+                params.faults.push((kind, weight));
+            }
+        }
         params
     }
 
@@ -204,6 +217,7 @@ impl Params {
             nodes,
             partitions,
             factor: 3,
+            min_copies: 1,
             span: 0,
             net: NetParams {
                 delay: (100 * US, 500 * US),

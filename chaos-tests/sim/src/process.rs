@@ -32,6 +32,8 @@ pub(crate) struct Node {
     pub fate: Fate,
     /// Syncs take this many times as long.
     pub slowness: u64,
+    /// Nothing is synced before this time.
+    pub stalled_until: u64,
 }
 
 /// Whether a node is meant to run.

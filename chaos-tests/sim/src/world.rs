@@ -10,6 +10,7 @@ mod contents;
 mod deliver;
 mod nemesis;
 mod observe;
+mod scenario;
 mod store;
 mod verdict;
 mod work;

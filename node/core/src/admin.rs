@@ -29,8 +29,11 @@ pub enum AdminRequest {
         /// Begin or end it.
         change: DrainChange,
     },
-    /// This node's copies move away for good; answered when it may be stopped for ever.
-    Leave,
+    /// A node's copies move away for good; answered when it may be stopped for ever.
+    Leave {
+        /// Node id or name; `None`: this node.
+        node: Option<String>,
+    },
     /// A dead node's copies are replaced at once, and it may never come back. Node id or name.
     Remove(String),
 }

@@ -260,6 +260,13 @@ pub enum Effect {
     },
     /// Close both connections to a node.
     Close(NodeId),
+    /// Close one connection to a node that nothing moves on; it is dialed again when it is gone.
+    Reconnect {
+        /// The node.
+        node: NodeId,
+        /// Which connection.
+        kind: ConnectionKind,
+    },
     /// For the store's thread.
     Store(StoreEffect),
     /// Read rows, from any thread, at any time from now on. What `Applied` has told of is visible; an

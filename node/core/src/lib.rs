@@ -4,6 +4,7 @@
 extern crate self as ghostlight;
 
 pub mod admin;
+pub mod expiry;
 pub mod gateway;
 pub mod io;
 pub mod node;

@@ -6,17 +6,21 @@
 
 mod calls;
 mod control;
+mod expiry;
 mod facts;
+mod fitness;
 mod flush;
 mod handover;
 mod inspect;
 mod leading;
 mod links;
+mod orders;
 mod reconcile;
 mod settings;
 mod slot;
 mod snapshots;
 mod standing;
+mod stuck;
 #[cfg(test)]
 mod testbench;
 #[cfg(test)]
@@ -42,6 +46,7 @@ use rand_chacha::ChaCha8Rng;
 pub use self::inspect::ReplicaFacts;
 pub use self::settings::Start;
 use self::slot::Slot;
+use crate::expiry::ExpiryInput;
 use crate::gateway::{Gateway, GatewayInput};
 use crate::io::{Effect, Event, Input, Now, StoreInput};
 use crate::outbox::OutboxInput;
@@ -78,6 +83,8 @@ pub struct NodeCore {
     next_tick: Instant,
     ticks: u64,
     ending: Ending,
+    fitness: fitness::Watch,
+    orders: orders::Orders,
 }
 
 /// What exists once the node knows its cluster.
@@ -103,6 +110,7 @@ enum Local {
     Gateway(GatewayInput),
     Turns(PartitionId, TurnsInput),
     Outbox(PartitionId, OutboxInput),
+    Expiry(PartitionId, ExpiryInput),
 }
 
 /// Whether the shell knows what our `Hello` says.
@@ -122,7 +130,7 @@ enum Ending {
     },
     /// Leaving for good: ends when no copy is left.
     Leave {
-        ticket: crate::admin::AdminTicket,
+        asker: orders::Asker,
     },
     /// Left for good: says goodbye until the others know, or the time is up.
     Goodbye {
@@ -171,6 +179,8 @@ impl NodeCore {
             next_tick: now.instant + TICK,
             ticks: 0,
             ending: Ending::No,
+            fitness: fitness::Watch::default(),
+            orders: orders::Orders::default(),
             start,
         };
         if let Some(descriptor) = core.start.descriptor.clone() {
@@ -196,7 +206,10 @@ impl NodeCore {
             } => {
                 self.connected(now, peer, descriptor, kind, out);
             }
-            Input::Disconnected { node, kind } => self.disconnected(now, node, kind),
+            Input::Disconnected { node, kind } => {
+                self.disconnected(now, node, kind);
+                self.orders_disconnected(now, node, kind, out);
+            }
             Input::CallNotSent { to, call } => {
                 self.local
                     .push_back(Local::Gateway(GatewayInput::NotSent { to, call }));
@@ -285,7 +298,8 @@ impl NodeCore {
             Frame::AskReplica(ask) => self.tell_standing(from, ask, out),
             Frame::ReplicaStanding(standing) => self.take_standing(now, standing, out),
             Frame::Descriptor(descriptor) => self.adopt(now, descriptor, out),
-            Frame::Order(order) => self.take_order(now, &order),
+            Frame::Order(order) => self.take_order(now, from, &order, out),
+            Frame::OrderAnswer(answer) => self.order_answered(from, answer, out),
         }
     }
 
@@ -357,15 +371,19 @@ impl NodeCore {
             self.ticks += 1;
             self.tick_groups();
         }
+        self.tick_fitness(now, out);
         self.tick_truncation(out);
         self.tick_turns();
         self.tick_confirms(now);
+        self.tick_expiry(now, out);
         self.tick_links(now, out);
         self.tick_control(now);
         self.tick_transfers(now, out);
+        self.tick_stuck(now, out);
         self.tick_handovers(now, out);
         self.tick_standing(now, out);
         self.tick_reconcile(now, out);
+        self.tick_orders(now, out);
         self.tick_ending(now, out);
     }
 

@@ -16,7 +16,8 @@ mod tail;
 mod traps;
 
 pub use group::{
-    Change, Group, GroupReady, GroupSettings, Install, Outgoing, Peek, PeerProgress, Promise,
+    Candidacy, Change, Group, GroupReady, GroupSettings, Install, Outgoing, Peek, PeerProgress,
+    Promise,
     ProposeRefused, ReadIndex, Role, Sender, SnapshotResult, peek,
 };
 pub use heard::Heard;

@@ -139,6 +139,13 @@ pub enum TurnEnd {
     App(AppError),
     /// The runner refused before any of the actor's code ran: unknown type or method, bad argument.
     Refused(NotRun),
+    /// Whoever ran it is gone in mid-turn (an application that died, a broken connection): everything staged is
+    /// dropped. Its caller hears that the outcome is unknown, and it is not run again: a call that kills its
+    /// host must not go from node to node.
+    Lost {
+        /// What happened, for people.
+        detail: String,
+    },
     /// The actor's code panicked; everything staged is dropped and the activation is broken.
     Panicked {
         /// The panic's message.
@@ -154,6 +161,9 @@ impl TurnEnd {
             Self::Ok { .. } => self,
             Self::App(error) => Self::App(error.bounded()),
             Self::Refused(refusal) => Self::Refused(refusal.bounded()),
+            Self::Lost { detail } => Self::Lost {
+                detail: text::cut(detail),
+            },
             Self::Panicked { message } => Self::Panicked {
                 message: text::cut(message),
             },

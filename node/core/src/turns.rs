@@ -25,7 +25,7 @@ mod running;
 #[cfg(test)]
 mod tests;
 
-pub use engine::{ActivationView, Counters, Opening, Settings, Turns};
+pub use engine::{ActivationView, Counters, Opening, Settings, Turns, Writes};
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
@@ -103,6 +103,8 @@ pub enum TurnsInput {
     Pause,
     /// The handover was given up.
     Resume,
+    /// The group has more or fewer voters than before: writes are taken, or refused.
+    Writes(Writes),
     /// A deadline has passed.
     Tick,
 }
@@ -132,6 +134,8 @@ pub enum TurnsEffect {
     },
     /// A running turn calls another actor: hand it to this node's gateway.
     Call(NestedCall),
+    /// A turn that has called is over: nobody waits for what it called.
+    TurnGone(TurnId),
 }
 
 /// Rows to read.

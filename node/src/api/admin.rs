@@ -27,7 +27,7 @@ const VERB_BODY_BYTES_MAX: usize = 64 << 10;
 /// How long a list waits for the node.
 const LIST_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Body of `drain` and `remove`.
+/// Body of the verbs.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verb {
@@ -137,7 +137,7 @@ async fn verb(rest: &[&str], request: Request) -> Result<AdminRequest, Answer> {
                 Change::Undo => DrainChange::Undo,
             },
         }),
-        ["leave"] => Ok(AdminRequest::Leave),
+        ["leave"] => Ok(AdminRequest::Leave { node: said.node }),
         ["remove"] => said.node.map(AdminRequest::Remove).ok_or_else(|| {
             Answer::of(
                 Code::InvalidArgument,

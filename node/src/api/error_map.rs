@@ -81,9 +81,11 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
             (StatusCode::CONFLICT, ours)
         }
         C::ChainTooDeep => (StatusCode::INTERNAL_SERVER_ERROR, "ERR_ACTOR_STACK_DEPTH"),
-        C::OutcomeUnknown | C::Interrupted | C::SessionClosed | C::ReplyNotKept => {
-            (StatusCode::INTERNAL_SERVER_ERROR, ours)
-        }
+        C::OutcomeUnknown
+        | C::Interrupted
+        | C::SessionClosed
+        | C::ReplyNotKept
+        | C::OrderUnconfirmed => (StatusCode::INTERNAL_SERVER_ERROR, ours),
         C::InvalidRequestId
         | C::InvalidArgument
         | C::TurnTooLarge
@@ -98,6 +100,8 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::NotJoined
         | C::LeaderMoved
         | C::SeedsSilent
+        | C::ClockOff
+        | C::DiskSlow
         | C::NodeUnreachable => (StatusCode::SERVICE_UNAVAILABLE, ours),
         C::ClusterKeyRejected
         | C::ClusterIdMismatch

@@ -89,7 +89,7 @@ fn view(request: AdminRequest) -> AdminAnswer {
         AdminRequest::Drain { node, change } => {
             AdminAnswer::Done(format!("{node:?} {:?}", change == DrainChange::Undo))
         }
-        AdminRequest::Leave => AdminAnswer::Refused {
+        AdminRequest::Leave { .. } => AdminAnswer::Refused {
             code: Code::LeaveBelowFactor,
             detail: "two copies would be left. Use drain".into(),
         },

@@ -451,6 +451,11 @@ impl Running {
                     }
                 }
             }
+            Effect::Reconnect { node, kind } => {
+                if let Some(link) = self.links.get(&(node, kind)) {
+                    link.close("made anew");
+                }
+            }
             Effect::Store(effect) => self.disk.push(effect),
             Effect::Read {
                 ticket,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ghostlight_protocol::ids::{NodeId, PeerId};
 use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::wire::frame::Fitness;
 use ghostlight_protocol::wire::hello::Duty;
 
 use super::facts::{NodeFact, NodeFacts, NodeState, Work};
@@ -246,7 +247,7 @@ impl<'a> Planner<'a> {
 
     fn hand_over(&self) -> Option<Decision> {
         let mine = self.facts.fact(self.facts.me)?;
-        if mine.duty == Duty::Serving {
+        if mine.duty == Duty::Serving && mine.fitness == Fitness::Fit {
             return None;
         }
         // Without a successor the group is served from here until the process stops.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ghostlight_protocol::ids::{Generation, NodeId};
 use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::wire::frame::Fitness;
 use ghostlight_protocol::wire::hello::{Duty, Removed};
 
 use super::limits::{BALANCE_TRANSFERS_MAX, DOWN_GRACE, GROWING_GROUPS_MAX, NODE_MOVES_MAX};
@@ -42,8 +43,10 @@ pub struct NodeFact {
     pub state: NodeState,
     /// Its present life: one that has begun anew waits its time before it is given leaderships.
     pub generation: Generation,
-    /// What it takes part in. A node that must not lead for a while counts as draining.
+    /// What it takes part in.
     pub duty: Duty,
+    /// Whether it is fit to lead, by its own word. One that is not keeps its copies, and takes new ones.
+    pub fitness: Fitness,
     /// Whether it was removed for good.
     pub removed: Removed,
     /// Its weight; 0: an edge, which never gets a copy.
@@ -62,6 +65,7 @@ impl NodeFact {
             state: NodeState::Alive,
             generation: Generation(1),
             duty: Duty::Serving,
+            fitness: Fitness::Fit,
             removed: Removed::No,
             weight: 1,
             zone: String::new(),
@@ -78,12 +82,16 @@ impl NodeFact {
     /// Whether a new copy may be placed on it.
     #[must_use]
     pub fn takes_copies(&self) -> bool {
-        self.may_lead() && self.weight > 0
+        self.takes_part() && self.weight > 0
     }
 
     /// Whether leaderships may be given to it.
     #[must_use]
     pub fn may_lead(&self) -> bool {
+        self.takes_part() && self.fitness == Fitness::Fit
+    }
+
+    fn takes_part(&self) -> bool {
         self.state == NodeState::Alive && self.duty == Duty::Serving && self.removed == Removed::No
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, PeerId};
 use ghostlight_protocol::partition_row::{Membership, PartitionRow, Peer};
 use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::wire::frame::Fitness;
 use ghostlight_protocol::wire::hello::{Duty, Removed};
 
 use super::limits::{BALANCE_TRANSFERS_MAX, GROWING_GROUPS_MAX, NODE_MOVES_MAX};
@@ -320,6 +321,25 @@ fn a_draining_node_gives_its_leaderships_and_keeps_its_copies() {
     assert_eq!(model.leader_node(), Some(node));
     assert_eq!(moves(&model), (0, 2));
     assert!(model.steps[1].0 - back >= 10);
+}
+
+#[test]
+fn a_node_that_is_not_fit_leads_nothing_and_keeps_and_takes_copies() {
+    let mut model = Model::settled(3, 3, 1);
+    let node = model.leader_node().unwrap();
+    model.fact(node.0).fitness = Fitness::DiskSlow;
+    model.run(5);
+    assert_ne!(model.leader_node(), Some(node), "at once");
+    assert_eq!(moves(&model).0, 0, "no copy moves");
+    let fact = model.fact(node.0);
+    assert!(fact.takes_copies() && !fact.may_lead());
+    // When nobody is fit, it is served from where it is.
+    for other in 1..=3 {
+        model.fact(other).fitness = Fitness::DiskSlow;
+    }
+    let before = model.leader_node();
+    model.run(60);
+    assert_eq!(model.leader_node(), before);
 }
 
 #[test]

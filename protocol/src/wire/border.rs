@@ -77,7 +77,8 @@ pub fn check(frame: &Frame) -> Result<(), BorderError> {
         Frame::Descriptor(descriptor) => check_descriptor(descriptor),
         // Their numbers are in the engine's encoding: `replica::group` of the core checks them.
         Frame::Raft(_) => Ok(()),
-        Frame::AskRoutes(_) | Frame::Hangup(_) | Frame::Order(_) => Ok(()),
+        // The numbers of orders are only compared.
+        Frame::AskRoutes(_) | Frame::Hangup(_) | Frame::Order(_) | Frame::OrderAnswer(_) => Ok(()),
     }
 }
 
@@ -159,6 +160,9 @@ fn check_hints(hints: &[LeaderHint]) -> Result<(), BorderError> {
 fn check_call(call: &CallRequest) -> Result<(), BorderError> {
     count("a deadline", call.remaining_ms)?;
     count("a closed range", call.closed_below)?;
+    for range in &call.closed_ranges {
+        count("a closed range", range.end)?;
+    }
     count("a term", call.leader_term)?;
     // Seeds are random; the time is only shown.
     Ok(())

@@ -14,7 +14,7 @@ pub struct NodeFrame {
     /// Absent when the peer is newer and says something we do not know.
     #[prost(
         oneof = "Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20"
     )]
     pub frame: Option<Frame>,
 }
@@ -70,6 +70,9 @@ pub enum Frame {
     /// An operator's order that only another node can carry out.
     #[prost(message, tag = "16")]
     Order(Order),
+    /// What became of one.
+    #[prost(message, tag = "20")]
+    OrderAnswer(OrderAnswer),
 }
 
 impl Frame {
@@ -96,7 +99,8 @@ impl Frame {
             | Self::AskRoutes(_)
             | Self::Routes(_)
             | Self::Descriptor(_)
-            | Self::Order(_) => return None,
+            | Self::Order(_)
+            | Self::OrderAnswer(_) => return None,
         };
         u16::try_from(partition).ok().map(PartitionId)
     }
@@ -122,6 +126,38 @@ pub struct Order {
     /// The node it is about, 16 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub node: Bytes,
+    /// The sender's number of it, which answers repeat; 0: no answer is waited for.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+}
+
+/// What became of an [`Order`].
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct OrderAnswer {
+    /// The asking node's number of the order.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// How far it is.
+    #[prost(enumeration = "OrderStage", tag = "2")]
+    pub stage: i32,
+    /// Of a refusal: number of its code.
+    #[prost(uint32, tag = "3")]
+    pub code: u32,
+    /// Of a refusal: the text for people.
+    #[prost(string, tag = "4")]
+    pub detail: String,
+}
+
+/// See [`OrderAnswer`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum OrderStage {
+    /// The node has taken it and works on it; `Done` or `Refused` follows.
+    Taken = 0,
+    /// It is carried out.
+    Done = 1,
+    /// Nothing has changed.
+    Refused = 2,
 }
 
 /// See [`Order`].
@@ -134,6 +170,8 @@ pub enum OrderKind {
     Undrain = 1,
     /// The receiver, leader of partition 0, records that the node was removed for good.
     Remove = 2,
+    /// The receiver leaves for good.
+    Leave = 3,
 }
 
 /// What two nodes tell each other every heartbeat, for all their groups at once.
@@ -163,6 +201,22 @@ pub struct Control {
     /// See `replicas`.
     #[prost(uint32, tag = "8")]
     pub leaders: u32,
+    /// Whether the sender is fit to lead.
+    #[prost(enumeration = "Fitness", tag = "9")]
+    pub fitness: i32,
+}
+
+/// Whether a node is fit to lead. One that is not gives its leaderships away and takes none, as far as
+/// others can lead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum Fitness {
+    /// It is.
+    Fit = 0,
+    /// A batch was not synced in time, or lately was not.
+    DiskSlow = 1,
+    /// Its calendar clock is too far from the members' median.
+    ClockOff = 2,
 }
 
 /// A replica whose data was not whole.
@@ -365,6 +419,7 @@ mod tests {
             Frame::Descriptor(ClusterDescriptor::default()),
             Frame::Hangup(Hangup::default()),
             Frame::Order(Order::default()),
+            Frame::OrderAnswer(OrderAnswer::default()),
         ];
         for frame in frames {
             let sent = NodeFrame { frame: Some(frame) };

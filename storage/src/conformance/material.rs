@@ -113,7 +113,7 @@ pub(crate) fn turn(actor: &ActorKey, base: u64, sequence: u64, value: Bytes, sen
                 .to_be_bytes()
                 .to_vec()
                 .into(),
-            closed_below: 0,
+            ..RequestRecord::default()
         }),
         answer: Some(TurnAnswer::reply(value.clone())),
         state: vec![StateWrite {

@@ -38,6 +38,7 @@ impl World {
             skew_ms: 0,
             fate: Fate::Returns,
             slowness: 1,
+            stalled_until: 0,
         });
         self.start(place, origin);
         place
@@ -92,7 +93,7 @@ impl World {
                 .collect(),
             tombstones,
             seed: self.dice.node.any(),
-            min_copies: 1,
+            min_copies: self.params.min_copies,
             turns: ghostlight_core::turns::Settings::default(),
         };
         self.begin(place, store, identity, record, start);

@@ -61,6 +61,7 @@ impl World {
     /// Both sides have a new connection. A side that had one loses what was on its way on it, and hears
     /// of the new one alone: that is all that a transport tells about a replaced connection.
     fn connect(&mut self, key: ConnKey, from: Place, to: Place) {
+        self.net.stuck.remove(&key);
         let conn = self.net.conns.entry(key).or_default();
         conn.epoch += 1;
         conn.up = [true, true];
@@ -173,6 +174,7 @@ impl World {
     /// Heals all cuts: what waited arrives.
     pub fn heal(&mut self) {
         self.net.cut.clear();
+        self.net.stuck.clear();
         let mut waiting = Vec::new();
         for (key, conn) in &mut self.net.conns {
             for (from, lane, frame) in std::mem::take(&mut conn.held) {

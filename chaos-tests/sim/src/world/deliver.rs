@@ -36,6 +36,10 @@ impl World {
                 self.after(delay, dialed);
             }
             Effect::Close(node) => self.close(place, node),
+            Effect::Reconnect { node, kind } => {
+                self.sometimes.hit("connection made anew");
+                self.close_one(place, node, kind);
+            }
             Effect::Store(effect) => self.queue_store(place, effect),
             Effect::Read {
                 ticket,
@@ -159,7 +163,7 @@ impl World {
     ) {
         let delay = self.delay();
         let arrives = self.now + delay;
-        let passes = self.net.passes(from, to);
+        let passes = self.net.moves(&key, from, to);
         let Some(sender) = self.nodes[from].last_id else {
             return;
         };
@@ -227,7 +231,7 @@ impl World {
         frame: Frame,
     ) {
         let to = if key.0 == from { key.1 } else { key.0 };
-        let passes = self.net.passes(from, to);
+        let passes = self.net.moves(&key, from, to);
         let Some(conn) = self.net.conns.get_mut(&key) else {
             return;
         };
@@ -281,25 +285,29 @@ impl World {
     }
 
     fn close(&mut self, place: Place, node: NodeId) {
+        for kind in KINDS {
+            self.close_one(place, node, kind);
+        }
+    }
+
+    fn close_one(&mut self, place: Place, node: NodeId, kind: ConnectionKind) {
         let Some(other) = self.nodes.iter().position(|n| n.last_id == Some(node)) else {
             return;
         };
-        for kind in KINDS {
-            let key = key(place, other, kind);
-            let Some(epoch) = self.net.conns.get(&key).map(|conn| conn.epoch) else {
-                continue;
-            };
-            self.side_down(key, epoch, place);
-            let delay = self.delay();
-            self.after(
-                delay,
-                Event::SideDown {
-                    key,
-                    epoch,
-                    place: other,
-                },
-            );
-        }
+        let key = key(place, other, kind);
+        let Some(epoch) = self.net.conns.get(&key).map(|conn| conn.epoch) else {
+            return;
+        };
+        self.side_down(key, epoch, place);
+        let delay = self.delay();
+        self.after(
+            delay,
+            Event::SideDown {
+                key,
+                epoch,
+                place: other,
+            },
+        );
     }
 
     /// Runs a turn on; what it asks, and how it ends, comes back in its own order.

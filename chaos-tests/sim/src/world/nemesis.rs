@@ -103,6 +103,12 @@ impl World {
                 let other = *self.dice.fault.pick(&alive);
                 self.break_or_replace(place, other);
             }
+            FaultKind::Stuck => {
+                self.sometimes.hit("fault: connection stuck");
+                let other = *self.dice.fault.pick(&alive);
+                self.stick(place, other);
+                self.mend_later(Mend::Heal, 500 * MS, 8 * SEC);
+            }
             FaultKind::SlowDisk => {
                 self.sometimes.hit("fault: slow disk");
                 self.nodes[place].slowness = self.dice.fault.between(5, 100);
@@ -140,7 +146,7 @@ impl World {
             }
             FaultKind::Leave if self.may_lose() && alive > usize::from(self.params.factor) => {
                 self.sometimes.hit("fault: leave");
-                self.order(place, AdminRequest::Leave);
+                self.order(place, AdminRequest::Leave { node: None });
                 self.repair = Repair::Leaving(place);
             }
             _ => {}
@@ -322,6 +328,7 @@ impl World {
         self.heal();
         for place in 0..self.nodes.len() {
             self.nodes[place].slowness = 1;
+            self.nodes[place].stalled_until = 0;
             self.nodes[place].skew_ms = 0;
             if self.nodes[place].process.is_none() && self.nodes[place].fate == Fate::Returns {
                 self.closing.remove(&place);

@@ -30,6 +30,7 @@ impl World {
     fn begin_store(&mut self, place: Place) {
         let run = self.nodes[place].run;
         let slowness = self.nodes[place].slowness;
+        let stalled = self.nodes[place].stalled_until.saturating_sub(self.now);
         let Some(process) = &mut self.nodes[place].process else {
             return;
         };
@@ -50,6 +51,9 @@ impl World {
         if self.phase == Phase::Faults && synced > 0 && self.dice.disk.chance(p) {
             self.sometimes.hit("disk stalled");
             delay += self.dice.disk.log_uniform(shortest, longest);
+        }
+        if synced > 0 {
+            delay = delay.max(stalled);
         }
         self.after(delay, Event::DiskDone { place, run });
     }

@@ -173,7 +173,7 @@ impl World {
             .collect()
     }
 
-    fn call(
+    pub(crate) fn call(
         &mut self,
         place: Place,
         op: &Op,

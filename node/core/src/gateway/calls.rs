@@ -444,8 +444,8 @@ impl Gateway {
 
     fn send(&mut self, cx: &mut Cx<'_>, key: u64, to: NodeId, term: Term) {
         let call = self.calls.get_mut(&key).expect("sent calls are held");
-        let closed_below = self.sessions.closed_below(call.partition, cx.now);
-        let request = call.begin_attempt(key, to, term, closed_below, cx.now);
+        let closed = self.sessions.closed(call.partition, cx.now);
+        let request = call.begin_attempt(key, to, term, &closed, cx.now);
         self.counters.attempts += 1;
         cx.out.push(GatewayEffect::Send { to, request });
         self.set_timer(key);

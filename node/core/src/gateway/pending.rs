@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use ghostlight_protocol::call::{CallRequest, MayHaveRun};
+use ghostlight_protocol::closed::Closed;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
@@ -126,7 +127,7 @@ impl Pending {
         key: u64,
         to: NodeId,
         term: Term,
-        closed_below: u64,
+        closed: &Closed,
         now: Instant,
     ) -> CallRequest {
         let number = (key << ATTEMPT_BITS) | (self.sent & ((1 << ATTEMPT_BITS) - 1));
@@ -149,7 +150,8 @@ impl Pending {
         let request = CallRequest {
             call: number,
             remaining_ms: self.remaining_ms(now),
-            closed_below,
+            closed_below: closed.below(),
+            closed_ranges: closed.ranges().to_vec(),
             leader_term: term.0,
             ..self.request.clone()
         };

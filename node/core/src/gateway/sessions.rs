@@ -1,8 +1,12 @@
 //! Numbers the requests of clients that gave no id, and says which numbers are closed.
 //!
-//! Each partition has its own sequence. `closed_below` travels with every request: the partition drops the
-//! records below it and refuses such a sequence for ever. A sequence may be closed once this gateway
-//! will never send it again: a frame of it that is still under way then meets the floor.
+//! Each partition has its own sequence. What is closed travels with every request: the partition drops the
+//! records of it and refuses such a sequence for ever. A sequence may be closed once this gateway
+//! will never send it again: a frame of it that is still under way then finds it closed.
+//!
+//! A floor says most of it. Above it, what lies between calls that run for long is told by ranges, so that
+//! one such call does not hold the records of all later ones. Short ranges are not worth telling: the
+//! calls around them are as young as they are, and the floor will pass them.
 //!
 //! A call that was given up may still run at its leader. Closing it at once would make apply skip that
 //! turn, and whether it counts would hang on other traffic; so it lingers, bounded in time and number.
@@ -10,7 +14,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use ghostlight_protocol::closed::{Closed, ClosedRange};
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId};
+use ghostlight_protocol::limits::CLOSED_RANGES_TOLD_MAX;
 use ghostlight_protocol::request::{RequestId, Session};
 use ghostlight_protocol::time::Instant;
 
@@ -18,6 +24,11 @@ use ghostlight_protocol::time::Instant;
 const LINGER: Duration = Duration::from_secs(10);
 /// A sequence that was given up is closed when so many later ones were begun.
 const LINGER_SEQUENCES_MAX: u64 = 1_024;
+
+/// Shortest range of closed sequences that is told; shorter ones wait for their neighbours.
+const RANGE_SEQUENCES_MIN: u64 = 32;
+/// Open sequences of a partition, from the lowest, between which ranges are looked for.
+const OPEN_LOOKED_AT_MAX: usize = 256;
 
 /// All numberings of one run of a gateway.
 #[derive(Debug)]
@@ -78,8 +89,8 @@ impl Sessions {
         }
     }
 
-    /// The lowest open sequence of a partition, or the next one if none is open.
-    pub(super) fn closed_below(&mut self, partition: PartitionId, now: Instant) -> u64 {
+    /// What is closed of a partition: everything below the lowest open sequence, and between others.
+    pub(super) fn closed(&mut self, partition: PartitionId, now: Instant) -> Closed {
         let numbering = &mut self.partitions[usize::from(partition.0)];
         while let Some((until, sequence)) = numbering.lingering.front().copied() {
             if until > now && numbering.next - sequence <= LINGER_SEQUENCES_MAX {
@@ -88,7 +99,7 @@ impl Sessions {
             numbering.lingering.pop_front();
             numbering.open.remove(&sequence);
         }
-        numbering.open.first().copied().unwrap_or(numbering.next)
+        numbering.closed()
     }
 
     /// Only ids with our session were numbered here; a nested call may carry another's.
@@ -97,6 +108,33 @@ impl Sessions {
             RequestId::Session { session, sequence } if *session == self.session => Some(*sequence),
             RequestId::Session { .. } | RequestId::Outside(_) | RequestId::Derived(_) => None,
         }
+    }
+}
+
+impl Numbering {
+    fn closed(&self) -> Closed {
+        let mut open = self.open.iter().copied();
+        let Some(below) = open.next() else {
+            return Closed::new(self.next, &[]);
+        };
+        let mut ranges = Vec::new();
+        let mut before = below;
+        for sequence in open.take(OPEN_LOOKED_AT_MAX).chain([self.next]) {
+            let range = ClosedRange {
+                first: before + 1,
+                end: sequence,
+            };
+            // With more open than were looked at, the last of these ranges is not closed.
+            let looked_at = sequence != self.next || self.open.len() <= OPEN_LOOKED_AT_MAX;
+            if looked_at && range.end.saturating_sub(range.first) >= RANGE_SEQUENCES_MIN {
+                ranges.push(range);
+                if ranges.len() == CLOSED_RANGES_TOLD_MAX {
+                    break;
+                }
+            }
+            before = sequence;
+        }
+        Closed::new(below, &ranges)
     }
 }
 
@@ -110,6 +148,10 @@ mod tests {
         Instant(n * 1_000_000_000)
     }
 
+    fn floor(sessions: &mut Sessions, now: Instant) -> u64 {
+        sessions.closed(HERE, now).below()
+    }
+
     fn sequence_of(id: &RequestId) -> u64 {
         match id {
             RequestId::Session { sequence, .. } => *sequence,
@@ -120,7 +162,7 @@ mod tests {
     #[test]
     fn the_floor_is_the_lowest_open_sequence() {
         let mut sessions = Sessions::new(NodeId(1), Generation(2), 2);
-        assert_eq!(sessions.closed_below(HERE, second(0)), 1);
+        assert_eq!(floor(&mut sessions, second(0)), 1);
         let ids: Vec<_> = (0..4).map(|_| sessions.begin(HERE)).collect();
         assert_eq!(
             ids.iter().map(sequence_of).collect::<Vec<_>>(),
@@ -128,9 +170,9 @@ mod tests {
         );
         assert_eq!(sequence_of(&sessions.begin(PartitionId(0))), 1);
         // (answered, floor after it)
-        for (position, floor) in [(1, 1), (0, 3), (3, 3), (2, 5)] {
+        for (position, expected) in [(1, 1), (0, 3), (3, 3), (2, 5)] {
             sessions.answered(HERE, &ids[position]);
-            assert_eq!(sessions.closed_below(HERE, second(0)), floor);
+            assert_eq!(floor(&mut sessions, second(0)), expected);
         }
     }
 
@@ -141,8 +183,8 @@ mod tests {
         let second_id = sessions.begin(HERE);
         sessions.given_up(HERE, &first, second(1));
         sessions.answered(HERE, &second_id);
-        assert_eq!(sessions.closed_below(HERE, second(10)), 1);
-        assert_eq!(sessions.closed_below(HERE, second(11)), 3);
+        assert_eq!(floor(&mut sessions, second(10)), 1);
+        assert_eq!(floor(&mut sessions, second(11)), 3);
     }
 
     #[test]
@@ -154,12 +196,60 @@ mod tests {
             let id = sessions.begin(HERE);
             sessions.answered(HERE, &id);
         }
-        assert_eq!(sessions.closed_below(HERE, second(1)), 1);
+        assert_eq!(floor(&mut sessions, second(1)), 1);
         let id = sessions.begin(HERE);
         sessions.answered(HERE, &id);
-        assert_eq!(
-            sessions.closed_below(HERE, second(1)),
-            LINGER_SEQUENCES_MAX + 2
-        );
+        assert_eq!(floor(&mut sessions, second(1)), LINGER_SEQUENCES_MAX + 2);
+    }
+
+    fn ranges(sessions: &mut Sessions) -> Vec<(u64, u64)> {
+        let closed = sessions.closed(HERE, second(0));
+        closed.ranges().iter().map(|r| (r.first, r.end)).collect()
+    }
+
+    #[test]
+    fn ranges_step_around_calls_that_run_for_long() {
+        let mut sessions = Sessions::new(NodeId(1), Generation(2), 2);
+        let ids: Vec<_> = (0..200).map(|_| sessions.begin(HERE)).collect();
+        let open = [1, 50, 60, 120];
+        for id in ids.iter().filter(|id| !open.contains(&sequence_of(id))) {
+            sessions.answered(HERE, id);
+        }
+        // 51 to 59 are few, and wait.
+        assert_eq!(ranges(&mut sessions), [(2, 50), (61, 120), (121, 201)]);
+        sessions.answered(HERE, &ids[59]);
+        assert_eq!(ranges(&mut sessions), [(2, 50), (51, 120), (121, 201)]);
+        sessions.answered(HERE, &ids[0]);
+        assert_eq!(floor(&mut sessions, second(0)), 50);
+        assert_eq!(ranges(&mut sessions), [(51, 120), (121, 201)]);
+    }
+
+    #[test]
+    fn ranges_are_bounded_and_never_hold_an_open_sequence() {
+        // (calls that run for long, sequences between two of them)
+        for (long, between) in [(100, 40), (1_000, 33), (2_000, 0)] {
+            let mut sessions = Sessions::new(NodeId(1), Generation(2), 2);
+            let total = long * (between + 1) + 500;
+            let ids: Vec<_> = (0..total).map(|_| sessions.begin(HERE)).collect();
+            let is_open = |id: &RequestId| {
+                let sequence = sequence_of(id);
+                sequence <= long * (between + 1) && sequence.is_multiple_of(between + 1)
+            };
+            for id in ids.iter().filter(|id| !is_open(id)) {
+                sessions.answered(HERE, id);
+            }
+            let closed = sessions.closed(HERE, second(0));
+            let count = if between == 0 {
+                0
+            } else {
+                CLOSED_RANGES_TOLD_MAX
+            };
+            assert_eq!(closed.ranges().len(), count);
+            assert!(
+                ids.iter()
+                    .filter(|id| is_open(id))
+                    .all(|id| !closed.contains(sequence_of(id)))
+            );
+        }
     }
 }

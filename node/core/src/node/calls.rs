@@ -2,7 +2,7 @@
 
 use ghostlight_placement::routing::RoutingTable;
 use ghostlight_protocol::call::{
-    AnswerKind, CallAnswer, CallRequest, LeaderHint, MayHaveRun, NotRunAnswer, Redirect,
+    AnswerKind, CallAnswer, CallRequest, LeaderHint, MayHaveRun, Redirect,
 };
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
@@ -19,7 +19,7 @@ use crate::gateway::{
 use crate::io::{CALL_LANES, Effect, Lane, Now};
 use crate::outbox::{OutboxEffect, OutboxInput};
 use crate::turn_io::{RunnerEffect, RunnerInput, TurnTold};
-use crate::turns::{Caller, TurnsEffect, TurnsInput};
+use crate::turns::{Caller, TurnsEffect, TurnsInput, Writes};
 
 /// Steps that sub-cores may cause each other from one input; more would be a loop.
 const LOCAL_STEPS_MAX: usize = 1_000_000;
@@ -98,7 +98,6 @@ impl NodeCore {
 
     /// Hands a call to the partition's turn engine, if this node leads it.
     fn admit_call(&mut self, now: Now, from: Caller, request: CallRequest, out: &mut Vec<Effect>) {
-        let min_copies = usize::from(self.start.min_copies);
         let partition = PartitionId(u16::try_from(request.partition).unwrap_or(u16::MAX));
         let room = self
             .cluster
@@ -107,35 +106,28 @@ impl NodeCore {
         let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
             return self.redirect(from, partition, out);
         };
-        let voters = slot.group.membership().voters.len();
-        match &slot.leading {
-            Some(leading) => {
-                if voters < min_copies {
-                    let refusal = too_few_copies(partition, voters, min_copies);
-                    return self.answer(from, AnswerKind::NotRun(refusal), out);
-                }
-                if let Err(refusal) = room {
-                    return self.answer(from, AnswerKind::NotRun(refusal), out);
-                }
-                match leading.stage {
-                    Stage::Open(_) => {
-                        let input = TurnsInput::Call { from, request };
-                        self.local.push_back(Local::Turns(partition, input));
-                    }
-                    Stage::Elected if slot.waiting.len() < WAITING_CALLS_MAX => {
-                        let waiting = Waiting {
-                            from,
-                            request,
-                            since: now.instant,
-                        };
-                        if let Some(cluster) = &mut self.cluster {
-                            cluster.push_waiting(partition, waiting);
-                        }
-                    }
-                    Stage::Elected => self.redirect(from, partition, out),
+        let Some(leading) = &slot.leading else {
+            return self.redirect(from, partition, out);
+        };
+        if let Err(refusal) = room {
+            return self.answer(from, AnswerKind::NotRun(refusal), out);
+        }
+        match leading.stage {
+            Stage::Open(_) => {
+                let input = TurnsInput::Call { from, request };
+                self.local.push_back(Local::Turns(partition, input));
+            }
+            Stage::Elected if slot.waiting.len() < WAITING_CALLS_MAX => {
+                let waiting = Waiting {
+                    from,
+                    request,
+                    since: now.instant,
+                };
+                if let Some(cluster) = &mut self.cluster {
+                    cluster.push_waiting(partition, waiting);
                 }
             }
-            None => self.redirect(from, partition, out),
+            Stage::Elected => self.redirect(from, partition, out),
         }
     }
 
@@ -183,6 +175,7 @@ impl NodeCore {
                 Local::Gateway(input) => self.feed_gateway(now, input, out),
                 Local::Turns(partition, input) => self.feed_turns(now, partition, input, out),
                 Local::Outbox(partition, input) => self.feed_outbox(now, partition, input, out),
+                Local::Expiry(partition, input) => self.feed_expiry(now, partition, input, out),
             }
         }
     }
@@ -355,6 +348,10 @@ impl NodeCore {
                     self.local
                         .push_back(Local::Gateway(GatewayInput::Nested(call)));
                 }
+                TurnsEffect::TurnGone(turn) => {
+                    self.local
+                        .push_back(Local::Gateway(GatewayInput::TurnGone(turn)));
+                }
             }
         }
     }
@@ -368,11 +365,13 @@ impl NodeCore {
         if cluster.is_none_or(|c| push.source >= u32::from(c.partitions())) {
             return;
         }
-        let serves = cluster
-            .and_then(|c| c.slot(destination))
-            .and_then(|s| s.serving())
-            .is_some();
-        if serves {
+        let slot = cluster.and_then(|c| c.slot(destination));
+        if let Some((_, serving)) = slot.and_then(|s| s.serving()) {
+            // With too few copies nothing is taken over from a partition that may have more: the source
+            // keeps its messages, and pushes again after a while.
+            if serving.writes != Writes::Taken {
+                return;
+            }
             let input = OutboxInput::Push { from, push };
             self.local.push_back(Local::Outbox(destination, input));
             return;
@@ -524,16 +523,5 @@ impl NodeCore {
             lane: Lane::Control,
             frame,
         });
-    }
-}
-
-fn too_few_copies(partition: PartitionId, voters: usize, wanted: usize) -> NotRunAnswer {
-    NotRunAnswer {
-        code: u32::from(Code::MinCopies.number()),
-        detail: format!(
-            "partition {partition} has {voters} voting copies, --min-copies asks for {wanted}. Start \
-             or bring back nodes"
-        ),
-        retry_after_ms: 1_000,
     }
 }

@@ -12,6 +12,7 @@ use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::frame::{Frame, Order, OrderKind};
 use ghostlight_protocol::wire::hello::Duty;
 
+use super::orders::Asker;
 use super::{Ending, Introduced, NodeCore};
 use crate::admin::{AdminAnswer, AdminRequest, AdminTicket, DrainChange};
 use crate::io::{Effect, HaltReason, Lane, Now};
@@ -55,20 +56,18 @@ impl NodeCore {
                 Some(view) => AdminAnswer::Where(view),
                 None => not_joined(),
             },
-            AdminRequest::Drain { node, change } => self.order_drain(node, change, out),
-            AdminRequest::Leave => match self.begin_leave(ticket) {
-                Some(refused) => refused,
-                None => {
-                    self.check_left(now, out);
-                    return;
-                }
-            },
+            AdminRequest::Drain { node, change } => {
+                return self.order(now, ticket, node, drain_order(change), out);
+            }
+            AdminRequest::Leave { node } => {
+                return self.order(now, ticket, node, OrderKind::Leave, out);
+            }
             AdminRequest::Remove(node) => self.order_remove(now, &node, out),
         };
         out.push(Effect::AdminReply { ticket, answer });
     }
 
-    fn find_node(&self, wanted: &str) -> Option<NodeId> {
+    pub(super) fn find_node(&self, wanted: &str) -> Option<NodeId> {
         if wanted == self.record.name {
             return Some(self.me);
         }
@@ -82,72 +81,17 @@ impl NodeCore {
         })
     }
 
-    fn order_drain(
-        &mut self,
-        node: Option<String>,
-        change: DrainChange,
-        out: &mut Vec<Effect>,
-    ) -> AdminAnswer {
-        let target = match &node {
-            None => Some(self.me),
-            Some(name) => self.find_node(name),
-        };
-        let Some(target) = target else {
-            return unknown_node(node.as_deref().unwrap_or(""));
-        };
-        let name = self.name_of(target);
-        if target == self.me {
-            self.set_duty(duty(change));
-        } else if self.links.connected().contains(&target) {
-            let kind = match change {
-                DrainChange::Begin => OrderKind::Drain,
-                DrainChange::Undo => OrderKind::Undrain,
-            };
-            self.send_order(target, kind, target, out);
-        } else {
-            return refused(
-                Code::NodeUnreachable,
-                format!(
-                    "{name} cannot be reached from here. Is it running? See \"ghostlight members\""
-                ),
-            );
-        }
-        AdminAnswer::Done(match change {
-            DrainChange::Begin => format!(
-                "{name} gives its leaderships away and keeps its copies. Undo with \"ghostlight drain \
-                 {name} --undo\""
-            ),
-            DrainChange::Undo => format!("{name} takes part again"),
-        })
-    }
-
-    fn send_order(&self, to: NodeId, kind: OrderKind, node: NodeId, out: &mut Vec<Effect>) {
-        let node = Bytes::copy_from_slice(&node.to_bytes());
+    fn send_removal(&self, to: NodeId, node: NodeId, out: &mut Vec<Effect>) {
         let frame = Frame::Order(Order {
-            kind: kind as i32,
-            node,
+            kind: OrderKind::Remove as i32,
+            node: Bytes::copy_from_slice(&node.to_bytes()),
+            number: 0,
         });
         out.push(Effect::Send {
             to,
             lane: Lane::Control,
             frame,
         });
-    }
-
-    pub(super) fn take_order(&mut self, now: Now, order: &Order) {
-        let Some(node) = NodeId::from_slice(&order.node) else {
-            return;
-        };
-        // An order that this build does not know is not obeyed, least of all as another one.
-        let Ok(kind) = OrderKind::try_from(order.kind) else {
-            return;
-        };
-        match kind {
-            OrderKind::Drain if node == self.me => self.set_duty(Duty::Draining),
-            OrderKind::Undrain if node == self.me => self.set_duty(Duty::Serving),
-            OrderKind::Remove => self.record_removed(now, node),
-            OrderKind::Drain | OrderKind::Undrain => {}
-        }
     }
 
     fn order_remove(&mut self, now: Now, wanted: &str, out: &mut Vec<Effect>) -> AdminAnswer {
@@ -167,7 +111,7 @@ impl NodeCore {
         let leader = self.cluster.as_ref().and_then(|c| c.routes.leader(FACTS));
         match leader {
             Some((leader, _)) if leader == self.me => self.record_removed(now, node),
-            Some((leader, _)) => self.send_order(leader, OrderKind::Remove, node, out),
+            Some((leader, _)) => self.send_removal(leader, node, out),
             None => {
                 let detail = format!("{FACTS} has no leader, so the removal cannot be recorded");
                 return refused(
@@ -184,7 +128,7 @@ impl NodeCore {
 
     /// Partition 0's leader records a removal. Nobody hears of it before it is committed: a removal that a
     /// change of leader cut off again must not have shut a node out.
-    fn record_removed(&mut self, now: Now, node: NodeId) {
+    pub(super) fn record_removed(&mut self, now: Now, node: NodeId) {
         let slot = self.cluster.as_ref().and_then(|c| c.slot(FACTS));
         let Some((term, _)) = slot.and_then(super::slot::Slot::serving) else {
             return;
@@ -224,17 +168,12 @@ impl NodeCore {
         }
     }
 
-    fn begin_leave(&mut self, ticket: AdminTicket) -> Option<AdminAnswer> {
-        if self.ending != Ending::No {
-            return Some(refused(
-                Code::ShuttingDown,
-                "this node is ending already".to_owned(),
-            ));
-        }
-        let factor = self
-            .cluster
-            .as_ref()
-            .map(|c| usize::from(c.ring.factor()))?;
+    /// This node begins to leave; the refusal, if it may not.
+    pub(super) fn begin_leave(&mut self, asker: Asker) -> Option<AdminAnswer> {
+        let Some(cluster) = &self.cluster else {
+            return Some(not_joined());
+        };
+        let factor = usize::from(cluster.ring.factor());
         let facts = self.facts();
         let others = facts
             .nodes
@@ -254,14 +193,14 @@ impl NodeCore {
                 ),
             ));
         }
-        self.ending = Ending::Leave { ticket };
+        self.ending = Ending::Leave { asker };
         self.set_duty(Duty::Leaving);
         None
     }
 
     /// A leaving node ends when no copy is left on it.
     pub(super) fn check_left(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let Ending::Leave { ticket } = self.ending else {
+        let Ending::Leave { asker } = self.ending else {
             return;
         };
         let empty = self
@@ -272,11 +211,7 @@ impl NodeCore {
             if let Some(cluster) = &mut self.cluster {
                 cluster.gateway.begin_shutdown();
             }
-            let text = "this node has left the cluster for good; its data directory may be deleted";
-            out.push(Effect::AdminReply {
-                ticket,
-                answer: AdminAnswer::Done(text.to_owned()),
-            });
+            self.answer_order(asker, OrderKind::Leave, None, out);
             self.ending = Ending::Goodbye {
                 deadline: now.instant + GOODBYE_MAX,
             };
@@ -339,18 +274,18 @@ impl NodeCore {
     }
 }
 
-fn duty(change: DrainChange) -> Duty {
+fn drain_order(change: DrainChange) -> OrderKind {
     match change {
-        DrainChange::Begin => Duty::Draining,
-        DrainChange::Undo => Duty::Serving,
+        DrainChange::Begin => OrderKind::Drain,
+        DrainChange::Undo => OrderKind::Undrain,
     }
 }
 
-fn refused(code: Code, detail: String) -> AdminAnswer {
+pub(super) fn refused(code: Code, detail: String) -> AdminAnswer {
     AdminAnswer::Refused { code, detail }
 }
 
-fn unknown_node(wanted: &str) -> AdminAnswer {
+pub(super) fn unknown_node(wanted: &str) -> AdminAnswer {
     refused(
         Code::UnknownNode,
         format!("no node is called {wanted:?}. See \"ghostlight members\" for names and ids"),

@@ -47,6 +47,8 @@ pub(super) struct Outbound {
 
 struct Syncing {
     ticket: PersistTicket,
+    /// The node's tick at which the disk got it.
+    since: u64,
     numbers: Vec<(PartitionId, PeerId, u64, Option<Install>)>,
     memberships: BTreeMap<PartitionId, NewMembership>,
 }
@@ -67,6 +69,12 @@ impl Outbound {
         self.numbers.retain(|(p, ..)| *p != partition);
         self.apply.retain(|(p, _)| *p != partition);
         self.memberships.remove(&partition);
+    }
+
+    /// Ticks for which the batch at the disk has not been synced.
+    pub(super) fn unsynced_ticks(&self, ticks: u64) -> u64 {
+        let syncing = self.syncing.as_ref();
+        syncing.map_or(0, |syncing| ticks.saturating_sub(syncing.since))
     }
 
     /// A membership was applied: it is made durable with the next batch, even if nothing else is.
@@ -205,10 +213,12 @@ impl NodeCore {
             self.shares()
         };
         let condemned = self.condemned_here();
+        let fitness = self.fitness.present() as i32;
         for (to, mut control) in std::mem::take(&mut self.flush.control) {
             control.wall_ms = wall_ms;
             control.condemned.clone_from(&condemned);
             (control.replicas, control.leaders) = shares;
+            control.fitness = fitness;
             out.push(Effect::Send {
                 to,
                 lane: Lane::Control,
@@ -248,6 +258,7 @@ impl NodeCore {
     }
 
     fn sync_gathered(&mut self, out: &mut Vec<Effect>) {
+        let since = self.ticks;
         let flush = &mut self.flush;
         let idle = flush.numbers.is_empty() && flush.memberships.is_empty();
         if flush.syncing.is_some() || idle {
@@ -271,6 +282,7 @@ impl NodeCore {
         }
         flush.syncing = Some(Syncing {
             ticket,
+            since,
             numbers,
             memberships,
         });

@@ -1,6 +1,7 @@
 //! Handing a leadership over without a dropped call: stop admitting, let what is in flight commit, transfer.
 //!
-//! Given up after 500 ms: then the leadership goes on as before.
+//! Given up after 500 ms: then the leadership goes on as before. Where the disk does not answer, or the
+//! log does not move, nothing may ever settle: then the transfer begins after a moment in any case.
 
 use std::time::Duration;
 
@@ -15,13 +16,29 @@ use crate::turns::TurnsInput;
 /// Longest time that admission stops for a handover.
 const HANDOVER_MAX: Duration = Duration::from_millis(500);
 
+/// How long a hasty handover waits for what is in flight.
+const HASTY_SETTLE_MAX: Duration = Duration::from_millis(200);
+
+/// Whether a handover waits for what is in flight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Haste {
+    /// It does: no call is disturbed.
+    Settle,
+    /// For a moment only: it may never end here. Its callers are then sent on, and ask again.
+    SettleBriefly,
+}
+
 /// Where a handover stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Handover {
     /// None is wanted.
     None,
     /// No new turns; waiting for those in flight.
-    Settling { to: PeerId, since: Instant },
+    Settling {
+        to: PeerId,
+        haste: Haste,
+        since: Instant,
+    },
     /// The engine has been asked.
     Transferring { since: Instant },
 }
@@ -38,6 +55,7 @@ impl NodeCore {
         now: Now,
         partition: PartitionId,
         to: PeerId,
+        haste: Haste,
         out: &mut Vec<Effect>,
     ) {
         let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
@@ -51,6 +69,7 @@ impl NodeCore {
         }
         leading.handover = Handover::Settling {
             to,
+            haste,
             since: now.instant,
         };
         self.local
@@ -98,12 +117,15 @@ impl NodeCore {
                 .push_back(Local::Turns(partition, TurnsInput::Resume));
             return;
         }
-        let Handover::Settling { to, since } = leading.handover else {
+        let Handover::Settling { to, haste, since } = leading.handover else {
             return;
         };
-        let settled = match &leading.stage {
-            Stage::Open(serving) => serving.turns.settled(),
-            Stage::Elected => true,
+        let settled = match (&leading.stage, haste) {
+            (Stage::Open(serving), Haste::Settle) => serving.turns.settled(),
+            (Stage::Open(serving), Haste::SettleBriefly) => {
+                serving.turns.settled() || now.instant.since(since) >= HASTY_SETTLE_MAX
+            }
+            (Stage::Elected, _) => true,
         };
         if settled {
             leading.handover = Handover::Transferring { since };

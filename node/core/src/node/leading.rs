@@ -18,6 +18,7 @@ use prost::Message as _;
 use super::slot::{Confirm, InboxLoad, Later, Leading, Serving, Slot, Stage};
 use super::waiting::Waiting;
 use super::{Cluster, Local, NodeCore};
+use crate::expiry::{Expiry, ExpiryInput};
 use crate::io::{Applied, Effect, Event, Now, ReadTicket, Rest};
 use crate::outbox::{Outbox, OutboxInput, OutboxSettings};
 use crate::replica::{ReadIndex, Role};
@@ -46,6 +47,7 @@ enum ReadWhat {
     Outbox,
     Inbox,
     Facts,
+    Expiry,
 }
 
 impl Reads {
@@ -99,7 +101,29 @@ impl NodeCore {
             }
         }
         self.open_if_due(now, partition, out);
+        self.count_copies(partition);
         self.learn_from_group(partition);
+    }
+
+    /// Tells an open leadership whether it has copies enough to take writes.
+    fn count_copies(&mut self, partition: PartitionId) {
+        let min_copies = self.start.min_copies;
+        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
+            return;
+        };
+        let writes = slot.writes(min_copies);
+        let Some(Leading {
+            stage: Stage::Open(serving),
+            ..
+        }) = &mut slot.leading
+        else {
+            return;
+        };
+        if serving.writes != writes {
+            serving.writes = writes;
+            self.local
+                .push_back(Local::Turns(partition, TurnsInput::Writes(writes)));
+        }
     }
 
     fn elected(&mut self, now: Now, partition: PartitionId, term: Term) {
@@ -112,11 +136,13 @@ impl NodeCore {
             aged: now.instant,
             confirm: Confirm::Idle,
             handover: super::handover::Handover::None,
+            uncommitted: None,
         });
     }
 
     fn open_if_due(&mut self, now: Now, partition: PartitionId, out: &mut Vec<Effect>) {
         let settings = self.start.turns;
+        let min_copies = self.start.min_copies;
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -125,6 +151,7 @@ impl NodeCore {
             return;
         };
         let may_open = slot.group.may_open();
+        let writes = slot.writes(min_copies);
         let Some(leading) = &mut slot.leading else {
             return;
         };
@@ -139,6 +166,7 @@ impl NodeCore {
             term,
             wall: now.wall,
             dedup_bytes: row.dedup_bytes,
+            writes,
             settings,
         });
         let mut pump = Vec::new();
@@ -153,6 +181,8 @@ impl NodeCore {
             turns,
             outbox,
             inbox,
+            expiry: Expiry::new(partition, now.instant),
+            writes,
         }));
         self.feed_waiting(now, partition, out);
         for effect in pump {
@@ -494,7 +524,10 @@ impl NodeCore {
                 self.local
                     .push_back(Local::Outbox(partition, OutboxInput::Applied(outcome)));
             }
-            EntryOutcome::Nothing | EntryOutcome::Expired | EntryOutcome::FactsWritten => {}
+            EntryOutcome::Expired => self
+                .local
+                .push_back(Local::Expiry(partition, ExpiryInput::Applied)),
+            EntryOutcome::Nothing | EntryOutcome::FactsWritten => {}
         }
     }
 
@@ -526,6 +559,17 @@ impl NodeCore {
         };
         self.reads
             .begin(partition, term, ReadWhat::Outbox, rows, out);
+    }
+
+    pub(super) fn read_for_expiry(
+        &mut self,
+        partition: PartitionId,
+        term: Term,
+        rows: RowsWanted,
+        out: &mut Vec<Effect>,
+    ) {
+        self.reads
+            .begin(partition, term, ReadWhat::Expiry, rows, out);
     }
 
     fn read_inbox(
@@ -583,6 +627,14 @@ impl NodeCore {
                 if rest == Rest::More && last.is_some() {
                     self.read_facts(partition, term, last, out);
                 }
+            }
+            ReadWhat::Expiry => {
+                let rows = rows
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((key, value?)));
+                let rows = rows.collect();
+                let input = ExpiryInput::Rows { rows, rest };
+                self.local.push_back(Local::Expiry(partition, input));
             }
         }
     }

@@ -1,5 +1,8 @@
 //! Other nodes: their records, the connections to them, who is dialed and who is silent, and SWIM.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +14,7 @@ use ghostlight_placement::membership::{
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, PeerId};
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::wire::border;
-use ghostlight_protocol::wire::frame::{Control, Frame};
+use ghostlight_protocol::wire::frame::{Control, Fitness, Frame};
 use ghostlight_protocol::wire::hello::{ClusterDescriptor, Company, ConnectionKind, NodeRecord};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -53,8 +56,12 @@ pub(super) struct Link {
     told_silent: bool,
     dial_pause: Duration,
     dial_at: Instant,
-    /// Its calendar clock minus ours, milliseconds, at its last control frame.
-    wall_offset_ms: i64,
+    /// Its calendar clock minus ours, milliseconds, at its last control frame; `None`: not heard yet.
+    wall_offset_ms: Option<i64>,
+    /// Whether it is fit to lead, by its own word.
+    pub(super) fitness: Fitness,
+    /// When its bulk connection was last made anew because nothing moved on it.
+    reconnected: Option<Instant>,
     pub(super) replicas: u32,
     pub(super) leaders: u32,
     /// Its condemned replicas: partition, smallest peer id it accepts.
@@ -135,8 +142,10 @@ impl Links {
         (link.replicas, link.leaders) = (control.replicas, control.leaders);
         if control.wall_ms != 0 {
             let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
-            link.wall_offset_ms = signed(control.wall_ms).saturating_sub(signed(now.wall.0));
+            let offset = signed(control.wall_ms).saturating_sub(signed(now.wall.0));
+            link.wall_offset_ms = Some(offset);
         }
+        link.fitness = control.fitness();
         if !control.condemned.is_empty() || !link.condemned.is_empty() {
             let condemned = control.condemned.iter().filter_map(|c| {
                 Some((
@@ -163,12 +172,37 @@ impl Links {
 
     /// This node's wall clock, if the median of the members' clocks agrees with it.
     pub(super) fn agreed_wall(&self, wall: WallTime) -> Option<WallTime> {
+        self.clock_off_ms().is_none().then_some(wall)
+    }
+
+    /// How far the members' median is from this node's clock, if that is too far.
+    pub(super) fn clock_off_ms(&self) -> Option<i64> {
         let up = self.nodes.values().filter(|link| link.control == Wire::Up);
-        let mut offsets: Vec<i64> = up.map(|link| link.wall_offset_ms).collect();
+        let mut offsets: Vec<i64> = up.filter_map(|link| link.wall_offset_ms).collect();
         offsets.push(0);
         offsets.sort_unstable();
         let median = offsets[offsets.len() / 2];
-        (median.unsigned_abs() <= CLOCK_TOLERANCE_MS).then_some(wall)
+        (median.unsigned_abs() > CLOCK_TOLERANCE_MS).then_some(median)
+    }
+
+    /// Whether a node's control connection is up and not silent: it answers heartbeats.
+    pub(super) fn answers(&self, node: NodeId) -> bool {
+        let link = self.nodes.get(&node);
+        link.is_some_and(|link| link.control == Wire::Up && !link.told_silent)
+    }
+
+    /// Whether a node's bulk connection may be made anew: it is up, and was not for a while.
+    pub(super) fn may_reconnect(&mut self, node: NodeId, now: Instant, pause: Duration) -> bool {
+        let Some(link) = self.nodes.get_mut(&node) else {
+            return false;
+        };
+        let lately = link.reconnected.is_some_and(|at| now.since(at) < pause);
+        if link.bulk == Wire::Down || lately {
+            return false;
+        }
+        link.reconnected = Some(now);
+        link.dial_at = now;
+        true
     }
 
     pub(super) fn tell_record(&self, record: &NodeRecord, flush: &mut Outbound) {
@@ -211,7 +245,9 @@ impl Link {
             told_silent: true,
             dial_pause: DIAL_PAUSE.0,
             dial_at: Instant::default(),
-            wall_offset_ms: 0,
+            wall_offset_ms: None,
+            fitness: Fitness::Fit,
+            reconnected: None,
             replicas: 0,
             leaders: 0,
             condemned: BTreeMap::new(),

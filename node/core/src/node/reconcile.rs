@@ -67,6 +67,7 @@ impl NodeCore {
             state,
             generation: Generation(record.generation),
             duty: record.duty(),
+            fitness: self.fitness_of(record),
             removed: if removed { Removed::Yes } else { Removed::No },
             weight: record.weight,
             zone: record.zone.clone(),
@@ -172,7 +173,8 @@ impl NodeCore {
             .filter(|(peer, p)| membership.is_voter(*peer) && p.heard == Heard::Lately)
             .max_by_key(|(peer, p)| (p.matched, *peer));
         if let Some((peer, _)) = successor {
-            self.begin_handover(now, partition, peer, out);
+            let haste = self.haste();
+            self.begin_handover(now, partition, peer, haste, out);
         }
     }
 
@@ -260,7 +262,10 @@ impl NodeCore {
             },
             Step::LeaveJoint => Change::LeaveJoint,
             Step::RemoveLearner(peer) => Change::RemoveLearner(peer),
-            Step::TransferLeader(to) => return self.begin_handover(now, partition, to, out),
+            Step::TransferLeader(to) => {
+                let haste = self.haste();
+                return self.begin_handover(now, partition, to, haste, out);
+            }
         };
         let Some(cluster) = &mut self.cluster else {
             return;

@@ -8,12 +8,13 @@ use ghostlight_protocol::ids::{LogIndex, PartitionId, Term};
 use ghostlight_protocol::limits::INBOX_LOADING_BYTES_MAX;
 use ghostlight_protocol::partition_row::PartitionRow;
 use ghostlight_protocol::replica::log::RecoveredReplica;
-use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::time::{Age, Instant};
 
 use super::waiting::Waiting;
+use crate::expiry::Expiry;
 use crate::outbox::Outbox;
 use crate::replica::{Group, GroupSettings};
-use crate::turns::{ConfirmId, Turns};
+use crate::turns::{ConfirmId, Turns, Writes};
 
 /// Calls that wait for a leadership to open.
 pub(super) const WAITING_CALLS_MAX: usize = 4_096;
@@ -40,6 +41,8 @@ pub(super) struct Leading {
     pub(super) aged: Instant,
     pub(super) confirm: Confirm,
     pub(super) handover: super::handover::Handover,
+    /// The oldest proposal that is not known to be committed.
+    pub(super) uncommitted: Option<super::stuck::Uncommitted>,
 }
 
 /// Whether the leadership serves.
@@ -55,6 +58,9 @@ pub(super) struct Serving {
     pub(super) turns: Turns,
     pub(super) outbox: Outbox,
     pub(super) inbox: InboxLoad,
+    pub(super) expiry: Expiry,
+    /// What `turns` was told last.
+    pub(super) writes: Writes,
 }
 
 /// Loading the inbox at opening; what is accepted meanwhile waits, so that order is kept.
@@ -141,6 +147,38 @@ impl Slot {
 
     pub(super) fn partition(&self) -> PartitionId {
         self.group.partition()
+    }
+
+    /// Copies that no single further loss makes fewer than that: during a joint change the loss of the
+    /// old voters still stops the group.
+    pub(super) fn copies(&self) -> usize {
+        let membership = self.group.membership();
+        let (voters, outgoing) = (&membership.voters, &membership.voters_outgoing);
+        if membership.is_joint() {
+            voters.len().min(outgoing.len())
+        } else {
+            voters.len()
+        }
+    }
+
+    /// Log age at this moment, as far as applied: what is in the log can only add to it.
+    pub(super) fn age(&self, now: Instant) -> Age {
+        let applied = self.row.as_ref().map_or(0, |row| row.age_ms);
+        let since = self
+            .leading
+            .as_ref()
+            .map_or(0, |leading| now.since(leading.aged).as_millis() as u64);
+        Age(applied.saturating_add(since))
+    }
+
+    /// Whether there are copies enough to take writes.
+    pub(super) fn writes(&self, min_copies: u8) -> Writes {
+        let (voters, wanted) = (self.copies(), usize::from(min_copies));
+        if voters < wanted {
+            Writes::Refused { voters, wanted }
+        } else {
+            Writes::Taken
+        }
     }
 
     pub(super) fn serving_mut(&mut self, term: Term) -> Option<&mut Serving> {

@@ -121,6 +121,10 @@ impl NodeCore {
             health = health.max_with(Health::Degraded);
             reasons.push(format!("{} is {}", member.name, member.state));
         }
+        for (name, why) in self.unfit() {
+            health = health.max_with(Health::Degraded);
+            reasons.push(format!("{name} leads nothing that others can lead: {why}"));
+        }
         if moves > 0 {
             reasons.push(format!("{moves} copies are on their way"));
         }
@@ -128,6 +132,21 @@ impl NodeCore {
             reasons.push(format!("every partition is led and has {copies} copies"));
         }
         (health, reasons)
+    }
+
+    /// Nodes that are not fit to lead, and why.
+    fn unfit(&self) -> Vec<(String, String)> {
+        let others = self.links.iter().map(|(node, link)| (node, link.fitness));
+        let all = std::iter::once((self.me, self.fitness.present())).chain(others);
+        let alive = all.filter(|(node, _)| self.member_state(*node) != MemberState::Down);
+        let mut unfit: Vec<_> = alive
+            .filter_map(|(node, fitness)| {
+                let why = super::fitness::unfit_reason(fitness)?;
+                Some((self.name_of(node), why))
+            })
+            .collect();
+        unfit.sort();
+        unfit
     }
 
     fn member_view(
@@ -306,18 +325,7 @@ fn copies_min(cluster: &Cluster) -> u32 {
     let voters = (0..cluster.partitions()).filter_map(|p| {
         let partition = ghostlight_protocol::ids::PartitionId(p);
         match cluster.slot(partition) {
-            Some(slot) if slot.group.is_initialized() => {
-                let membership = slot.group.membership();
-                // During a joint change the loss of the old voters still stops the group.
-                let outgoing = membership.voters_outgoing.len();
-                let voters = membership.voters.len();
-                let safe = if membership.is_joint() {
-                    voters.min(outgoing)
-                } else {
-                    voters
-                };
-                Some(safe as u32)
-            }
+            Some(slot) if slot.group.is_initialized() => Some(slot.copies() as u32),
             Some(_) | None => cluster
                 .routes
                 .hint(partition)

@@ -38,6 +38,8 @@ const INFLIGHT_MESSAGES_MAX: usize = 256;
 const COMMITTED_BYTES_PER_READY: u64 = 4 << 20;
 /// Most ticks added after a campaign without verdict.
 const CAMPAIGN_JITTER_TICKS: usize = 4;
+/// Ticks added while a replica stands back: as long as its node is unfit, others come first.
+const STAND_BACK_TICKS: usize = 200;
 
 /// Log entries kept below applied, so that a peer that lags a little needs no snapshot.
 const KEPT_ENTRIES: u64 = 512;
@@ -49,6 +51,16 @@ const LOG_ENTRIES_MAX: usize = 10_000;
 const LOG_BYTES_WAIT_MAX: usize = 2 * LOG_BYTES_MAX;
 /// Entries above which no peer is waited for.
 const LOG_ENTRIES_WAIT_MAX: usize = LOG_ENTRIES_MAX + 2_000;
+
+/// Whether a replica stands for election when its time has come.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Candidacy {
+    /// It does.
+    #[default]
+    Stands,
+    /// Another one is fitter: long after all others, and no transfer is taken.
+    StandsBack,
+}
 
 /// What a group needs to begin.
 pub struct GroupSettings {
@@ -105,6 +117,7 @@ pub struct Group {
     jitter_ticks: usize,
     /// The ranked timeout, and the membership (by index) and leader that it is for.
     ranked: Option<((u64, Option<PeerId>), usize)>,
+    candidacy: Candidacy,
     rng: ChaCha8Rng,
     applied: LogIndex,
     /// Term and vote last handed out to be synced.
@@ -159,6 +172,7 @@ impl Group {
             heard: HeardMemory::default(),
             jitter_ticks: 0,
             ranked: None,
+            candidacy: Candidacy::Stands,
             rng: ChaCha8Rng::seed_from_u64(seed),
             applied,
             promised: (hard_state.term, hard_state.vote),
@@ -315,7 +329,8 @@ impl Group {
             // These travel in control frames, and are looked at before they are fed.
             | MessageType::MsgHeartbeat
             | MessageType::MsgHeartbeatResponse => {}
-            MessageType::MsgTimeoutNow if self.is_installing() => {}
+            MessageType::MsgTimeoutNow
+                if self.is_installing() || self.candidacy == Candidacy::StandsBack => {}
             _ => self.step_message(from, message),
         }
     }
@@ -420,6 +435,14 @@ impl Group {
     pub fn transfer(&mut self, to: PeerId) {
         if self.role() == Role::Leader {
             self.raw.transfer_leader(to.0);
+        }
+    }
+
+    /// Says whether this replica stands for election.
+    pub fn set_candidacy(&mut self, candidacy: Candidacy) {
+        if self.candidacy != candidacy {
+            self.candidacy = candidacy;
+            self.rank();
         }
     }
 
@@ -557,9 +580,13 @@ impl Group {
             ),
         };
         self.ranked = Some((basis, ticks));
+        let back = match self.candidacy {
+            Candidacy::Stands => 0,
+            Candidacy::StandsBack => STAND_BACK_TICKS,
+        };
         self.raw
             .raft
-            .set_randomized_election_timeout(ticks + self.jitter_ticks);
+            .set_randomized_election_timeout(ticks + self.jitter_ticks + back);
     }
 }
 

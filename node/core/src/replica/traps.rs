@@ -3,6 +3,7 @@
 //! Each test names the code that it guards: without that code it fails. A small cluster in one thread
 //! moves mail, disks and applying by hand.
 
+mod bounds;
 mod changing;
 mod cluster;
 mod disk;

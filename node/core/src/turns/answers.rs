@@ -15,11 +15,11 @@ use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use ghostlight_protocol::request::RequestId;
 
 use super::TurnsEffect;
-use super::activation::{Ground, Held};
+use super::activation::{Ground, Held, Stage};
 use super::ending::must_record;
 use super::engine::Turns;
 use super::jobs::{Job, JobId, Place, Reach};
-use crate::turn_io::RunnerEffect;
+use crate::turn_io::{RunnerEffect, TurnId};
 
 /// Text for a turn that called out and lost its leadership.
 pub(super) const NOBODY_LEFT: &str = "the turn had called another actor when its node lost the \
@@ -34,8 +34,16 @@ impl Turns {
         out: &mut Vec<TurnsEffect>,
     ) {
         for number in self.actors.activation_numbers() {
-            let id = self.activation_id(number);
-            out.push(TurnsEffect::Runner(RunnerEffect::Drop(id)));
+            let activation = self.activation_id(number);
+            let actor = self.actors.of_activation(number);
+            if let Some(Stage::Running(running)) =
+                actor.and_then(|key| self.actors.get(key)).map(|a| &a.stage)
+                && running.calls > 0
+            {
+                let number = running.number;
+                out.push(TurnsEffect::TurnGone(TurnId { activation, number }));
+            }
+            out.push(TurnsEffect::Runner(RunnerEffect::Drop(activation)));
         }
         let hash = super::fixed_hash::FixedHash::new(0, 0);
         let jobs = std::mem::replace(&mut self.jobs, super::jobs::Jobs::new(hash));

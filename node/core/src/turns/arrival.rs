@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::CallRequest;
+use ghostlight_protocol::closed::Closed;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::family;
 use ghostlight_protocol::hash::partition_of;
@@ -132,7 +133,7 @@ impl Turns {
                 key,
                 digest,
                 callers: vec![from],
-                closed_below: request.closed_below,
+                closed: Closed::new(request.closed_below, &request.closed_ranges),
                 attempt: request.attempt.max(1),
                 arrived_round: self.rounds.begun(),
             }),
@@ -158,7 +159,7 @@ impl Turns {
             return;
         }
         call.attempt = call.attempt.max(again_call.attempt);
-        call.closed_below = call.closed_below.max(again_call.closed_below);
+        call.closed.join(&again_call.closed);
         job.deadline = match (job.deadline, again.deadline) {
             (Some(one), Some(other)) => Some(one.max(other)),
             (None, _) | (_, None) => None,

@@ -14,12 +14,13 @@ use ghostlight_protocol::replica::{EntryOutcome, SkipReason, TurnOutcome};
 use ghostlight_protocol::time::Instant;
 
 use super::TurnsEffect;
-use super::activation::{Ground, Held, Running, Stage};
+use super::activation::{Ground, Held, Stage};
 use super::answers::{outcome_kind, reused, session_closed, undone};
 use super::engine::Turns;
 use super::jobs::{JobId, Place, Work};
 use super::log::{Entry, Proposal};
 use super::mailbox::{End, Gate};
+use crate::turn_io::TurnId;
 
 /// How often one request is run again in one leadership before its gateway must ask elsewhere.
 const RERUNS_MAX: u8 = 8;
@@ -144,12 +145,14 @@ impl Turns {
     /// The entry `ordinal` of an actor does not count: undo everything that was built on it.
     fn undo(&mut self, key: &ActorKey, ordinal: u64, out: &mut Vec<TurnsEffect>) {
         let mut rerun = Vec::new();
+        let mut abandoned = None;
         let actor = self.actors.at(key);
         match std::mem::take(&mut actor.stage) {
             Stage::Idle | Stage::Loading => {}
-            Stage::Running(Running { job, order, .. }) => {
+            Stage::Running(running) => {
                 self.running -= 1;
-                rerun.push((order, job));
+                rerun.push((running.order, running.job));
+                abandoned = Some(running);
             }
             Stage::Parked(parked) => rerun.push((parked.order, parked.job)),
             Stage::Draining { rerun: before } => rerun = before,
@@ -177,6 +180,14 @@ impl Turns {
             held.after = held.after.min(actor.ledger.ended);
         }
         actor.stage = Stage::Draining { rerun: Vec::new() };
+        if let (Some(running), Some(activation)) = (abandoned, actor.activation)
+            && running.calls > 0
+        {
+            out.push(TurnsEffect::TurnGone(TurnId {
+                activation: self.activation_id(activation.number),
+                number: running.number,
+            }));
+        }
         self.drop_activation(key, out);
         for (order, job) in rerun {
             self.run_again(key, order, job);

@@ -129,7 +129,7 @@ impl Turns {
             None => match call.id {
                 RequestId::Session { sequence, .. } => {
                     let row = session.and_then(|bytes| SessionRow::decode(bytes).ok());
-                    let closed = row.is_some_and(|row| sequence < row.closed_below);
+                    let closed = row.is_some_and(|row| row.closed().contains(sequence));
                     closed.then(session_closed)
                 }
                 RequestId::Outside(_) | RequestId::Derived(_) if job.serves_a_turn() => None,

@@ -4,6 +4,8 @@
 //! message that changed nothing) rests on writes of earlier turns. It is *parked* until these are
 //! committed, so that nothing can be recorded that rests on a state that never was.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::AnswerKind;
@@ -22,12 +24,15 @@ use prost::Message;
 
 use super::TurnsEffect;
 use super::activation::{Ground, Ledger, Parked, Running, Stage};
-use super::answers::not_run;
-use super::engine::Turns;
+use super::answers::{not_run, unknown};
+use super::engine::{Turns, Writes};
 use super::jobs::{CallWork, JobId, Place, Reach, Work};
 use super::log::{COMMAND_BYTES, Entry, Failure, turn_bytes};
-use super::mailbox::Gate;
+use super::mailbox::{End, Gate};
 use crate::turn_io::{OutMessage, RunnerEffect, TurnEnd, TurnId};
+
+/// Pause that a writer is asked to make while copies are missing.
+const MIN_COPIES_PAUSE: Duration = Duration::from_secs(1);
 
 /// An end that is not fenced by the actor's version.
 #[derive(Debug)]
@@ -88,10 +93,16 @@ impl Turns {
             return;
         };
         let stage = std::mem::take(&mut self.actors.at(&key).stage);
-        let Stage::Running(Running { job, order, .. }) = stage else {
+        let Stage::Running(Running {
+            job, order, calls, ..
+        }) = stage
+        else {
             return;
         };
         self.running -= 1;
+        if calls > 0 {
+            out.push(TurnsEffect::TurnGone(turn));
+        }
         let over = Over { job, order, turn };
         match end.bounded() {
             TurnEnd::Ok {
@@ -101,6 +112,7 @@ impl Turns {
             } => self.end_ok(&key, over, reply, writes, sends, out),
             TurnEnd::App(error) => self.end_app(&key, over, error, out),
             TurnEnd::Panicked { message } => self.end_panicked(&key, over, message, out),
+            TurnEnd::Lost { detail } => self.end_lost(&key, over, &detail, out),
             TurnEnd::Refused(refusal) => self.end_refused(&key, over, &refusal, out),
         }
         self.touch(now, &key, out);
@@ -138,6 +150,9 @@ impl Turns {
                 self.settings.entry_bytes_max - COMMAND_BYTES
             );
             return self.end_too_large(key, over, what, out);
+        }
+        if let (true, Writes::Refused { voters, wanted }) = (changes, self.writes) {
+            return self.end_unwanted(key, over, voters, wanted, out);
         }
         if changes {
             return self.push_entry(key, over.job, over.order, commit, answer);
@@ -207,7 +222,8 @@ impl Turns {
                         id @ (RequestId::Outside(_) | RequestId::Derived(_)) => id.to_bytes(),
                     },
                     digest: Bytes::copy_from_slice(&call.digest.to_be_bytes()),
-                    closed_below: call.closed_below,
+                    closed_below: call.closed.below(),
+                    closed_ranges: call.closed.ranges().to_vec(),
                 });
                 commit.answer = Some(answer);
             }
@@ -279,6 +295,20 @@ impl Turns {
         }
     }
 
+    fn end_lost(&mut self, key: &ActorKey, over: Over, detail: &str, out: &mut Vec<TurnsEffect>) {
+        self.drop_activation(key, out);
+        let text = text::cut(format!(
+            "the turn has no answer: {detail}. What it did outside of its state stays"
+        ));
+        match self.jobs.at(over.job).work {
+            Work::Message { .. } => {
+                self.end_failed(key, over, &NotRun::new(Code::OutcomeUnknown, text));
+            }
+            // It says nothing of the actor's state, so it waits for nothing.
+            Work::Call(_) => self.finish(over.job, unknown(Code::OutcomeUnknown, &text), out),
+        }
+    }
+
     fn end_too_large(
         &mut self,
         key: &ActorKey,
@@ -307,6 +337,43 @@ impl Turns {
                 self.settle_app(key, over, error);
             }
         }
+    }
+
+    /// A turn wrote, and the partition has too few copies for writes.
+    fn end_unwanted(
+        &mut self,
+        key: &ActorKey,
+        over: Over,
+        voters: usize,
+        wanted: usize,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        self.reset(over.turn, out);
+        let text = format!(
+            "{} has {voters} voting copies, --min-copies asks for {wanted}: writes are refused. Start or \
+             bring back nodes",
+            self.partition
+        );
+        let job = self.jobs.at(over.job);
+        let answer = match (&job.work, job.reach) {
+            // It began before copies were lost. It waits for them, and no attempt is counted.
+            (Work::Message { .. }, _) => {
+                job.place = Place::Waiting;
+                self.log.release(&mut job.speculation);
+                let mailbox = &mut self.actors.at(key).mailbox;
+                return mailbox.push_message(over.job, End::Front);
+            }
+            (Work::Call(_), Reach::Inside) => {
+                not_run(&NotRun::retry(Code::MinCopies, text, MIN_COPIES_PAUSE))
+            }
+            // What it called stays; asked again with its id, it calls nothing twice.
+            (Work::Call(_), Reach::CalledOut) => unknown(
+                Code::OutcomeUnknown,
+                &format!("{text}. The turn had called another actor, which may have had an effect"),
+            ),
+        };
+        self.counters.calls_refused += 1;
+        self.hold(over.job, over.order, Ground::State, answer);
     }
 
     fn settle_app(&mut self, key: &ActorKey, over: Over, error: AppError) {

@@ -72,6 +72,8 @@ pub struct Opening {
     pub wall: WallTime,
     /// Bytes of dedup records that the partition holds.
     pub dedup_bytes: u64,
+    /// Whether writes are taken.
+    pub writes: Writes,
     /// Bounds.
     pub settings: Settings,
 }
@@ -122,6 +124,21 @@ pub struct ActivationView<'a> {
     pub version: ActorVersion,
 }
 
+/// Whether the partition has the copies that its operator asks for. Turns run in any case: which of them
+/// write is known when they end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Writes {
+    /// It has.
+    Taken,
+    /// It has not: turns that write are rolled back and refused, and messages wait.
+    Refused {
+        /// Voters it has.
+        voters: usize,
+        /// Voters it should have.
+        wanted: usize,
+    },
+}
+
 /// Whether turns may start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Admission {
@@ -140,6 +157,7 @@ pub struct Turns {
     pub(super) dedup_bytes: u64,
     pub(super) settings: Settings,
     pub(super) admission: Admission,
+    pub(super) writes: Writes,
     pub(super) jobs: Jobs,
     pub(super) actors: Actors,
     pub(super) log: Log,
@@ -170,6 +188,7 @@ impl Turns {
             dedup_bytes: opening.dedup_bytes,
             settings: opening.settings,
             admission: Admission::Open,
+            writes: opening.writes,
             jobs: Jobs::new(hash),
             actors: Actors::new(hash),
             log: Log::default(),
@@ -222,9 +241,11 @@ impl Turns {
             TurnsInput::Pause => self.admission = Admission::Paused,
             TurnsInput::Resume => {
                 self.admission = Admission::Open;
-                for actor in self.actors.keys() {
-                    self.touch(now, &actor, out);
-                }
+                self.touch_all(now, out);
+            }
+            TurnsInput::Writes(writes) => {
+                self.writes = writes;
+                self.touch_all(now, out);
             }
             TurnsInput::Tick => {}
         }
@@ -317,6 +338,12 @@ impl Turns {
             | Stage::Draining { .. } => {}
         }
         self.advance(now, key, out);
+    }
+
+    fn touch_all(&mut self, now: Instant, out: &mut Vec<TurnsEffect>) {
+        for actor in self.actors.keys() {
+            self.touch(now, &actor, out);
+        }
     }
 
     /// Lets actors go on that waited for others to commit.

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::Stamp;
+use ghostlight_protocol::closed::Closed;
 use ghostlight_protocol::request::RequestId;
 use ghostlight_protocol::time::Instant;
 
@@ -58,7 +59,8 @@ pub(super) struct CallWork {
     pub(super) key: Bytes,
     pub(super) digest: u128,
     pub(super) callers: Vec<Caller>,
-    pub(super) closed_below: u64,
+    /// What its session has closed.
+    pub(super) closed: Closed,
     /// The highest that arrived.
     pub(super) attempt: u32,
     /// Last ReadIndex round begun when it arrived: an answer without an entry needs a later one.

@@ -38,6 +38,15 @@ pub(super) enum Gate {
     Until(Instant),
 }
 
+/// Whether messages run at all at the moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Messages {
+    /// They do.
+    Run,
+    /// They wait for copies: what a message leaves behind is always a write.
+    Wait,
+}
+
 /// Which end of the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum End {
@@ -76,15 +85,15 @@ impl Mailbox {
     }
 
     /// Who would be next; skips calls that have gone.
-    pub(super) fn peek(&mut self, jobs: &Jobs) -> Option<JobId> {
+    pub(super) fn peek(&mut self, jobs: &Jobs, messages: Messages) -> Option<JobId> {
         while let Some(front) = self.calls.front()
             && jobs.get(*front).is_none_or(|j| j.place != Place::Waiting)
         {
             self.calls.pop_front();
         }
-        let message = match self.gate {
-            Gate::Open => self.messages.front(),
-            Gate::Failing | Gate::Until(_) => None,
+        let message = match (self.gate, messages) {
+            (Gate::Open, Messages::Run) => self.messages.front(),
+            (Gate::Failing | Gate::Until(_), _) | (Gate::Open, Messages::Wait) => None,
         };
         match (self.calls.front(), message) {
             (Some(call), Some(message)) => Some(*call.min(message)),

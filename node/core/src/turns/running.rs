@@ -17,10 +17,11 @@ use ghostlight_protocol::time::Instant;
 use super::activation::{Rest, Running, Stage};
 use super::answers::{NOBODY_LEFT, not_run};
 use super::dedup::{PendingRead, Rows, Scan};
-use super::engine::{Admission, Turns};
+use super::engine::{Admission, Turns, Writes};
 use super::inbox::message_request;
 use super::jobs::{Job, JobId, Place, Reach, Speculation, Work};
 use super::log::Room;
+use super::mailbox::Messages;
 use super::{NestedCall, RowsWanted, TurnsEffect};
 use crate::io::Rest as PageRest;
 use crate::turn_io::{FencingToken, RunnerEffect, TurnAsk, TurnId, TurnStart, TurnTold};
@@ -73,9 +74,13 @@ impl Turns {
         key: &ActorKey,
         out: &mut Vec<TurnsEffect>,
     ) -> Option<JobId> {
+        let messages = match self.writes {
+            Writes::Taken => Messages::Run,
+            Writes::Refused { .. } => Messages::Wait,
+        };
         loop {
             let mailbox = &mut self.actors.at(key).mailbox;
-            let id = mailbox.peek(&self.jobs)?;
+            let id = mailbox.peek(&self.jobs, messages)?;
             let job = self.jobs.get(id)?;
             if job.deadline.is_none_or(|deadline| deadline > now) {
                 return Some(id);

@@ -1,8 +1,10 @@
 //! Tests of the engine: a harness with a fake runner and log over the real apply, a table of rules, and
 //! a seeded random test.
 
+mod copies;
 mod harness;
 mod inbox;
+mod limits;
 mod random;
 mod rules;
 mod scans;

@@ -1,21 +1,25 @@
 //! Applying one turn, and expiring the records of old ones.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use prost::Message;
 
 use super::{SkipReason, TurnOutcome};
 use crate::actor::ActorKey;
+use crate::closed::Closed;
 use crate::command::{
     DedupRecord, Envelope, Expire, RequestRecord, Send, SessionRow, TurnCommit, TurnKind,
 };
 use crate::family::{self, Family};
 use crate::hash::{domain, hash128};
 use crate::ids::{ActorVersion, PartitionId};
-use crate::limits::{DEDUP_AGE_MAX, DERIVED_AGE_MAX, RECORDED_REPLY_BYTES_MAX};
+use crate::limits::{DEDUP_AGE_MAX, RECORDED_REPLY_BYTES_MAX};
 use crate::outcome::{Answer, TurnAnswer};
 use crate::partition_row::PartitionRow;
 use crate::replica::rows::Rows;
-use crate::request::RequestId;
+use crate::request::{RequestId, Session};
+use crate::time::Age;
 
 /// Deletions of closed records that one entry may cause.
 const CLOSED_RECORDS_PER_TURN_MAX: u64 = 1_024;
@@ -82,7 +86,7 @@ fn request_fence<R: Rows>(
         let row = row
             .and_then(|bytes| SessionRow::decode(bytes).ok())
             .unwrap_or_default();
-        if sequence < row.closed_below {
+        if row.closed().contains(sequence) {
             return Ok(Some(SkipReason::SessionClosed));
         }
     }
@@ -195,43 +199,106 @@ fn record<R: Rows>(
     };
     let key = family::dedup_key(actor, &id);
     let value = Bytes::from(record.encode_to_vec());
-    partition.dedup_bytes = partition
+    if let Some(limit) = family::record_age_max(&key) {
+        let due = due_of(&record, limit);
+        let due = family::due_key(due, &key);
+        put(rows, partition, Family::Dedup, due, Bytes::new(), None);
+    }
+    // The fence has found no record of this request.
+    put(rows, partition, Family::Dedup, key, value, None);
+    match id {
+        RequestId::Session { session, sequence } => {
+            close(rows, partition, actor, session, sequence, request)
+        }
+        RequestId::Outside(_) | RequestId::Derived(_) => Ok(()),
+    }
+}
+
+/// A session was used by its request `sequence`, which says what it has closed.
+fn close<R: Rows>(
+    rows: &mut R,
+    partition: &mut PartitionRow,
+    actor: &ActorKey,
+    session: Session,
+    sequence: u64,
+    request: &RequestRecord,
+) -> Result<(), R::Error> {
+    let key = family::session_key(session);
+    let stored = rows.get(Family::Session, &key)?;
+    let mut closed = stored
+        .clone()
+        .and_then(|bytes| SessionRow::decode(bytes).ok())
+        .map_or(Closed::new(1, &[]), |row| row.closed());
+    let told = Closed::new(request.closed_below, &request.closed_ranges).except(sequence);
+    let mut newly = Vec::new();
+    // A bound on the work of one entry: what is left goes with the next.
+    closed.close(&told, CLOSED_RECORDS_PER_TURN_MAX, |s| newly.push(s));
+    for sequence in newly {
+        let closed = RequestId::Session { session, sequence };
+        forget(rows, partition, family::dedup_key(actor, &closed))?;
+    }
+    let row = SessionRow {
+        closed_below: closed.below(),
+        age_ms: partition.age_ms,
+        closed_ranges: closed.ranges().to_vec(),
+    };
+    let value = row.encode_to_vec().into();
+    put(
+        rows,
+        partition,
+        Family::Session,
+        key,
+        value,
+        stored.as_ref(),
+    );
+    Ok(())
+}
+
+/// Writes a row that counts into the bytes of the partition's memory of requests; `before` is the value
+/// that it had.
+fn put<R: Rows>(
+    rows: &mut R,
+    partition: &mut PartitionRow,
+    family: Family,
+    key: Bytes,
+    value: Bytes,
+    before: Option<&Bytes>,
+) {
+    let before = before.map_or(0, |before| row_bytes(&key, before));
+    let bytes = partition
         .dedup_bytes
         .saturating_add(row_bytes(&key, &value));
-    rows.put(Family::Dedup, key, value);
-    if let RequestId::Session { session, sequence } = id {
-        let key = family::session_key(session);
-        let stored = rows.get(Family::Session, &key)?;
-        let floor = stored
-            .and_then(|b| SessionRow::decode(b).ok())
-            .map_or(1, |s| s.closed_below);
-        // A request never closes itself. A bound on the work of one entry: what is left goes with the next.
-        let closed_below = request
-            .closed_below
-            .min(sequence)
-            .min(floor.saturating_add(CLOSED_RECORDS_PER_TURN_MAX))
-            .max(floor);
-        for sequence in floor..closed_below {
-            let closed = RequestId::Session { session, sequence };
-            forget(rows, partition, family::dedup_key(actor, &closed))?;
-        }
-        let row = SessionRow {
-            closed_below,
-            age_ms: partition.age_ms,
-        };
-        rows.put(Family::Session, key, row.encode_to_vec().into());
+    partition.dedup_bytes = bytes.saturating_sub(before);
+    rows.put(family, key, value);
+}
+
+/// Deletes such a row, if it is there.
+fn delete<R: Rows>(
+    rows: &mut R,
+    partition: &mut PartitionRow,
+    family: Family,
+    key: Bytes,
+) -> Result<Option<Bytes>, R::Error> {
+    let value = rows.get(family, &key)?;
+    if let Some(value) = &value {
+        partition.dedup_bytes = partition.dedup_bytes.saturating_sub(row_bytes(&key, value));
+        rows.delete(family, key);
+    }
+    Ok(value)
+}
+
+/// Deletes a record, and what says when it is due.
+fn forget<R: Rows>(rows: &mut R, partition: &mut PartitionRow, key: Bytes) -> Result<(), R::Error> {
+    let record = delete(rows, partition, Family::Dedup, key.clone())?;
+    if let (Some(record), Some(limit)) = (record, family::record_age_max(&key)) {
+        let due = due_of(&DedupRecord::decode(record).unwrap_or_default(), limit);
+        delete(rows, partition, Family::Dedup, family::due_key(due, &key))?;
     }
     Ok(())
 }
 
-fn forget<R: Rows>(rows: &mut R, partition: &mut PartitionRow, key: Bytes) -> Result<(), R::Error> {
-    if let Some(value) = rows.get(Family::Dedup, &key)? {
-        partition.dedup_bytes = partition
-            .dedup_bytes
-            .saturating_sub(row_bytes(&key, &value));
-        rows.delete(Family::Dedup, key);
-    }
-    Ok(())
+fn due_of(record: &DedupRecord, limit: Duration) -> Age {
+    Age(record.age_ms.saturating_add(limit.as_millis() as u64))
 }
 
 fn row_bytes(key: &[u8], value: &[u8]) -> u64 {
@@ -247,24 +314,46 @@ pub(super) fn expire<R: Rows>(
         let Some(bytes) = rows.get(Family::Dedup, &key)? else {
             continue;
         };
-        let limit = if key.first() == Some(&3) {
-            DERIVED_AGE_MAX
-        } else {
-            DEDUP_AGE_MAX
+        let record = DedupRecord::decode(bytes).unwrap_or_default();
+        let over = match family::record_age_max(&key) {
+            Some(limit) => due_of(&record, limit) <= Age(partition.age_ms),
+            None => session_is_over(rows, partition, &key)?,
         };
-        let written = DedupRecord::decode(bytes).unwrap_or_default().age_ms;
-        if partition.age_ms.saturating_sub(written) >= limit.as_millis() as u64 {
+        if over {
             forget(rows, partition, key)?;
         }
     }
     for key in expire.session_keys {
-        let Some(bytes) = rows.get(Family::Session, &key)? else {
-            continue;
-        };
-        let used = SessionRow::decode(bytes).unwrap_or_default().age_ms;
-        if partition.age_ms.saturating_sub(used) >= DEDUP_AGE_MAX.as_millis() as u64 {
-            rows.delete(Family::Session, key);
+        if is_idle(rows, partition, &key)? {
+            delete(rows, partition, Family::Session, key)?;
         }
     }
     Ok(())
+}
+
+/// Whether the session of a record is gone, or has been idle for long enough. While it is in use its
+/// gateway may ask for the record: only the gateway knows that it will not.
+fn session_is_over<R: Rows>(
+    rows: &mut R,
+    partition: &PartitionRow,
+    record_key: &[u8],
+) -> Result<bool, R::Error> {
+    match RequestId::parse(record_key) {
+        Some(RequestId::Session { session, .. }) => {
+            is_idle(rows, partition, &family::session_key(session))
+        }
+        Some(RequestId::Outside(_) | RequestId::Derived(_)) | None => Ok(false),
+    }
+}
+
+fn is_idle<R: Rows>(
+    rows: &mut R,
+    partition: &PartitionRow,
+    session_key: &[u8],
+) -> Result<bool, R::Error> {
+    let Some(bytes) = rows.get(Family::Session, session_key)? else {
+        return Ok(true);
+    };
+    let used = SessionRow::decode(bytes).unwrap_or_default().age_ms;
+    Ok(Age(partition.age_ms).since(Age(used)) >= DEDUP_AGE_MAX.as_millis() as u64)
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::outbox::tests::model::{Reproduce, seeds};
+use ghostlight_protocol::closed::Closed;
 use ghostlight_protocol::hash::partition_of;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,7 +20,7 @@ const HEALED_BY: Instant = Instant(80_000_000_000);
 struct Shard {
     term: u64,
     leader: Option<NodeId>,
-    floor: u64,
+    closed: Closed,
     /// Records by canonical id.
     records: BTreeMap<Bytes, Bytes>,
     /// Every id that ever ran, records dropped or not.
@@ -141,7 +142,8 @@ impl World {
             call.id = Some(id.clone());
         }
         if let Some(RequestId::Session { sequence, .. }) = RequestId::parse(id) {
-            assert!(request.closed_below <= sequence, "an open call was closed");
+            let closed = Closed::new(request.closed_below, &request.closed_ranges);
+            assert!(!closed.contains(sequence), "an open call was closed");
         }
         if self.chance(3) {
             let call = request.call;
@@ -300,7 +302,7 @@ impl World {
         let shard = &mut self.shards[number];
         let id = request.request_id.clone();
         let closed = match RequestId::parse(&id) {
-            Some(RequestId::Session { sequence, .. }) => sequence < shard.floor,
+            Some(RequestId::Session { sequence, .. }) => shard.closed.contains(sequence),
             _ => false,
         };
         if closed {
@@ -314,10 +316,11 @@ impl World {
             assert!(shard.ran.insert(id.clone()), "{id:?} ran twice");
             shard.records.insert(id.clone(), id.clone());
         }
-        shard.floor = shard.floor.max(request.closed_below);
-        let floor = shard.floor;
+        let told = Closed::new(request.closed_below, &request.closed_ranges);
+        shard.closed.join(&told);
+        let closed = shard.closed.clone();
         shard.records.retain(|id, _| match RequestId::parse(id) {
-            Some(RequestId::Session { sequence, .. }) => sequence >= floor,
+            Some(RequestId::Session { sequence, .. }) => !closed.contains(sequence),
             _ => true,
         });
         match still {

@@ -229,6 +229,12 @@ impl Inner {
                 CallOutcome::App(error)
             }
             TurnEnd::Refused(refusal) => CallOutcome::NotRun(refusal),
+            TurnEnd::Lost { detail } => {
+                self.perform(RunnerEffect::Drop(turn.activation));
+                self.actors.entry(actor.clone()).or_default().activation = 0;
+                let code = Code::OutcomeUnknown;
+                CallOutcome::Unknown { code, detail }
+            }
             TurnEnd::Panicked { message } => {
                 self.perform(RunnerEffect::Drop(turn.activation));
                 self.actors.entry(actor.clone()).or_default().activation = 0;

@@ -21,7 +21,7 @@ use crate::io::Rest;
 use crate::turn_io::{RunnerEffect, RunnerInput, TurnAsk, TurnEnd, TurnId, TurnStart};
 use crate::turns::{
     Caller, ConfirmId, NestedCall, Opening, ReadId, RowsWanted, Settings, Turns, TurnsEffect,
-    TurnsInput,
+    TurnsInput, Writes,
 };
 
 pub(super) const P0: PartitionId = PartitionId(0);
@@ -71,6 +71,7 @@ pub(super) struct Bench {
     pub(super) answers: Vec<(Caller, AnswerKind)>,
     pub(super) told: Vec<RunnerEffect>,
     pub(super) calls: Vec<NestedCall>,
+    pub(super) gone: Vec<TurnId>,
     pub(super) outcomes: Vec<EntryOutcome>,
 }
 
@@ -98,6 +99,7 @@ impl Bench {
             answers: Vec::new(),
             told: Vec::new(),
             calls: Vec::new(),
+            gone: Vec::new(),
             outcomes: Vec::new(),
         }
     }
@@ -131,6 +133,7 @@ impl Bench {
                 }
                 TurnsEffect::Answer { to, kind } => self.answers.push((to, kind)),
                 TurnsEffect::Call(call) => self.calls.push(call),
+                TurnsEffect::TurnGone(turn) => self.gone.push(turn),
             }
         }
     }
@@ -303,6 +306,7 @@ fn open(term: Term, row: &PartitionRow, settings: Settings) -> Turns {
         term,
         wall: WallTime(0),
         dedup_bytes: row.dedup_bytes,
+        writes: Writes::Taken,
         settings,
     })
 }
@@ -362,6 +366,7 @@ impl Ask {
             remaining_ms: self.remaining_ms,
             attempt: self.attempt,
             closed_below: self.closed_below,
+            closed_ranges: Vec::new(),
             chain: self.chain.iter().map(ActorKey::to_bytes).collect(),
             stamp: Some(Stamp {
                 wall_ms: 77,

@@ -132,7 +132,7 @@ impl Bed {
             .rows
             .0
             .iter()
-            .filter(|((family, _), _)| *family == Family::Dedup);
+            .filter(|((family, _), _)| matches!(family, Family::Dedup | Family::Session));
         let bytes: usize = records
             .map(|((_, key), value)| key.len() + value.len())
             .sum();
@@ -162,7 +162,7 @@ pub(super) fn request(id: &RequestId, digest: u8) -> Option<RequestRecord> {
     Some(RequestRecord {
         id: id.to_bytes(),
         digest: vec![digest; 16].into(),
-        closed_below: 0,
+        ..RequestRecord::default()
     })
 }
 

@@ -4,13 +4,15 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::bed::{Bed, actor, committed, request, sequence, session, write_turn};
+use crate::closed::ClosedRange;
 use crate::command::{DedupRecord, Expire, Kind, SessionRow, TurnCommit, TurnKind};
-use crate::family::{Family, dedup_key, session_key, state_key};
+use crate::family::{Family, dedup_key, due_key, session_key, state_key};
 use crate::hash::{domain, hash128};
 use crate::limits::{DEDUP_AGE_MAX, DERIVED_AGE_MAX, RECORDED_REPLY_BYTES_MAX};
 use crate::outcome::{AppError, TurnAnswer};
 use crate::replica::apply::{EntryOutcome, SkipReason, TurnOutcome};
 use crate::request::RequestId;
+use crate::time::Age;
 
 fn asked(id: &RequestId, digest: u8, base: u64, value: &str) -> TurnCommit {
     TurnCommit {
@@ -211,6 +213,98 @@ fn records_expire_by_their_own_age_alone() {
             bed.check_counters();
         }
     }
+}
+
+#[test]
+fn a_record_goes_with_the_row_that_says_when_it_is_due() {
+    let [in_session, outside, derived] = every_kind();
+    for (id, limit) in [
+        (in_session, None),
+        (outside, Some(DEDUP_AGE_MAX)),
+        (derived, Some(DERIVED_AGE_MAX)),
+    ] {
+        let mut bed = Bed::new();
+        bed.pass(50);
+        bed.turn(asked(&id, 1, 0, "v"));
+        let key = dedup_key(&actor("a"), &id);
+        let due = limit.map(|limit| due_key(Age(50 + limit.as_millis() as u64), &key));
+        let rows = bed
+            .rows
+            .0
+            .keys()
+            .filter(|(family, _)| *family == Family::Dedup);
+        let rows: Vec<Bytes> = rows.map(|(_, key)| key.clone()).collect();
+        let mut expected: Vec<Bytes> = [Some(key.clone()), due].into_iter().flatten().collect();
+        expected.sort();
+        assert_eq!(rows, expected, "{id:?}");
+        bed.pass(DEDUP_AGE_MAX.as_millis() as u64);
+        let dedup_keys = vec![key];
+        let session_keys = vec![session_key(session())];
+        bed.apply(Kind::Expire(Expire {
+            dedup_keys,
+            session_keys,
+        }));
+        assert_eq!(
+            (bed.count(Family::Dedup), bed.row.dedup_bytes),
+            (0, 0),
+            "{id:?}"
+        );
+        // The id may be used again.
+        assert_eq!(committed(&bed.turn(asked(&id, 2, 1, "v"))), Some(2));
+        bed.check_counters();
+    }
+}
+
+#[test]
+fn a_record_of_a_session_stays_while_the_session_is_in_use() {
+    let mut bed = Bed::new();
+    bed.turn(asked(&sequence(1), 1, 0, "v"));
+    bed.pass(DEDUP_AGE_MAX.as_millis() as u64);
+    bed.turn(asked(&sequence(2), 1, 1, "v"));
+    let expire = Expire {
+        dedup_keys: vec![dedup_key(&actor("a"), &sequence(1))],
+        session_keys: vec![],
+    };
+    bed.apply(Kind::Expire(expire));
+    let outcome = bed.turn(asked(&sequence(1), 1, 0, "v"));
+    assert!(
+        matches!(outcome, TurnOutcome::Skipped(SkipReason::Recorded(_))),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn ranges_are_closed_above_a_call_that_runs_for_long() {
+    let mut bed = Bed::new();
+    for number in 2..=9 {
+        bed.turn(closing(number, 1));
+    }
+    // The first still runs; 2 to 4 and 6 to 8 have their answers.
+    let ranges = [(2, 5), (6, 9)].map(|(first, end)| ClosedRange { first, end });
+    let mut telling = closing(10, 1);
+    telling.request.as_mut().unwrap().closed_ranges = ranges.to_vec();
+    bed.turn(telling);
+    assert_eq!(bed.count(Family::Dedup), 3, "5, 9 and 10");
+    bed.check_counters();
+    for number in 1..=12 {
+        let before = bed.clone();
+        let outcome = bed.turn(closing(number, 1));
+        let closed = outcome == TurnOutcome::Skipped(SkipReason::SessionClosed);
+        let known = matches!(outcome, TurnOutcome::Skipped(SkipReason::Recorded(_)));
+        let expected = (
+            matches!(number, 2..=4 | 6..=8),
+            matches!(number, 5 | 9 | 10),
+        );
+        assert_eq!((closed, known), expected, "sequence {number}: {outcome:?}");
+        bed = before;
+    }
+    // The long one ends at last: one floor again.
+    bed.turn(closing(1, 1));
+    bed.turn(closing(11, 10));
+    let row = bed.get(Family::Session, &session_key(session())).unwrap();
+    let row = SessionRow::decode(row).unwrap();
+    assert_eq!((row.closed_below, row.closed_ranges), (10, vec![]));
+    bed.check_counters();
 }
 
 #[test]

@@ -1,0 +1,239 @@
+//! What a partition's leader lets go by age: records of outside ids and of calls made inside turns, and
+//! idle sessions with their records.
+//!
+//! Only *log age* counts, which jumps and elections can only slow. Records say in rows of their own when
+//! they are due, so a sweep reads what is over and nothing else; sessions are few, and all of them are
+//! looked at. At most one `Expire` is in the log; apply checks every age again.
+//! Absent: the clock (age comes in with each input), and whether this node's clock may be believed.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ghostlight_protocol::command::{Expire, SessionRow};
+use ghostlight_protocol::family::{self, Family};
+use ghostlight_protocol::ids::PartitionId;
+use ghostlight_protocol::limits::DEDUP_AGE_MAX;
+use ghostlight_protocol::time::{Age, Instant};
+use prost::Message;
+
+use crate::io::Rest;
+use crate::turns::RowsWanted;
+
+/// Pause between two sweeps of a partition.
+const SWEEP_PAUSE: Duration = Duration::from_secs(60);
+/// Pause before a refused proposal is tried again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// Records of one `Expire`. Their keys stay far below the bound on an entry.
+const RECORDS_MAX: usize = 1_024;
+/// Sessions looked at with one read.
+const SESSIONS_PAGE: usize = 256;
+
+/// What an expiry is fed.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ExpiryInput {
+    /// Time has passed.
+    Tick,
+    /// The rows of its read, ascending by key, and whether the store has more of them.
+    Rows {
+        /// The rows.
+        rows: Vec<(Bytes, Bytes)>,
+        /// Whether there are more.
+        rest: Rest,
+    },
+    /// Its `Expire` was applied.
+    Applied,
+    /// Its `Expire` did not get into the log.
+    Dropped,
+}
+
+/// What it wants.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ExpiryEffect {
+    /// Read committed rows.
+    Read(RowsWanted),
+    /// Put this into the log. If that is refused, `Dropped` follows.
+    Propose(Expire),
+}
+
+/// The expiry of one partition during one leadership.
+#[derive(Debug)]
+pub struct Expiry {
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing to do before this moment.
+    Resting { until: Instant },
+    /// The rows that say when records are due are read.
+    ReadingDue,
+    /// A page of sessions is read.
+    ReadingSessions,
+    /// The records of the first idle session are read.
+    ReadingRecords(Idle),
+    /// An `Expire` is in the log.
+    Proposed(Next),
+}
+
+/// Idle sessions of a page, and the last session of that page if more may follow.
+#[derive(Debug)]
+struct Idle {
+    sessions: VecDeque<Bytes>,
+    after: Option<Bytes>,
+}
+
+/// What follows an `Expire`.
+#[derive(Debug)]
+enum Next {
+    Due,
+    Sessions,
+    Records(Idle),
+}
+
+impl Expiry {
+    /// Begins with a leadership. Partitions begin at different times, so that no moment pays for all.
+    #[must_use]
+    pub fn new(partition: PartitionId, now: Instant) -> Self {
+        let share = u64::from(partition.0) % SWEEP_PAUSE.as_secs();
+        Self {
+            stage: Stage::Resting {
+                until: now + Duration::from_secs(share),
+            },
+        }
+    }
+
+    /// Feeds one input; `age` is the partition's log age, or less.
+    pub fn handle(
+        &mut self,
+        now: Instant,
+        age: Age,
+        input: ExpiryInput,
+        out: &mut Vec<ExpiryEffect>,
+    ) {
+        let stage = std::mem::replace(&mut self.stage, Stage::ReadingDue);
+        self.stage = match (stage, input) {
+            (Stage::Resting { until }, ExpiryInput::Tick) if until <= now => read_due(out),
+            (Stage::ReadingDue, ExpiryInput::Rows { rows, rest }) => due(age, &rows, rest, out),
+            (Stage::ReadingSessions, ExpiryInput::Rows { rows, rest }) => {
+                sessions(now, age, rows, rest, out)
+            }
+            (Stage::ReadingRecords(idle), ExpiryInput::Rows { rows, rest }) => {
+                records(idle, rows, rest, out)
+            }
+            (Stage::Proposed(next), ExpiryInput::Applied) => match next {
+                Next::Due => read_due(out),
+                Next::Sessions => read_sessions(None, out),
+                Next::Records(idle) => read_records(now, idle, out),
+            },
+            (Stage::Proposed(_), ExpiryInput::Dropped) => Stage::Resting {
+                until: now + REFUSED_PAUSE,
+            },
+            (stage, _) => stage,
+        };
+    }
+}
+
+fn read_due(out: &mut Vec<ExpiryEffect>) -> Stage {
+    out.push(ExpiryEffect::Read(RowsWanted::Scan {
+        family: Family::Dedup,
+        prefix: Bytes::from_static(family::DUE_PREFIX),
+        after: None,
+        limit: RECORDS_MAX,
+    }));
+    Stage::ReadingDue
+}
+
+/// The earliest rows come first: what is due now stands at the front.
+fn due(age: Age, rows: &[(Bytes, Bytes)], rest: Rest, out: &mut Vec<ExpiryEffect>) -> Stage {
+    let over: Vec<Bytes> = rows
+        .iter()
+        .filter_map(|(key, _)| family::parse_due_key(key))
+        .take_while(|(due, _)| *due <= age)
+        .map(|(_, record)| record)
+        .collect();
+    if over.is_empty() {
+        return read_sessions(None, out);
+    }
+    let next = if over.len() == rows.len() && rest == Rest::More {
+        Next::Due
+    } else {
+        Next::Sessions
+    };
+    out.push(ExpiryEffect::Propose(Expire {
+        dedup_keys: over,
+        session_keys: Vec::new(),
+    }));
+    Stage::Proposed(next)
+}
+
+fn read_sessions(after: Option<Bytes>, out: &mut Vec<ExpiryEffect>) -> Stage {
+    out.push(ExpiryEffect::Read(RowsWanted::Scan {
+        family: Family::Session,
+        prefix: Bytes::new(),
+        after,
+        limit: SESSIONS_PAGE,
+    }));
+    Stage::ReadingSessions
+}
+
+fn sessions(
+    now: Instant,
+    age: Age,
+    rows: Vec<(Bytes, Bytes)>,
+    rest: Rest,
+    out: &mut Vec<ExpiryEffect>,
+) -> Stage {
+    let last = rows.last().map(|(key, _)| key.clone());
+    let after = last.filter(|_| rest == Rest::More);
+    let limit = DEDUP_AGE_MAX.as_millis() as u64;
+    let idle = rows.into_iter().filter(|(_, value)| {
+        let used = SessionRow::decode(value.clone()).unwrap_or_default().age_ms;
+        age.since(Age(used)) >= limit
+    });
+    let sessions = idle.map(|(key, _)| key).collect();
+    read_records(now, Idle { sessions, after }, out)
+}
+
+/// Goes on with the first idle session of a page, with the next page, or rests.
+fn read_records(now: Instant, idle: Idle, out: &mut Vec<ExpiryEffect>) -> Stage {
+    let Some(session) = idle.sessions.front() else {
+        return match idle.after {
+            Some(after) => read_sessions(Some(after), out),
+            None => Stage::Resting {
+                until: now + SWEEP_PAUSE,
+            },
+        };
+    };
+    out.push(ExpiryEffect::Read(RowsWanted::Scan {
+        family: Family::Dedup,
+        prefix: family::session_records_prefix(session),
+        after: None,
+        limit: RECORDS_MAX,
+    }));
+    Stage::ReadingRecords(idle)
+}
+
+/// A session goes with the last of its records. With more of them than fit, sessions are looked at again
+/// after it: this one may be in use by then.
+fn records(
+    mut idle: Idle,
+    rows: Vec<(Bytes, Bytes)>,
+    rest: Rest,
+    out: &mut Vec<ExpiryEffect>,
+) -> Stage {
+    let (session_keys, next) = if rest == Rest::Last {
+        let session = idle.sessions.pop_front();
+        (session.into_iter().collect(), Next::Records(idle))
+    } else {
+        (Vec::new(), Next::Sessions)
+    };
+    out.push(ExpiryEffect::Propose(Expire {
+        dedup_keys: rows.into_iter().map(|(key, _)| key).collect(),
+        session_keys,
+    }));
+    Stage::Proposed(next)
+}

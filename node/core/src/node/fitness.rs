@@ -1,0 +1,151 @@
+//! Whether this node is fit to lead, as far as it can see itself: a disk that is slow, a clock that is off.
+//!
+//! An unfit node hands its leaderships over and takes none, but only where another voter could lead: a
+//! group that nobody else can serve is served from here. Others hear of it with the control frames.
+
+use std::time::Duration;
+
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::wire::frame::Fitness;
+use ghostlight_protocol::wire::hello::NodeRecord;
+
+use super::handover::Haste;
+use super::slot::Slot;
+use super::{NodeCore, TICK};
+use crate::gateway::Reachable;
+use crate::io::{Effect, Now};
+use crate::replica::Candidacy;
+
+/// A batch that is not synced for longer than this makes the disk slow.
+const SYNC_MAX: Duration = Duration::from_millis(300);
+/// A slow disk keeps its node from leading for so long after it was last seen to be slow.
+const SLOW_DISK_PAUSE: Duration = Duration::from_secs(10);
+
+/// Ticks between the first sign and the first handover: by then the others have said whether they are fit,
+/// so that nodes with one disk between them do not hand over in circles.
+const TELL_TICKS: u64 = 4;
+
+/// What is known of it.
+#[derive(Default, Debug)]
+pub(super) struct Watch {
+    present: Fitness,
+    /// The node's tick at which it became so.
+    since: u64,
+    slow_until: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn present(&self) -> Fitness {
+        self.present
+    }
+}
+
+impl NodeCore {
+    /// Looks at disk and clock. Time at the disk is counted in ticks, and a late loop makes up for two at
+    /// most: a node that stood still does not blame its disk.
+    pub(super) fn tick_fitness(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let unsynced =
+            TICK * u32::try_from(self.flush.unsynced_ticks(self.ticks)).unwrap_or(u32::MAX);
+        if unsynced > SYNC_MAX {
+            self.fitness.slow_until = Some(now.instant + SLOW_DISK_PAUSE);
+        }
+        let slow = self
+            .fitness
+            .slow_until
+            .is_some_and(|until| now.instant < until);
+        let fitness = if slow {
+            Fitness::DiskSlow
+        } else if self.links.clock_off_ms().is_some() {
+            Fitness::ClockOff
+        } else {
+            Fitness::Fit
+        };
+        if fitness != self.fitness.present {
+            self.fitness.present = fitness;
+            self.fitness.since = self.ticks;
+            Self::say(
+                out,
+                match unfit_reason(fitness) {
+                    Some(why) => format!("this node gives its leaderships away: {why}"),
+                    None => "this node is fit to lead again".to_owned(),
+                },
+            );
+        }
+        self.set_candidacies();
+    }
+
+    /// While this node is unfit it stands for election only where no other voter is known to be fit.
+    fn set_candidacies(&mut self) {
+        let fit = self.fitness.present == Fitness::Fit;
+        let (me, links) = (self.me, &self.links);
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        let could_lead = |node: NodeId| {
+            node != me
+                && links.reachable(node) == Reachable::Yes
+                && links
+                    .link(node)
+                    .is_some_and(|link| link.fitness == Fitness::Fit)
+        };
+        for slot in cluster.slots.iter_mut().flatten() {
+            let candidacy = if !fit && voters(slot).into_iter().any(could_lead) {
+                Candidacy::StandsBack
+            } else {
+                Candidacy::Stands
+            };
+            slot.group.set_candidacy(candidacy);
+        }
+    }
+
+    /// What waits for a slow disk may wait for long: leaderships go without it.
+    pub(super) fn haste(&self) -> Haste {
+        match self.fitness.present {
+            Fitness::DiskSlow => Haste::SettleBriefly,
+            Fitness::Fit | Fitness::ClockOff => Haste::Settle,
+        }
+    }
+
+    /// Whether a node is fit to lead, for those who plan.
+    pub(super) fn fitness_of(&self, record: &NodeRecord) -> Fitness {
+        let node = record.id();
+        if node == Some(self.me) {
+            let told = self.ticks.saturating_sub(self.fitness.since) >= TELL_TICKS;
+            return if told {
+                self.fitness.present
+            } else {
+                Fitness::Fit
+            };
+        }
+        let link = node.and_then(|node| self.links.link(node));
+        link.map_or(Fitness::Fit, |link| link.fitness)
+    }
+}
+
+fn voters(slot: &Slot) -> Vec<NodeId> {
+    let membership = slot.group.membership();
+    let nodes = membership.nodes();
+    nodes
+        .filter(|(peer, _)| membership.is_voter(*peer))
+        .map(|(_, node)| node)
+        .collect()
+}
+
+/// Why a node that is not fit leads nothing, for people.
+pub(super) fn unfit_reason(fitness: Fitness) -> Option<String> {
+    match fitness {
+        Fitness::Fit => None,
+        Fitness::DiskSlow => Some(format!(
+            "its disk took more than {} ms to sync a batch within the last {} s [{}]",
+            SYNC_MAX.as_millis(),
+            SLOW_DISK_PAUSE.as_secs(),
+            Code::DiskSlow
+        )),
+        Fitness::ClockOff => Some(format!(
+            "its calendar clock is more than 2 s off the members' median [{}]",
+            Code::ClockOff
+        )),
+    }
+}

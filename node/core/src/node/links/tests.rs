@@ -1,0 +1,112 @@
+//! Silence, clocks, and connections that are made anew.
+
+use super::*;
+
+const OTHER: NodeId = NodeId(2);
+
+fn ms(n: u64) -> Instant {
+    Instant(n * 1_000_000)
+}
+
+fn at(n: u64) -> Now {
+    Now {
+        instant: ms(n),
+        wall: WallTime(1_000_000 + n),
+    }
+}
+
+/// Links to other nodes, all connected at time 0.
+fn links(others: usize) -> Links {
+    let mut links = Links {
+        me: NodeId(1),
+        nodes: BTreeMap::new(),
+        seeds: Vec::new(),
+        seeds_at: Instant::default(),
+        seed_rounds: 0,
+    };
+    for number in 0..others as u128 {
+        let mut link = Link::new(NodeRecord::default());
+        (link.control, link.bulk) = (Wire::Up, Wire::Up);
+        link.told_silent = false;
+        links.nodes.insert(NodeId(OTHER.0 + number), link);
+    }
+    links
+}
+
+#[test]
+fn a_node_is_silent_400_ms_after_its_last_frame_and_said_so_once() {
+    let mut links = links(1);
+    let frame = Control::default();
+    // (time, whether a frame comes, who is newly silent, whether it is reachable after it)
+    let table = [
+        (100, true, false, Reachable::Yes),
+        (499, false, false, Reachable::Yes),
+        (500, false, true, Reachable::No),
+        (900, false, false, Reachable::No),
+        (1_000, true, false, Reachable::Yes),
+        (1_399, false, false, Reachable::Yes),
+        (1_400, false, true, Reachable::No),
+    ];
+    for (time, comes, silent, reachable) in table {
+        if comes {
+            links.heard_control(at(time), OTHER, &frame);
+        }
+        let expected: Vec<NodeId> = silent.then_some(OTHER).into_iter().collect();
+        assert_eq!(links.newly_silent(ms(time)), expected, "at {time} ms");
+        assert_eq!(links.reachable(OTHER), reachable, "at {time} ms");
+    }
+}
+
+#[test]
+fn a_clock_is_off_when_the_median_of_the_members_is_more_than_two_seconds_away() {
+    // (the others' clocks against ours, whether ours is off)
+    let table: [(&[i64], bool); 10] = [
+        (&[], false),
+        (&[0, 0], false),
+        (&[2_000, 2_000], false),
+        (&[2_001, 2_001], true),
+        (&[-2_001, -9_000], true),
+        // One of three is off, and it is not this one.
+        (&[0, 3_600_000], false),
+        (&[0, -3_600_000], false),
+        (&[5_000, -5_000], false),
+        // Of two that disagree, one goes on.
+        (&[5_000], true),
+        (&[-5_000], false),
+    ];
+    for (offsets, off) in table {
+        let mut links = links(offsets.len() + 1);
+        for (number, offset) in (0..).zip(offsets) {
+            let wall_ms = at(100).wall.0.checked_add_signed(*offset).unwrap();
+            let control = Control {
+                wall_ms,
+                ..Control::default()
+            };
+            links.heard_control(at(100), NodeId(OTHER.0 + number), &control);
+        }
+        // The last one has not said what its clock is: it is no opinion.
+        assert_eq!(links.clock_off_ms().is_some(), off, "{offsets:?}");
+        let believed = links.agreed_wall(WallTime(7));
+        assert_eq!(believed, (!off).then_some(WallTime(7)), "{offsets:?}");
+    }
+}
+
+#[test]
+fn a_connection_is_made_anew_once_in_a_while_and_only_if_it_is_up() {
+    let mut links = links(1);
+    let pause = Duration::from_secs(1);
+    for (time, may) in [(0, true), (999, false), (1_000, true), (1_500, false)] {
+        assert_eq!(
+            links.may_reconnect(OTHER, ms(time), pause),
+            may,
+            "at {time} ms"
+        );
+    }
+    *links
+        .nodes
+        .get_mut(&OTHER)
+        .unwrap()
+        .wire_mut(ConnectionKind::Bulk) = Wire::Down;
+    assert!(!links.may_reconnect(OTHER, ms(9_000), pause));
+    assert!(!links.may_reconnect(NodeId(9), ms(9_000), pause));
+}
