@@ -74,8 +74,12 @@ fn a_slow_disk_gives_all_leaderships_away_and_takes_none_for_ten_seconds() {
         let end = world.now() + SEC;
         world.run_until(end);
         world.stall_disk(slow, 3 * SEC);
-        let given = world.run_while(2 * SEC, 10 * MS, |w| w.led_by(slow) > 0 || !w.all_led());
-        ensure(given, || format!("it leads {} still", world.led_by(slow)))?;
+        let given = world.run_while(2 * SEC, 10 * MS, |w| {
+            w.leaderships(slow) > 0 || !w.all_led()
+        });
+        ensure(given, || {
+            format!("it leads {} still", world.leaderships(slow))
+        })?;
         let status = world.status(other).ok_or("no status")?;
         let told = status
             .reasons
@@ -84,7 +88,7 @@ fn a_slow_disk_gives_all_leaderships_away_and_takes_none_for_ten_seconds() {
         ensure(told, || format!("{:?}", status.reasons))?;
         // Until the stall ends, and for ten seconds after it was last seen.
         throughout(world, 10 * SEC, |w| {
-            ensure(w.led_by(slow) == 0, || "it leads again".to_owned())?;
+            ensure(w.leaderships(slow) == 0, || "it leads again".to_owned())?;
             ensure(w.all_led(), || "a partition has no leader".to_owned())
         })?;
         let fit = world.run_while(5 * SEC, 100 * MS, |w| {
@@ -141,10 +145,13 @@ fn a_clock_that_is_off_gives_all_leaderships_away_until_it_is_right() {
             let off = world.busiest();
             let other = others(world, off)[0];
             world.set_clock(off, skew_ms);
-            let given = world.run_while(2 * SEC, 10 * MS, |w| w.led_by(off) > 0 || !w.all_led());
-            ensure(given, || format!("it leads {} still", world.led_by(off)))?;
+            let given =
+                world.run_while(2 * SEC, 10 * MS, |w| w.leaderships(off) > 0 || !w.all_led());
+            ensure(given, || {
+                format!("it leads {} still", world.leaderships(off))
+            })?;
             throughout(world, 15 * SEC, |w| {
-                ensure(w.led_by(off) == 0, || "it leads again".to_owned())
+                ensure(w.leaderships(off) == 0, || "it leads again".to_owned())
             })?;
             for place in [off, other] {
                 let status = world.status(place).ok_or("no status")?;
@@ -210,7 +217,7 @@ fn a_call_in_flight_to_a_frozen_leader_is_answered_by_the_next_one_as_soon_as_it
         world.freeze(frozen, 10 * SEC);
         let begun = world.now();
         let call = world.call_begin(caller, &Op::Add { counter: 0 });
-        let serves = |w: &World| others(w, frozen).iter().any(|p| w.led_by(*p) > 0);
+        let serves = |w: &World| others(w, frozen).iter().any(|p| w.leaderships(*p) > 0);
         let opened = world.run_while(2 * SEC, MS, |w| !serves(w));
         ensure(opened, || "nobody else leads".to_owned())?;
         let opened = world.now() - begun;

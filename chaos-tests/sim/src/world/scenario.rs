@@ -29,23 +29,6 @@ impl World {
         self.net.stuck.insert(key(one, other, ConnectionKind::Bulk));
     }
 
-    /// How many partitions a node serves.
-    #[must_use]
-    pub fn led_by(&self, place: Place) -> usize {
-        let process = self.nodes[place].process.as_ref();
-        process.map_or(0, |process| {
-            let replicas = process.core.replicas();
-            replicas.filter(|replica| replica.serves.is_some()).count()
-        })
-    }
-
-    /// The node that serves the most partitions.
-    #[must_use]
-    pub fn busiest(&self) -> Place {
-        let places = self.alive().into_iter();
-        places.max_by_key(|place| self.led_by(*place)).unwrap_or(0)
-    }
-
     /// What a node's record says that it takes part in.
     #[must_use]
     pub fn duty_of(&self, place: Place) -> Option<Duty> {

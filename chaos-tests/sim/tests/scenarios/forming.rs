@@ -118,7 +118,7 @@ fn leave() {
     scenario("leave", four, |world| {
         at_work(world)?;
         let place = world.busiest();
-        world.order(place, AdminRequest::Leave);
+        world.order(place, AdminRequest::Leave { node: None });
         within(world, 60 * SEC, "the node leaves", |w| w.has_left(place))?;
         placed(world)?;
         no_call_failed(world)?;

@@ -11,7 +11,7 @@ fn ms(n: u64) -> Instant {
 fn at(n: u64) -> Now {
     Now {
         instant: ms(n),
-        wall: WallTime(1_000_000 + n),
+        wall: WallTime(1_000_000_000 + n),
     }
 }
 
