@@ -17,7 +17,6 @@ mod traps;
 
 pub use group::{
     Candidacy, Change, Group, GroupReady, GroupSettings, Install, Outgoing, Peek, PeerProgress,
-    Promise,
-    ProposeRefused, ReadIndex, Role, Sender, SnapshotResult, peek,
+    Promise, ProposeRefused, ReadIndex, Role, Sender, SnapshotResult, peek,
 };
 pub use heard::Heard;

@@ -253,6 +253,7 @@ impl OneNode {
                     self.condemned.push(partition);
                 }
                 Effect::Gossip { .. }
+                | Effect::Reconnect { .. }
                 | Effect::Dial { .. }
                 | Effect::Introduce { .. }
                 | Effect::Event(_) => {}

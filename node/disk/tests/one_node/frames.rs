@@ -8,13 +8,15 @@ use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::{
     AnswerKind, CallAnswer, CallRequest, LeaderHint, NotRunAnswer, Redirect, Stamp, UnknownAnswer,
 };
+use ghostlight_protocol::closed::ClosedRange;
 use ghostlight_protocol::command::{Command, Envelope};
 use ghostlight_protocol::ids::{Generation, NodeId};
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::request::{RequestId, Session};
 use ghostlight_protocol::wire::frame::{
-    AskReplica, AskRoutes, CondemnedReplica, Control, Frame, Hangup, Heartbeat, Order, OutboxMark,
-    OutboxPush, RaftMessage, RaftMessages, ReplicaStanding, Routes, SnapshotAck, SnapshotChunk,
+    AskReplica, AskRoutes, CondemnedReplica, Control, Frame, Hangup, Heartbeat, Order, OrderAnswer,
+    OutboxMark, OutboxPush, RaftMessage, RaftMessages, ReplicaStanding, Routes, SnapshotAck,
+    SnapshotChunk,
 };
 use ghostlight_protocol::wire::hello::{ClusterDescriptor, NodeRecord};
 use prost::Message;
@@ -120,6 +122,7 @@ impl Dice {
             removed: Vec::new(),
             replicas: self.small(),
             leaders: self.small(),
+            fitness: self.0.random_range(-1..5),
         }
     }
 
@@ -241,6 +244,10 @@ impl Dice {
             remaining_ms: self.number(),
             attempt: self.small(),
             closed_below: self.number(),
+            closed_ranges: self.many(|dice| ClosedRange {
+                first: dice.number(),
+                end: dice.number(),
+            }),
             chain: self.many(Self::actor),
             stamp: Some(Stamp {
                 wall_ms: self.number(),
@@ -300,7 +307,7 @@ impl Dice {
     }
 
     fn frame(&mut self) -> Frame {
-        match self.0.random_range(0..18) {
+        match self.0.random_range(0..19) {
             0 | 1 => Frame::Control(self.control()),
             2 | 3 => Frame::Raft(RaftMessages {
                 messages: self.many(Self::raft),
@@ -348,10 +355,17 @@ impl Dice {
                 partition: self.small(),
                 call: self.number(),
             }),
+            17 => Frame::OrderAnswer(OrderAnswer {
+                number: self.number(),
+                stage: self.0.random_range(-1..5),
+                code: self.small(),
+                detail: String::new(),
+            }),
             // Orders that are known are obeyed; these are none.
             _ => Frame::Order(Order {
                 kind: self.0.random_range(3..9),
                 node: self.node(),
+                number: self.number(),
             }),
         }
     }

@@ -273,7 +273,8 @@ impl Bench {
                         target.inbox.push_back(Input::Gossip(data));
                     }
                 }
-                Effect::Dial { .. }
+                Effect::Reconnect { .. }
+                | Effect::Dial { .. }
                 | Effect::Close(_)
                 | Effect::AdminReply { .. }
                 | Effect::Snapshot(_)

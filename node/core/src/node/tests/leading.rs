@@ -3,6 +3,7 @@
 use super::bench::Member;
 use super::*;
 use crate::io::Event;
+use crate::node::handover::Haste;
 use crate::turn_io::RunnerEffect;
 use ghostlight_protocol::ids::PeerId;
 use ghostlight_protocol::time::WallTime;
@@ -127,7 +128,7 @@ fn a_handover_that_does_not_come_about_is_given_up_after_500_ms() {
     let now = bench.now;
     let mut effects = Vec::new();
     let core = &mut bench.at(leader).core;
-    core.begin_handover(now, P, PeerId(target), &mut effects);
+    core.begin_handover(now, P, PeerId(target), Haste::Settle, &mut effects);
     bench.perform(leader as usize - 1, effects);
     bench.settle();
     bench.take_sent();
