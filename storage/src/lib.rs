@@ -18,7 +18,7 @@ mod conformance;
 
 pub use engine::{Cf, Durability, Engine, EngineError, Limit, Read, WriteBatch};
 pub use error::{Remedy, StorageError};
-pub use identity::{ChosenPort, NodeIdentity};
+pub use identity::{ChosenPort, NodeIdentity, Note};
 pub use memory::{MemoryDisk, MemoryEngine};
 pub use reader::{Page, PageEnd, Reader};
 #[cfg(feature = "rocks")]

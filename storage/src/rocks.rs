@@ -42,9 +42,13 @@ impl RocksEngine {
     /// `Corrupt` when RocksDB says that its files are damaged; else what the disk said.
     pub fn open(dir: DataDir) -> Result<Self, DataDirError> {
         let database = dir.database();
+        if dir.is_headless() {
+            let why = "the file CURRENT is missing".to_owned();
+            return Err(dir.open_failed(&EngineError::Corrupt(why)));
+        }
         let cfs = options::column_families();
         let db = DB::open_cf_descriptors(&options::database(), &database, cfs)
-            .map_err(|error| dir.open_failed(&classify(&error)))?;
+            .map_err(|error| dir.open_failed(&classify_open(&error)))?;
         dir.sync()?;
         Ok(Self {
             shared: Arc::new(Shared { db, dir }),
@@ -137,6 +141,16 @@ fn collect(
     }
     iterator.status().map_err(|error| classify(&error))?;
     Ok(rows)
+}
+
+/// While opening, a file that another one names and that is not there is damage too.
+fn classify_open(error: &rocksdb::Error) -> EngineError {
+    match classify(error) {
+        EngineError::Io(text) if text.contains("No such file or directory") => {
+            EngineError::Corrupt(text)
+        }
+        other => other,
+    }
 }
 
 /// Sorts RocksDB's errors, of which only the text says what the operating system said.

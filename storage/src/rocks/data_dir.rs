@@ -143,11 +143,44 @@ impl DataDir {
         Note::open(&fs::read(self.path.join("note")).ok()?)
     }
 
-    /// Moves a damaged database out of the way, for a person to look at. Returns where it went.
+    /// Why the database must not be trusted any more, if an earlier run said so.
+    #[must_use]
+    pub fn damage(&self) -> Option<String> {
+        let text = fs::read(self.path.join("damaged")).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Notes durably that the database must not be trusted any more, for the next start: RocksDB may find
+    /// damage long after opening, and would open again without a word.
     ///
     /// # Errors
-    /// It is still where it was.
-    pub fn move_database_aside(&self) -> Result<PathBuf, DataDirError> {
+    /// The note may be there or not.
+    pub fn mark_damaged(path: &Path, why: &str) -> Result<(), DataDirError> {
+        replace_file(path, "damaged", why.as_bytes()).map_err(|error| failed(path, &error))
+    }
+
+    /// Moves a damaged database out of the way, for a person to look at. Returns where it went; `None`:
+    /// there is none. It can be called again after a crash.
+    ///
+    /// # Errors
+    /// It is still where it was, or where it should be.
+    pub fn move_database_aside(&self) -> Result<Option<PathBuf>, DataDirError> {
+        let moved = if self.database().exists() {
+            Some(self.rename_database()?)
+        } else {
+            None
+        };
+        match fs::remove_file(self.path.join("damaged")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(&self.path, &error));
+            }
+            _ => {}
+        }
+        self.sync()?;
+        Ok(moved)
+    }
+
+    fn rename_database(&self) -> Result<PathBuf, DataDirError> {
         let free = (1..ASIDE_MAX)
             .map(|number| self.path.join(format!("db.damaged-{number}")))
             .find(|path| !path.exists());
@@ -180,6 +213,19 @@ impl DataDir {
             DataDirError::ReadOnly { why, .. } => EngineError::ReadOnly(why),
             other => EngineError::Io(other.to_string()),
         })
+    }
+
+    /// Files of a database whose root is gone. RocksDB would begin a new one and delete them. A first start
+    /// that was cut short has left such files too, but no note.
+    pub(super) fn is_headless(&self) -> bool {
+        let database = self.database();
+        let has_files = || {
+            let mut entries = fs::read_dir(&database).ok()?;
+            entries.next()
+        };
+        self.path.join("note").exists()
+            && !database.join("CURRENT").exists()
+            && has_files().is_some()
     }
 
     pub(super) fn open_failed(&self, error: &EngineError) -> DataDirError {

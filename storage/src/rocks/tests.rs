@@ -149,9 +149,58 @@ fn a_flipped_byte_inside_the_log_refuses_the_start_and_nothing_is_deleted() {
     assert_eq!(refused.code(), Code::DataDirCorrupt, "{refused}");
     // Moved aside by hand, never by itself; the node then begins anew.
     let dir = DataDir::open(bed.path()).unwrap();
-    let aside = dir.move_database_aside().unwrap();
+    let aside = dir.move_database_aside().unwrap().unwrap();
     assert!(aside.join("CURRENT").exists());
     let (store, recovered) = Store::open(RocksEngine::open(dir).unwrap()).unwrap();
     assert_eq!(recovered, crate::store::Recovered::default());
     assert_eq!(store.peer(PartitionId(0)), None);
+}
+
+#[test]
+fn a_database_without_its_root_files_is_damaged_and_not_begun_anew() {
+    for missing in ["CURRENT", "MANIFEST"] {
+        let bed = tempfile::tempdir().unwrap();
+        filled(bed.path());
+        let before = names(&bed.path().join("db"));
+        let victim = before.iter().find(|name| name.starts_with(missing));
+        fs::remove_file(bed.path().join("db").join(victim.unwrap())).unwrap();
+        let dir = DataDir::open(bed.path()).unwrap();
+        let refused = RocksEngine::open(dir).unwrap_err();
+        assert_eq!(refused.code(), Code::DataDirCorrupt, "{missing}: {refused}");
+        let after = names(&bed.path().join("db"));
+        let tables = |names: &[String]| -> Vec<String> {
+            let kept = names
+                .iter()
+                .filter(|n| n.ends_with(".log") || n.ends_with(".sst"));
+            kept.cloned().collect()
+        };
+        assert_eq!(
+            tables(&before),
+            tables(&after),
+            "{missing}: nothing was deleted"
+        );
+    }
+}
+
+#[test]
+fn damage_that_was_noted_is_known_at_the_next_start_and_goes_aside_with_the_database() {
+    let bed = tempfile::tempdir().unwrap();
+    filled(bed.path());
+    DataDir::mark_damaged(bed.path(), "a block of 000012.sst").unwrap();
+    let dir = DataDir::open(bed.path()).unwrap();
+    assert_eq!(dir.damage().as_deref(), Some("a block of 000012.sst"));
+    let aside = dir.move_database_aside().unwrap().unwrap();
+    assert!(aside.join("CURRENT").exists());
+    assert_eq!(dir.damage(), None);
+    // After a crash in between there may be nothing left to move.
+    assert_eq!(dir.move_database_aside().unwrap(), None);
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
 }

@@ -22,6 +22,26 @@ impl<E: Engine> Store<E> {
         self.write_note(Some(identity.clone()), nodes)
     }
 
+    /// Saves both at once, durably: who this new node is, and the nodes that it knows from elsewhere.
+    ///
+    /// # Errors
+    /// The engine failed; the process must end.
+    pub fn begin(
+        &mut self,
+        identity: &NodeIdentity,
+        nodes: &[NodeRecord],
+    ) -> Result<(), StorageError> {
+        let book = AddressBook {
+            nodes: nodes.to_vec(),
+        };
+        self.batch
+            .put(Cf::Meta, IDENTITY_KEY, &[&identity.encode_to_vec()]);
+        self.batch
+            .put(Cf::Meta, ADDRESSES_KEY, &[&book.encode_to_vec()]);
+        self.commit("begin as a new node", Durability::Synced)?;
+        self.write_note(Some(identity.clone()), book.nodes)
+    }
+
     /// Saves the last known records of other nodes, for a start without gossip.
     ///
     /// # Errors
