@@ -174,7 +174,7 @@ async fn call_all(queues: &mut EventQueues, link: &LinkHandle, in_flight: u64) -
 fn lanes(in_flight: u64) -> Result<Measured> {
     let key = ClusterKey::generate();
     let ((a, mut a_queues), (b, mut b_queues)) = (node(1, &key)?, node(2, &key)?);
-    a.dial(b.address().to_string(), ConnectionKind::Bulk);
+    a.dial(b.address().to_string(), None, ConnectionKind::Bulk);
     let runtime = current_thread()?;
     let a_link = runtime.block_on(bulk_link(&mut a_queues))?;
     let b_link = runtime.block_on(bulk_link(&mut b_queues))?;

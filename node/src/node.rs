@@ -6,6 +6,7 @@ mod builder;
 mod data;
 mod launch;
 mod listeners;
+mod replace;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ghostlight_core::io::{CALL_LANES, Lane};
+use ghostlight_core::io::{CALL_LANES, Lane, Refused};
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::{
@@ -97,7 +97,7 @@ pub enum TransportEvent {
         /// From where it came.
         address: SocketAddr,
         /// What it was told.
-        refusal: HelloRefusal,
+        refused: Refused,
     },
 }
 
@@ -130,7 +130,7 @@ pub enum DialError {
     KeyRejected,
     /// The peer said no, or we did.
     #[error("{}", .0.detail)]
-    Refused(HelloRefusal),
+    Refused(Box<Refused>),
     /// Something else.
     #[error("{0}")]
     Broken(String),
@@ -173,7 +173,7 @@ impl Events {
 
     fn of(&self, kind: ConnectionKind) -> &mpsc::Sender<TransportEvent> {
         match kind {
-            ConnectionKind::Control => &self.control,
+            ConnectionKind::Control | ConnectionKind::Inquiry => &self.control,
             ConnectionKind::Bulk => &self.bulk,
         }
     }
@@ -191,5 +191,6 @@ fn lanes_of(kind: ConnectionKind) -> Vec<Lane> {
             .chain((0..CALL_LANES).map(Lane::Call))
             .chain([Lane::Push, Lane::Snapshot])
             .collect(),
+        ConnectionKind::Inquiry => vec![Lane::Inquiry],
     }
 }

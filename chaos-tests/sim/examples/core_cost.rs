@@ -79,6 +79,7 @@ fn node(place: usize) -> Node {
     let start = Start {
         record: record.clone(),
         descriptor: identity.cluster.clone(),
+        partitions: None,
         seeds: if place == 0 {
             vec![]
         } else {

@@ -68,6 +68,7 @@ pub(crate) fn kind_of(lane: Lane) -> ConnectionKind {
     match lane {
         Lane::Control => ConnectionKind::Control,
         Lane::Append | Lane::Call(_) | Lane::Push | Lane::Snapshot => ConnectionKind::Bulk,
+        Lane::Inquiry => ConnectionKind::Inquiry,
     }
 }
 

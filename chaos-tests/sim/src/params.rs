@@ -106,6 +106,8 @@ pub enum FaultKind {
     Drain,
     /// A bit of a stored record flips while its node is down.
     BitFlip,
+    /// A database cannot be opened any more.
+    LoseDatabase,
     /// A disk is replaced by an empty one.
     Wipe,
     /// One more node joins.
@@ -116,7 +118,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Kinds with their usual weights.
-    pub const ALL: [(Self, u32); 15] = [
+    pub const ALL: [(Self, u32); 16] = [
         (Self::Crash, 10),
         (Self::PowerLossAll, 2),
         (Self::Freeze, 6),
@@ -132,6 +134,7 @@ impl FaultKind {
         (Self::Wipe, 2),
         (Self::Join, 2),
         (Self::Leave, 1),
+        (Self::LoseDatabase, 2),
     ];
 
     /// Kinds that are drawn after everything else, so that older seeds keep most of their meaning.

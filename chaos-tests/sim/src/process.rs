@@ -9,7 +9,7 @@ use ghostlight_core::turn_io::ActivationId;
 use ghostlight_disk::{Disk, Snapshots};
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::time::{Instant, WallTime};
-use ghostlight_protocol::wire::hello::{ClusterDescriptor, NodeRecord};
+use ghostlight_protocol::wire::hello::{ClusterDescriptor, NodeRecord, Run};
 use ghostlight_storage::{MemoryDisk, MemoryEngine, Reader};
 
 use crate::dice::{MS, SEC};
@@ -77,8 +77,8 @@ pub(crate) struct Process {
     pub runner_latest: BTreeMap<ActivationId, u64>,
     /// What its `Hello` says.
     pub introduced: Introduced,
-    /// Generations met.
-    pub met: BTreeMap<NodeId, u64>,
+    /// Runs met.
+    pub met: BTreeMap<NodeId, Run>,
 }
 
 /// What a `Hello` says.

@@ -141,7 +141,10 @@ pub fn heal(world: &mut World) -> Result<(), String> {
     }
     if !world.run_while(HEAL_MAX, 200 * MS, |world| !world.settled()) {
         let (what, members) = (world.unsettled(), world.members());
-        return Err(format!("not at full strength: {what:?}; {members}"));
+        let statuses = world.statuses();
+        return Err(format!(
+            "not at full strength: {what:?}; {members}; {statuses}"
+        ));
     }
     if !world.run_while(LED_MAX, 100 * MS, |world| world.waiting_messages() > 0) {
         return Err(format!(

@@ -8,6 +8,7 @@ mod boot;
 mod connect;
 mod contents;
 mod deliver;
+mod lost;
 mod nemesis;
 mod observe;
 mod scenario;
@@ -19,6 +20,7 @@ pub use boot::Origin;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ghostlight_core::inquiry::InquiryInput;
 use ghostlight_core::io::ReadTicket;
 use ghostlight_core::io::{Input, Lane, SnapshotEffect};
 use ghostlight_core::turns::RowsWanted;
@@ -108,6 +110,12 @@ pub(crate) enum Event {
         epoch: u64,
         place: Place,
     },
+    /// Something for whoever asks about a lost database.
+    Inquiry {
+        place: Place,
+        asker: NodeId,
+        input: Box<InquiryInput>,
+    },
     /// A client acts.
     Client(usize),
     /// A client gives a call up.
@@ -167,6 +175,8 @@ pub struct World {
     pub(crate) closing: BTreeSet<Place>,
     /// Places whose node belongs to another cluster.
     pub(crate) foreign: BTreeSet<Place>,
+    /// Places that ask about a lost database.
+    pub(crate) asking: BTreeMap<Place, lost::Asking>,
     /// What was destroyed and may not be made good yet.
     pub(crate) repair: Repair,
 }
@@ -235,6 +245,7 @@ impl World {
             admin_next: 0,
             closing: BTreeSet::new(),
             foreign: BTreeSet::new(),
+            asking: BTreeMap::new(),
             repair: Repair::Nothing,
         }
     }
@@ -372,6 +383,11 @@ impl World {
                 cut,
             } => self.idle(key, epoch, at, cut),
             Event::SideDown { key, epoch, place } => self.side_down(key, epoch, place),
+            Event::Inquiry {
+                place,
+                asker,
+                input,
+            } => self.inquire(place, asker, *input),
             Event::Client(client) => self.client_acts(client),
             Event::GiveUp { client, ticket } => self.client_gives_up(client, ticket),
             Event::Fault => self.fault(),
@@ -472,6 +488,7 @@ fn kind_of(input: &Input) -> u8 {
         Input::Gossip(_) => b'g',
         Input::Connected { .. } => b'c',
         Input::Disconnected { .. } => b'd',
+        Input::Refused(_) => b'R',
         Input::CallNotSent { .. } => b'n',
         Input::Call { .. } => b'C',
         Input::Hangup(_) => b'h',

@@ -41,6 +41,8 @@ pub enum Lane {
     Push,
     /// Bulk connection, lowest priority: snapshots.
     Snapshot,
+    /// Connection of a node that only asks: the question and the answers.
+    Inquiry,
 }
 
 /// Lanes that calls are spread over.
@@ -88,6 +90,8 @@ pub enum Input {
         /// Which connection.
         kind: ConnectionKind,
     },
+    /// A connection did not come about, because one side refused the other.
+    Refused(Refused),
     /// A call's frame could not be queued: it certainly was not sent.
     CallNotSent {
         /// The receiver it was meant for.
@@ -120,6 +124,28 @@ pub enum Input {
         /// When to end in any case.
         deadline: Instant,
     },
+}
+
+/// See [`Input::Refused`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// Who refused.
+    pub by: Refuser,
+    /// Why; `None`: a code that this build does not know.
+    pub code: Option<Code>,
+    /// The same in words.
+    pub detail: String,
+    /// The cluster of the other side, if it has one.
+    pub cluster: Option<ClusterDescriptor>,
+}
+
+/// One side of a connection that did not come about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refuser {
+    /// This node.
+    Us,
+    /// The other one.
+    Peer,
 }
 
 /// What the store answers.

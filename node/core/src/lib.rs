@@ -6,6 +6,7 @@ extern crate self as ghostlight;
 pub mod admin;
 pub mod expiry;
 pub mod gateway;
+pub mod inquiry;
 pub mod io;
 pub mod node;
 pub mod outbox;

@@ -16,11 +16,13 @@ mod leading;
 mod links;
 mod orders;
 mod reconcile;
+mod refusal;
 mod settings;
 mod slot;
 mod snapshots;
 mod standing;
 mod stuck;
+mod survival;
 #[cfg(test)]
 mod testbench;
 #[cfg(test)]
@@ -35,7 +37,8 @@ use std::time::Duration;
 use ghostlight_placement::membership::Membership;
 use ghostlight_placement::ring::{Candidate, PreferenceTable, Ring};
 use ghostlight_placement::routing::RoutingTable;
-use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, PeerId};
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, PeerId, Term};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::border;
 use ghostlight_protocol::wire::frame::Frame;
@@ -48,7 +51,7 @@ pub use self::settings::Start;
 use self::slot::Slot;
 use crate::expiry::ExpiryInput;
 use crate::gateway::{Gateway, GatewayInput};
-use crate::io::{Effect, Event, Input, Now, StoreInput};
+use crate::io::{Effect, Event, HaltReason, Input, Now, StoreInput};
 use crate::outbox::OutboxInput;
 use crate::turns::TurnsInput;
 
@@ -70,6 +73,8 @@ pub struct NodeCore {
     tombstones: BTreeMap<PartitionId, PeerId>,
     condemned: BTreeMap<PartitionId, PeerId>,
     removed: BTreeSet<NodeId>,
+    /// Removals of replaced nodes that are proposed and not committed yet, and the term they were in.
+    recording: BTreeMap<NodeId, Term>,
     /// When this core began: since then at least, an unknown member is down.
     begun: Instant,
     /// What `table` was computed over.
@@ -169,6 +174,7 @@ impl NodeCore {
             tombstones: start.tombstones.clone(),
             condemned,
             removed: BTreeSet::new(),
+            recording: BTreeMap::new(),
             begun: now.instant,
             candidates: Vec::new(),
             flush: flush::Outbound::default(),
@@ -210,6 +216,7 @@ impl NodeCore {
                 self.disconnected(now, node, kind);
                 self.orders_disconnected(now, node, kind, out);
             }
+            Input::Refused(refused) => self.take_refused(&refused, out),
             Input::CallNotSent { to, call } => {
                 self.local
                     .push_back(Local::Gateway(GatewayInput::NotSent { to, call }));
@@ -300,6 +307,9 @@ impl NodeCore {
             Frame::Descriptor(descriptor) => self.adopt(now, descriptor, out),
             Frame::Order(order) => self.take_order(now, from, &order, out),
             Frame::OrderAnswer(answer) => self.order_answered(from, answer, out),
+            Frame::AskSurvival(ask) => self.tell_survival(from, &ask, out),
+            // Only a node that is not a member yet asks.
+            Frame::Survival(_) => {}
         }
     }
 
@@ -382,6 +392,7 @@ impl NodeCore {
         self.tick_stuck(now, out);
         self.tick_handovers(now, out);
         self.tick_standing(now, out);
+        self.tick_replaced(now);
         self.tick_reconcile(now, out);
         self.tick_orders(now, out);
         self.tick_ending(now, out);
@@ -433,6 +444,12 @@ impl NodeCore {
             self.introduced = Introduced::Outdated;
             self.links.tell_record(&self.record, &mut self.flush);
         }
+    }
+
+    /// Ends the node at once: it must not go on.
+    fn stop(&mut self, code: Code, detail: String, out: &mut Vec<Effect>) {
+        self.ending = Ending::Halted;
+        out.push(Effect::Halt(HaltReason::Refused { code, detail }));
     }
 
     fn say(out: &mut Vec<Effect>, text: String) {

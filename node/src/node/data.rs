@@ -1,19 +1,24 @@
 //! Opening a data directory: who this node is, and what it has.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use ghostlight_core::io::HaltReason;
 use ghostlight_core::node::Start;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{ClusterId, NodeId};
 use ghostlight_protocol::limits::{PARTITIONS_DEFAULT, REPLICATION_FACTOR_DEFAULT};
 use ghostlight_protocol::wire::hello::{NodeRecord, new_descriptor};
 use ghostlight_storage::{
-    DataDir, Engine, MemoryDisk, NodeIdentity, Reader, Recovered, RocksEngine, StorageError, Store,
+    DataDir, DataDirError, Engine, MemoryDisk, MemoryEngine, NodeIdentity, Note, Reader, Recovered,
+    RocksEngine, StorageError, Store,
 };
 use rand::Rng;
 
 use super::StartError;
 use crate::config::NodeConfig;
+
+/// Damaged copies that are named one by one at the start.
+const CONDEMNED_NAMED_MAX: usize = 4;
 
 /// An opened store, and what it says of this node.
 pub(super) struct Opened<E: Engine> {
@@ -24,26 +29,143 @@ pub(super) struct Opened<E: Engine> {
     pub(super) addresses: Vec<NodeRecord>,
 }
 
+/// What a data directory holds.
+pub(super) enum Directory {
+    /// A database that is whole, or whose damage concerns single replicas.
+    Opened(Box<Opened<RocksEngine>>),
+    /// A database that cannot be trusted any more.
+    Lost(LostDatabase),
+}
+
+/// See [`Directory::Lost`]. Nothing was changed yet.
+pub(super) struct LostDatabase {
+    pub(super) path: PathBuf,
+    /// What is damaged.
+    pub(super) why: String,
+    /// Who the node was and whom it knew.
+    pub(super) note: Option<Note>,
+}
+
 /// Opens RocksDB in a directory that only this process uses.
-pub(super) fn open_directory(path: &Path) -> Result<RocksEngine, StartError> {
-    let refused =
-        |error: ghostlight_storage::DataDirError| StartError::new(error.code(), error.to_string());
-    RocksEngine::open(DataDir::open(path).map_err(refused)?).map_err(refused)
+pub(super) fn open_directory(path: &Path, config: &NodeConfig) -> Result<Directory, StartError> {
+    let dir = DataDir::open(path).map_err(unusable)?;
+    let note = dir.note();
+    let lost = |why| {
+        Ok(Directory::Lost(LostDatabase {
+            path: path.to_owned(),
+            why,
+            note: note.clone(),
+        }))
+    };
+    if let Some(why) = dir.damage() {
+        return lost(why);
+    }
+    let engine = match RocksEngine::open(dir) {
+        Ok(engine) => engine,
+        Err(error) if error.code() == Code::DataDirCorrupt => return lost(error.to_string()),
+        Err(error) => return Err(unusable(error)),
+    };
+    let found = match Found::in_engine(engine) {
+        Ok(found) => found,
+        Err(error) if error.code() == Code::DataDirCorrupt => return lost(error.to_string()),
+        Err(error) => return Err(failed(error)),
+    };
+    let noted = note.as_ref().and_then(|note| note.identity.as_ref()?.id());
+    if let (None, Some(node)) = (&found.recovered.identity, noted) {
+        return lost(format!(
+            "the directory {} belongs to {node}, but its database is empty",
+            path.display()
+        ));
+    }
+    Ok(Directory::Opened(Box::new(take_up(found, config)?)))
 }
 
 /// An edge keeps nothing.
-pub(super) fn open_nothing() -> ghostlight_storage::MemoryEngine {
-    MemoryDisk::new(rand::rng().random()).open()
+pub(super) fn open_nothing(config: &NodeConfig) -> Result<Opened<MemoryEngine>, StartError> {
+    let engine = MemoryDisk::new(rand::rng().random()).open();
+    take_up(Found::in_engine(engine).map_err(failed)?, config)
 }
 
-/// Opens the store, makes or takes up the identity (one more run), and founds a cluster if that is asked.
-pub(super) fn open_store<E: Engine>(
-    engine: E,
+/// Moves a lost database aside and begins in the same directory as a new node that names the one it
+/// replaces. Returns also where the damaged files went.
+pub(super) fn begin_anew(
+    path: &Path,
+    note: Note,
     config: &NodeConfig,
-) -> Result<Opened<E>, StartError> {
-    let failed = |error: StorageError| StartError::new(error.code(), error.to_string());
-    let (mut store, mut recovered) = Store::open(engine).map_err(failed)?;
-    let addresses = store.addresses().map_err(failed)?;
+) -> Result<(Opened<RocksEngine>, Option<PathBuf>), StartError> {
+    let dir = DataDir::open(path).map_err(unusable)?;
+    let aside = dir.move_database_aside().map_err(unusable)?;
+    let engine = RocksEngine::open(dir).map_err(unusable)?;
+    let Found {
+        mut store,
+        recovered,
+        ..
+    } = Found::in_engine(engine).map_err(failed)?;
+    let lost = note.identity.unwrap_or_default();
+    let identity = NodeIdentity {
+        cluster: lost.cluster,
+        ports: lost.ports,
+        replaces: lost.node,
+        ..NodeIdentity::new(NodeId(rand::rng().random()), &config.name)
+    };
+    store.begin(&identity, &note.nodes).map_err(failed)?;
+    let opened = Opened {
+        reader: store.reader(),
+        store,
+        identity,
+        recovered,
+        addresses: note.nodes,
+    };
+    Ok((opened, aside))
+}
+
+/// A node that ended because its database is damaged must not trust it at the next start either.
+pub(super) fn mark_if_damaged(path: &Path, reason: &HaltReason) {
+    if let HaltReason::Refused {
+        code: Code::DataDirCorrupt,
+        detail,
+    } = reason
+        && let Err(error) = DataDir::mark_damaged(path, detail)
+    {
+        tracing::warn!("the damage could not be noted: {error}");
+    }
+}
+
+fn unusable(error: DataDirError) -> StartError {
+    StartError::new(error.code(), error.to_string())
+}
+
+fn failed(error: StorageError) -> StartError {
+    StartError::new(error.code(), error.to_string())
+}
+
+/// A store that could be read.
+struct Found<E: Engine> {
+    store: Store<E>,
+    recovered: Recovered,
+    addresses: Vec<NodeRecord>,
+}
+
+impl<E: Engine> Found<E> {
+    fn in_engine(engine: E) -> Result<Self, StorageError> {
+        let (store, recovered) = Store::open(engine)?;
+        let addresses = store.addresses()?;
+        Ok(Self {
+            store,
+            recovered,
+            addresses,
+        })
+    }
+}
+
+/// Makes or takes up the identity (one more run), and founds a cluster if that is asked.
+fn take_up<E: Engine>(found: Found<E>, config: &NodeConfig) -> Result<Opened<E>, StartError> {
+    let Found {
+        mut store,
+        mut recovered,
+        addresses,
+    } = found;
+    tell_condemned(&recovered);
     let new = recovered.identity.is_none();
     let mut identity = match recovered.identity.take() {
         Some(mut identity) => {
@@ -74,7 +196,7 @@ pub(super) fn open_store<E: Engine>(
             ));
         }
         if new {
-            found(&mut store, &mut identity, config, &mut recovered).map_err(failed)?;
+            found_cluster(&mut store, &mut identity, config, &mut recovered).map_err(failed)?;
         }
     }
     store.save_identity(&identity).map_err(failed)?;
@@ -88,7 +210,26 @@ pub(super) fn open_store<E: Engine>(
     })
 }
 
-fn found<E: Engine>(
+/// One line for all of them: a disk that fails may damage every copy.
+fn tell_condemned(recovered: &Recovered) {
+    let all = &recovered.condemned;
+    if all.is_empty() {
+        return;
+    }
+    let named = all.iter().take(CONDEMNED_NAMED_MAX);
+    let named: Vec<String> = named
+        .map(|condemned| format!("{}: {}", condemned.partition, condemned.why))
+        .collect();
+    let more = if all.len() > named.len() { "; ..." } else { "" };
+    tracing::error!(
+        "{} copies on this node are damaged ({}{more}): they are set aside and made anew from the other \
+         nodes [E0308]",
+        all.len(),
+        named.join("; ")
+    );
+}
+
+fn found_cluster<E: Engine>(
     store: &mut Store<E>,
     identity: &mut NodeIdentity,
     config: &NodeConfig,
@@ -116,6 +257,7 @@ pub(super) fn core_start(
     Start {
         record,
         descriptor: identity.cluster.clone(),
+        partitions: config.partitions,
         seeds,
         addresses,
         replicas: recovered.replicas,

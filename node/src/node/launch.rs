@@ -1,5 +1,6 @@
 //! Putting a node together: key, store, ports, threads, APIs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ghostlight_core::io::{HaltReason, Now};
@@ -9,11 +10,12 @@ use ghostlight_disk::Disk;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::wire::hello::{Duty, NodeRecord};
 use ghostlight_storage::{Engine, NodeIdentity};
+use rand::Rng;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::data::{self, Opened};
+use super::data::{self, Directory, Opened};
 use super::listeners::{self, Listeners};
-use super::{Addresses, RunningNode, StartError};
+use super::{Addresses, RunningNode, StartError, replace};
 use crate::actors::Executor;
 use crate::api::metrics::{Renderer, UPKEEP_PERIOD};
 use crate::api::serve::{Api, serve};
@@ -55,16 +57,18 @@ pub(super) async fn launch(
             // Opening reads every log: not on a thread that serves.
             let opened = {
                 let config = config.clone();
-                tokio::task::spawn_blocking(move || {
-                    data::open_store(data::open_directory(&path)?, &config)
-                })
-                .await
-                .map_err(internal)??
+                tokio::task::spawn_blocking(move || data::open_directory(&path, &config))
+                    .await
+                    .map_err(internal)??
+            };
+            let opened = match opened {
+                Directory::Opened(opened) => *opened,
+                Directory::Lost(lost) => replace::come_back(lost, &config).await?,
             };
             assemble(config, registry, renderer, opened).await
         }
         None => {
-            let opened = data::open_store(data::open_nothing(), &config)?;
+            let opened = data::open_nothing(&config)?;
             assemble(config, registry, renderer, opened).await
         }
     }
@@ -99,7 +103,12 @@ where
         .ok_or_else(|| internal("the identity has no node id"))?;
 
     let clock = Clock::start();
-    let doorkeeper = Arc::new(Doorkeeper::new(me, record.clone(), &addresses));
+    let doorkeeper = Arc::new(Doorkeeper::new(
+        record.clone(),
+        config.partitions,
+        identity.cluster.clone(),
+        &addresses,
+    ));
     let start = data::core_start(&config, record, &identity, recovered, addresses);
     let now = Now {
         instant: clock.now(),
@@ -132,7 +141,7 @@ where
         executor,
         doorkeeper,
     };
-    let halted = spawn_core(thread)?;
+    let halted = spawn_core(thread, config.data_dir.clone())?;
     let context = api_context(&config, handle.clone(), actor_types, renderer);
     let (end_apis, end) = watch::channel(false);
     let apis = serve_apis(Arc::new(context), listeners.http, listeners.admin, &end);
@@ -162,12 +171,18 @@ fn api_context(
     }
 }
 
-fn spawn_core(thread: CoreThread) -> Result<oneshot::Receiver<HaltReason>, StartError> {
+fn spawn_core(
+    thread: CoreThread,
+    data_dir: Option<PathBuf>,
+) -> Result<oneshot::Receiver<HaltReason>, StartError> {
     let (halt, halted) = oneshot::channel();
     std::thread::Builder::new()
         .name("core".to_owned())
         .spawn(move || {
             let reason = thread.run();
+            if let Some(path) = data_dir {
+                data::mark_if_damaged(&path, &reason);
+            }
             // Nobody waits for a node that its program has let go of.
             drop(halt.send(reason));
         })
@@ -199,7 +214,7 @@ fn serve_apis(
     ]
 }
 
-fn cluster_key(source: &KeySource) -> Result<ClusterKey, StartError> {
+pub(super) fn cluster_key(source: &KeySource) -> Result<ClusterKey, StartError> {
     let key = match source {
         KeySource::Inline(text) => ClusterKey::parse(text.reveal()),
         KeySource::File(path) => ClusterKey::load(path),
@@ -239,9 +254,10 @@ fn record(
         actor_types: registry.types().map(str::to_owned).collect(),
         replaces: identity.replaces.clone(),
         pid: std::process::id(),
+        nonce: rand::rng().random(),
     }
 }
 
-fn internal(error: impl std::fmt::Display) -> StartError {
+pub(super) fn internal(error: impl std::fmt::Display) -> StartError {
     StartError::new(Code::Internal, error.to_string())
 }

@@ -3,41 +3,47 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use ghostlight_protocol::ids::{Generation, NodeId};
+use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::wire::hello::{
     ClusterDescriptor, ConnectionKind, Hello, HelloRefusal, Judge, NodeRecord, PROTOCOL_VERSION,
-    Removed,
+    Removed, Run,
 };
 
 use crate::transport::Admission;
 
 /// The shared state.
 pub(crate) struct Doorkeeper {
-    me: NodeId,
     state: Mutex<State>,
 }
 
 struct State {
     record: NodeRecord,
+    /// Partition count that the operator asked for; 0: none.
+    partitions: u32,
     descriptor: Option<ClusterDescriptor>,
     removed: Vec<NodeId>,
-    generations: BTreeMap<NodeId, Generation>,
+    runs: BTreeMap<NodeId, Run>,
 }
 
 impl Doorkeeper {
-    pub(crate) fn new(me: NodeId, record: NodeRecord, known: &[NodeRecord]) -> Self {
-        let generations = known
+    pub(crate) fn new(
+        record: NodeRecord,
+        partitions: Option<u16>,
+        descriptor: Option<ClusterDescriptor>,
+        known: &[NodeRecord],
+    ) -> Self {
+        let runs = known
             .iter()
-            .filter_map(|record| Some((record.id()?, Generation(record.generation))))
+            .filter_map(|record| Some((record.id()?, record.run())))
             .collect();
         let state = State {
             record,
-            descriptor: None,
+            partitions: partitions.map_or(0, u32::from),
+            descriptor,
             removed: Vec::new(),
-            generations,
+            runs,
         };
         Self {
-            me,
             state: Mutex::new(state),
         }
     }
@@ -63,6 +69,8 @@ impl Admission for Doorkeeper {
             node: Some(state.record.clone()),
             connection: kind as i32,
             refusal: None,
+            expected: Vec::new(),
+            partitions: state.partitions,
         }
     }
 
@@ -71,18 +79,21 @@ impl Admission for Doorkeeper {
         let peer = hello
             .node
             .as_ref()
-            .and_then(|record| Some((record.id()?, record.generation)));
-        let known = peer.and_then(|(node, _)| state.generations.get(&node).copied());
+            .and_then(|record| Some((record.id()?, record.run())));
+        let known = peer.and_then(|(node, _)| state.runs.get(&node).copied());
         let gone = peer.is_some_and(|(node, _)| state.removed.contains(&node));
         let judge = Judge {
-            me: self.me,
+            ours: &state.record,
             cluster: state.descriptor.as_ref(),
-            known_generation: known,
+            known,
             removed: if gone { Removed::Yes } else { Removed::No },
         };
         judge.judge(hello)?;
-        if let Some((node, generation)) = peer {
-            state.generations.insert(node, Generation(generation));
+        // Who only asks is no member, and will not come again under this id.
+        if let Some((node, run)) = peer
+            && hello.connection() != ConnectionKind::Inquiry
+        {
+            state.runs.insert(node, run);
         }
         Ok(())
     }

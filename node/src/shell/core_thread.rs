@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use ghostlight_core::admin::{AdminAnswer, AdminTicket};
 use ghostlight_core::gateway::{CallTicket, ClientCall};
-use ghostlight_core::io::{Effect, HaltReason, Input, Lane, Now, StoreEffect, StoreInput};
+use ghostlight_core::io::{
+    Effect, HaltReason, Input, Lane, Now, Refused, Refuser, StoreEffect, StoreInput,
+};
 use ghostlight_core::node::NodeCore;
 use ghostlight_core::turn_io::RunnerInput;
 use ghostlight_protocol::call::Stamp;
@@ -345,14 +347,14 @@ impl Running {
                 self.links.remove(&(node, kind));
                 self.feed(Input::Disconnected { node, kind });
             }
-            TransportEvent::DialFailed { address, why } => self.dial_failed(&address, &why),
-            TransportEvent::Refused { address, refusal } => {
-                tracing::warn!(%address, "refused a peer: {}", refusal.detail);
+            TransportEvent::DialFailed { address, why } => self.dial_failed(&address, why),
+            TransportEvent::Refused { address, refused } => {
+                self.refused(&address.to_string(), refused);
             }
         }
     }
 
-    fn dial_failed(&mut self, address: &str, why: &crate::transport::DialError) {
+    fn dial_failed(&mut self, address: &str, why: crate::transport::DialError) {
         if self.failed_dials.len() >= FAILED_DIALS_MAX {
             self.failed_dials.clear();
         }
@@ -362,18 +364,27 @@ impl Running {
             crate::transport::DialError::KeyRejected => {
                 tracing::warn!(address, "cannot join: {why} [E0205]");
             }
-            crate::transport::DialError::Refused(refusal) => {
-                let code = refusal
-                    .code()
-                    .map_or_else(String::new, |code| format!(" [{code}]"));
-                tracing::warn!(address, "refused by a peer: {}{code}", refusal.detail);
-            }
+            crate::transport::DialError::Refused(refused) => self.refused(address, *refused),
             crate::transport::DialError::Unresolved(_)
             | crate::transport::DialError::Silent(_)
             | crate::transport::DialError::Broken(_) => {
                 tracing::debug!(address, %why, "a dial failed");
             }
         }
+    }
+
+    fn refused(&mut self, address: &str, refused: Refused) {
+        let Refused {
+            by, code, detail, ..
+        } = &refused;
+        let shown = code.map_or_else(String::new, |code| format!(" [{code}]"));
+        match (by, code) {
+            // Another node lives there now: its own connection is what counts.
+            (_, Some(Code::UnknownNode)) => tracing::debug!(address, "{detail}"),
+            (Refuser::Us, _) => tracing::warn!(address, "refused a peer: {detail}{shown}"),
+            (Refuser::Peer, _) => tracing::warn!(address, "refused by a peer: {detail}{shown}"),
+        }
+        self.feed(Input::Refused(refused));
     }
 
     fn take_request(&mut self, request: Request) {
@@ -441,9 +452,9 @@ impl Running {
             }
             Effect::Dial {
                 address,
-                node: _,
+                node,
                 kind,
-            } => self.parts.transport.dial(address, kind),
+            } => self.parts.transport.dial(address, node, kind),
             Effect::Close(node) => {
                 for kind in [ConnectionKind::Control, ConnectionKind::Bulk] {
                     if let Some(link) = self.links.get(&(node, kind)) {
@@ -501,6 +512,7 @@ impl Running {
         let kind = match lane {
             Lane::Control => ConnectionKind::Control,
             Lane::Append | Lane::Call(_) | Lane::Push | Lane::Snapshot => ConnectionKind::Bulk,
+            Lane::Inquiry => ConnectionKind::Inquiry,
         };
         let call = match &frame {
             Frame::Call(request) => Some(request.call),

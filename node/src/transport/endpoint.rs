@@ -67,6 +67,7 @@ pub struct Transport {
 #[derive(Debug)]
 struct Dial {
     address: String,
+    node: Option<NodeId>,
     kind: ConnectionKind,
 }
 
@@ -80,7 +81,7 @@ struct Pumps {
 impl Pumps {
     fn of(&self, kind: ConnectionKind) -> &Arc<Pump> {
         match kind {
-            ConnectionKind::Control => &self.control,
+            ConnectionKind::Control | ConnectionKind::Inquiry => &self.control,
             ConnectionKind::Bulk => &self.bulk,
         }
     }
@@ -111,7 +112,7 @@ struct Shared {
 impl Shared {
     fn made(&self, kind: ConnectionKind) -> &Made {
         match kind {
-            ConnectionKind::Control => &self.control,
+            ConnectionKind::Control | ConnectionKind::Inquiry => &self.control,
             ConnectionKind::Bulk => &self.bulk,
         }
     }
@@ -191,10 +192,15 @@ impl Transport {
         self.address
     }
 
-    /// Tries once to connect; the result comes as an event.
-    pub fn dial(&self, address: String, kind: ConnectionKind) {
+    /// Tries once to connect, to a certain node if one is named; the result comes as an event.
+    pub fn dial(&self, address: String, node: Option<NodeId>, kind: ConnectionKind) {
+        let dial = Dial {
+            address,
+            node,
+            kind,
+        };
         // A full queue of dials: the core dials again.
-        drop(self.dials.try_send(Dial { address, kind }));
+        drop(self.dials.try_send(dial));
     }
 
     /// Lets everything leave that was queued on any connection.
@@ -281,7 +287,7 @@ pub(super) fn client_config(kind: ConnectionKind, tls: &NodeTls) -> ClientConfig
 
 fn mark(kind: ConnectionKind) -> u8 {
     match kind {
-        ConnectionKind::Control => 1,
+        ConnectionKind::Control | ConnectionKind::Inquiry => 1,
         ConnectionKind::Bulk => 2,
     }
 }
@@ -362,8 +368,9 @@ async fn accept(
         Ok(Ok((connection, Ok(greeted)))) => serve(shared, connection, greeted, Dialer::Peer).await,
         Ok(Ok((connection, Err(error)))) => {
             connection.close(VarInt::from_u32(2), b"refused");
-            if let DialError::Refused(refusal) = error {
-                let event = TransportEvent::Refused { address, refusal };
+            if let DialError::Refused(refused) = error {
+                let refused = *refused;
+                let event = TransportEvent::Refused { address, refused };
                 // The core has ended if nobody listens.
                 drop(shared.events.of(ConnectionKind::Control).send(event).await);
             }
@@ -377,7 +384,8 @@ async fn dial_once(shared: Shared, dial: Dial) {
     let client = shared.made(dial.kind).client.clone();
     let connecting = async {
         let connection = connect(&shared.endpoint, client, &dial.address).await?;
-        let greeted = handshake::greet(&connection, dial.kind, shared.admission.as_ref()).await;
+        let admission = shared.admission.as_ref();
+        let greeted = handshake::greet(&connection, dial.kind, dial.node, admission).await;
         match greeted {
             Ok(greeted) => Ok((connection, greeted)),
             Err(error) => {

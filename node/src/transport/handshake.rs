@@ -1,5 +1,6 @@
 //! The first frame of a connection, both ways.
 
+use ghostlight_core::io::{Refused, Refuser};
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::limits::FRAME_HEADER_BYTES_MAX;
 use ghostlight_protocol::wire::hello::{ConnectionKind, Hello, HelloRefusal};
@@ -19,15 +20,22 @@ pub(super) struct Greeted {
 pub(super) async fn greet(
     connection: &Connection,
     kind: ConnectionKind,
+    expected: Option<NodeId>,
     admission: &dyn Admission,
 ) -> Result<Greeted, DialError> {
     let (mut send, mut receive) = connection.open_bi().await.map_err(broken)?;
-    write_hello(&mut send, &admission.hello(kind)).await?;
-    let hello = read_hello(&mut receive).await?;
-    if let Some(refusal) = hello.refusal {
-        return Err(DialError::Refused(refusal));
+    let ours = Hello {
+        expected: expected.map_or_else(Vec::new, |node| node.to_bytes().to_vec()),
+        ..admission.hello(kind)
+    };
+    write_hello(&mut send, &ours).await?;
+    let mut hello = read_hello(&mut receive).await?;
+    if let Some(refusal) = hello.refusal.take() {
+        return Err(refused(Refuser::Peer, refusal, hello));
     }
-    admission.judge(&hello).map_err(DialError::Refused)?;
+    if let Err(refusal) = admission.judge(&hello) {
+        return Err(refused(Refuser::Us, refusal, hello));
+    }
     greeted(hello, kind)
 }
 
@@ -41,7 +49,7 @@ pub(super) async fn answer(
     let (mut send, mut receive) = connection.accept_bi().await.map_err(broken)?;
     let hello = read_hello(&mut receive).await?;
     let kind = hello.connection();
-    if kind != marked {
+    if driven_as(kind) != marked {
         return Err(DialError::Broken(format!(
             "a {kind:?} connection that was begun as {marked:?}"
         )));
@@ -53,21 +61,33 @@ pub(super) async fn answer(
         // The peer closes when it has read it; a peer that does not is closed by us.
         drop(send.finish());
         drop(send.stopped().await);
-        return Err(DialError::Refused(refusal));
+        return Err(refused(Refuser::Us, refusal, hello));
     }
     write_hello(&mut send, &ours).await?;
     greeted(hello, kind)
 }
 
+/// An inquiry is driven as a control connection.
+fn driven_as(kind: ConnectionKind) -> ConnectionKind {
+    match kind {
+        ConnectionKind::Control | ConnectionKind::Inquiry => ConnectionKind::Control,
+        ConnectionKind::Bulk => ConnectionKind::Bulk,
+    }
+}
+
 fn greeted(hello: Hello, kind: ConnectionKind) -> Result<Greeted, DialError> {
     let node = hello.node.as_ref().and_then(|record| record.id());
-    let node = node.ok_or_else(|| {
-        DialError::Refused(HelloRefusal {
-            code: 215,
-            detail: "the peer has no id".to_owned(),
-        })
-    })?;
+    let node = node.ok_or_else(|| DialError::Broken("the peer has no id".to_owned()))?;
     Ok(Greeted { node, kind, hello })
+}
+
+fn refused(by: Refuser, refusal: HelloRefusal, theirs: Hello) -> DialError {
+    DialError::Refused(Box::new(Refused {
+        by,
+        code: refusal.code(),
+        detail: refusal.detail,
+        cluster: theirs.cluster,
+    }))
 }
 
 async fn write_hello(send: &mut SendStream, hello: &Hello) -> Result<(), DialError> {

@@ -78,7 +78,7 @@ impl LinkHandle {
 /// Four levels on the bulk connection, no more: appends; calls and pushes; large frames; snapshots.
 fn priority(lane: Lane) -> i32 {
     match lane {
-        Lane::Control | Lane::Append => 2,
+        Lane::Control | Lane::Inquiry | Lane::Append => 2,
         Lane::Call(_) | Lane::Push => 1,
         Lane::Snapshot => -1,
     }
@@ -86,7 +86,7 @@ fn priority(lane: Lane) -> i32 {
 
 fn large_priority(lane: Lane) -> i32 {
     match lane {
-        Lane::Control | Lane::Append | Lane::Call(_) | Lane::Push => 0,
+        Lane::Control | Lane::Inquiry | Lane::Append | Lane::Call(_) | Lane::Push => 0,
         Lane::Snapshot => -1,
     }
 }
@@ -99,7 +99,7 @@ pub(super) async fn open(
 ) -> Result<LinkHandle, quinn::ConnectionError> {
     let large_frames = match kind {
         // Nothing of a user travels there, and nothing else uses the connection.
-        ConnectionKind::Control => LargeFrames::InLine,
+        ConnectionKind::Control | ConnectionKind::Inquiry => LargeFrames::InLine,
         ConnectionKind::Bulk => LargeFrames::Detached,
     };
     let mut lanes = Vec::new();

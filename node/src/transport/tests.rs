@@ -12,14 +12,14 @@ use super::{Admission, DialError, EventQueues, Events, LinkHandle, Transport, Tr
 use crate::security::key::ClusterKey;
 use crate::security::tls::node_tls;
 use bytes::Bytes;
-use ghostlight_core::io::Lane;
+use ghostlight_core::io::{Lane, Refuser};
 use ghostlight_protocol::call::{AnswerKind, CallAnswer};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{Generation, NodeId};
 use ghostlight_protocol::limits::FRAME_BYTES_MAX;
 use ghostlight_protocol::wire::frame::{AskReplica, Frame, RaftMessage, RaftMessages};
 use ghostlight_protocol::wire::hello::{
-    ConnectionKind, Hello, HelloRefusal, Judge, NodeRecord, PROTOCOL_VERSION, Removed,
+    ConnectionKind, Hello, HelloRefusal, Judge, NodeRecord, PROTOCOL_VERSION, Removed, Run,
 };
 
 /// Longest wait for anything here.
@@ -31,27 +31,35 @@ struct Door {
     known: Option<Generation>,
 }
 
-impl Admission for Door {
-    fn hello(&self, kind: ConnectionKind) -> Hello {
-        let record = NodeRecord {
+impl Door {
+    fn record(&self) -> NodeRecord {
+        NodeRecord {
             node: self.me.to_bytes().to_vec(),
             generation: self.generation,
             ..NodeRecord::default()
-        };
+        }
+    }
+}
+
+impl Admission for Door {
+    fn hello(&self, kind: ConnectionKind) -> Hello {
         Hello {
             protocol: PROTOCOL_VERSION,
-            node: Some(record),
+            node: Some(self.record()),
             connection: kind as i32,
             ..Hello::default()
         }
     }
 
     fn judge(&self, hello: &Hello) -> Result<(), HelloRefusal> {
-        let known_generation = self.known;
+        let known = self.known.map(|generation| Run {
+            generation,
+            nonce: 0,
+        });
         Judge {
-            me: self.me,
+            ours: &self.record(),
             cluster: None,
-            known_generation,
+            known,
             removed: Removed::No,
         }
         .judge(hello)
@@ -96,7 +104,7 @@ impl Peer {
     /// The next frames that come over bulk connections, or over control connections.
     async fn frames(&mut self, kind: ConnectionKind) -> Vec<Frame> {
         let queue = match kind {
-            ConnectionKind::Control => &mut self.events.control,
+            ConnectionKind::Control | ConnectionKind::Inquiry => &mut self.events.control,
             ConnectionKind::Bulk => &mut self.events.bulk,
         };
         loop {
@@ -128,6 +136,7 @@ impl Peer {
                 match kind {
                     ConnectionKind::Control => control = Some(link),
                     ConnectionKind::Bulk => bulk = Some(link),
+                    ConnectionKind::Inquiry => {}
                 }
             }
             if let (Some(control), Some(bulk)) = (&control, &bulk) {
@@ -138,7 +147,7 @@ impl Peer {
 
     fn dial(&self, other: &Self, kind: ConnectionKind) {
         self.transport
-            .dial(other.transport.address().to_string(), kind);
+            .dial(other.transport.address().to_string(), None, kind);
     }
 }
 
@@ -278,19 +287,48 @@ async fn a_refusal_tells_both_sides_why() {
     a.dial(&b, ConnectionKind::Control);
     match a.next().await {
         TransportEvent::DialFailed {
-            why: DialError::Refused(refusal),
+            why: DialError::Refused(refused),
             ..
         } => {
-            assert_eq!(refusal.code(), Some(Code::StaleGeneration));
+            assert_eq!(refused.code, Some(Code::StaleGeneration));
+            assert_eq!(refused.by, Refuser::Peer);
         }
         other => panic!("{other:?}"),
     }
     match b.next().await {
-        TransportEvent::Refused { refusal, .. } => {
-            assert_eq!(refusal.code(), Some(Code::StaleGeneration));
+        TransportEvent::Refused { refused, .. } => {
+            assert_eq!(refused.code, Some(Code::StaleGeneration));
+            assert_eq!(refused.by, Refuser::Us);
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_dial_for_somebody_else_leaves_the_connection_alone() {
+    let key = ClusterKey::generate();
+    let (mut a, mut b) = (peer(1, 1, &key, None), peer(2, 1, &key, None));
+    a.dial(&b, ConnectionKind::Control);
+    let (link, back) = (
+        a.link(ConnectionKind::Control).await,
+        b.link(ConnectionKind::Control).await,
+    );
+    let address = b.transport.address().to_string();
+    a.transport
+        .dial(address, Some(NodeId(7)), ConnectionKind::Control);
+    match a.next().await {
+        TransportEvent::DialFailed {
+            why: DialError::Refused(refused),
+            ..
+        } => assert_eq!(refused.code, Some(Code::UnknownNode)),
+        other => panic!("{other:?}"),
+    }
+    link.send(Lane::Control, ask(1)).unwrap();
+    back.send(Lane::Control, ask(2)).unwrap();
+    link.flush();
+    back.flush();
+    assert_eq!(a.frames(ConnectionKind::Control).await, [ask(2)]);
+    assert_eq!(b.frames(ConnectionKind::Control).await, [ask(1)]);
 }
 
 #[tokio::test]

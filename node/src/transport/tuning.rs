@@ -68,7 +68,9 @@ pub(super) fn transport_config(kind: ConnectionKind) -> Arc<TransportConfig> {
         .max_concurrent_bidi_streams(VarInt::from_u32(1));
     let (streams, window) = match kind {
         // Small packets, acknowledged as usual: nothing to gain, and no probes beside heartbeats.
-        ConnectionKind::Control => (CONTROL_STREAMS_MAX, CONTROL_WINDOW_BYTES),
+        ConnectionKind::Control | ConnectionKind::Inquiry => {
+            (CONTROL_STREAMS_MAX, CONTROL_WINDOW_BYTES)
+        }
         ConnectionKind::Bulk => {
             let mut mtu = MtuDiscoveryConfig::default();
             mtu.upper_bound(PACKET_BYTES_MAX);

@@ -14,7 +14,7 @@ pub struct NodeFrame {
     /// Absent when the peer is newer and says something we do not know.
     #[prost(
         oneof = "Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20"
     )]
     pub frame: Option<Frame>,
 }
@@ -73,6 +73,35 @@ pub enum Frame {
     /// What became of one.
     #[prost(message, tag = "20")]
     OrderAnswer(OrderAnswer),
+    /// A node whose database is lost asks whether its groups go on without it.
+    #[prost(message, tag = "17")]
+    AskSurvival(AskSurvival),
+    /// The answer of a node, for the groups it leads.
+    #[prost(message, tag = "18")]
+    Survival(Survival),
+}
+
+/// Would every group that a node is in have a live majority without it?
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct AskSurvival {
+    /// The node whose database is lost, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub node: Bytes,
+}
+
+/// What a node can say of the groups that it leads, from their applied memberships and from who
+/// answers it. Of groups that it does not lead it says nothing.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Survival {
+    /// The node that was asked about, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub node: Bytes,
+    /// Partitions that have a live majority without it, or are not on it at all.
+    #[prost(uint32, repeated, tag = "2")]
+    pub survive: Vec<u32>,
+    /// Partitions that have not.
+    #[prost(uint32, repeated, tag = "3")]
+    pub depend: Vec<u32>,
 }
 
 impl Frame {
@@ -420,6 +449,8 @@ mod tests {
             Frame::Hangup(Hangup::default()),
             Frame::Order(Order::default()),
             Frame::OrderAnswer(OrderAnswer::default()),
+            Frame::AskSurvival(AskSurvival::default()),
+            Frame::Survival(Survival::default()),
         ];
         for frame in frames {
             let sent = NodeFrame { frame: Some(frame) };

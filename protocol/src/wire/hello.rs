@@ -30,9 +30,15 @@ pub struct Hello {
     /// Present in an answer that refuses; the connection closes after it.
     #[prost(message, optional, tag = "5")]
     pub refusal: Option<HelloRefusal>,
+    /// The node that the dialing side means to reach, 16 bytes; empty: whoever is there.
+    #[prost(bytes = "vec", tag = "6")]
+    pub expected: Vec<u8>,
+    /// Partition count that the speaker was started with while it has no cluster; 0: any.
+    #[prost(uint32, tag = "7")]
+    pub partitions: u32,
 }
 
-/// The two connections of a node pair.
+/// The two connections of a node pair, and the one of a node that only asks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, prost::Enumeration)]
 #[repr(i32)]
 pub enum ConnectionKind {
@@ -40,6 +46,8 @@ pub enum ConnectionKind {
     Control = 0,
     /// Appends, calls, snapshots.
     Bulk = 1,
+    /// A node that lost its database asks whether it may give it up. It is no member.
+    Inquiry = 2,
 }
 
 /// What a cluster is, fixed when it is founded.
@@ -131,6 +139,9 @@ pub struct NodeRecord {
     /// Operating system process, for the table of the demo.
     #[prost(uint32, tag = "14")]
     pub pid: u32,
+    /// Drawn at every start: tells two processes apart that run as the same generation of one node.
+    #[prost(uint64, tag = "15")]
+    pub nonce: u64,
 }
 
 /// What a node takes part in.
@@ -150,6 +161,21 @@ impl NodeRecord {
     #[must_use]
     pub fn id(&self) -> Option<NodeId> {
         NodeId::from_slice(&self.node)
+    }
+
+    /// The node whose place this one takes, because that one's database was lost.
+    #[must_use]
+    pub fn replaced(&self) -> Option<NodeId> {
+        NodeId::from_slice(&self.replaces)
+    }
+
+    /// Which process wrote it.
+    #[must_use]
+    pub fn run(&self) -> Run {
+        Run {
+            generation: Generation(self.generation),
+            nonce: self.nonce,
+        }
     }
 
     /// Orders two records of one node: later run, then later revision.
@@ -185,15 +211,25 @@ impl HelloRefusal {
     }
 }
 
+/// One process of a node. Two that differ in nothing but the nonce were started from copies of one
+/// data directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Run {
+    /// One more at every start.
+    pub generation: Generation,
+    /// Drawn at every start.
+    pub nonce: u64,
+}
+
 /// What this node knows when it judges a peer's `Hello`.
 #[derive(Clone, Debug)]
 pub struct Judge<'a> {
-    /// Our own id.
-    pub me: NodeId,
+    /// Our own record.
+    pub ours: &'a NodeRecord,
     /// Our cluster, if we have one.
     pub cluster: Option<&'a ClusterDescriptor>,
-    /// Latest generation of that peer we know of.
-    pub known_generation: Option<Generation>,
+    /// Latest run of that peer we know of.
+    pub known: Option<Run>,
     /// Whether partition 0 says that this node was removed for good.
     pub removed: Removed,
 }
@@ -215,9 +251,9 @@ impl Judge<'_> {
     pub fn judge(&self, hello: &Hello) -> Result<(), HelloRefusal> {
         if hello.protocol != PROTOCOL_VERSION {
             let detail = format!(
-                "this node speaks wire version {PROTOCOL_VERSION}, the peer speaks {}. Upgrade the \
-                 older of the two",
-                hello.protocol
+                "{} speaks wire version {PROTOCOL_VERSION}, the other node {}. Upgrade the older of \
+                 the two",
+                self.ours.name, hello.protocol
             );
             return Err(HelloRefusal::new(Code::ProtocolMismatch, detail));
         }
@@ -226,32 +262,63 @@ impl Judge<'_> {
             let detail = "the peer did not say which node it is".to_owned();
             return Err(HelloRefusal::new(Code::ProtocolMismatch, detail));
         };
-        self.judge_run(peer, Generation(record.generation))?;
-        match (self.cluster, &hello.cluster) {
-            (Some(ours), Some(theirs)) => judge_cluster(ours, theirs),
-            _ => Ok(()),
+        self.judge_run(peer, &record)?;
+        if let (Some(ours), Some(theirs)) = (self.cluster, &hello.cluster) {
+            judge_cluster((&self.ours.name, ours), (&record.name, theirs))?;
         }
+        if let (Some(ours), None) = (self.cluster, &hello.cluster)
+            && hello.partitions != 0
+            && hello.partitions != ours.partitions
+        {
+            let detail = format!(
+                "the cluster has {} partitions, {} was started with --partitions {}. The number is fixed \
+                 when a cluster is founded: leave the flag out",
+                ours.partitions, record.name, hello.partitions
+            );
+            return Err(HelloRefusal::new(Code::ShapeMismatch, detail));
+        }
+        let expected = NodeId::from_slice(&hello.expected);
+        if let (Some(expected), Some(me)) = (expected, self.ours.id())
+            && expected != me
+        {
+            return Err(not_here(format!("{expected} is not here, {me} is")));
+        }
+        Ok(())
     }
 
-    fn judge_run(&self, peer: NodeId, generation: Generation) -> Result<(), HelloRefusal> {
-        if peer == self.me {
-            let detail = format!(
-                "node {peer} was met under its own id: two nodes run from copies of one data \
-                 directory. Stop one and give it an empty directory"
-            );
-            return Err(HelloRefusal::new(Code::StaleGeneration, detail));
+    fn judge_run(&self, peer: NodeId, record: &NodeRecord) -> Result<(), HelloRefusal> {
+        let run = record.run();
+        let refused = |detail| Err(HelloRefusal::new(Code::StaleGeneration, detail));
+        if Some(peer) == self.ours.id() {
+            if run == self.ours.run() {
+                return Err(not_here("this is the node's own address".to_owned()));
+            }
+            return refused(format!(
+                "{peer} met itself: two nodes run from copies of one data directory. Stop one and \
+                 give it an empty directory and --join"
+            ));
         }
-        if let Some(known) = self.known_generation.filter(|known| generation < *known) {
-            let detail = format!(
-                "node {peer} comes as run {generation}, but run {known} of it is known: an old \
-                 copy of its data directory was started. Stop it, or give it an empty directory"
-            );
-            return Err(HelloRefusal::new(Code::StaleGeneration, detail));
+        if let Some(known) = self.known {
+            if run.generation < known.generation {
+                return refused(format!(
+                    "{peer} comes as run {}, but run {} of it is known: an old copy of its data \
+                     directory was started, or a newer copy runs elsewhere. Stop it, or give it an \
+                     empty directory and --join",
+                    run.generation, known.generation
+                ));
+            }
+            if run.generation == known.generation && run.nonce != known.nonce {
+                return refused(format!(
+                    "{peer} runs twice as run {}: two nodes were started from copies of one data \
+                     directory. Stop this one, or give it an empty directory and --join",
+                    run.generation
+                ));
+            }
         }
         if self.removed == Removed::Yes {
             let detail = format!(
-                "node {peer} was removed from this cluster for good. Give it an empty data \
-                 directory to join as a new node"
+                "{peer} was removed from this cluster for good. Give it an empty data directory and \
+                 --join to come back as a new node"
             );
             return Err(HelloRefusal::new(Code::Decommissioned, detail));
         }
@@ -259,23 +326,54 @@ impl Judge<'_> {
     }
 }
 
-fn judge_cluster(ours: &ClusterDescriptor, theirs: &ClusterDescriptor) -> Result<(), HelloRefusal> {
+/// Somebody else lives at an address: nothing is wrong, and nothing is to be said there.
+fn not_here(detail: String) -> HelloRefusal {
+    HelloRefusal::new(Code::UnknownNode, detail)
+}
+
+/// Whether a cluster gives way to another one that holds the same key: it never had a second member,
+/// and the other one had. So ends what a wiped founder has founded again.
+#[must_use]
+pub fn yields(ours: &ClusterDescriptor, theirs: &ClusterDescriptor) -> bool {
+    ours.cluster != theirs.cluster
+        && (ours.company(), theirs.company()) == (Company::Alone, Company::Shared)
+}
+
+/// Each side: a node's name, and its cluster.
+fn judge_cluster(
+    (here, ours): (&str, &ClusterDescriptor),
+    (there, theirs): (&str, &ClusterDescriptor),
+) -> Result<(), HelloRefusal> {
     if ours.cluster != theirs.cluster {
-        let show =
-            |d: &ClusterDescriptor| d.id().map_or_else(|| "?".to_owned(), |c| format!("{c:?}"));
-        let detail = format!(
-            "this node belongs to cluster {}, the peer to {}. Clusters do not merge: wipe the one \
-             to give up and start its nodes with --join",
+        let show = |d: &ClusterDescriptor| d.id().map_or_else(|| "?".to_owned(), |c| c.to_string());
+        let clusters = format!(
+            "{here} belongs to cluster {}, {there} to cluster {}",
             show(ours),
             show(theirs)
         );
+        let gives_way = |name: &str| {
+            format!(
+                "{clusters}. {name} has never had a second member in its cluster, so it gives way: \
+                 wipe its data directory and start it with --join"
+            )
+        };
+        let detail = if yields(ours, theirs) {
+            gives_way(here)
+        } else if yields(theirs, ours) {
+            gives_way(there)
+        } else {
+            format!(
+                "{clusters}. Clusters do not merge: wipe the data directories of the one to give up \
+                 and start its nodes with --join, or correct the address"
+            )
+        };
         return Err(HelloRefusal::new(Code::ClusterIdMismatch, detail));
     }
     let shape = |d: &ClusterDescriptor| (d.partitions, d.factor, d.virtual_nodes, d.hash_version);
     if shape(ours) != shape(theirs) {
         let detail = format!(
-            "partitions, factor, virtual nodes and hash version are {:?} here and {:?} at the peer; \
-             they are fixed when a cluster is founded",
+            "partitions, factor, virtual nodes and hash version are {:?} at {here} and {:?} at \
+             {there}; they are fixed when a cluster is founded",
             shape(ours),
             shape(theirs)
         );
@@ -314,10 +412,19 @@ mod tests {
             node: Some(NodeRecord {
                 node: NodeId(node).to_bytes().to_vec(),
                 generation,
+                nonce: 7,
                 ..NodeRecord::default()
             }),
             ..Hello::default()
         }
+    }
+
+    fn run(generation: u64) -> Option<Run> {
+        let generation = Generation(generation);
+        Some(Run {
+            generation,
+            nonce: 7,
+        })
     }
 
     #[test]
@@ -325,22 +432,39 @@ mod tests {
         let ours = new_descriptor(ClusterId(1), NodeId(1), 256, 3);
         let other = new_descriptor(ClusterId(2), NodeId(9), 256, 3);
         let shape = new_descriptor(ClusterId(1), NodeId(1), 64, 3);
+        let me = hello(1, 5, None).node.unwrap();
         let judge = Judge {
-            me: NodeId(1),
+            ours: &me,
             cluster: Some(&ours),
-            known_generation: Some(Generation(3)),
+            known: run(3),
             removed: Removed::No,
         };
         let mut old_wire = hello(2, 3, None);
         old_wire.protocol = 0;
+        let mut clone = hello(2, 3, None);
+        clone.node.as_mut().unwrap().nonce = 8;
+        let expecting = |node: u128| Hello {
+            expected: NodeId(node).to_bytes().to_vec(),
+            ..hello(2, 3, None)
+        };
+        let asking = |partitions| Hello {
+            partitions,
+            ..hello(2, 3, None)
+        };
         let rows = [
+            (asking(256), None),
+            (asking(64), Some(Code::ShapeMismatch)),
             (hello(2, 3, None), None),
             (hello(2, 4, Some(ours.clone())), None),
             (hello(2, 2, None), Some(Code::StaleGeneration)),
+            (clone, Some(Code::StaleGeneration)),
             (hello(1, 9, None), Some(Code::StaleGeneration)),
+            (hello(1, 5, None), Some(Code::UnknownNode)),
             (hello(2, 3, Some(other)), Some(Code::ClusterIdMismatch)),
             (hello(2, 3, Some(shape)), Some(Code::ShapeMismatch)),
             (old_wire, Some(Code::ProtocolMismatch)),
+            (expecting(1), None),
+            (expecting(3), Some(Code::UnknownNode)),
         ];
         for (hello, refused) in rows {
             let found = judge.judge(&hello).err().and_then(|refusal| refusal.code());
@@ -352,5 +476,26 @@ mod tests {
         };
         let found = removed.judge(&hello(2, 3, None)).unwrap_err();
         assert_eq!(found.code(), Some(Code::Decommissioned));
+    }
+
+    #[test]
+    fn only_a_cluster_without_company_gives_way_and_only_to_one_with_it() {
+        use Company::{Alone, Shared};
+        let cluster = |id: u128, company| {
+            let mut cluster = new_descriptor(ClusterId(id), NodeId(id), 256, 3);
+            cluster.set_company(company);
+            cluster
+        };
+        let rows = [
+            (Alone, Shared, true),
+            (Alone, Alone, false),
+            (Shared, Alone, false),
+            (Shared, Shared, false),
+        ];
+        for (ours, theirs, expected) in rows {
+            let found = yields(&cluster(1, ours), &cluster(2, theirs));
+            assert_eq!(found, expected, "{ours:?} meets {theirs:?}");
+            assert!(!yields(&cluster(1, ours), &cluster(1, theirs)), "the same");
+        }
     }
 }

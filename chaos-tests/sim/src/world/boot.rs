@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use ghostlight_core::node::{NodeCore, Start};
 use ghostlight_core::sdk::local_runner::LocalRunner;
 use ghostlight_disk::{Disk, Snapshots};
+use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{ClusterId, NodeId};
 use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::wire::hello::{NodeRecord, new_descriptor};
 use ghostlight_storage::memory::CrashKind;
-use ghostlight_storage::{MemoryDisk, MemoryEngine, NodeIdentity, Recovered, Store};
+use ghostlight_storage::{MemoryDisk, MemoryEngine, NodeIdentity, Recovered, StorageError, Store};
 
 use super::{Event, World};
 use crate::dice::{MS, SEC};
@@ -56,7 +57,7 @@ impl World {
         let opened = Store::open(self.nodes[place].disk.open());
         let (mut store, mut recovered) = match opened {
             Ok(opened) => opened,
-            Err(error) => return self.cannot_start(place, &error.to_string()),
+            Err(error) => return self.cannot_start(place, &error),
         };
         for condemned in &recovered.condemned {
             self.sometimes.hit("replica found condemned on open");
@@ -68,7 +69,7 @@ impl World {
         }
         let identity = match self.identity(place, origin, &mut store, &mut recovered) {
             Ok(identity) => identity,
-            Err(error) => return self.cannot_start(place, &error.to_string()),
+            Err(error) => return self.cannot_start(place, &error),
         };
         let addresses = store.addresses().unwrap_or_default();
         let record = self.record(place, &identity);
@@ -84,6 +85,7 @@ impl World {
         let start = Start {
             record: record.clone(),
             descriptor: identity.cluster.clone(),
+            partitions: None,
             seeds: self.seeds(place, origin),
             addresses,
             replicas,
@@ -147,8 +149,11 @@ impl World {
         self.at(now, Event::Turn { place, run });
     }
 
-    fn cannot_start(&mut self, place: Place, why: &str) {
+    fn cannot_start(&mut self, place: Place, why: &StorageError) {
         self.sometimes.hit("store refused to open");
+        if why.code() == Code::DataDirCorrupt && self.ask_about(place, why) {
+            return;
+        }
         self.trace
             .line(self.now, format_args!("node {place} cannot start: {why}"));
         self.replace_disk(place);
@@ -167,7 +172,7 @@ impl World {
         origin: Origin,
         store: &mut Store<MemoryEngine>,
         recovered: &mut Recovered,
-    ) -> Result<NodeIdentity, ghostlight_storage::StorageError> {
+    ) -> Result<NodeIdentity, StorageError> {
         if let Some(mut identity) = recovered.identity.take() {
             identity.generation += 1;
             store.save_identity(&identity)?;
@@ -194,6 +199,8 @@ impl World {
             generation: identity.generation,
             name: format!("node-{}-{}", place + 1, identity.id().unwrap_or_default()),
             address: self.nodes[place].address.clone(),
+            nonce: self.nodes[place].run,
+            replaces: identity.replaces.clone(),
             weight: 1,
             actor_types: ["account", "counter", "echo", "log"]
                 .map(str::to_owned)

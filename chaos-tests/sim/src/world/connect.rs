@@ -1,8 +1,11 @@
 //! Connections: dialed, judged, cut, timed out.
 
-use ghostlight_core::io::Input;
-use ghostlight_protocol::ids::{Generation, NodeId};
-use ghostlight_protocol::wire::hello::{ConnectionKind, Hello, Judge, PROTOCOL_VERSION, Removed};
+use ghostlight_core::io::{Input, Refused, Refuser};
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::wire::hello::{
+    ConnectionKind, Hello, HelloRefusal, Judge, PROTOCOL_VERSION, Removed,
+};
 
 use super::{Event, World};
 use crate::net::{ConnKey, KINDS, Place, key, side};
@@ -35,17 +38,12 @@ impl World {
         let (Some(here), Some(there)) = (&self.nodes[from].process, &self.nodes[to].process) else {
             return;
         };
-        if expected.is_some_and(|node| node != there.id) {
-            return;
-        }
-        let refused = judge(here, there, kind).or(judge(there, here, kind));
-        if let Some(why) = refused {
-            self.sometimes.hit("hello refused");
-            self.trace.line(
-                self.now,
-                format_args!("{from} and {to} refuse each other: {why}"),
-            );
-            return;
+        // As the shell does it: the dialed side judges first, and tells.
+        let refused = judge(there, here, expected, kind)
+            .map(|refusal| (Refuser::Peer, refusal))
+            .or_else(|| Some((Refuser::Us, judge(here, there, None, kind)?)));
+        if let Some((by, refusal)) = refused {
+            return self.refused(from, to, by, refusal);
         }
         let key = key(from, to, kind);
         let conn = self.net.conns.entry(key).or_default();
@@ -97,6 +95,37 @@ impl World {
         }
     }
 
+    /// A dial ended in a refusal by the dialing side or its peer; both learn of it.
+    fn refused(&mut self, from: Place, to: Place, by: Refuser, refusal: HelloRefusal) {
+        let code = refusal.code();
+        if code != Some(Code::UnknownNode) {
+            self.sometimes.hit("hello refused");
+        }
+        let detail = refusal.detail;
+        self.trace.line(
+            self.now,
+            format_args!("{from} and {to} refuse each other: {detail}"),
+        );
+        let other = |by| match by {
+            Refuser::Us => Refuser::Peer,
+            Refuser::Peer => Refuser::Us,
+        };
+        for (place, peer, by) in [(from, to, by), (to, from, other(by))] {
+            // Who is refused after it has answered sees a closed connection, and no reason.
+            if place == to && by == Refuser::Peer {
+                continue;
+            }
+            let process = self.nodes[peer].process.as_ref();
+            let refused = Refused {
+                by,
+                code,
+                detail: detail.clone(),
+                cluster: process.and_then(|p| p.introduced.descriptor.clone()),
+            };
+            self.arrive(place, Input::Refused(refused));
+        }
+    }
+
     /// Tells `place` that `other` is connected.
     fn introduce(&mut self, place: Place, other: Place, kind: ConnectionKind) {
         let Some(peer) = self.nodes[other]
@@ -106,9 +135,9 @@ impl World {
         else {
             return;
         };
-        let generation = peer.record.generation;
+        let run = peer.record.run();
         if let (Some(process), Some(node)) = (&mut self.nodes[place].process, peer.record.id()) {
-            process.met.insert(node, generation);
+            process.met.insert(node, run);
         }
         self.arrive(
             place,
@@ -202,17 +231,22 @@ impl World {
     }
 }
 
-/// Why `judging` refuses `judged`.
-fn judge(judging: &Process, judged: &Process, kind: ConnectionKind) -> Option<String> {
+/// Why `judging` refuses `judged`, who expects to meet a certain node there.
+fn judge(
+    judging: &Process,
+    judged: &Process,
+    expected: Option<NodeId>,
+    kind: ConnectionKind,
+) -> Option<HelloRefusal> {
     let removed = if judging.introduced.removed.contains(&judged.id) {
         Removed::Yes
     } else {
         Removed::No
     };
     let judge = Judge {
-        me: judging.id,
+        ours: &judging.introduced.record,
         cluster: judging.introduced.descriptor.as_ref(),
-        known_generation: judging.met.get(&judged.id).copied().map(Generation),
+        known: judging.met.get(&judged.id).copied(),
         removed,
     };
     let hello = Hello {
@@ -221,6 +255,8 @@ fn judge(judging: &Process, judged: &Process, kind: ConnectionKind) -> Option<St
         node: Some(judged.introduced.record.clone()),
         connection: kind as i32,
         refusal: None,
+        expected: expected.map_or_else(Vec::new, |node| node.to_bytes().to_vec()),
+        partitions: 0,
     };
-    judge.judge(&hello).err().map(|refusal| refusal.detail)
+    judge.judge(&hello).err()
 }

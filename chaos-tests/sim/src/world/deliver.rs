@@ -129,6 +129,11 @@ impl World {
     }
 
     fn send(&mut self, place: Place, to: NodeId, lane: Lane, frame: Frame) {
+        if let Frame::Survival(survival) = &frame
+            && self.answer_asker(place, to, survival)
+        {
+            return;
+        }
         let target = self.nodes.iter().position(|n| n.last_id == Some(to));
         let up = target.is_some_and(|other| {
             other != place && self.net.is_up(&key(place, other, kind_of(lane)), place)

@@ -133,6 +133,7 @@ impl World {
                 self.mend_later(Mend::Undrain(place), SEC, 10 * SEC);
             }
             FaultKind::BitFlip => self.flip_bit(place),
+            FaultKind::LoseDatabase => self.lose_database(place),
             FaultKind::Wipe => self.lose_disk(place),
             FaultKind::Join | FaultKind::Leave => self.change_membership(kind, place, alive.len()),
         }
@@ -306,6 +307,22 @@ impl World {
         self.trace.line(
             self.now,
             format_args!("a bit flips at {place}: {cf:?} {flipped:?}"),
+        );
+        self.restart_later(place);
+    }
+
+    /// A record of the node itself is damaged: nothing in its database can be trusted.
+    pub fn lose_database(&mut self, place: Place) {
+        if !self.may_lose() {
+            return;
+        }
+        self.sometimes.hit("fault: database lost");
+        self.repair = Repair::Copies;
+        self.crash(place, CrashKind::Process);
+        let flipped = self.nodes[place].disk.flip_any_bit(Cf::Meta, &[]);
+        self.trace.line(
+            self.now,
+            format_args!("the database of {place} is damaged: {flipped:?}"),
         );
         self.restart_later(place);
     }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use ghostlight_core::admin::AdminRequest;
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::outcome::CallOutcome;
 use serde_json::Value;
 
 use super::World;
 use crate::clients::Op;
+use crate::dice::SEC;
 use crate::invariants::FinalState;
 use crate::net::Place;
 use crate::process::Fate;
@@ -110,6 +112,17 @@ impl World {
             ))
         });
         rows.collect::<Vec<_>>().join("; ")
+    }
+
+    /// What every node says of its cluster, for a broken promise that only that explains.
+    pub(crate) fn statuses(&mut self) -> String {
+        self.admin.clear();
+        for place in self.alive() {
+            self.order(place, AdminRequest::Status);
+        }
+        let now = self.now();
+        self.run_until(now + SEC);
+        format!("{:?}", self.admin)
     }
 
     /// Messages between partitions that wait somewhere.

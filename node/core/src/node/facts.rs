@@ -7,7 +7,7 @@ use ghostlight_placement::membership::MemberState;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::{Facts, Kind, StateWrite};
 use ghostlight_protocol::family::Family;
-use ghostlight_protocol::ids::{NodeId, PartitionId};
+use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::frame::{Frame, Order, OrderKind};
 use ghostlight_protocol::wire::hello::Duty;
@@ -110,7 +110,9 @@ impl NodeCore {
         }
         let leader = self.cluster.as_ref().and_then(|c| c.routes.leader(FACTS));
         match leader {
-            Some((leader, _)) if leader == self.me => self.record_removed(now, node),
+            Some((leader, _)) if leader == self.me => {
+                self.record_removed(now, node);
+            }
             Some((leader, _)) => self.send_removal(leader, node, out),
             None => {
                 let detail = format!("{FACTS} has no leader, so the removal cannot be recorded");
@@ -127,12 +129,11 @@ impl NodeCore {
     }
 
     /// Partition 0's leader records a removal. Nobody hears of it before it is committed: a removal that a
-    /// change of leader cut off again must not have shut a node out.
-    pub(super) fn record_removed(&mut self, now: Now, node: NodeId) {
+    /// change of leader cut off again must not have shut a node out. The term it was proposed in; `None`:
+    /// this node does not lead it, or the leadership ends.
+    pub(super) fn record_removed(&mut self, now: Now, node: NodeId) -> Option<Term> {
         let slot = self.cluster.as_ref().and_then(|c| c.slot(FACTS));
-        let Some((term, _)) = slot.and_then(super::slot::Slot::serving) else {
-            return;
-        };
+        let (term, _) = slot.and_then(super::slot::Slot::serving)?;
         let mut key = REMOVED_PREFIX.to_vec();
         key.extend_from_slice(&node.to_bytes());
         let write = StateWrite {
@@ -142,8 +143,8 @@ impl NodeCore {
         let facts = Facts {
             writes: vec![write],
         };
-        // Refused: the leadership ends, and the operator orders it again.
-        self.propose(now, FACTS, term, Kind::Facts(facts));
+        self.propose(now, FACTS, term, Kind::Facts(facts))
+            .then_some(term)
     }
 
     /// A node was removed for good.
@@ -151,6 +152,7 @@ impl NodeCore {
         if node == self.me || !self.removed.insert(node) {
             return;
         }
+        self.recording.remove(&node);
         self.introduced = Introduced::Outdated;
         out.push(Effect::Close(node));
     }
@@ -163,6 +165,7 @@ impl NodeCore {
                 .strip_prefix(REMOVED_PREFIX)
                 .and_then(NodeId::from_slice);
             if let (Some(node), Some(_)) = (node, value) {
+                self.say_replaced(node, out);
                 self.node_removed(node, out);
             }
         }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use ghostlight_placement::membership::{
     self, Identity, Member, MemberState, Membership, Settings as GossipSettings,
 };
+use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, PeerId};
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::wire::border;
@@ -254,10 +255,11 @@ impl Link {
         }
     }
 
-    fn wire_mut(&mut self, kind: ConnectionKind) -> &mut Wire {
+    fn wire_mut(&mut self, kind: ConnectionKind) -> Option<&mut Wire> {
         match kind {
-            ConnectionKind::Control => &mut self.control,
-            ConnectionKind::Bulk => &mut self.bulk,
+            ConnectionKind::Control => Some(&mut self.control),
+            ConnectionKind::Bulk => Some(&mut self.bulk),
+            ConnectionKind::Inquiry => None,
         }
     }
 }
@@ -279,7 +281,16 @@ impl NodeCore {
             out.push(Effect::Close(node));
             return;
         }
+        if kind == ConnectionKind::Inquiry {
+            // It asks, and is no member.
+            return;
+        }
         if self.removed.contains(&node) {
+            out.push(Effect::Close(node));
+            return;
+        }
+        if self.is_stranger(descriptor.as_ref(), out) {
+            // Greeted before this node had a cluster of its own.
             out.push(Effect::Close(node));
             return;
         }
@@ -292,9 +303,8 @@ impl NodeCore {
             return;
         };
         // Replaced: nobody says that the one before is gone, and what was under way on it is lost.
-        if std::mem::replace(link.wire_mut(kind), Wire::Up) == Wire::Up
-            && kind == ConnectionKind::Bulk
-        {
+        let before = link.wire_mut(kind).map(|wire| std::mem::replace(wire, Wire::Up));
+        if before == Some(Wire::Up) && kind == ConnectionKind::Bulk {
             self.bulk_lost(node);
         }
         let Some(link) = self.links.nodes.get_mut(&node) else {
@@ -354,6 +364,16 @@ impl NodeCore {
         if let Err(error) = border::check_descriptor(&descriptor) {
             return Self::say(out, format!("cannot join: {error}"));
         }
+        if let Some(asked) = self.start.partitions
+            && descriptor.partitions != u32::from(asked)
+        {
+            let detail = format!(
+                "this cluster has {} partitions, --partitions says {asked}. The number is fixed when a \
+                 cluster is founded: leave the flag out",
+                descriptor.partitions
+            );
+            return self.stop(Code::ShapeMismatch, detail, out);
+        }
         out.push(Effect::Store(StoreEffect::SaveDescriptor(
             descriptor.clone(),
         )));
@@ -365,8 +385,12 @@ impl NodeCore {
     }
 
     pub(super) fn disconnected(&mut self, _now: Now, node: NodeId, kind: ConnectionKind) {
-        if let Some(link) = self.links.nodes.get_mut(&node) {
-            *link.wire_mut(kind) = Wire::Down;
+        if kind == ConnectionKind::Inquiry {
+            return;
+        }
+        let link = self.links.nodes.get_mut(&node);
+        if let Some(wire) = link.and_then(|link| link.wire_mut(kind)) {
+            *wire = Wire::Down;
         }
         match kind {
             ConnectionKind::Bulk => self.bulk_lost(node),
@@ -374,6 +398,7 @@ impl NodeCore {
                 self.local
                     .push_back(Local::Gateway(GatewayInput::Silent(node)));
             }
+            ConnectionKind::Inquiry => {}
         }
     }
 

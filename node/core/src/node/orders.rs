@@ -166,7 +166,10 @@ impl NodeCore {
             return;
         };
         match kind {
-            OrderKind::Remove => self.record_removed(now, node),
+            OrderKind::Remove => {
+                // Refused: the leadership ends, and the operator orders it again.
+                self.record_removed(now, node);
+            }
             OrderKind::Drain | OrderKind::Undrain | OrderKind::Leave if node == self.me => {
                 let number = order.number;
                 let latest = self.orders.taken.entry(from).or_default();

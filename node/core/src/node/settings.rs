@@ -13,6 +13,8 @@ pub struct Start {
     pub record: NodeRecord,
     /// The cluster, unless this node has yet to join one.
     pub descriptor: Option<ClusterDescriptor>,
+    /// Partition count that the operator asked for; joining a cluster with another one is refused.
+    pub partitions: Option<u16>,
     /// `host:port` of nodes to join by.
     pub seeds: Vec<String>,
     /// Where nodes were last seen.

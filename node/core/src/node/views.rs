@@ -1,5 +1,7 @@
 //! What operators see: the cluster through this node's eyes.
 
+use std::collections::BTreeSet;
+
 use ghostlight_placement::membership::MemberState;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::hash::partition_of;
@@ -17,6 +19,7 @@ impl NodeCore {
         let mut members: Vec<MemberView> = self
             .links
             .iter()
+            .filter(|(node, _)| !self.removed.contains(node))
             .map(|(node, link)| self.member_view(node, &link.record, link.replicas, link.leaders))
             .collect();
         let (replicas, leaders) = self.shares();
@@ -38,7 +41,7 @@ impl NodeCore {
             };
         };
         let partitions_led = self.partitions_led(cluster);
-        let copies_min = copies_min(cluster);
+        let copies_min = copies_min(cluster, &self.removed);
         let moves = moves(cluster);
         let (health, reasons) = self.judge(cluster, &members, partitions_led, copies_min, moves);
         StatusView {
@@ -320,16 +323,31 @@ fn role_of(slot: Option<&Slot>) -> &'static str {
     }
 }
 
-/// Fewest voters of any partition that this node has a replica of; others are known by their hints.
-fn copies_min(cluster: &Cluster) -> u32 {
+/// Fewest voters of any partition that this node has a replica of; others are known by their hints. A
+/// voter on a node that was removed for good is a copy that is lost.
+fn copies_min(cluster: &Cluster, removed: &BTreeSet<NodeId>) -> u32 {
     let voters = (0..cluster.partitions()).filter_map(|p| {
         let partition = ghostlight_protocol::ids::PartitionId(p);
         match cluster.slot(partition) {
-            Some(slot) if slot.group.is_initialized() => Some(slot.copies() as u32),
-            Some(_) | None => cluster
-                .routes
-                .hint(partition)
-                .map(|hint| hint.voters.len() as u32),
+            Some(slot) if slot.group.is_initialized() => {
+                let membership = slot.group.membership();
+                let present = |voters: &[u64]| {
+                    let nodes = voters.iter().map(|v| membership.node_of(PeerId(*v)));
+                    nodes.flatten().filter(|n| !removed.contains(n)).count()
+                };
+                // During a joint change the loss of the old voters still stops the group.
+                let voters = present(&membership.voters);
+                let safe = if membership.is_joint() {
+                    voters.min(present(&membership.voters_outgoing))
+                } else {
+                    voters
+                };
+                Some(safe as u32)
+            }
+            Some(_) | None => cluster.routes.hint(partition).map(|hint| {
+                let nodes = hint.voters.iter().filter_map(|n| NodeId::from_slice(n));
+                nodes.filter(|n| !removed.contains(n)).count() as u32
+            }),
         }
     });
     voters.min().unwrap_or(0)
