@@ -13,6 +13,7 @@ pub mod bank;
 pub mod client;
 pub mod clocks;
 pub mod cluster;
+pub mod files;
 pub mod flood;
 pub mod http;
 pub mod load;

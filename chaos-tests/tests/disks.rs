@@ -1,0 +1,242 @@
+//! Damaged disks, on real processes: a database that cannot be opened, files with flipped bits. Nothing that
+//! was acknowledged is lost, and the node says what it does.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ghostlight_chaos::cluster::{Cluster, HEALTHY_TIME_MAX};
+use ghostlight_chaos::files::{copy_folder, database_files, flip_bits};
+use ghostlight_chaos::load::{Ended, Load};
+use ghostlight_chaos::ports::free_address;
+use ghostlight_chaos::process::Process;
+use ghostlight_chaos::wait::until;
+use serde_json::Value;
+
+/// Longest time for calls to go on after whatever happened.
+const SERVED_TIME_MAX: Duration = Duration::from_secs(20);
+/// Longest time for a node to ask its peers, and a little.
+const ASK_TIME_MAX: Duration = Duration::from_secs(45);
+/// Partitions.
+const PARTITIONS: u32 = 32;
+
+/// One scenario at a time.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn without(cluster: &Cluster, node: usize) -> Vec<String> {
+    let mut addresses = cluster.http();
+    addresses.remove(node);
+    addresses
+}
+
+fn data(cluster: &Cluster, node: usize) -> std::path::PathBuf {
+    cluster.path(cluster.name(node))
+}
+
+/// The lines that a node has said since it had said `before`.
+fn news(cluster: &Cluster, node: usize, before: usize) -> String {
+    cluster
+        .said(node)
+        .get(before..)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn line<'a>(text: &'a str, words: &str) -> &'a str {
+    text.lines()
+        .find(|line| line.contains(words))
+        .unwrap_or_default()
+}
+
+fn id_of(cluster: &Cluster, node: usize) -> Option<String> {
+    let status = cluster.admin(node, "status")?;
+    status["node"].as_str().map(str::to_owned)
+}
+
+/// Waits until every partition has three voters, all on nodes that run, as each node tells it.
+#[track_caller]
+fn wait_whole(cluster: &Cluster) {
+    let names: Vec<&str> = cluster
+        .running()
+        .into_iter()
+        .map(|n| cluster.name(n))
+        .collect();
+    let is_whole = |partition: &Value| {
+        let voters = partition["voters"].as_array().cloned().unwrap_or_default();
+        let present = |voter: &Value| voter["name"].as_str().is_some_and(|n| names.contains(&n));
+        voters.len() == 3 && voters.iter().all(present)
+    };
+    until("all groups are whole", HEALTHY_TIME_MAX, || {
+        let told = |node: &usize| {
+            let partitions = cluster.admin(*node, "partitions")?;
+            let partitions = partitions.as_array()?;
+            partitions.iter().all(is_whole).then_some(())
+        };
+        let all: Option<Vec<()>> = cluster.running().iter().map(told).collect();
+        all.map(|_| ())
+    });
+}
+
+#[track_caller]
+fn end_clean(what: &str, load: Load, addresses: &[String]) {
+    let ended: Ended = load.stop();
+    println!(
+        "{what}: {} calls acknowledged, {} calls failed",
+        ended.acknowledged,
+        ended.failures.len()
+    );
+    ended.check(addresses);
+    ended.assert_none_failed();
+}
+
+/// What is done to a database.
+type Damage = (&'static str, fn(&Path));
+
+const DAMAGES: [Damage; 3] = [
+    ("CURRENT overwritten", |data| {
+        fs::write(data.join("db/CURRENT"), "no manifest").expect("a writable file");
+    }),
+    ("MANIFEST with flipped bits", |data| {
+        for manifest in database_files(data, |name| name.starts_with("MANIFEST")) {
+            assert!(flip_bits(&manifest, 64) > 0);
+        }
+    }),
+    ("CURRENT removed", |data| {
+        fs::remove_file(data.join("db/CURRENT")).expect("a file that can be removed");
+    }),
+];
+
+#[test]
+fn d01_a_lost_database_comes_back_as_a_new_node() {
+    let _turn = turn();
+    let mut cluster = Cluster::form(3, PARTITIONS);
+    for (round, (what, damage)) in DAMAGES.into_iter().enumerate() {
+        let victim = round % 3;
+        let load = Load::start(&without(&cluster, victim));
+        load.wait_acknowledged(10, SERVED_TIME_MAX);
+        let old = id_of(&cluster, victim).expect("the node answers");
+        let said = cluster.said(victim).len();
+        cluster.kill(victim);
+        // For later: the old identity must never come back.
+        let copy = cluster.path(&format!("copy-{round}"));
+        copy_folder(&data(&cluster, victim), &copy);
+        damage(&data(&cluster, victim));
+        let began = Instant::now();
+        cluster.start(victim);
+        until("the node is back", ASK_TIME_MAX, || {
+            id_of(&cluster, victim).filter(|id| *id != old)
+        });
+        let back = began.elapsed();
+        cluster.wait_healthy();
+        wait_whole(&cluster);
+        println!(
+            "{what}: back after {:.1} s, all groups whole after {:.1} s",
+            back.as_secs_f64(),
+            began.elapsed().as_secs_f64()
+        );
+        let news = news(&cluster, victim, said);
+        println!("{what}: {}", line(&news, "was given up"));
+        assert!(line(&news, "was given up").contains("replaces"), "{news}");
+        let aside = data(&cluster, victim).join("db.damaged-1");
+        assert!(aside.is_dir(), "{} is kept", aside.display());
+        load.wait_acknowledged(10, SERVED_TIME_MAX);
+        end_clean(what, load, &cluster.http());
+        check_refused(&cluster, victim, &copy);
+    }
+}
+
+/// Starts a copy of the directory from before the damage: it is refused for good, and ends.
+fn check_refused(cluster: &Cluster, victim: usize, copy: &Path) {
+    let mut args = cluster.start_args(victim);
+    for (flag, value) in [
+        ("--data-dir", copy.display().to_string()),
+        ("--listen", free_address()),
+        ("--http", free_address()),
+        ("--grpc", free_address()),
+        ("--admin", free_address()),
+    ] {
+        let place = args.iter().position(|arg| arg == flag).expect("a flag");
+        args[place + 1] = value;
+    }
+    let mut old = Process::start(&args, &copy.with_extension("log"));
+    let status = old.wait(Duration::from_secs(20));
+    println!("the old identity: {}", line(&old.said(), "E0209"));
+    assert_eq!(status.code(), Some(1), "{}", old.said());
+    assert!(old.said().contains("[E0209]"), "{}", old.said());
+}
+
+#[test]
+fn d02_a_lost_database_is_kept_until_every_group_can_do_without_it() {
+    let _turn = turn();
+    let mut cluster = Cluster::form(3, PARTITIONS);
+    let load = Load::start(&cluster.http());
+    load.wait_acknowledged(20, SERVED_TIME_MAX);
+    let ended = load.stop();
+    for node in 0..3 {
+        cluster.kill(node);
+    }
+    fs::write(data(&cluster, 0).join("db/CURRENT"), "no manifest").expect("a writable file");
+    cluster.start(0);
+    let mut process = cluster.take(0);
+    let status = process.wait(ASK_TIME_MAX);
+    println!("alone: {}", line(&process.said(), "[E0306]"));
+    assert_eq!(status.code(), Some(1), "{}", process.said());
+    assert!(process.said().contains("[E0306]"), "{}", process.said());
+    assert!(data(&cluster, 0).join("db").is_dir(), "it is where it was");
+    assert!(!data(&cluster, 0).join("db.damaged-1").exists());
+    // One other node is no majority either: it asks until the third one is there.
+    cluster.start(1);
+    cluster.start(0);
+    cluster.start(2);
+    cluster.wait_healthy();
+    wait_whole(&cluster);
+    assert!(
+        cluster.said(0).contains("was given up"),
+        "{}",
+        cluster.said(0)
+    );
+    ended.check(&cluster.http());
+}
+
+#[test]
+fn d03_flipped_bits_cost_copies_and_no_data() {
+    let _turn = turn();
+    let mut cluster = Cluster::form(3, PARTITIONS);
+    for (round, ending) in [".log", ".sst", ".log", ".sst"].into_iter().enumerate() {
+        let victim = round % 3;
+        let load = Load::start(&without(&cluster, victim));
+        load.wait_acknowledged(20, SERVED_TIME_MAX);
+        // A start flushes what the write-ahead log holds: then there are tables too.
+        cluster.kill(victim);
+        cluster.start(victim);
+        cluster.wait_healthy();
+        load.wait_acknowledged(20, SERVED_TIME_MAX);
+        let said = cluster.said(victim).len();
+        cluster.kill(victim);
+        let files = database_files(&data(&cluster, victim), |name| name.ends_with(ending));
+        let flipped: usize = files.iter().map(|file| flip_bits(file, 4_096)).sum();
+        println!("{ending}: {flipped} bits flipped in {} files", files.len());
+        assert!(flipped > 0);
+        let began = Instant::now();
+        cluster.start(victim);
+        cluster.wait_healthy();
+        wait_whole(&cluster);
+        load.wait_acknowledged(20, SERVED_TIME_MAX);
+        let news = news(&cluster, victim, said);
+        let condemned = news.matches("[E0308]").count();
+        let lost = news.matches("was given up").count();
+        println!(
+            "{ending}: whole again after {:.1} s; {condemned} words of damaged copies, {lost} of a lost \
+             database\n{}{}",
+            began.elapsed().as_secs_f64(),
+            line(&news, "[E0308]"),
+            line(&news, "was given up")
+        );
+        assert!(condemned + lost > 0, "the node says what it found: {news}");
+        end_clean(ending, load, &cluster.http());
+    }
+}
