@@ -304,14 +304,14 @@ impl Judge<'_> {
                     "{peer} comes as run {}, but run {} of it is known: an old copy of its data \
                      directory was started, or a newer copy runs elsewhere. Stop it, or give it an \
                      empty directory and --join",
-                    run.generation, known.generation
+                    run.generation.0, known.generation.0
                 ));
             }
             if run.generation == known.generation && run.nonce != known.nonce {
                 return refused(format!(
                     "{peer} runs twice as run {}: two nodes were started from copies of one data \
                      directory. Stop this one, or give it an empty directory and --join",
-                    run.generation
+                    run.generation.0
                 ));
             }
         }
