@@ -322,6 +322,11 @@ impl NodeCore {
         if let Some(descriptor) = descriptor {
             self.adopt(now, descriptor, out);
         }
+        if kind == ConnectionKind::Control {
+            // The greeting may be older than the record, and what was told of a change went over the
+            // connection before: without this a change could stay unknown there for good.
+            self.flush.records.push((node, self.record.clone()));
+        }
         if kind == ConnectionKind::Control && self.cluster.is_some() {
             self.announce_all_to(node);
             self.found_company(out);
