@@ -145,6 +145,7 @@ fn node() -> (CoreThread, std::sync::mpsc::SyncSender<DiskBatch>) {
     let start = Start {
         record: record.clone(),
         descriptor: identity.cluster.clone(),
+        partitions: None,
         seeds: Vec::new(),
         addresses: Vec::new(),
         replicas,
@@ -158,7 +159,7 @@ fn node() -> (CoreThread, std::sync::mpsc::SyncSender<DiskBatch>) {
         instant: clock.now(),
         wall: clock.wall(),
     };
-    let doorkeeper = Arc::new(Doorkeeper::new(ME, record, &[]));
+    let doorkeeper = Arc::new(Doorkeeper::new(record, None, None, &[]));
     let reader = store.reader();
     let store = StoreThreads::start(Disk::new(store, identity), reader).unwrap();
     let batches = store.batches.clone();

@@ -78,7 +78,12 @@ pub fn check(frame: &Frame) -> Result<(), BorderError> {
         // Their numbers are in the engine's encoding: `replica::group` of the core checks them.
         Frame::Raft(_) => Ok(()),
         // The numbers of orders are only compared.
-        Frame::AskRoutes(_) | Frame::Hangup(_) | Frame::Order(_) | Frame::OrderAnswer(_) => Ok(()),
+        Frame::AskRoutes(_)
+        | Frame::Hangup(_)
+        | Frame::Order(_)
+        | Frame::OrderAnswer(_)
+        | Frame::AskSurvival(_)
+        | Frame::Survival(_) => Ok(()),
     }
 }
 

@@ -129,7 +129,9 @@ impl Frame {
             | Self::Routes(_)
             | Self::Descriptor(_)
             | Self::Order(_)
-            | Self::OrderAnswer(_) => return None,
+            | Self::OrderAnswer(_)
+            | Self::AskSurvival(_)
+            | Self::Survival(_) => return None,
         };
         u16::try_from(partition).ok().map(PartitionId)
     }

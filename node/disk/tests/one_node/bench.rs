@@ -96,6 +96,7 @@ impl OneNode {
         let start = Start {
             record,
             descriptor: identity.cluster.clone(),
+            partitions: None,
             seeds: Vec::new(),
             addresses: store.addresses().unwrap(),
             replicas: recovered.replicas,

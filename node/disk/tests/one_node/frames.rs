@@ -14,9 +14,9 @@ use ghostlight_protocol::ids::{Generation, NodeId};
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::request::{RequestId, Session};
 use ghostlight_protocol::wire::frame::{
-    AskReplica, AskRoutes, CondemnedReplica, Control, Frame, Hangup, Heartbeat, Order, OrderAnswer,
-    OutboxMark, OutboxPush, RaftMessage, RaftMessages, ReplicaStanding, Routes, SnapshotAck,
-    SnapshotChunk,
+    AskReplica, AskRoutes, AskSurvival, CondemnedReplica, Control, Frame, Hangup, Heartbeat, Order,
+    OrderAnswer, OutboxMark, OutboxPush, RaftMessage, RaftMessages, ReplicaStanding, Routes,
+    SnapshotAck, SnapshotChunk, Survival,
 };
 use ghostlight_protocol::wire::hello::{ClusterDescriptor, NodeRecord};
 use prost::Message;
@@ -307,7 +307,7 @@ impl Dice {
     }
 
     fn frame(&mut self) -> Frame {
-        match self.0.random_range(0..19) {
+        match self.0.random_range(0..21) {
             0 | 1 => Frame::Control(self.control()),
             2 | 3 => Frame::Raft(RaftMessages {
                 messages: self.many(Self::raft),
@@ -360,6 +360,12 @@ impl Dice {
                 stage: self.0.random_range(-1..5),
                 code: self.small(),
                 detail: String::new(),
+            }),
+            18 => Frame::AskSurvival(AskSurvival { node: self.node() }),
+            19 => Frame::Survival(Survival {
+                node: self.node(),
+                survive: self.many(Self::small),
+                depend: self.many(Self::small),
             }),
             // Orders that are known are obeyed; these are none.
             _ => Frame::Order(Order {

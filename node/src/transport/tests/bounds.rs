@@ -36,7 +36,7 @@ async fn a_peer_may_hold_64_streams_open() {
     let key = ClusterKey::generate();
     let (b, tls, endpoint) = (peer(2, 1, &key, None), node_tls(&key).unwrap(), client());
     let connection = connect(&endpoint, &tls, &b, ConnectionKind::Bulk).await;
-    handshake::greet(&connection, ConnectionKind::Bulk, &door())
+    handshake::greet(&connection, ConnectionKind::Bulk, None, &door())
         .await
         .unwrap();
     let mut streams = Vec::new();
@@ -57,7 +57,7 @@ async fn a_stream_that_cannot_be_read_ends_its_connection() {
     let no_frame = [&[0][..], &5_u32.to_be_bytes(), &[0xff; 5]].concat();
     for bytes in [no_lane, too_long, no_frame] {
         let connection = connect(&endpoint, &tls, &b, ConnectionKind::Bulk).await;
-        handshake::greet(&connection, ConnectionKind::Bulk, &door())
+        handshake::greet(&connection, ConnectionKind::Bulk, None, &door())
             .await
             .map_err(|error| error.to_string())
             .unwrap();
@@ -77,7 +77,7 @@ async fn a_connection_is_what_it_was_begun_as() {
     let key = ClusterKey::generate();
     let (b, tls, endpoint) = (peer(2, 1, &key, None), node_tls(&key).unwrap(), client());
     let connection = connect(&endpoint, &tls, &b, ConnectionKind::Control).await;
-    let greeted = handshake::greet(&connection, ConnectionKind::Bulk, &door()).await;
+    let greeted = handshake::greet(&connection, ConnectionKind::Bulk, None, &door()).await;
     assert!(greeted.is_err());
 }
 
