@@ -173,6 +173,8 @@ pub struct World {
     pub(crate) admin_next: u64,
     /// Places that shut down: clients call elsewhere.
     pub(crate) closing: BTreeSet<Place>,
+    /// Places that some clients keep away from.
+    pub noticed: BTreeSet<Place>,
     /// Places whose node belongs to another cluster.
     pub(crate) foreign: BTreeSet<Place>,
     /// Places that ask about a lost database.
@@ -244,6 +246,7 @@ impl World {
             admin: Vec::new(),
             admin_next: 0,
             closing: BTreeSet::new(),
+            noticed: BTreeSet::new(),
             foreign: BTreeSet::new(),
             asking: BTreeMap::new(),
             repair: Repair::Nothing,

@@ -25,6 +25,7 @@ impl World {
     /// A node's disk is replaced by an empty one, at the same address; what starts there is a new node.
     pub fn wipe(&mut self, place: Place) {
         self.crash(place, CrashKind::Process);
+        self.nodes[place].fate = Fate::Returns;
         self.replace_disk(place);
         self.foreign.remove(&place);
         self.checks.ours(place);

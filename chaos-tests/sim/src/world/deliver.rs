@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use ghostlight_core::io::{Effect, Event as CoreEvent, HaltReason, Input, Lane};
 use ghostlight_core::turn_io::{RunnerEffect, RunnerInput};
+use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::ConnectionKind;
@@ -112,9 +113,27 @@ impl World {
                 self.crash(place, CrashKind::Process);
                 self.nodes[place].fate = Fate::Gone;
             }
-            HaltReason::Refused { detail, .. } => {
+            HaltReason::Refused { code, detail } => {
+                if let Some(why) = self.rightly_refused(place, *code) {
+                    self.sometimes.hit(why);
+                    return self.abandon(place, CrashKind::Process);
+                }
                 self.violate(format!("node {place} stopped by itself: {detail}"));
             }
+        }
+    }
+
+    /// Why a node of this place has to end, if it has to.
+    fn rightly_refused(&self, place: Place, code: Code) -> Option<&'static str> {
+        let id = self.id_of(place)?;
+        let mut others = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let removed = others.any(|other| other.introduced.removed.contains(&id));
+        if code == Code::Decommissioned && removed {
+            Some("removed node ended")
+        } else if code == Code::Yielded && self.foreign.contains(&place) {
+            Some("lone founder gave way")
+        } else {
+            None
         }
     }
 

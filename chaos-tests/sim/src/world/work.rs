@@ -131,7 +131,7 @@ impl World {
 
     /// Sends the client's call once more, to some node that runs.
     fn attempt(&mut self, client: usize) {
-        let alive = self.open_places();
+        let alive = self.open_places(client);
         let Some(call) = &self.clients.clients[client].call else {
             return;
         };
@@ -165,11 +165,18 @@ impl World {
         );
     }
 
-    /// Nodes that take calls.
-    fn open_places(&self) -> Vec<Place> {
+    /// Nodes that a client calls: as a load balancer sees it, those that say they are ready, and every other
+    /// client has noticed which stand still.
+    fn open_places(&self, client: usize) -> Vec<Place> {
+        let is_joined = |place: &Place| {
+            let process = self.nodes[*place].process.as_ref();
+            process.is_some_and(|process| process.introduced.descriptor.is_some())
+        };
+        let noticed = |place: &Place| client % 2 == 0 && self.noticed.contains(place);
         let alive = self.alive().into_iter();
         alive
             .filter(|place| !self.closing.contains(place) && !self.foreign.contains(place))
+            .filter(|place| is_joined(place) && !noticed(place))
             .collect()
     }
 

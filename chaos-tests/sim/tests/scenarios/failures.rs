@@ -17,6 +17,8 @@ fn freeze() {
         for _ in 0..3 {
             let place = world.busiest();
             world.freeze(place, 5 * SEC);
+            // Clients whose calls wait there are not answered before it wakes; others go on elsewhere.
+            world.noticed.insert(place);
             let what = "others lead what a frozen node led";
             within(world, 2 * SEC, what, |w| w.led_without(place))?;
             let answered = world.acknowledged();
@@ -26,6 +28,7 @@ fn freeze() {
             })?;
             // It wakes, still believing that it leads, with calls in its mailboxes.
             pass(world, 10 * SEC);
+            world.noticed.clear();
         }
         placed(world)?;
         at_the_end(world)
