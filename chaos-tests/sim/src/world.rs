@@ -323,6 +323,7 @@ impl World {
         self.failure.is_none()
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of event")]
     fn happen(&mut self, event: Event) {
         match event {
             Event::Arrive { place, run, input } => {

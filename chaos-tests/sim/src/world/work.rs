@@ -172,7 +172,7 @@ impl World {
             let process = self.nodes[*place].process.as_ref();
             process.is_some_and(|process| process.introduced.descriptor.is_some())
         };
-        let noticed = |place: &Place| client % 2 == 0 && self.noticed.contains(place);
+        let noticed = |place: &Place| client.is_multiple_of(2) && self.noticed.contains(place);
         let alive = self.alive().into_iter();
         alive
             .filter(|place| !self.closing.contains(place) && !self.foreign.contains(place))

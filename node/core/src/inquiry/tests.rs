@@ -134,7 +134,7 @@ fn it_dials_who_is_not_there_and_asks_who_is() {
         address: "a:1".to_owned(),
     };
     inquiry.handle(at(10), connected, &mut out);
-    assert_eq!(out, [ask.clone()]);
+    assert_eq!(out, std::slice::from_ref(&ask));
     let mut asked = 0;
     let mut dialed = Vec::new();
     while let Some(deadline) = inquiry.next_deadline().filter(|d| *d < at(5_000)) {

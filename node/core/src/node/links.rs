@@ -303,7 +303,9 @@ impl NodeCore {
             return;
         };
         // Replaced: nobody says that the one before is gone, and what was under way on it is lost.
-        let before = link.wire_mut(kind).map(|wire| std::mem::replace(wire, Wire::Up));
+        let before = link
+            .wire_mut(kind)
+            .map(|wire| std::mem::replace(wire, Wire::Up));
         if before == Some(Wire::Up) && kind == ConnectionKind::Bulk {
             self.bulk_lost(node);
         }

@@ -102,6 +102,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one row for each refusal")]
     fn which_refusals_end_a_node() {
         use Company::{Alone, Shared};
         use Refuser::{Peer, Us};

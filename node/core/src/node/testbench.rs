@@ -70,6 +70,7 @@ impl Bench {
             ..NodeRecord::default()
         };
         let start = Start {
+            partitions: None,
             record,
             descriptor: Some(new_descriptor(ClusterId(9), NodeId(2), 2, 3)),
             seeds: Vec::new(),

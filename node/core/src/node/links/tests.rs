@@ -106,7 +106,8 @@ fn a_connection_is_made_anew_once_in_a_while_and_only_if_it_is_up() {
         .nodes
         .get_mut(&OTHER)
         .unwrap()
-        .wire_mut(ConnectionKind::Bulk) = Wire::Down;
+        .wire_mut(ConnectionKind::Bulk)
+        .unwrap() = Wire::Down;
     assert!(!links.may_reconnect(OTHER, ms(9_000), pause));
     assert!(!links.may_reconnect(NodeId(9), ms(9_000), pause));
 }

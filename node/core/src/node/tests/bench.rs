@@ -439,6 +439,7 @@ fn member(now: Now, number: u64, nodes: u64, partitions: u16) -> Member {
         row: Some(row.clone()),
     };
     let start = Start {
+        partitions: None,
         record: record(number),
         descriptor: Some(new_descriptor(
             ClusterId(7),
