@@ -175,12 +175,6 @@ impl Cluster {
         self.nodes[node].process = Some(Process::start(&args, &self.log_file(node)));
     }
 
-    /// All that a node has said in its runs so far.
-    #[must_use]
-    pub fn said(&self, node: usize) -> String {
-        std::fs::read_to_string(self.log_file(node)).unwrap_or_default()
-    }
-
     fn begin(&mut self, node: usize, begin: Begin) {
         assert!(self.nodes[node].process.is_none(), "it runs already");
         let mut args = self.start_args(node);

@@ -98,6 +98,10 @@ fn check(cluster: &Cluster, row: &Row) {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one block for each thing that can be wrong"
+)]
 fn e01_what_a_directory_can_be_wrong_about() {
     let _turn = turn();
     let cluster = Cluster::form(1, PARTITIONS);

@@ -34,7 +34,7 @@ pub(super) enum Directory {
     /// A database that is whole, or whose damage concerns single replicas.
     Opened(Box<Opened<RocksEngine>>),
     /// A database that cannot be trusted any more.
-    Lost(LostDatabase),
+    Lost(Box<LostDatabase>),
 }
 
 /// See [`Directory::Lost`]. Nothing was changed yet.
@@ -51,11 +51,11 @@ pub(super) fn open_directory(path: &Path, config: &NodeConfig) -> Result<Directo
     let dir = DataDir::open(path).map_err(unusable)?;
     let note = dir.note();
     let lost = |why| {
-        Ok(Directory::Lost(LostDatabase {
+        Ok(Directory::Lost(Box::new(LostDatabase {
             path: path.to_owned(),
             why,
             note: note.clone(),
-        }))
+        })))
     };
     if let Some(why) = dir.damage() {
         return lost(why);

@@ -63,7 +63,7 @@ pub(super) async fn launch(
             };
             let opened = match opened {
                 Directory::Opened(opened) => *opened,
-                Directory::Lost(lost) => replace::come_back(lost, &config).await?,
+                Directory::Lost(lost) => replace::come_back(*lost, &config).await?,
             };
             assemble(config, registry, renderer, opened).await
         }
