@@ -177,11 +177,12 @@ impl<E: Engine> Store<E> {
                 .condemned
                 .push(condemned_before(partition, key, value)?);
         }
-        self.discard_staged(partition)?;
+        let staged = self.discard_staged(partition)?;
         if found.stint.is_none() && found.hard_state.is_none() && found.row.is_none() {
             return Ok(());
         }
-        let why = match self.whole(partition, &found, floor)? {
+        let whole = self.whole(partition, &found, floor)?;
+        let why = match staged.and(whole) {
             Ok((replica, tail)) => {
                 recovered.replicas.push(replica.recovered(partition, tail));
                 self.replicas.insert(partition, replica);
@@ -209,17 +210,30 @@ impl<E: Engine> Store<E> {
         Ok(())
     }
 
-    /// Chunks of a transfer that a crash cut: their sender begins again.
-    fn discard_staged(&mut self, partition: PartitionId) -> Result<(), StorageError> {
+    /// Chunks of a transfer that a crash cut: their sender begins again. The inner error says what is
+    /// wrong: the file that they would be in is damaged, and the partition's rows are their neighbours.
+    fn discard_staged(
+        &mut self,
+        partition: PartitionId,
+    ) -> Result<Result<(), String>, StorageError> {
         let prefix = own_key(partition, Own::Staged);
-        let staged = self
+        let found = self
             .engine
-            .scan(Cf::State, &prefix, &after(&prefix), Limit::rows(1))
-            .map_err(StorageError::engine("look for staged snapshots"))?;
-        if !staged.is_empty() {
+            .scan(Cf::State, &prefix, &after(&prefix), Limit::rows(1));
+        let (staged, whole) = match found {
+            Ok(rows) => (!rows.is_empty(), Ok(())),
+            Err(EngineError::Corrupt(why)) => (true, Err(format!("its staged snapshot: {why}"))),
+            Err(source) => {
+                return Err(StorageError::Engine {
+                    doing: "look for staged snapshots",
+                    source,
+                });
+            }
+        };
+        if staged {
             delete_prefix(&mut self.batch, Cf::State, &prefix);
         }
-        Ok(())
+        Ok(whole)
     }
 
     /// Checks everything a replica needs to keep its promises. The inner error says what is wrong.

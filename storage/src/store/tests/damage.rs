@@ -8,10 +8,10 @@ use super::for_seeds;
 use crate::conformance::material::{
     ME, actor, advance, all_families, at, command, entry, founded, hard_state, items, turn, write,
 };
-use crate::engine::{Cf, Durability, Engine, WriteBatch};
+use crate::engine::{Cf, Durability, Engine, EngineError, Limit, Read, Row, WriteBatch};
 use crate::error::{Remedy, StorageError};
-use crate::layout::{FORMAT_KEY, IDENTITY_KEY, Own, log_key, own_key, row_prefix};
-use crate::memory::{MemoryDisk, MemoryEngine};
+use crate::layout::{FORMAT_KEY, IDENTITY_KEY, Own, after, log_key, own_key, row_prefix};
+use crate::memory::{MemoryDisk, MemoryEngine, MemoryView};
 use crate::record::Stint;
 use crate::store::{Recovered, Store, put_hard_state, put_stint};
 
@@ -230,4 +230,67 @@ fn apply_around_damage(store: &mut Store<MemoryEngine>, name: &str) {
         (out.len(), store.row(PartitionId(0)).unwrap().applied_index),
         (2, 12)
     );
+}
+
+/// An engine with one damaged file: scans that touch its keys say so.
+#[derive(Clone)]
+struct DamagedFile {
+    sound: MemoryEngine,
+    from: Vec<u8>,
+    to: Vec<u8>,
+}
+
+impl Read for DamagedFile {
+    fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.sound.get(cf, key)
+    }
+
+    fn scan(&self, cf: Cf, from: &[u8], to: &[u8], limit: Limit) -> Result<Vec<Row>, EngineError> {
+        if cf == Cf::State && from < &self.to[..] && to > &self.from[..] {
+            return Err(EngineError::Corrupt("block checksum mismatch".to_owned()));
+        }
+        self.sound.scan(cf, from, to, limit)
+    }
+}
+
+impl Engine for DamagedFile {
+    type View = MemoryView;
+
+    fn write(&self, batch: &WriteBatch, durability: Durability) -> Result<(), EngineError> {
+        self.sound.write(batch, durability)
+    }
+
+    fn view(&self) -> MemoryView {
+        self.sound.view()
+    }
+
+    fn free_bytes(&self) -> Result<u64, EngineError> {
+        self.sound.free_bytes()
+    }
+
+    fn write_note(&self, note: &[u8]) -> Result<(), EngineError> {
+        self.sound.write_note(note)
+    }
+}
+
+#[test]
+fn a_damaged_block_where_staged_chunks_would_be_condemns_that_replica_alone() {
+    let disk = filled(1);
+    let from = own_key(P, Own::Staged).to_vec();
+    let engine = || DamagedFile {
+        sound: disk.open(),
+        to: after(&from),
+        from: from.clone(),
+    };
+    let (_, found) = Store::open(engine()).unwrap();
+    assert_eq!(found.condemned.len(), 1, "{:?}", found.condemned);
+    assert_eq!(found.condemned[0].partition, P);
+    assert!(found.condemned[0].why.contains("block checksum mismatch"));
+    assert_eq!(found.replicas.len(), 2);
+    let (_, again) = Store::open(engine()).unwrap();
+    assert_eq!(
+        again.condemned, found.condemned,
+        "nothing is left to condemn"
+    );
+    assert_only_p_is_condemned(&disk, "its staged snapshot");
 }
