@@ -166,6 +166,10 @@ pub struct Envelope {
     /// How often a turn for it has failed; counted in the inbox row.
     #[prost(uint32, tag = "7")]
     pub attempts: u32,
+    /// The receiving log's wall time when it was accepted; set there. Every attempt has it as its time,
+    /// whichever node leads.
+    #[prost(uint64, tag = "8")]
+    pub accepted_ms: u64,
 }
 
 /// Messages `first .. first + messages.len()` of one source. Moves the one high-water mark of that source

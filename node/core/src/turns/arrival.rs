@@ -124,9 +124,7 @@ impl Turns {
         let deadline =
             (request.remaining_ms > 0).then(|| now + Duration::from_millis(request.remaining_ms));
         Ok(Job {
-            stamp: request
-                .stamp
-                .unwrap_or_else(|| self.stamp_for(&request.request_id)),
+            stamp: self.stamp_of(request.stamp, &id, &key),
             actor,
             work: Work::Call(CallWork {
                 id,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::call::Stamp;
 use ghostlight_protocol::command::{DeadLetterReason, Envelope, InboxFailed};
 use ghostlight_protocol::family::{self, Family};
 use ghostlight_protocol::hash::{domain, hash128};
@@ -22,6 +23,7 @@ use super::engine::Turns;
 use super::jobs::{Job, JobId, Place, Reach, Speculation, Work};
 use super::log::Failure;
 use super::mailbox::{End, Gate};
+use super::running::seed_of;
 use super::{RowsWanted, TurnsEffect};
 use crate::io::Rest as PageRest;
 
@@ -152,7 +154,11 @@ impl Turns {
         self.rouse(&actor);
         let request = message_request(self.partition, sequence);
         let id = self.jobs.insert(Job {
-            stamp: self.stamp_for(&request.to_bytes()),
+            // Not this leader's clock: a turn run again under another leader must ask the same of others.
+            stamp: Stamp {
+                wall_ms: envelope.accepted_ms,
+                seed: seed_of(&request.to_bytes()),
+            },
             actor: actor.clone(),
             work: Work::Message {
                 sequence,

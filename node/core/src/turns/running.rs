@@ -376,13 +376,26 @@ impl Turns {
         }
     }
 
-    /// A stamp for what comes without one.
-    pub(super) fn stamp_for(&self, id: &[u8]) -> Stamp {
-        Stamp {
+    /// What a call's turn has as its time and randomness. The seed of an id from outside follows from the
+    /// actor and the id: its client may repeat it through any gateway, which draws another one.
+    pub(super) fn stamp_of(&self, sent: Option<Stamp>, id: &RequestId, key: &[u8]) -> Stamp {
+        let sent = sent.unwrap_or_else(|| Stamp {
             wall_ms: self.wall.0,
-            seed: hash64(domain::DERIVED, id),
+            seed: seed_of(key),
+        });
+        match id {
+            RequestId::Outside(_) => Stamp {
+                seed: seed_of(key),
+                ..sent
+            },
+            RequestId::Session { .. } | RequestId::Derived(_) => sent,
         }
     }
+}
+
+/// A seed that follows from an id.
+pub(super) fn seed_of(id: &[u8]) -> u64 {
+    hash64(domain::DERIVED, id)
 }
 
 struct Target {

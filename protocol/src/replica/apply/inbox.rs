@@ -40,6 +40,7 @@ pub(super) fn accept<R: Rows>(
         partition.inbox_next = partition.inbox_next.saturating_add(1);
         let row = Envelope {
             attempts: 0,
+            accepted_ms: partition.wall_ms,
             ..message
         };
         rows.put(

@@ -160,6 +160,7 @@ fn enqueue<R: Rows>(
         sequence,
         sender: sender.to_bytes(),
         attempts: 0,
+        accepted_ms: 0,
     };
     rows.put(
         Family::Outbox,

@@ -8,6 +8,7 @@ use ghostlight_protocol::family::Family;
 use ghostlight_protocol::limits::{INBOX_ATTEMPTS_MAX, TEXT_BYTES_MAX};
 use ghostlight_protocol::outcome::{AppError, NotRun};
 use ghostlight_protocol::replica::EntryOutcome;
+use ghostlight_protocol::time::WallTime;
 
 use super::harness::*;
 use crate::turn_io::TurnEnd;
@@ -143,6 +144,19 @@ fn message_that_dies_of_a_long_text_leaves_a_dead_letter_of_bounded_size() {
         let largest = bench.rows.0.values().map(Bytes::len).max();
         assert!(largest < Some(2 * TEXT_BYTES_MAX), "{largest:?}");
     }
+}
+
+#[test]
+fn message_has_the_time_of_the_log_and_the_same_seed_under_every_leader() {
+    let stamp = |own_clock: u64| {
+        let mut bench = Bench::new();
+        bench.engine.note(WallTime(own_clock), 0);
+        bench.row.wall_ms = 1_234;
+        accept(&mut bench, 1, &["a"]);
+        bench.turn().stamp
+    };
+    assert_eq!(stamp(5).wall_ms, 1_234);
+    assert_eq!(stamp(5), stamp(6));
 }
 
 #[test]

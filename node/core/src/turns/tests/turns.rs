@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::call::AnswerKind;
+use ghostlight_protocol::call::{AnswerKind, Stamp};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::StateWrite;
 use ghostlight_protocol::family::{self, Family};
@@ -394,4 +394,24 @@ fn record_carries_the_digest_of_the_request() {
         prost::Message::decode(bench.rows.0[&key].clone()).unwrap();
     let digest = request_digest(&actor_key("a"), "m", b"");
     assert_eq!(record.digest[..], digest.to_be_bytes());
+}
+
+#[test]
+fn an_outside_id_has_one_seed_whatever_its_gateway_drew() {
+    let seed = |drawn: u64, n: u64, actor: &str| {
+        let mut bench = Bench::new();
+        let mut request = Ask::outside(n, actor).request();
+        request.stamp = Some(Stamp {
+            wall_ms: 77,
+            seed: drawn,
+        });
+        let from = caller(n);
+        bench.feed(TurnsInput::Call { from, request });
+        let stamp = bench.turn().stamp;
+        assert_eq!(stamp.wall_ms, 77);
+        stamp.seed
+    };
+    assert_eq!(seed(1, 1, "a"), seed(2, 1, "a"));
+    assert_ne!(seed(1, 1, "a"), seed(1, 2, "a"), "another id");
+    assert_ne!(seed(1, 1, "a"), seed(1, 1, "b"), "another actor");
 }
