@@ -15,6 +15,7 @@ mod inspect;
 mod leading;
 mod links;
 mod orders;
+mod pauses;
 mod reconcile;
 mod refusal;
 mod settings;
@@ -90,6 +91,7 @@ pub struct NodeCore {
     ending: Ending,
     fitness: fitness::Watch,
     orders: orders::Orders,
+    pauses: pauses::Pauses,
 }
 
 /// What exists once the node knows its cluster.
@@ -187,6 +189,7 @@ impl NodeCore {
             ending: Ending::No,
             fitness: fitness::Watch::default(),
             orders: orders::Orders::default(),
+            pauses: pauses::Pauses::new(now.instant),
             start,
         };
         if let Some(descriptor) = core.start.descriptor.clone() {
@@ -201,6 +204,8 @@ impl NodeCore {
         if self.ending == Ending::Halted {
             return;
         }
+        let lag = self.pauses.woke(now.instant);
+        self.membership.set_lag_score(lag);
         match input {
             Input::Tick => self.tick_if_due(now, out),
             Input::Frame { from, frame } => self.take_frame(now, from, frame, out),
@@ -267,7 +272,10 @@ impl NodeCore {
         {
             return Some(Instant::default());
         }
-        let gossip = self.membership.next_deadline();
+        let gossip = self
+            .membership
+            .next_deadline()
+            .map(|at| self.pauses.real(at));
         let gateway = self
             .cluster
             .as_ref()

@@ -440,7 +440,7 @@ impl NodeCore {
         if self
             .membership
             .next_deadline()
-            .is_some_and(|deadline| deadline <= now.instant)
+            .is_some_and(|deadline| deadline <= self.pauses.awake(now.instant))
         {
             self.feed_membership(now, membership::Input::Tick, out);
         }
@@ -448,7 +448,8 @@ impl NodeCore {
 
     fn feed_membership(&mut self, now: Now, input: membership::Input, out: &mut Vec<Effect>) {
         let mut effects = Vec::new();
-        self.membership.handle(now.instant, input, &mut effects);
+        let awake = self.pauses.awake(now.instant);
+        self.membership.handle(awake, input, &mut effects);
         for effect in effects {
             self.membership_effect(now, effect, out);
         }

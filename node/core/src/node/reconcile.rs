@@ -47,7 +47,9 @@ impl NodeCore {
             let state = match member.map(|m| (m.state, m.since)) {
                 Some((MemberState::Alive, _)) => NodeState::Alive,
                 Some((MemberState::Suspect, _)) => NodeState::Suspect,
-                Some((MemberState::Down, since)) => NodeState::Down { since },
+                Some((MemberState::Down, since)) => NodeState::Down {
+                    since: self.pauses.real(since),
+                },
                 None => NodeState::Down { since: self.begun },
             };
             nodes.insert(node, self.fact(state, &link.record));

@@ -111,3 +111,85 @@ fn a_connection_is_made_anew_once_in_a_while_and_only_if_it_is_up() {
     assert!(!links.may_reconnect(OTHER, ms(9_000), pause));
     assert!(!links.may_reconnect(NodeId(9), ms(9_000), pause));
 }
+
+/// Ticks, and answers nobody; what is said about others.
+fn accusations(effects: &[Effect]) -> Vec<&Event> {
+    let told = effects.iter().filter_map(|effect| match effect {
+        Effect::Event(event @ (Event::MemberSuspect(_) | Event::MemberDown(_))) => Some(event),
+        _ => None,
+    });
+    told.collect()
+}
+
+/// The failure detector of the other node.
+struct Peer {
+    membership: Membership,
+    now: Instant,
+    /// On its way to it.
+    mail: Vec<Effect>,
+}
+
+impl Peer {
+    fn new() -> Self {
+        let address = "10.0.0.2:7400".parse().unwrap();
+        let identity = Identity::new(NodeId(2), address, Generation(1));
+        Self {
+            membership: Membership::new(identity, GossipSettings::default(), 7),
+            now: Instant(1_000_000_000),
+            mail: Vec::new(),
+        }
+    }
+
+    /// Takes what the node said, and gives what comes back.
+    fn hear(&mut self) -> Vec<Bytes> {
+        self.now = self.now + Duration::from_millis(50);
+        let mut out = Vec::new();
+        let mut inputs = vec![membership::Input::Tick];
+        inputs.extend(self.mail.drain(..).filter_map(|effect| match effect {
+            Effect::Gossip { data, .. } => Some(membership::Input::Datagram(data)),
+            _ => None,
+        }));
+        for input in inputs {
+            self.membership.handle(self.now, input, &mut out);
+        }
+        let sent = out.into_iter().filter_map(|effect| match effect {
+            membership::Effect::Send { data, .. } => Some(data),
+            _ => None,
+        });
+        sent.collect()
+    }
+}
+
+/// Both talk for some ticks; what the node says about others.
+fn talk(bench: &mut Bench, peer: &mut Peer, ticks: u64) -> Vec<Effect> {
+    let mut all = Vec::new();
+    for _ in 0..ticks {
+        for data in peer.hear() {
+            peer.mail.extend(bench.feed(Input::Gossip(data)));
+        }
+        peer.mail.extend(bench.run(1));
+        all.extend(peer.mail.iter().cloned());
+    }
+    all
+}
+
+#[test]
+fn a_frozen_node_accuses_nobody_when_it_wakes_and_a_dead_peer_is_still_found() {
+    for awake in 40..60 {
+        let (mut bench, mut peer) = (Bench::new(), Peer::new());
+        let effects = talk(&mut bench, &mut peer, awake);
+        assert!(effects.contains(&Effect::Event(Event::MemberUp(NodeId(2)))));
+        // Frozen for 5 s, wherever its probe was. What the peer said waits beyond the first ticks.
+        bench.now.instant = bench.now.instant + Duration::from_secs(5);
+        let mut woken = bench.run(2);
+        peer.mail.extend(woken.iter().cloned());
+        woken.extend(talk(&mut bench, &mut peer, 100));
+        assert_eq!(
+            accusations(&woken),
+            Vec::<&Event>::new(),
+            "frozen at {awake}"
+        );
+        // A peer that answers no more is found all the same.
+        assert!(!accusations(&bench.run(20 * 60)).is_empty());
+    }
+}
