@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod dapr;
 pub mod error_map;
+pub mod extended;
 pub mod metrics;
 pub mod path;
 pub mod serve;
@@ -43,6 +44,8 @@ pub struct Context {
     pub actor_types: Vec<String>,
     /// Renders the metrics of this process.
     pub metrics: metrics::Renderer,
+    /// What applications wrote down about this process.
+    pub extended: extended::Extended,
 }
 
 /// Bytes of a body over the limit that are read and dropped before the connection is cut.
@@ -55,6 +58,9 @@ pub type Shared = Arc<Context>;
 
 /// Dapr's header of the API token.
 pub const TOKEN_HEADER: &str = "dapr-api-token";
+
+/// Time for the body of one request: 4 MiB over a slow line, and an end to bodies that never end.
+pub const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The answer to a request without an accepted token; `None` to any other.
 fn refused(context: &Context, headers: &HeaderMap) -> Option<Response> {
@@ -71,10 +77,12 @@ async fn collect(headers: &HeaderMap, mut body: Body, max: usize) -> Result<Byte
     let collected = if declared > max as u64 {
         Err(error_map::body_too_large(max))
     } else {
-        match Limited::new(&mut body, max).collect().await {
-            Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(error_map::body_too_large(max)),
-            Err(error) => return Err(error_map::body_unreadable(&error.to_string())),
+        let collected = Limited::new(&mut body, max).collect();
+        match tokio::time::timeout(BODY_TIME_MAX, collected).await {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(error_map::body_too_large(max)),
+            Ok(Err(error)) => return Err(error_map::body_unreadable(&error.to_string())),
+            Err(_) => return Err(error_map::body_too_slow(BODY_TIME_MAX)),
         }
     };
     // Who asks before sending is told at once, and sends nothing.

@@ -1,4 +1,4 @@
-//! Dapr's HTTP API of a node: actor invocation, health, metadata.
+//! Dapr's HTTP API of a node: actor invocation, health, metadata (what is set lives as long as the process).
 //!
 //! Paths are matched by hand, because Dapr decodes each segment once and tolerates doubled and trailing
 //! slashes, and a method may contain slashes. Absent until applications have their own channel: state,
@@ -21,6 +21,7 @@ use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::error_map::{self, Answer};
+use super::extended::{EXTENDED_BYTES_MAX, EXTENDED_KEYS_MAX, Full};
 use super::{
     Context, Shared, collect, empty, json as json_response, json_bytes, metrics, path, refused,
 };
@@ -38,6 +39,17 @@ pub const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3_600);
 const RESERVED_TYPE_PREFIX: &str = "dapr.internal.";
 /// How long a health question waits for the node.
 const HEALTH_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Whether a path is one of health.
+#[must_use]
+pub fn is_health(raw_path: &str) -> bool {
+    let segments = path::segments(raw_path).unwrap_or_default();
+    let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+    matches!(
+        parts.as_slice(),
+        ["v1.0", "healthz"] | ["v1.0", "healthz", "outbound"]
+    )
+}
 
 /// Answers one request.
 pub async fn answer(context: Shared, request: Request) -> Response {
@@ -86,6 +98,7 @@ pub async fn answer(context: Shared, request: Request) -> Response {
             invoke(&context, names, request).await
         }
         ["v1.0", "metadata"] => metadata(&context, request.method()).await,
+        ["v1.0", "metadata", key] => set_metadata(&context, key, request).await,
         _ => Answer::no_route(
             StatusCode::NOT_FOUND,
             "no such path. Actors are called at /v1.0/actors/{type}/{id}/method/{method}",
@@ -205,7 +218,7 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Answer> {
     }
 }
 
-/// Dapr's SDKs match these two texts. `method` is the one that was called: cleaned.
+/// Dapr's SDKs match these texts. `method` is the one that was called: cleaned.
 fn in_daprs_words(mut refusal: NotRun, names: &Names<'_>, method: &str) -> NotRun {
     let Names {
         actor_type,
@@ -219,6 +232,8 @@ fn in_daprs_words(mut refusal: NotRun, names: &Names<'_>, method: &str) -> NotRu
         Code::UnknownMethod => {
             format!("actor method not found: actors/{actor_type}/{actor_id}/method/{method}")
         }
+        Code::ShuttingDown => "actor runtime is closed".to_owned(),
+        Code::ChainTooDeep => "maximum stack depth exceeded".to_owned(),
         _ => return refusal,
     };
     refusal.detail = if refusal.detail.is_empty() {
@@ -292,6 +307,10 @@ async fn metadata(context: &Context, method: &Method) -> Response {
         })
         .collect();
     let version = env!("CARGO_PKG_VERSION");
+    let mut extended = context.extended.all();
+    for ours in ["daprRuntimeVersion", "ghostlightVersion"] {
+        extended.insert(ours.to_owned(), version.to_owned());
+    }
     json_response(
         StatusCode::OK,
         &json!({
@@ -300,7 +319,7 @@ async fn metadata(context: &Context, method: &Method) -> Response {
             "enabledFeatures": [],
             "actors": active,
             "components": [],
-            "extended": {"daprRuntimeVersion": version, "ghostlightVersion": version},
+            "extended": extended,
             "subscriptions": [],
             "httpEndpoints": [],
             "actorRuntime": {
@@ -311,6 +330,28 @@ async fn metadata(context: &Context, method: &Method) -> Response {
             },
         }),
     )
+}
+
+/// `PUT /v1.0/metadata/{key}`: the body is the value.
+async fn set_metadata(context: &Context, key: &str, request: Request) -> Response {
+    if request.method() != Method::PUT {
+        return not_allowed("PUT");
+    }
+    let value = match collect(request.into_body(), EXTENDED_BYTES_MAX).await {
+        Ok(value) => String::from_utf8_lossy(&value).into_owned(),
+        Err(refusal) => return refusal.into_response(),
+    };
+    match context.extended.set(key, value) {
+        Ok(()) => empty(StatusCode::NO_CONTENT),
+        Err(Full) => Answer::no_route(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "metadata takes {EXTENDED_KEYS_MAX} keys, and {EXTENDED_BYTES_MAX} bytes for a key with \
+                 its value"
+            ),
+        )
+        .into_response(),
+    }
 }
 
 fn not_allowed(allowed: &'static str) -> Response {

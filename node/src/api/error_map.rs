@@ -311,6 +311,32 @@ pub fn body_unreadable(why: &str) -> Answer {
     }
 }
 
+/// The request body did not arrive in time.
+#[must_use]
+pub fn body_too_slow(max: Duration) -> Answer {
+    Answer {
+        error_code: ERR_BODY_READ,
+        ..Answer::no_route(
+            StatusCode::REQUEST_TIMEOUT,
+            format!(
+                "failed to read the request body: it did not arrive within {} s",
+                max.as_secs()
+            ),
+        )
+    }
+}
+
+/// All connections of a listener are taken; this one is of its reserve.
+#[must_use]
+pub fn listener_full(max: usize) -> Answer {
+    let refusal = NotRun::retry(
+        Code::GatewayFull,
+        format!("{max} connections are open here, and this one serves health alone. Use fewer"),
+        RETRY_PAUSE,
+    );
+    not_run(refusal)
+}
+
 /// Pause of a refusal that names none.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 

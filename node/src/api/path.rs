@@ -1,18 +1,23 @@
 //! Paths of requests: cut into segments, each percent-decoded once.
 //!
-//! Empty segments vanish, so doubled and trailing slashes are tolerated, as in Dapr. Dots are kept: an
-//! actor id `..` is refused by its name rule, and a method is cleaned on its own, so no path climbs out
-//! of its actor.
+//! The path is cleaned before it is matched, as in Dapr: empty segments and `.` vanish, `..` takes the one
+//! before with it. That is about raw dots alone: escaped ones are part of a name, so that an actor id
+//! `%2e%2e` is refused by its name rule, and a method is cleaned on its own.
 
 use std::fmt::Write;
 
-/// Cuts and decodes a path; `None` if a segment is not valid UTF-8 or has a broken escape.
+/// Cuts, cleans and decodes a path; `None` if a segment is not valid UTF-8 or has a broken escape.
 #[must_use]
 pub fn segments(path: &str) -> Option<Vec<String>> {
-    path.split('/')
-        .filter(|segment| !segment.is_empty())
-        .map(decode)
-        .collect()
+    let mut raw: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(raw.pop()),
+            _ => raw.push(segment),
+        }
+    }
+    raw.into_iter().map(decode).collect()
 }
 
 /// Decodes `%XX` once.
@@ -62,7 +67,11 @@ mod tests {
         for (path, wanted) in [
             ("/v1.0//actors/a%2Fb/", vec!["v1.0", "actors", "a/b"]),
             ("/a%252F", vec!["a%2F"]),
-            ("/..%2F..%2Fsecret/..", vec!["../../secret", ".."]),
+            ("/..%2F..%2Fsecret/%2e%2e", vec!["../../secret", ".."]),
+            ("/v1.0/./healthz/x/..", vec!["v1.0", "healthz"]),
+            ("/a/m/admin/../legit", vec!["a", "m", "legit"]),
+            ("/../../a/b/../../..", vec![]),
+            ("/a/...", vec!["a", "..."]),
             ("/", vec![]),
         ] {
             assert_eq!(segments(path).unwrap(), wanted, "{path}");

@@ -1,13 +1,13 @@
 //! Listening: binding by the rules of ports, and serving HTTP/1.1 and cleartext HTTP/2 on one port.
 //!
-//! Every connection has a bound on its headers, on the time they may take, and on its streams; a
-//! listener has a bound on its connections. Ends gracefully: no new requests, those in flight are answered.
+//! Every connection has a bound on its headers, on the time they may take, on its rest, and on its streams; a
+//! listener has a bound on its connections, and a few more for health. Ends gracefully: no new requests, those in flight are answered.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -18,15 +18,20 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
-use super::{Shared, admin, dapr};
+use super::{Shared, admin, dapr, error_map};
 use crate::config::{AddrOrigin, ListenAddr};
 
 /// Open connections of one listener; more wait in the kernel.
 pub const CONNECTIONS_MAX: usize = 4_096;
-/// Time for the headers of one request. The timer also runs while a kept-alive connection rests, so it is
-/// long: closing a resting connection early makes clients fail that just reuse it.
+/// Connections of one listener beyond these. They answer health, and the operator's API, briefly: a probe must
+/// get through while somebody holds all others.
+pub const RESERVE_MAX: usize = 64;
+/// Whole life of a connection of the reserve.
+pub const RESERVE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Time for the headers of one request, and for a connection without a request. It is long: closing a resting
+/// connection early makes clients fail that just reuse it.
 pub const HEADER_TIME_MAX: Duration = Duration::from_secs(75);
 /// Headers of one request, in bytes.
 pub const HEADER_BYTES_MAX: usize = 16 << 10;
@@ -46,6 +51,79 @@ pub enum Api {
     Dapr,
     /// The operator's.
     Admin,
+}
+
+/// What a listener allows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Open connections.
+    pub connections: usize,
+    /// How long a connection may rest.
+    pub rest: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: CONNECTIONS_MAX,
+            rest: HEADER_TIME_MAX,
+        }
+    }
+}
+
+/// Whether a connection is one of those that everybody may hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Ordinary,
+    /// Of the reserve.
+    Brief,
+}
+
+/// Requests of one connection under way, and since when there are none.
+struct Activity {
+    state: Mutex<(usize, Instant)>,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            state: Mutex::new((0, Instant::now())),
+        }
+    }
+
+    fn begin(self: &Arc<Self>) -> UnderWay {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
+        UnderWay(Arc::clone(self))
+    }
+
+    /// How long the connection has rested; `None` while requests are under way.
+    fn resting(&self) -> Option<Duration> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.0 == 0).then(|| state.1.elapsed())
+    }
+
+    /// Returns when it has rested for `rest`.
+    async fn rested(&self, rest: Duration) {
+        loop {
+            let left = match self.resting() {
+                Some(rested) if rested >= rest => return,
+                Some(rested) => rest - rested,
+                None => rest,
+            };
+            tokio::time::sleep(left).await;
+        }
+    }
+}
+
+/// A request under way, also one whose client has hung up.
+struct UnderWay(Arc<Activity>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let state = &self.0.state;
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = (state.0 - 1, Instant::now());
+    }
 }
 
 /// A port that could not be had.
@@ -118,26 +196,48 @@ pub fn candidates(default: u16, kept: Option<u16>) -> impl Iterator<Item = u16> 
 }
 
 /// Serves until `end` becomes true, then lets requests in flight finish, at most [`END_WAIT_MAX`].
-pub async fn serve(
+pub async fn serve(api: Api, listener: TcpListener, context: Shared, end: watch::Receiver<bool>) {
+    serve_within(Limits::default(), api, listener, context, end).await;
+}
+
+/// The same with other limits.
+pub async fn serve_within(
+    limits: Limits,
     api: Api,
     listener: TcpListener,
     context: Shared,
     mut end: watch::Receiver<bool>,
 ) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Arc::new(Semaphore::new(limits.connections));
+    let reserve = Arc::new(Semaphore::new(RESERVE_MAX));
     loop {
-        let permit = tokio::select! {
-            permit = Arc::clone(&connections).acquire_owned() => permit.expect("never closed"),
+        let (kind, permit) = tokio::select! {
+            biased;
+            permit = Arc::clone(&connections).acquire_owned() => (Kind::Ordinary, permit),
+            permit = Arc::clone(&reserve).acquire_owned() => (Kind::Brief, permit),
             () = ended(&mut end) => break,
         };
+        let permit = permit.expect("never closed");
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = ended(&mut end) => break,
         };
         match accepted {
             Ok((stream, _)) => {
-                let task = connection(api, stream, Arc::clone(&context), end.clone(), permit);
-                drop(tokio::spawn(task));
+                // A place may have become free while this one was waited for.
+                let (kind, permit) = match Arc::clone(&connections).try_acquire_owned() {
+                    Ok(free) if kind == Kind::Brief => (Kind::Ordinary, free),
+                    Ok(_) | Err(_) => (kind, permit),
+                };
+                let task = connection(api, kind, stream, Arc::clone(&context), end.clone(), limits);
+                drop(tokio::spawn(async move {
+                    match kind {
+                        Kind::Ordinary => task.await,
+                        // Cut at its time, whatever it does.
+                        Kind::Brief => drop(tokio::time::timeout(RESERVE_TIME_MAX, task).await),
+                    }
+                    drop(permit);
+                }));
             }
             Err(error) => {
                 // Usually out of file descriptors: give those in use time to close.
@@ -147,7 +247,7 @@ pub async fn serve(
         }
     }
     drop(listener);
-    let all = u32::try_from(CONNECTIONS_MAX).expect("a small constant");
+    let all = u32::try_from(limits.connections).expect("a small number");
     let drained = connections.acquire_many(all);
     if tokio::time::timeout(END_WAIT_MAX, drained).await.is_err() {
         tracing::warn!(
@@ -164,22 +264,30 @@ async fn ended(end: &mut watch::Receiver<bool>) {
 
 async fn connection(
     api: Api,
+    kind: Kind,
     stream: TcpStream,
     context: Shared,
     mut end: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
+    limits: Limits,
 ) {
     // Small answers must not wait for more to send; a failure costs only latency.
     drop(stream.set_nodelay(true));
+    let activity = Arc::new(Activity::new());
+    let counted = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let context = Arc::clone(&context);
-        async move { Ok::<_, std::convert::Infallible>(answer(api, context, request).await) }
+        let under_way = counted.begin();
+        async move {
+            let answer = answer(api, kind, context, request).await;
+            drop(under_way);
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME_MAX)
+        .header_read_timeout(limits.rest)
         .max_buf_size(HEADER_BYTES_MAX);
     builder
         .http2()
@@ -195,6 +303,14 @@ async fn connection(
             served.as_mut().graceful_shutdown();
             served.await
         }
+        // HTTP/2 has no time limit of its own: a client could rest for ever, or send a byte now and then.
+        () = activity.rested(limits.rest) => {
+            served.as_mut().graceful_shutdown();
+            match tokio::time::timeout(END_WAIT_MAX, served).await {
+                Ok(result) => result,
+                Err(_) => Ok(()),
+            }
+        }
     };
     if let Err(error) = result {
         tracing::debug!(%error, ?api, "connection ended with an error");
@@ -203,14 +319,18 @@ async fn connection(
 
 fn answer(
     api: Api,
+    kind: Kind,
     context: Shared,
     request: Request<Incoming>,
 ) -> impl Future<Output = Response> + Send {
     let request = request.map(Body::new);
     async move {
-        match api {
-            Api::Dapr => dapr::answer(context, request).await,
-            Api::Admin => admin::answer(context, request).await,
+        match (api, kind) {
+            (Api::Dapr, Kind::Brief) if !dapr::is_health(request.uri().path()) => {
+                error_map::listener_full(CONNECTIONS_MAX).into_response()
+            }
+            (Api::Dapr, _) => dapr::answer(context, request).await,
+            (Api::Admin, _) => admin::answer(context, request).await,
         }
     }
 }

@@ -56,6 +56,8 @@ fn outcome(call: &Invoke) -> CallOutcome {
             code: Code::OutcomeUnknown,
             detail: "lost".into(),
         },
+        "closing" => CallOutcome::NotRun(NotRun::new(Code::ShuttingDown, "")),
+        "deep" => CallOutcome::NotRun(NotRun::new(Code::ChainTooDeep, "")),
         "nobody" => CallOutcome::NotRun(NotRun::new(Code::UnknownActorType, "")),
         "nomethod" => CallOutcome::NotRun(NotRun::new(Code::UnknownMethod, "")),
         _ => CallOutcome::Reply(Bytes::from(seen)),
@@ -131,6 +133,14 @@ fn status() -> StatusView {
 
 /// A listener of one API; it ends with the returned sender.
 async fn listen(api: Api, tokens: &[&str]) -> (std::net::SocketAddr, watch::Sender<bool>) {
+    listen_within(serve::Limits::default(), api, tokens).await
+}
+
+async fn listen_within(
+    limits: serve::Limits,
+    api: Api,
+    tokens: &[&str],
+) -> (std::net::SocketAddr, watch::Sender<bool>) {
     let (handle, requests) = NodeHandle::new();
     drop(tokio::spawn(core(requests)));
     let context = Arc::new(Context {
@@ -141,6 +151,7 @@ async fn listen(api: Api, tokens: &[&str]) -> (std::net::SocketAddr, watch::Send
         weakened: vec!["http listens on 0.0.0.0:3500".into()],
         actor_types: vec!["counter".into(), "log".into()],
         metrics: metrics::Renderer::none(),
+        extended: extended::Extended::default(),
     });
     let any = ListenAddr {
         addr: "127.0.0.1:0".parse().unwrap(),
@@ -149,7 +160,8 @@ async fn listen(api: Api, tokens: &[&str]) -> (std::net::SocketAddr, watch::Send
     let listener = serve::bind("a test", any, None).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (end, ended) = watch::channel(false);
-    drop(tokio::spawn(serve::serve(api, listener, context, ended)));
+    let serving = serve::serve_within(limits, api, listener, context, ended);
+    drop(tokio::spawn(serving));
     (addr, end)
 }
 
@@ -250,6 +262,26 @@ const OUTCOMES: &[Row] = &[
         &["500", "ERR_GHOSTLIGHT_OUTCOME_UNKNOWN", "E0112"],
     ),
     (
+        "POST /v1.0/actors/c/closing/method/m",
+        &[
+            "503",
+            "ERR_ACTOR_RUNTIME_CLOSED",
+            "\"actor runtime is closed",
+        ],
+    ),
+    (
+        "POST /v1.0/actors/c/deep/method/m",
+        &[
+            "500",
+            "ERR_ACTOR_STACK_DEPTH",
+            "\"maximum stack depth exceeded",
+        ],
+    ),
+    (
+        "POST /v1.0/x/../actors/./c/nobody/method/m",
+        &["404", "did not find address for actor 'c||nobody'"],
+    ),
+    (
         "POST /v1.0/actors/c/nobody/method/m",
         &[
             "404",
@@ -273,7 +305,7 @@ const REFUSALS: &[Row] = &[
         &["400", "ERR_BAD_REQUEST", "invalid actorId:", "E0102"],
     ),
     (
-        "POST /v1.0/actors/c/../method/m",
+        "POST /v1.0/actors/c/%2e%2e/method/m",
         &["400", "invalid actorId:"],
     ),
     (
@@ -488,4 +520,74 @@ fn a_kept_port_is_tried_first() {
     let candidates: Vec<u16> = serve::candidates(3500, Some(3502)).take(4).collect();
     assert_eq!(candidates, [3502, 3500, 3501, 3503]);
     assert_eq!(serve::candidates(65_535, None).count(), 1);
+}
+
+#[tokio::test]
+async fn health_gets_through_while_all_connections_are_held() {
+    let limits = serve::Limits {
+        connections: 3,
+        ..serve::Limits::default()
+    };
+    let (addr, _end) = listen_within(limits, Api::Dapr, &[]).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let drip =
+            "POST /v1.0/actors/c/i/method/m HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1";
+        stream.write_all(drip.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    has(
+        &raw(addr, "GET /v1.0/healthz HTTP/1.1", b"").await,
+        &["204"],
+    );
+    let call = "POST /v1.0/actors/c/i/method/m HTTP/1.1";
+    has(
+        &raw(addr, call, b"1").await,
+        &["429", "E0117", "retry-after"],
+    );
+    // What they sent is complete now: they are served, and their places are free again.
+    for mut stream in held {
+        stream.write_all(b"23456789").await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_is_closed_and_one_with_a_request_is_not() {
+    let limits = serve::Limits {
+        rest: Duration::from_millis(300),
+        ..serve::Limits::default()
+    };
+    let (addr, _end) = listen_within(limits, Api::Dapr, &[]).await;
+    // HTTP/2 with prior knowledge: preface, empty SETTINGS, then nothing.
+    let mut resting = TcpStream::connect(addr).await.unwrap();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+    resting.write_all(preface).await.unwrap();
+    let mut busy = TcpStream::connect(addr).await.unwrap();
+    let drip = "POST /v1.0/actors/c/i/method/m HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n1";
+    busy.write_all(drip.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let closed = resting.read_to_end(&mut answer);
+    let closed = tokio::time::timeout(Duration::from_secs(10), closed).await;
+    assert!(closed.is_ok(), "it rests for ever");
+    busy.write_all(b"2").await.unwrap();
+    let mut answer = [0; 12];
+    busy.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn metadata_keeps_what_is_put() {
+    let (addr, _end) = listen(Api::Dapr, &[]).await;
+    let put = "PUT /v1.0/metadata/cliPID HTTP/1.1";
+    has(&raw(addr, put, b"4711").await, &["204"]);
+    let read = raw(addr, "GET /v1.0/metadata HTTP/1.1", b"").await;
+    has(&read, &["\"cliPID\":\"4711\"", "\"daprRuntimeVersion\""]);
+    has(
+        &raw(addr, "POST /v1.0/metadata/x HTTP/1.1", b"").await,
+        &["405", "allow: PUT"],
+    );
 }

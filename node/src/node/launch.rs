@@ -17,6 +17,7 @@ use super::data::{self, Directory, Opened};
 use super::listeners::{self, Listeners};
 use super::{Addresses, RunningNode, StartError, replace};
 use crate::actors::Executor;
+use crate::api::extended::Extended;
 use crate::api::metrics::{Renderer, UPKEEP_PERIOD};
 use crate::api::serve::{Api, serve};
 use crate::api::{Context, Shared};
@@ -168,6 +169,7 @@ fn api_context(
         weakened: config.weakened.clone(),
         actor_types,
         metrics,
+        extended: Extended::default(),
     }
 }
 
