@@ -220,6 +220,7 @@ impl Dice {
             sequence: self.number(),
             sender: self.actor(),
             attempts: self.small(),
+            accepted_ms: self.number(),
         }
     }
 

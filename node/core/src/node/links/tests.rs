@@ -1,6 +1,8 @@
 //! Silence, clocks, and connections that are made anew.
 
+use super::super::testbench::Bench;
 use super::*;
+use crate::io::{Event, Input};
 
 const OTHER: NodeId = NodeId(2);
 
