@@ -356,49 +356,29 @@ fn wrong_requests_to_a_cluster() {
     );
 }
 
-#[test]
-#[expect(clippy::too_many_lines, reason = "one row for each command")]
-fn wrong_starts() {
-    let _turn = turn();
+/// Starts that are refused, each with a data directory of its own; nothing listens afterwards.
+#[track_caller]
+fn check_wrong_starts(cases: &[Wrong<'_>]) {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let file = |name: &str, text: &str| {
-        let path = directory.path().join(name);
-        std::fs::write(&path, text).expect("a file");
-        path.display().to_string()
-    };
-    let unknown_key = file("unknown.toml", "data-dri = \"x\"\n");
-    let wrong_type = file("type.toml", "weight = \"heavy\"\n");
-    let no_toml = file("no.toml", "weight : 1\n");
-    let no_tokens = file("tokens", "\n");
-    let no_key = file("no.key", "not a key\n");
-    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let tcp = tcp
-        .local_addr()
-        .map(|address| (address.to_string(), tcp))
-        .expect("an address");
-    let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let udp = udp
-        .local_addr()
-        .map(|address| (address.to_string(), udp))
-        .expect("an address");
-    let data = directory.path().join("data").display().to_string();
-    let free = free_address();
-    let cases: &[Wrong<'_>] = &[
-        (
-            &["--config", &unknown_key],
-            1,
-            &["E0402", "Did you mean \"data-dir\"?"],
-        ),
-        (&["--config", &wrong_type], 1, &["E0403", "weight"]),
-        (&["--config", &no_toml], 1, &["E0403", "no.toml"]),
-        (
-            &["--config", "/nowhere/at/all"],
-            1,
-            &["E0403", "/nowhere/at/all", "--config"],
-        ),
-        (&["--http", &tcp.0], 1, &["E0401", &tcp.0, "Dapr HTTP"]),
-        (&["--admin", &tcp.0], 1, &["E0401", &tcp.0, "admin"]),
-        (&["--listen", &udp.0], 1, &["E0401", &udp.0, "--listen"]),
+    let admin = free_address();
+    for (number, (args, code, says)) in cases.iter().enumerate() {
+        let data = directory.path().join(number.to_string());
+        let data = data.display().to_string();
+        let mut args = args.to_vec();
+        args.insert(0, "start");
+        for (flag, value) in [("--data-dir", data.as_str()), ("--admin", &admin)] {
+            if !args.contains(&flag) {
+                args.extend([flag, value]);
+            }
+        }
+        check_wrong(&[(&args, *code, says)]);
+    }
+}
+
+#[test]
+fn starts_with_wrong_values() {
+    let _turn = turn();
+    check_wrong_starts(&[
         (&["--listen", "nonsense"], 1, &["E0403", "127.0.0.1:7400"]),
         (&["--listen", "0.0.0.0:7400"], 1, &["E0403", "--advertise"]),
         (
@@ -425,6 +405,44 @@ fn wrong_starts() {
             &["E0403", "error, warn, info"],
         ),
         (&["--log-format", "xml"], 1, &["E0403", "text or json"]),
+    ]);
+}
+
+#[test]
+fn starts_with_wrong_files_and_taken_ports() {
+    let _turn = turn();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let unknown_key = file("unknown.toml", "data-dri = \"x\"\n");
+    let wrong_type = file("type.toml", "weight = \"heavy\"\n");
+    let no_toml = file("no.toml", "weight : 1\n");
+    let no_tokens = file("tokens", "\n");
+    let no_key = file("no.key", "not a key\n");
+    let (tcp, udp) = (free_address(), free_address());
+    let _taken = (
+        TcpListener::bind(&tcp).expect("a free port"),
+        UdpSocket::bind(&udp).expect("a free port"),
+    );
+    check_wrong_starts(&[
+        (
+            &["--config", &unknown_key],
+            1,
+            &["E0402", "Did you mean \"data-dir\"?"],
+        ),
+        (&["--config", &wrong_type], 1, &["E0403", "weight"]),
+        (&["--config", &no_toml], 1, &["E0403", "no.toml"]),
+        (
+            &["--config", "/nowhere/at/all"],
+            1,
+            &["E0403", "/nowhere/at/all", "--config"],
+        ),
+        (&["--http", &tcp], 1, &["E0401", &tcp, "Dapr HTTP"]),
+        (&["--admin", &tcp], 1, &["E0401", &tcp, "admin"]),
+        (&["--listen", &udp], 1, &["E0401", &udp, "--listen"]),
         (&["--api-token-file", &no_tokens], 1, &["E0404", "empty"]),
         (&["--cluster-key-file", &no_key], 1, &["E0404", "no.key"]),
         (
@@ -432,18 +450,7 @@ fn wrong_starts() {
             1,
             &["E0404", "/nowhere/key"],
         ),
-    ];
-    for (number, (args, code, says)) in cases.iter().enumerate() {
-        let data = format!("{data}{number}");
-        let mut args = args.to_vec();
-        args.insert(0, "start");
-        for (flag, value) in [("--data-dir", data.as_str()), ("--admin", &free)] {
-            if !args.contains(&flag) {
-                args.extend([flag, value]);
-            }
-        }
-        check_wrong(&[(&args, *code, says)]);
-    }
+    ]);
 }
 
 /// A `status` that is watched.
