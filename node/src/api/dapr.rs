@@ -337,7 +337,8 @@ async fn set_metadata(context: &Context, key: &str, request: Request) -> Respons
     if request.method() != Method::PUT {
         return not_allowed("PUT");
     }
-    let value = match collect(request.into_body(), EXTENDED_BYTES_MAX).await {
+    let (head, body) = request.into_parts();
+    let value = match collect(&head.headers, body, EXTENDED_BYTES_MAX).await {
         Ok(value) => String::from_utf8_lossy(&value).into_owned(),
         Err(refusal) => return refusal.into_response(),
     };
