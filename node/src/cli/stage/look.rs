@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ghostlight_core::admin::{Health, StatusView};
+use ghostlight_core::admin::StatusView;
 use serde::de::DeserializeOwned;
 
 use super::Node;
@@ -35,9 +35,9 @@ pub(in crate::cli) fn is_ready(status: &StatusView, nodes: usize) -> bool {
         .iter()
         .filter(|member| member.state == "alive")
         .count();
+    // Fewer nodes than the factor can never be healthy; then all copies there can be are enough. And a disk
+    // that was slow for a moment keeps its node from leading for a while, which is nothing to wait for.
     let copies = nodes.min(usize::try_from(status.factor).unwrap_or(usize::MAX));
-    // Fewer nodes than the factor can never be healthy; then all copies there can be are enough.
-    let whole = status.health == Health::Healthy
-        || (nodes < status.factor as usize && status.copies_min as usize >= copies);
+    let whole = status.copies_min as usize >= copies;
     alive == nodes && whole && status.moves == 0 && status.partitions_led == status.partitions
 }
