@@ -322,13 +322,29 @@ impl Cluster {
         until(
             "every node calls the cluster healthy",
             HEALTHY_TIME_MAX,
-            || {
-                let running = self.running();
-                let healthy = |node: &usize| self.calls_it_healthy(*node, running.len());
-                running.iter().all(healthy).then_some(())
-            },
+            || self.is_healthy().then_some(()),
         );
         began.elapsed()
+    }
+
+    /// Whether every running node calls the cluster healthy, with as many members as run.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        let running = self.running();
+        let healthy = |node: &usize| self.calls_it_healthy(*node, running.len());
+        running.iter().all(healthy)
+    }
+
+    /// Nodes whose process has ended by itself; they count as not running from now on.
+    pub fn ended(&mut self) -> Vec<usize> {
+        let mut ended = Vec::new();
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            if node.process.as_mut().is_some_and(|p| p.ended().is_some()) {
+                node.process = None;
+                ended.push(number);
+            }
+        }
+        ended
     }
 
     fn calls_it_healthy(&self, node: usize, running: usize) -> bool {

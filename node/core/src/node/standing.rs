@@ -142,6 +142,10 @@ impl NodeCore {
     ) {
         // It may lead still, in its own eyes: its callers must hear that it does not.
         self.close(now, partition, out);
+        // Whatever the tombstone says: this stint itself must never begin again.
+        let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
+        let next = slot.map_or(tombstone, |slot| PeerId(slot.group.peer().0 + 1));
+        let tombstone = tombstone.max(next);
         let floor = self.tombstones.entry(partition).or_insert(PeerId(1));
         *floor = (*floor).max(tombstone);
         if let Some(cluster) = &mut self.cluster {
