@@ -234,9 +234,10 @@ fn wait_healthy_or_start_again(cluster: &mut Cluster) -> usize {
 fn d03_flipped_bits_cost_copies_and_no_data() {
     let _turn = turn();
     let mut cluster = Cluster::form(3, PARTITIONS);
+    // One bit comes last: a table with a damaged block goes on being damaged, so that its node is no support
+    // for the next one.
     let rounds = [
         (".log", Files::All),
-        (".sst", Files::Largest),
         (".sst", Files::All),
         (".sst", Files::Largest),
     ];
