@@ -71,6 +71,11 @@ impl MemoryDisk {
         self.lock().faults.arm(operation, nth, fault);
     }
 
+    /// Makes nothing fail any more that has not failed yet.
+    pub fn disarm(&self) {
+        self.lock().faults.disarm();
+    }
+
     /// Sets how fast the disk is. The disk itself never waits: whoever simulates time asks for it.
     pub fn set_pace(&self, pace: Pace) {
         self.lock().faults.pace = pace;

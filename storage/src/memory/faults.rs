@@ -89,6 +89,10 @@ impl Faults {
         self.armed.push((operation, nth, fault));
     }
 
+    pub(super) fn disarm(&mut self) {
+        self.armed.clear();
+    }
+
     /// The process is gone, and with it what only it knew.
     pub(super) fn new_run(&mut self) {
         self.armed.clear();

@@ -346,6 +346,7 @@ impl World {
         for place in 0..self.nodes.len() {
             self.nodes[place].slowness = 1;
             self.nodes[place].stalled_until = 0;
+            self.nodes[place].disk.disarm();
             self.nodes[place].skew_ms = 0;
             if self.nodes[place].process.is_none() && self.nodes[place].fate == Fate::Returns {
                 self.closing.remove(&place);
