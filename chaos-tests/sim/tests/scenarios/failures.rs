@@ -16,9 +16,11 @@ fn freeze() {
         at_work(world)?;
         for _ in 0..3 {
             let place = world.busiest();
-            world.freeze(place, 5 * SEC);
-            // Clients whose calls wait there are not answered before it wakes; others go on elsewhere.
+            // Clients whose calls wait there are not answered before it wakes; half of them call elsewhere
+            // by then, and must be.
             world.noticed.insert(place);
+            pass(world, SEC);
+            world.freeze(place, 5 * SEC);
             let what = "others lead what a frozen node led";
             within(world, 2 * SEC, what, |w| w.led_without(place))?;
             let answered = world.acknowledged();
