@@ -174,7 +174,7 @@ pub(crate) struct Clients {
     pub admission: Admission,
     /// Large bodies written.
     pub bulk_ops: usize,
-    /// Answers `NotRun` that clients saw, but for those of nodes that shut down.
+    /// Answers `NotRun` that clients saw, but for those of nodes that have not joined or shut down.
     pub not_run: u64,
     /// Answers `Unknown` that clients saw.
     pub unknown: u64,

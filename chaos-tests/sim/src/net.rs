@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ghostlight_core::io::Lane;
+use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::ConnectionKind;
 
@@ -26,6 +27,8 @@ pub(crate) struct Conn {
     pub epoch: u64,
     /// Whether the side of the smaller and of the greater place thinks that it is up.
     pub up: [bool; 2],
+    /// The node that each side met: another one may run at the same place later.
+    pub met: [Option<NodeId>; 2],
     /// When the latest frame of each direction and lane arrives.
     pub latest: BTreeMap<(Place, Lane), u64>,
     /// Frames that wait for a cut to heal, by sender.
@@ -88,17 +91,15 @@ impl Net {
         self.cuts
     }
 
-    /// A side learns that the connection is gone. `false`: it knew.
-    pub(crate) fn side_down(&mut self, key: &ConnKey, epoch: u64, place: Place) -> bool {
-        let Some(conn) = self.conns.get_mut(key) else {
-            return false;
-        };
+    /// A side learns that the connection is gone; returns whom it had met. `None`: it knew.
+    pub(crate) fn side_down(&mut self, key: &ConnKey, epoch: u64, place: Place) -> Option<NodeId> {
+        let conn = self.conns.get_mut(key)?;
         let side = side(key, place);
         if conn.epoch != epoch || !conn.up[side] {
-            return false;
+            return None;
         }
         conn.up[side] = false;
         conn.held.retain(|(from, ..)| *from != place);
-        true
+        conn.met[side]
     }
 }

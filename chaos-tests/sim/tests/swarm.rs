@@ -1,9 +1,20 @@
 //! Many seeds: each a cluster of its own under faults of its own.
 
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use ghostlight_sim::{Show, Sometimes, reproduce, run_seed};
 
 /// Seeds of a plain `cargo test`.
 const SEEDS: u64 = 200;
+
+/// Seeds with `GHOSTLIGHT_CHAOS=long`.
+const LONG_SEEDS: u64 = 2_000;
+
+fn long() -> bool {
+    std::env::var("GHOSTLIGHT_CHAOS").is_ok_and(|kind| kind == "long")
+}
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -34,16 +45,40 @@ fn swarm() {
         assert!(check(seed, show, &mut reached), "seed {seed} failed");
         return eprintln!("{}", reached.table());
     }
-    let count = number("SEEDS").unwrap_or(SEEDS);
+    let count = number("SEEDS").unwrap_or_else(|| if long() { LONG_SEEDS } else { SEEDS });
     let first = number("FIRST").unwrap_or(1);
-    let mut failed = Vec::new();
-    for seed in first..first + count {
-        if !check(seed, show, &mut reached) {
-            failed.push(seed);
-        }
-    }
+    let (reached, failed) = check_all(first..first + count);
     eprintln!("{}", reached.table());
     assert!(failed.is_empty(), "seeds {failed:?} failed");
+}
+
+/// Seeds are independent of each other: as many at a time as there are cores.
+fn check_all(seeds: Range<u64>) -> (Sometimes, Vec<u64>) {
+    let next = AtomicU64::new(seeds.start);
+    let all = Mutex::new((Sometimes::default(), Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let mut reached = Sometimes::default();
+                    let held = check(seed, Show::Nothing, &mut reached);
+                    let mut all = all.lock().expect("a failed seed panics nobody");
+                    all.0.add(&reached);
+                    if !held {
+                        all.1.push(seed);
+                    }
+                }
+            });
+        }
+    });
+    let (reached, mut failed) = all.into_inner().expect("a failed seed panics nobody");
+    failed.sort_unstable();
+    (reached, failed)
 }
 
 /// What makes a seed worth anything: it gives the same run again, to the last event.

@@ -59,15 +59,31 @@ impl World {
     }
 
     /// Both sides have a new connection. A side that had one loses what was on its way on it, and hears
-    /// of the new one alone: that is all that a transport tells about a replaced connection.
+    /// of the new one alone: that is all that a transport tells about a replaced connection. Only one
+    /// with the same node is replaced: that with another, which ran there before, ends by itself.
     fn connect(&mut self, key: ConnKey, from: Place, to: Place) {
+        self.end_connection_with_another(key, from, to);
+        self.end_connection_with_another(key, to, from);
+        let ids = [self.id_of(key.1), self.id_of(key.0)];
         let conn = self.net.conns.entry(key).or_default();
+        conn.met = ids;
         conn.epoch += 1;
         conn.up = [true, true];
         conn.latest.clear();
         conn.held.clear();
         self.introduce(from, to, key.2);
         self.introduce(to, from, key.2);
+    }
+
+    fn end_connection_with_another(&mut self, key: ConnKey, place: Place, other: Place) {
+        let new = self.id_of(other);
+        let Some(conn) = self.net.conns.get(&key) else {
+            return;
+        };
+        if conn.met[side(&key, place)] != new {
+            let epoch = conn.epoch;
+            self.side_down(key, epoch, place);
+        }
     }
 
     /// Replaces one connection by a new one, if both sides have it.
@@ -105,21 +121,9 @@ impl World {
 
     /// One side learns that a connection is gone.
     pub(crate) fn side_down(&mut self, key: ConnKey, epoch: u64, place: Place) {
-        if !self.net.side_down(&key, epoch, place) {
-            return;
-        }
-        let other = if key.0 == place { key.1 } else { key.0 };
-        let node = self.other_id(place, other);
-        if let Some(node) = node {
+        if let Some(node) = self.net.side_down(&key, epoch, place) {
             self.arrive(place, Input::Disconnected { node, kind: key.2 });
         }
-    }
-
-    /// The node that `place` was connected to at `other`: the latest it met with that address.
-    fn other_id(&self, place: Place, other: Place) -> Option<NodeId> {
-        let process = self.nodes[place].process.as_ref()?;
-        let id = self.nodes[other].last_id?;
-        process.met.contains_key(&id).then_some(id)
     }
 
     /// A direction was cut for as long as the idle timeout: the receiver gives the connection up.

@@ -7,6 +7,7 @@ use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId, Term};
 use ghostlight_protocol::partition_row::Membership;
 
 use super::World;
+use crate::clients::{End, Record};
 use crate::net::Place;
 
 impl World {
@@ -151,10 +152,12 @@ impl World {
     }
 
     /// Answers that a client could not have got from a cluster without faults: not run, unknown, and calls
-    /// that died with their node.
+    /// that died with their node; and operations that a client gave up after the last attempt.
     #[must_use]
     pub fn failed_calls(&self) -> u64 {
-        self.clients.not_run + self.clients.unknown + self.clients.lost
+        let given_up = |record: &&Record| matches!(record.end, End::NotRun);
+        let given_up = self.clients.history.iter().filter(given_up).count() as u64;
+        self.clients.not_run + self.clients.unknown + self.clients.lost + given_up
     }
 
     /// Operations that ended with a reply.

@@ -251,11 +251,12 @@ impl World {
             CallOutcome::App(_) => self.ended(client, End::Refused),
             CallOutcome::NotRun(refusal) => {
                 self.sometimes.hit("call answered not run");
-                if refusal.code != Code::ShuttingDown {
+                if !is_of_the_node(refusal.code) {
                     self.clients.not_run += 1;
                     self.note_failed(place, client, &format!("{refusal:?}"));
                 }
-                self.again(client);
+                let pause = refusal.retry_after.unwrap_or_default();
+                self.again(client, pause.as_nanos() as u64);
             }
             CallOutcome::Unknown { code, detail } => {
                 self.sometimes.hit("call answered unknown");
@@ -264,7 +265,7 @@ impl World {
                 if let Some(call) = &mut self.clients.clients[client].call {
                     call.may_have_run = true;
                 }
-                self.again(client);
+                self.again(client, 0);
             }
         }
     }
@@ -280,8 +281,9 @@ impl World {
         );
     }
 
-    /// An attempt is over without an answer that counts: repeats it if that is safe.
-    fn again(&mut self, client: usize) {
+    /// An attempt is over without an answer that counts: repeats it if that is safe, and not before the
+    /// pause that the answer asked for.
+    fn again(&mut self, client: usize, asked: u64) {
         let Some(call) = &self.clients.clients[client].call else {
             return;
         };
@@ -292,7 +294,7 @@ impl World {
                 self.sometimes.hit("unknown call repeated with its id");
             }
             let pause = self.dice.work.log_uniform(10 * MS, SEC);
-            self.after(pause, Event::Client(client));
+            self.after(asked + pause, Event::Client(client));
         } else if call.may_have_run {
             self.ended(client, End::Unknown);
         } else {
@@ -333,7 +335,7 @@ impl World {
         if self.phase == Phase::Quiet {
             return self.violate(format!("client {client} got no answer in a healed cluster"));
         }
-        self.again(client);
+        self.again(client, 0);
     }
 
     /// A process died: what its clients waited for may have run.
@@ -349,7 +351,13 @@ impl World {
             call.may_have_run = true;
             self.clients.lost += 1;
             self.clients.tickets.remove(&ticket);
-            self.again(client);
+            self.again(client, 0);
         }
     }
+}
+
+/// Whether an answer says that this node takes no calls, now or any more: any other node would have taken
+/// it, and a balancer that asks nodes whether they are ready sends them none. The cluster failed nobody.
+fn is_of_the_node(code: Code) -> bool {
+    matches!(code, Code::ShuttingDown | Code::NotJoined)
 }
