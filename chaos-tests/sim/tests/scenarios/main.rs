@@ -10,12 +10,18 @@ mod returns;
 use ghostlight_sim::{MS, Params, SEC, Show, World, compare, form, guarded, heal};
 
 /// Seeds of each scenario in a plain `cargo test`.
-const SEEDS: u64 = 4;
+const SEEDS: u64 = 2;
+/// Times as many with `GHOSTLIGHT_CHAOS=long`.
+const LONG: u64 = 2;
 /// How long leaderships and copies may take to be where they belong: the waiting time of ten seconds, and
 /// the moves themselves.
 const SETTLE_MAX: u64 = 60 * SEC;
 
 type Outcome = Result<(), String>;
+
+fn long() -> bool {
+    std::env::var("GHOSTLIGHT_CHAOS").is_ok_and(|kind| kind == "long")
+}
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -35,7 +41,7 @@ fn scenario_of(name: &str, count: u64, params: fn(u64) -> Params, body: fn(&mut 
     };
     let seeds = match number("SEED") {
         Some(seed) => seed..seed + 1,
-        None => 1..1 + number("SEEDS").unwrap_or(count),
+        None => 1..1 + number("SEEDS").unwrap_or(if long() { count * LONG } else { count }),
     };
     for seed in seeds {
         let mut world = World::new(params(seed), show);

@@ -2,7 +2,7 @@
 //! membership alone, and damaged copies are made anew from their peers.
 
 use ghostlight_protocol::ids::PartitionId;
-use ghostlight_sim::{Cf, CrashKind, Origin, SEC};
+use ghostlight_sim::{Cf, CrashKind, Origin, SEC, World};
 
 use super::{at_the_end, at_work, ensure, four, pass, placed, scenario, three, within};
 
@@ -97,6 +97,8 @@ fn condemned_replica() {
         let mut condemned = 0;
         for number in 0..8 {
             let partition = PartitionId(number);
+            // The node of the round before was down for a moment.
+            within(world, 10 * SEC, "all is led", World::all_led)?;
             let membership = world.membership(partition).ok_or("it is led")?;
             let seed = world.params.seed + u64::from(number);
             let voter = membership.voters[seed as usize % membership.voters.len()];
