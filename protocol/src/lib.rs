@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod actor;
+pub mod calendar;
 pub mod call;
 pub mod closed;
 pub mod code;
@@ -13,6 +14,7 @@ pub mod outcome;
 pub mod partition_row;
 pub mod replica;
 pub mod request;
+pub mod schedule;
 pub mod text;
 pub mod time;
 pub mod wire;
