@@ -15,4 +15,5 @@ pub mod replica;
 pub mod request;
 pub mod text;
 pub mod time;
+pub mod topic;
 pub mod wire;
