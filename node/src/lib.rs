@@ -16,6 +16,7 @@ pub mod handle;
 pub mod node;
 pub mod security;
 mod shell;
+pub mod topics;
 pub mod transport;
 
 pub use ghostlight_core::sdk;

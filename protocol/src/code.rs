@@ -135,6 +135,12 @@ codes! {
     DemoFailed = 408, Fatal, "DEMO_FAILED";
     BenchFailed = 409, Fatal, "BENCH_FAILED";
 
+    InvalidTopic = 501, Invalid, "INVALID_TOPIC";
+    TopicBusy = 502, Overloaded, "TOPIC_BUSY";
+    UnknownGroup = 503, NotFound, "UNKNOWN_GROUP";
+    CursorOutOfRange = 504, Invalid, "CURSOR_OUT_OF_RANGE";
+    UnknownTopic = 505, NotFound, "UNKNOWN_TOPIC";
+
     Internal = 999, Bug, "INTERNAL";
 }
 

@@ -64,6 +64,8 @@ pub mod domain {
     pub const VIRTUAL_NODE: u8 = b'v';
     /// A partition on the ring.
     pub const PARTITION: u8 = b'p';
+    /// Key of an event to topic partition.
+    pub const EVENT_KEY: u8 = b'e';
     /// Number of a snapshot transfer.
     pub const TRANSFER: u8 = b't';
 }

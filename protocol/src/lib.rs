@@ -17,4 +17,5 @@ pub mod request;
 pub mod schedule;
 pub mod text;
 pub mod time;
+pub mod topic;
 pub mod wire;

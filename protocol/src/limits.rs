@@ -96,6 +96,43 @@ pub const LEADER_WAIT_MAX: Duration = Duration::from_secs(15);
 /// Deadline of a call inside a turn when its caller set none: nothing may hang for ever.
 pub const NESTED_CALL_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Logs of one topic.
+pub const TOPIC_PARTITIONS: u16 = 8;
+/// Name of a pub/sub component, in bytes.
+pub const PUBSUB_NAME_BYTES_MAX: usize = 253;
+/// Name of a topic, in bytes.
+pub const TOPIC_NAME_BYTES_MAX: usize = 512;
+/// Name of a group of subscribers, in bytes.
+pub const GROUP_NAME_BYTES_MAX: usize = 512;
+/// Attributes, key, source and content type of one event together, in bytes.
+pub const EVENT_HEADER_BYTES_MAX: usize = 16 << 10;
+/// Events of one publish to one topic partition.
+pub const PUBLISH_EVENTS_MAX: usize = 4_096;
+/// Bytes of the appends that one partition has not committed; beyond it publishers are refused.
+pub const APPENDS_BYTES_MAX: usize = 8 << 20;
+/// Groups of one topic.
+pub const GROUPS_PER_TOPIC_MAX: usize = 1_024;
+/// Offsets beyond a group's floor that are delivered: so many may be settled in any order.
+pub const GROUP_WINDOW: u64 = 10_000;
+/// Deliveries of one event, the first included, when its group does not say.
+pub const MAX_DELIVER_DEFAULT: u32 = 10;
+/// Pause before the first redelivery, when the group does not say.
+pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Longest pause before a redelivery, when the group does not say.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A delivery whose subscriber does not speak of it for this long has failed.
+pub const DELIVERY_LEASE: Duration = Duration::from_secs(30);
+/// Events that one subscriber holds, when it does not say.
+pub const CREDIT_EVENTS_DEFAULT: u32 = 256;
+/// Bytes of the events that one subscriber holds, when it does not say; one event may exceed them alone.
+pub const CREDIT_BYTES_DEFAULT: u64 = 4 << 20;
+/// How long events are kept, when the topic does not say.
+pub const RETENTION_AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Bytes that one topic partition keeps, when the topic does not say.
+pub const RETENTION_BYTES_DEFAULT: u64 = 1 << 30;
+/// Parked letters that one request moves.
+pub const REDRIVE_LETTERS_MAX: usize = 256;
+
 /// Index and term of the synthetic snapshot that every partition starts from: a new replica can only
 /// start from a real snapshot with a current configuration, never by replaying history.
 pub const FIRST_SNAPSHOT: (u64, u64) = (5, 5);

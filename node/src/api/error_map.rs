@@ -76,7 +76,9 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         C::UnknownMethod | C::TurnPanicked => {
             (StatusCode::INTERNAL_SERVER_ERROR, ERR_ACTOR_INVOKE_METHOD)
         }
-        C::MailboxFull | C::DedupFull | C::GatewayFull => (StatusCode::TOO_MANY_REQUESTS, ours),
+        C::MailboxFull | C::DedupFull | C::GatewayFull | C::TopicBusy => {
+            (StatusCode::TOO_MANY_REQUESTS, ours)
+        }
         C::RequestIdReused | C::Cycle | C::LeaveBelowFactor | C::RemoveLiveNode => {
             (StatusCode::CONFLICT, ours)
         }
@@ -93,7 +95,9 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::EdgeCannotFound
         | C::ConfigUnknownKey
         | C::ConfigInvalid
-        | C::PartitionsInvalid => (StatusCode::BAD_REQUEST, ours),
+        | C::PartitionsInvalid
+        | C::InvalidTopic
+        | C::CursorOutOfRange => (StatusCode::BAD_REQUEST, ours),
         C::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "ERR_ACTOR_RUNTIME_CLOSED"),
         C::NoLeader
         | C::MinCopies
@@ -109,7 +113,7 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::StaleGeneration
         | C::Decommissioned
         | C::ProtocolMismatch => (StatusCode::FORBIDDEN, ours),
-        C::UnknownNode => (StatusCode::NOT_FOUND, ours),
+        C::UnknownNode | C::UnknownGroup | C::UnknownTopic => (StatusCode::NOT_FOUND, ours),
         C::Yielded
         | C::DataDirLocked
         | C::DataDirReadOnly

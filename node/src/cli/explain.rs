@@ -110,6 +110,11 @@ pub(super) fn page(code: Code) -> &'static str {
         C::PartitionsInvalid => include_str!("../../../docs/errors/E0407.md"),
         C::DemoFailed => include_str!("../../../docs/errors/E0408.md"),
         C::BenchFailed => include_str!("../../../docs/errors/E0409.md"),
+        C::InvalidTopic => include_str!("../../../docs/errors/E0501.md"),
+        C::TopicBusy => include_str!("../../../docs/errors/E0502.md"),
+        C::UnknownGroup => include_str!("../../../docs/errors/E0503.md"),
+        C::CursorOutOfRange => include_str!("../../../docs/errors/E0504.md"),
+        C::UnknownTopic => include_str!("../../../docs/errors/E0505.md"),
         C::Internal => include_str!("../../../docs/errors/E0999.md"),
     }
 }

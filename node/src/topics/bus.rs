@@ -1,0 +1,53 @@
+//! What every pub/sub component offers.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use ghostlight_protocol::code::Code;
+
+use super::event::{BulkPublish, Publish, PublishOutcome};
+use super::subscription::{Subscribe, Subscription};
+
+/// A future of a bus: boxed, so that components of different types stand in one table.
+pub type BusFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A pub/sub component: ours, a process-local one, or an external bus.
+pub trait Bus: Send + Sync {
+    /// Publishes one event.
+    fn publish(&self, publish: Publish) -> BusFuture<'_, PublishOutcome>;
+
+    /// Publishes several; one outcome for each entry, in order.
+    fn bulk_publish(&self, bulk: BulkPublish) -> BusFuture<'_, Vec<PublishOutcome>>;
+
+    /// Subscribes. Resolves when the group exists everywhere: what is published after that is delivered.
+    fn subscribe(
+        &self,
+        subscribe: Subscribe,
+    ) -> BusFuture<'_, Result<Subscription, SubscribeError>>;
+
+    /// What it can do by itself.
+    fn features(&self) -> &'static [Feature];
+}
+
+/// What a bus does by itself; the API above makes up for the rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Feature {
+    /// `ttl` counts.
+    MessageTtl,
+    /// Topics with wildcards.
+    SubscribeWildcards,
+    /// `bulk_publish` is one append.
+    BulkPublish,
+    /// Redelivers after `Retry` with its own backoff, and keeps dead letters.
+    Redelivery,
+}
+
+/// A subscription that did not come about; nothing is left of it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{detail}")]
+pub struct SubscribeError {
+    /// Which case.
+    pub code: Code,
+    /// What failed, why, and what to do.
+    pub detail: String,
+}

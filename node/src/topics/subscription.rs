@@ -1,0 +1,332 @@
+//! A subscription: a stream of deliveries, each of which wants a verdict.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ghostlight_protocol::limits::{CREDIT_BYTES_DEFAULT, CREDIT_EVENTS_DEFAULT};
+use ghostlight_protocol::text;
+use ghostlight_protocol::time::WallTime;
+use ghostlight_protocol::topic::{Order, TopicName};
+use tokio::sync::mpsc;
+
+use super::event::Event;
+
+/// What a subscriber wants.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subscribe {
+    /// From where.
+    pub topic: TopicName,
+    /// Together with whom.
+    pub group: Group,
+    /// Where a new group begins; one that exists goes on where it stands.
+    pub start: Start,
+    /// Which events wait for each other.
+    pub order: Order,
+    /// How many events it holds at once without a verdict.
+    pub credits: Credits,
+    /// Deliveries of one event, the first included, before it is a dead letter; `None`: 10.
+    pub max_deliver: Option<u32>,
+    /// Topic of the same component for dead letters; `None`: those whose deliveries all failed are parked with
+    /// the group (`dead-letters list`), dropped and expired ones are passed over.
+    pub dead_letter_topic: Option<String>,
+    /// First pause before a redelivery, and the longest; `None`: 100 ms, doubling to 30 s.
+    pub retry_pauses: Option<(Duration, Duration)>,
+}
+
+/// Who shares the events.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Group {
+    /// Each event goes to one subscriber of this name, on whatever node (`consumerID`, else the app-id).
+    Shared(String),
+    /// Each event goes to every node that has a subscriber of this name; within a node it goes to one. The
+    /// cursor is kept for ten minutes after the node has gone.
+    EachNode(String),
+}
+
+/// Where a new group begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// At the oldest event that is kept.
+    First,
+    /// After the newest one.
+    Last,
+    /// At the first one appended at or after a time.
+    Time(WallTime),
+}
+
+/// Bounds of what one subscriber holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Credits {
+    /// Events.
+    pub events: u32,
+    /// Bytes of their payloads; one event may exceed them alone.
+    pub bytes: u64,
+}
+
+impl Default for Credits {
+    fn default() -> Self {
+        Self {
+            events: CREDIT_EVENTS_DEFAULT,
+            bytes: CREDIT_BYTES_DEFAULT,
+        }
+    }
+}
+
+impl Subscribe {
+    /// A subscription with every default.
+    #[must_use]
+    pub fn new(topic: TopicName, group: impl Into<String>) -> Self {
+        Self {
+            topic,
+            group: Group::Shared(group.into()),
+            start: Start::First,
+            order: Order::Key,
+            credits: Credits::default(),
+            max_deliver: None,
+            dead_letter_topic: None,
+            retry_pauses: None,
+        }
+    }
+}
+
+/// What became of a delivery.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Done: never again.
+    Ack,
+    /// Not now: again after a pause, up to `max_deliver` times.
+    Retry(String),
+    /// Never: to the dead-letter topic if there is one, else passed over.
+    Drop(String),
+}
+
+/// A verdict on its way to the bus.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settlement {
+    /// What the bus called the delivery.
+    pub token: u64,
+    /// The verdict.
+    pub verdict: Verdict,
+}
+
+/// One event for one subscriber. Dropped without a verdict it counts as `Retry`.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The topic.
+    pub topic: TopicName,
+    /// Topic partition; 0 on external buses.
+    pub partition: u16,
+    /// Its offset there; on external buses whatever counts there.
+    pub offset: u64,
+    /// 1 for its first delivery to the group.
+    pub attempt: u32,
+    /// When it was published, by the publisher's node.
+    pub published: WallTime,
+    /// The event.
+    pub event: Event,
+    settle: Settle,
+}
+
+#[derive(Debug)]
+struct Settle {
+    token: u64,
+    settlements: Option<mpsc::Sender<Settlement>>,
+}
+
+impl Settle {
+    fn say(&mut self, verdict: Verdict) {
+        if let Some(settlements) = self.settlements.take() {
+            // There is room for as many verdicts as deliveries are out; a bus that has gone wants none.
+            drop(settlements.try_send(Settlement {
+                token: self.token,
+                verdict,
+            }));
+        }
+    }
+}
+
+impl Drop for Settle {
+    fn drop(&mut self) {
+        self.say(Verdict::Retry(
+            "the subscriber dropped the delivery without a verdict".to_owned(),
+        ));
+    }
+}
+
+impl Delivery {
+    /// Done.
+    pub fn ack(self) {
+        self.settle(Verdict::Ack);
+    }
+
+    /// Again, after a pause.
+    pub fn retry(self, reason: impl Into<String>) {
+        self.settle(Verdict::Retry(text::cut(reason.into())));
+    }
+
+    /// Never again.
+    pub fn discard(self, reason: impl Into<String>) {
+        self.settle(Verdict::Drop(text::cut(reason.into())));
+    }
+
+    /// Gives the verdict.
+    pub fn settle(mut self, verdict: Verdict) {
+        self.settle.say(verdict);
+    }
+}
+
+/// The subscriber's end. Dropped, it unsubscribes: what it holds is delivered to others.
+#[derive(Debug)]
+pub struct Subscription {
+    deliveries: mpsc::Receiver<Delivery>,
+    paused: Arc<AtomicBool>,
+}
+
+/// The bus's end.
+#[derive(Debug)]
+pub struct SubscriptionFeed {
+    /// Deliveries go in here; closed when the subscriber has gone.
+    deliveries: mpsc::Sender<Delivery>,
+    settled: mpsc::Sender<Settlement>,
+    paused: Arc<AtomicBool>,
+}
+
+impl Subscription {
+    /// The two ends, and where verdicts come out. `events` deliveries may be out at once.
+    #[must_use]
+    pub fn channel(events: u32) -> (SubscriptionFeed, Self, mpsc::Receiver<Settlement>) {
+        let room = (events as usize).max(1);
+        let (deliveries, receiver) = mpsc::channel(room);
+        let (settled, settlements) = mpsc::channel(room);
+        let paused = Arc::new(AtomicBool::new(false));
+        let feed = SubscriptionFeed {
+            deliveries,
+            settled,
+            paused: Arc::clone(&paused),
+        };
+        let deliveries = receiver;
+        (feed, Self { deliveries, paused }, settlements)
+    }
+
+    /// The next delivery; `None`: the bus has ended the subscription.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        self.deliveries.recv().await
+    }
+
+    /// From now on nothing new is delivered to this subscriber; what it holds keeps its lease.
+    pub fn pause(&self) {
+        self.paused.store(true, Ordering::Relaxed);
+    }
+
+    /// Deliveries go on.
+    pub fn resume(&self) {
+        self.paused.store(false, Ordering::Relaxed);
+    }
+}
+
+impl SubscriptionFeed {
+    /// Hands a delivery over.
+    ///
+    /// # Errors
+    /// The subscriber has gone, or more deliveries are out than it asked for: nothing was delivered.
+    pub fn deliver(&self, token: u64, content: Content) -> Result<(), Content> {
+        let permit = match self.deliveries.try_reserve() {
+            Ok(permit) => permit,
+            Err(_) => return Err(content),
+        };
+        let Content {
+            topic,
+            partition,
+            offset,
+            attempt,
+            published,
+            event,
+        } = content;
+        permit.send(Delivery {
+            topic,
+            partition,
+            offset,
+            attempt,
+            published,
+            event,
+            settle: Settle {
+                token,
+                settlements: Some(self.settled.clone()),
+            },
+        });
+        Ok(())
+    }
+
+    /// Whether the subscriber has gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.deliveries.is_closed()
+    }
+
+    /// Whether the subscriber wants nothing new at the moment.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+}
+
+/// What a delivery says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Content {
+    /// As in [`Delivery`].
+    pub topic: TopicName,
+    /// As in [`Delivery`].
+    pub partition: u16,
+    /// As in [`Delivery`].
+    pub offset: u64,
+    /// As in [`Delivery`].
+    pub attempt: u32,
+    /// As in [`Delivery`].
+    pub published: WallTime,
+    /// As in [`Delivery`].
+    pub event: Event,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(offset: u64) -> Content {
+        Content {
+            topic: TopicName::new("default", "pubsub", "orders").unwrap(),
+            partition: 0,
+            offset,
+            attempt: 1,
+            published: WallTime(5),
+            event: Event::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn every_delivery_has_one_verdict() {
+        let (feed, mut subscription, mut settled) = Subscription::channel(4);
+        for token in 0..4 {
+            feed.deliver(token, content(token)).unwrap();
+        }
+        assert_eq!(feed.deliver(4, content(4)), Err(content(4)), "no room");
+        let verdicts = [
+            Verdict::Ack,
+            Verdict::Retry("busy".to_owned()),
+            Verdict::Drop("bad".to_owned()),
+        ];
+        for verdict in &verdicts {
+            subscription.next().await.unwrap().settle(verdict.clone());
+        }
+        drop(subscription.next().await);
+        for (token, verdict) in verdicts.into_iter().enumerate() {
+            let token = token as u64;
+            assert_eq!(settled.recv().await, Some(Settlement { token, verdict }));
+        }
+        let last = settled.recv().await.unwrap();
+        assert!(matches!(last.verdict, Verdict::Retry(_)), "{last:?}");
+        drop(subscription);
+        assert!(feed.is_closed());
+        assert_eq!(feed.deliver(5, content(5)), Err(content(5)));
+    }
+}

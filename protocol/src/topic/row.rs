@@ -1,0 +1,154 @@
+//! Rows of topics.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::event::TopicEvent;
+use super::group::{AckSet, GroupSettings};
+use crate::closed::ClosedRange;
+
+/// A topic partition. Offsets count from 0, one for each event; `first .. next` are kept.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct TopicRow {
+    /// Offset that the next event gets.
+    #[prost(uint64, tag = "1")]
+    pub next: u64,
+    /// Lowest offset that is kept: where the first batch begins.
+    #[prost(uint64, tag = "2")]
+    pub first: u64,
+    /// Bytes of the batches that are kept.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// When the first batch that is kept was appended, in the log's wall time; 0: none is kept.
+    #[prost(uint64, tag = "4")]
+    pub first_ms: u64,
+    /// When the last batch was appended.
+    #[prost(uint64, tag = "5")]
+    pub last_ms: u64,
+    /// Events older than this go, in milliseconds; 0: `RETENTION_AGE_DEFAULT`.
+    #[prost(uint64, tag = "6")]
+    pub retention_ms: u64,
+    /// Bytes above which the oldest events go; 0: `RETENTION_BYTES_DEFAULT`.
+    #[prost(uint64, tag = "7")]
+    pub retention_bytes: u64,
+}
+
+/// Events that were appended together: offsets `base .. base + events.len()`.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct TopicBatch {
+    /// Offset of the first event.
+    #[prost(uint64, tag = "1")]
+    pub base: u64,
+    /// The log's wall time when it was appended.
+    #[prost(uint64, tag = "2")]
+    pub appended_ms: u64,
+    /// The events.
+    #[prost(message, repeated, tag = "3")]
+    pub events: Vec<TopicEvent>,
+}
+
+/// A group of subscribers in one topic partition.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct GroupRow {
+    /// Every lower offset is settled.
+    #[prost(uint64, tag = "1")]
+    pub floor: u64,
+    /// Settled ranges above it.
+    #[prost(message, repeated, tag = "2")]
+    pub settled: Vec<ClosedRange>,
+    /// Offsets whose delivery has failed, ascending.
+    #[prost(message, repeated, tag = "3")]
+    pub attempts: Vec<Attempts>,
+    /// How it is served.
+    #[prost(message, optional, tag = "4")]
+    pub settings: Option<GroupSettings>,
+    /// One more with each seek: what was delivered before it counts for nothing.
+    #[prost(uint64, tag = "5")]
+    pub epoch: u64,
+    /// 1: nothing is delivered.
+    #[prost(uint32, tag = "6")]
+    pub paused: u32,
+    /// Dead letters parked and not yet dealt with.
+    #[prost(uint64, tag = "7")]
+    pub letters: u64,
+    /// Events that became dead letters, parked or published elsewhere, since the group was made.
+    #[prost(uint64, tag = "8")]
+    pub dead: u64,
+    /// Log age when a subscriber was last known.
+    #[prost(uint64, tag = "9")]
+    pub used_age_ms: u64,
+}
+
+impl GroupRow {
+    /// What is settled.
+    #[must_use]
+    pub fn acks(&self) -> AckSet {
+        AckSet::new(self.floor, &self.settled)
+    }
+
+    /// Writes what is settled, and forgets the attempts of settled offsets.
+    pub fn set_acks(&mut self, acks: &AckSet) {
+        self.floor = acks.floor();
+        self.settled = acks.ranges().to_vec();
+        self.attempts.retain(|a| !acks.contains(a.offset));
+    }
+
+    /// Failed deliveries of an offset.
+    #[must_use]
+    pub fn attempts_of(&self, offset: u64) -> u32 {
+        let found = self.attempts.binary_search_by_key(&offset, |a| a.offset);
+        found.map_or(0, |at| self.attempts[at].count)
+    }
+
+    /// Counts one more failed delivery.
+    pub fn count_attempt(&mut self, offset: u64) -> u32 {
+        match self.attempts.binary_search_by_key(&offset, |a| a.offset) {
+            Ok(at) => {
+                let count = &mut self.attempts[at].count;
+                *count = count.saturating_add(1);
+                *count
+            }
+            Err(at) => {
+                self.attempts.insert(at, Attempts { offset, count: 1 });
+                1
+            }
+        }
+    }
+}
+
+/// How often the delivery of an event has failed.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Attempts {
+    /// Its offset.
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+    /// Failed deliveries.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+}
+
+/// An event that a group could not be given.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct DeadTopicLetter {
+    /// The event.
+    #[prost(message, optional, tag = "1")]
+    pub event: Option<TopicEvent>,
+    /// Its offset in the topic partition.
+    #[prost(uint64, tag = "2")]
+    pub offset: u64,
+    /// Deliveries that failed.
+    #[prost(uint32, tag = "3")]
+    pub attempts: u32,
+    /// What the last one said.
+    #[prost(string, tag = "4")]
+    pub reason: String,
+    /// The log's wall time when it was given up.
+    #[prost(uint64, tag = "5")]
+    pub dead_ms: u64,
+    /// Canonical key of the topic partition it comes from.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub topic: Bytes,
+    /// The group.
+    #[prost(string, tag = "7")]
+    pub group: String,
+}
