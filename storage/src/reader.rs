@@ -1,13 +1,12 @@
-//! Reading from other threads: committed rows and cold log entries, every record checked.
+//! Reading from other threads: committed rows, every record checked.
 //!
 //! A reader sees what the writer has written, durable or not. Who may be served what is not decided here.
 //! The rows of a condemned replica have no partition row; nobody may ask for the others.
 
 use bytes::Bytes;
 use ghostlight_protocol::family::Family;
-use ghostlight_protocol::ids::{LogIndex, PartitionId};
+use ghostlight_protocol::ids::PartitionId;
 use ghostlight_protocol::partition_row::PartitionRow;
-use ghostlight_protocol::replica::LogEntry;
 use ghostlight_protocol::wire::hello::NodeRecord;
 use prost::Message;
 
@@ -15,14 +14,10 @@ use crate::engine::{Cf, Engine, EngineError, Limit, Read};
 use crate::error::StorageError;
 use crate::identity::{AddressBook, NodeIdentity};
 use crate::layout::{
-    ADDRESSES_KEY, IDENTITY_KEY, Own, ROW_PREFIX_BYTES, after, cf_of, log_index, log_key, own_key,
-    row_key_into, row_prefix,
+    ADDRESSES_KEY, IDENTITY_KEY, ROW_PREFIX_BYTES, after, cf_of, row_key_into, row_prefix,
 };
-use crate::record::{self, Stint, decode_entry};
+use crate::record;
 use crate::snapshot::SnapshotReader;
-
-/// Rows of one scan, at most.
-const SCAN_ROWS_MAX: usize = 4_096;
 
 /// What one scan returned.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,54 +88,6 @@ impl<E: Engine> Reader<E> {
         scan_page(&self.engine, partition, family, &from, &to, limit)
     }
 
-    /// Reads log entries from `from`, without gaps, until `to` or `bytes_max`; at least one if it is
-    /// there. None: that part of the log is cut, or not written.
-    ///
-    /// # Errors
-    /// `Damaged`: condemn that replica. Else the engine failed.
-    pub fn log_entries(
-        &self,
-        partition: PartitionId,
-        from: LogIndex,
-        to: LogIndex,
-        bytes_max: usize,
-    ) -> Result<Vec<LogEntry>, StorageError> {
-        let damaged = |what: String| StorageError::Damaged { partition, what };
-        let Some(stint) = self.stint(partition)? else {
-            return Ok(Vec::new());
-        };
-        let mut entries: Vec<LogEntry> = Vec::new();
-        let (mut next, mut bytes) = (from, 0);
-        while next < to && bytes < bytes_max {
-            let limit = Limit {
-                rows: SCAN_ROWS_MAX,
-                bytes: bytes_max - bytes,
-            };
-            let begin = log_key(partition, stint.peer, next);
-            let end = log_key(partition, stint.peer, to);
-            let rows = self
-                .engine
-                .scan(Cf::Log, &begin, &end, limit)
-                .map_err(|error| read_failed(error, partition, "read the log"))?;
-            if rows.is_empty() {
-                break;
-            }
-            for (key, value) in rows {
-                let index = log_index(&key).ok_or_else(|| damaged("a log key".to_owned()))?;
-                if index != next {
-                    return Ok(entries);
-                }
-                bytes += key.len() + value.len();
-                let entry = record::open(Cf::Log, &key, value)
-                    .and_then(|payload| decode_entry(index, payload))
-                    .map_err(|_| damaged(format!("log entry {index}")))?;
-                entries.push(entry);
-                next = next.next();
-            }
-        }
-        Ok(entries)
-    }
-
     /// Reads where a replica stands; `None`: none lives here, or it has no data.
     ///
     /// # Errors
@@ -171,24 +118,6 @@ impl<E: Engine> Reader<E> {
         let book: Option<AddressBook> =
             node_record(&self.engine, ADDRESSES_KEY, "the address book")?;
         Ok(book.unwrap_or_default().nodes)
-    }
-
-    fn stint(&self, partition: PartitionId) -> Result<Option<Stint>, StorageError> {
-        let key = own_key(partition, Own::Stint);
-        let value = self
-            .engine
-            .get(Cf::Raft, &key)
-            .map_err(|error| read_failed(error, partition, "read a stint"))?;
-        value
-            .map(|value| {
-                record::open(Cf::Raft, &key, value)
-                    .and_then(|payload| Stint::decode(&payload))
-                    .map_err(|_| StorageError::Damaged {
-                        partition,
-                        what: "the record of its stint".to_owned(),
-                    })
-            })
-            .transpose()
     }
 }
 

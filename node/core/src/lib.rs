@@ -8,6 +8,8 @@ pub mod expiry;
 pub mod gateway;
 pub mod inquiry;
 pub mod io;
+#[cfg(test)]
+mod map_rows;
 pub mod node;
 pub mod outbox;
 pub mod replica;

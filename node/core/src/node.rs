@@ -25,8 +25,6 @@ mod standing;
 mod stuck;
 mod survival;
 #[cfg(test)]
-mod testbench;
-#[cfg(test)]
 mod tests;
 mod truncation;
 mod views;

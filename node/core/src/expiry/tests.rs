@@ -1,8 +1,5 @@
 //! A partition in a map, whose log time passes by hand.
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::command::{
     Command, Kind, RequestRecord, TurnCommit, TurnKind, Turns as TurnsCommand,
@@ -11,32 +8,14 @@ use ghostlight_protocol::ids::{Generation, LogIndex, LogPosition, NodeId, Term};
 use ghostlight_protocol::limits::DERIVED_AGE_MAX;
 use ghostlight_protocol::outcome::TurnAnswer;
 use ghostlight_protocol::partition_row::PartitionRow;
-use ghostlight_protocol::replica::{Rows, apply_command};
+use ghostlight_protocol::replica::apply_command;
 use ghostlight_protocol::request::{RequestId, Session};
 
 use super::*;
+use crate::map_rows::MapRows;
 
 const P0: PartitionId = PartitionId(0);
 const TERM: Term = Term(6);
-
-#[derive(Default)]
-struct MapRows(BTreeMap<(Family, Bytes), Bytes>);
-
-impl Rows for MapRows {
-    type Error = Infallible;
-
-    fn get(&mut self, family: Family, key: &[u8]) -> Result<Option<Bytes>, Infallible> {
-        Ok(self.0.get(&(family, Bytes::copy_from_slice(key))).cloned())
-    }
-
-    fn put(&mut self, family: Family, key: Bytes, value: Bytes) {
-        self.0.insert((family, key), value);
-    }
-
-    fn delete(&mut self, family: Family, key: Bytes) {
-        self.0.remove(&(family, key));
-    }
-}
 
 struct Bench {
     now: Instant,
@@ -136,29 +115,22 @@ impl Bench {
     }
 
     fn read(&self, wanted: &RowsWanted) -> ExpiryInput {
-        let RowsWanted::Scan {
-            family,
-            prefix,
-            after,
-            limit,
-        } = wanted
-        else {
-            panic!("only scans: {wanted:?}");
-        };
-        let all = self.rows.0.iter().filter(|((f, key), _)| {
-            f == family && key.starts_with(prefix) && after.as_ref().is_none_or(|a| key > a)
-        });
-        let mut all = all.map(|((_, key), value)| (key.clone(), value.clone()));
-        let rows: Vec<_> = all.by_ref().take((*limit).min(self.page_rows)).collect();
-        let rest = match all.next() {
-            Some(_) => Rest::More,
-            None => Rest::Last,
-        };
-        ExpiryInput::Rows { rows, rest }
+        assert!(
+            matches!(wanted, RowsWanted::Scan { .. }),
+            "only scans: {wanted:?}"
+        );
+        let (rows, rest) = self.rows.read(wanted, self.page_rows, usize::MAX);
+        let rows = rows
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)));
+        ExpiryInput::Rows {
+            rows: rows.collect(),
+            rest,
+        }
     }
 
     fn count(&self, family: Family) -> usize {
-        self.rows.0.keys().filter(|(f, _)| *f == family).count()
+        self.rows.count(family)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whole node cores in one thread: what no part of a core can be tested for alone.
 
-mod bench;
+pub(super) mod bench;
 mod leading;
 mod losses;
 mod many;

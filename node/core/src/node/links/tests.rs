@@ -1,6 +1,6 @@
 //! Silence, clocks, and connections that are made anew.
 
-use super::super::testbench::Bench;
+use super::super::tests::bench::by_hand::ByHand;
 use super::*;
 use crate::io::{Event, Input};
 
@@ -163,7 +163,7 @@ impl Peer {
 }
 
 /// Both talk for some ticks; what the node says about others.
-fn talk(bench: &mut Bench, peer: &mut Peer, ticks: u64) -> Vec<Effect> {
+fn talk(bench: &mut ByHand, peer: &mut Peer, ticks: u64) -> Vec<Effect> {
     let mut all = Vec::new();
     for _ in 0..ticks {
         for data in peer.hear() {
@@ -178,7 +178,7 @@ fn talk(bench: &mut Bench, peer: &mut Peer, ticks: u64) -> Vec<Effect> {
 #[test]
 fn a_frozen_node_accuses_nobody_when_it_wakes_and_a_dead_peer_is_still_found() {
     for awake in 40..60 {
-        let (mut bench, mut peer) = (Bench::new(), Peer::new());
+        let (mut bench, mut peer) = (ByHand::new(), Peer::new());
         let effects = talk(&mut bench, &mut peer, awake);
         assert!(effects.contains(&Effect::Event(Event::MemberUp(NodeId(2)))));
         // Frozen for 5 s, wherever its probe was. What the peer said waits beyond the first ticks.

@@ -4,7 +4,7 @@ use ghostlight_protocol::ids::{LogIndex, Term};
 use ghostlight_protocol::partition_row::PartitionRow;
 use ghostlight_protocol::time::Instant;
 
-use super::super::testbench::{Bench, ME, P, replica, row};
+use super::super::tests::bench::by_hand::{ByHand, ME, P, replica, row};
 use super::*;
 use crate::io::{Input, StoreInput};
 
@@ -21,7 +21,7 @@ fn condemns(effects: &[Effect]) -> usize {
 
 #[test]
 fn a_commit_past_what_is_here_condemns_the_replica_and_nothing_else() {
-    let mut bench = Bench::new();
+    let mut bench = ByHand::new();
     assert_eq!(condemns(&bench.heartbeat(1, 5)), 0, "what is here");
     let effects = bench.heartbeat(1, 6);
     assert_eq!(condemns(&effects), 1, "{effects:?}");
@@ -46,7 +46,7 @@ fn a_commit_past_what_is_here_condemns_the_replica_and_nothing_else() {
 
 #[test]
 fn every_control_frame_names_what_is_condemned() {
-    let mut bench = Bench::new();
+    let mut bench = ByHand::new();
     bench.heartbeat(1, 6);
     let told = |effects: Vec<Effect>| -> Vec<usize> {
         let frames = effects.into_iter().filter_map(|effect| match effect {
@@ -67,7 +67,7 @@ fn every_control_frame_names_what_is_condemned() {
 
 #[test]
 fn the_word_of_the_store_about_an_earlier_stint_does_not_end_the_fresh_one() {
-    let mut bench = Bench::new();
+    let mut bench = ByHand::new();
     bench.heartbeat(1, 6);
     bench.heartbeat(4, 0);
     bench.feed(Input::Store(StoreInput::Condemned {
@@ -81,7 +81,7 @@ fn the_word_of_the_store_about_an_earlier_stint_does_not_end_the_fresh_one() {
 
 #[test]
 fn what_is_set_aside_goes_when_the_group_has_replaced_it_and_not_before() {
-    let mut bench = Bench::new();
+    let mut bench = ByHand::new();
     bench.heartbeat(1, 6);
     let effects = bench.heartbeat(4, 0);
     let created = effects.iter().any(
@@ -118,7 +118,7 @@ fn replaced_means_durable_and_not_in_the_middle_of_a_change() {
 
 #[test]
 fn a_group_that_went_on_elsewhere_is_asked_and_its_word_lets_the_rest_go() {
-    let mut bench = Bench::new();
+    let mut bench = ByHand::new();
     bench.heartbeat(1, 6);
     let asked = bench.run(2 * ASK_TICKS);
     let ask = AskReplica {
@@ -147,7 +147,7 @@ fn a_group_that_went_on_elsewhere_is_asked_and_its_word_lets_the_rest_go() {
 /// The commit of `LogIndex(5)`, term 5, is the synthetic start.
 #[test]
 fn the_bench_begins_where_it_says() {
-    let bench = Bench::new();
+    let bench = ByHand::new();
     let slot = bench.core.cluster.as_ref().unwrap().slot(P).unwrap();
     let last = slot.group.last();
     assert_eq!((last.index, last.term), (LogIndex(5), Term(5)));

@@ -1,24 +1,27 @@
 //! Node cores, the frames between them, and disks that may be held back.
 
+pub(in crate::node) mod by_hand;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::{ClusterId, LogPosition, NodeId, PartitionId, PeerId, Term};
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::partition_row::{Membership, PartitionRow, Peer};
 use ghostlight_protocol::replica::log::RecoveredReplica;
-use ghostlight_protocol::replica::{ApplyItem, EntryOutcome, HardState, Rows, apply_command};
+use ghostlight_protocol::replica::{ApplyItem, EntryOutcome, HardState, apply_command};
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::wire::frame::Frame;
-use ghostlight_protocol::wire::hello::{ConnectionKind, NodeRecord, new_descriptor};
+use ghostlight_protocol::wire::hello::{
+    ClusterDescriptor, ConnectionKind, NodeRecord, new_descriptor,
+};
 
 use crate::gateway::CallTicket;
 use crate::io::{
     Applied, Effect, Event, Input, Lane, Now, Rest, StageVerdict, StoreEffect, StoreInput,
 };
+use crate::map_rows::MapRows;
 use crate::node::{NodeCore, Start};
 use crate::sdk::local_runner::LocalRunner;
 use crate::turn_io::RunnerEffect;
@@ -26,6 +29,11 @@ use crate::turns::RowsWanted;
 
 /// Turns of all loops in one go; more would be a loop.
 const TURNS_MAX: usize = 100_000;
+/// When every bench begins.
+const BEGIN: Now = Now {
+    instant: Instant(1_000_000_000),
+    wall: WallTime(1_700_000_000_000),
+};
 /// Both kinds of connections.
 const KINDS: [ConnectionKind; 2] = [ConnectionKind::Control, ConnectionKind::Bulk];
 
@@ -47,26 +55,6 @@ pub(super) struct Sent {
     pub(super) to: NodeId,
     pub(super) lane: Lane,
     pub(super) frame: Frame,
-}
-
-#[derive(Default)]
-struct MapRows(BTreeMap<(Family, Bytes), Bytes>);
-
-impl Rows for MapRows {
-    type Error = Infallible;
-
-    fn get(&mut self, family: Family, key: &[u8]) -> Result<Option<Bytes>, Infallible> {
-        let key = (family, Bytes::copy_from_slice(key));
-        Ok(self.0.get(&key).cloned())
-    }
-
-    fn put(&mut self, family: Family, key: Bytes, value: Bytes) {
-        self.0.insert((family, key), value);
-    }
-
-    fn delete(&mut self, family: Family, key: Bytes) {
-        self.0.remove(&(family, key));
-    }
 }
 
 pub(super) struct Member {
@@ -98,10 +86,7 @@ impl Bench {
     /// Nodes 1 to `nodes`, connected, each with a voter of every partition; nobody leads yet.
     pub(super) fn new(nodes: u64, partitions: u16) -> Self {
         let mut bench = Self {
-            now: Now {
-                instant: Instant(1_000_000_000),
-                wall: WallTime(1_700_000_000_000),
-            },
+            now: BEGIN,
             members: Vec::new(),
             sent: Vec::new(),
             lose: |_| false,
@@ -246,16 +231,8 @@ impl Bench {
                     partition,
                     rows,
                 } => {
-                    let found = member.read(partition, &rows);
-                    let rest = match rows {
-                        RowsWanted::Scan { limit, .. } if found.len() == limit => Rest::More,
-                        RowsWanted::Scan { .. } | RowsWanted::Keys(_) => Rest::Last,
-                    };
-                    let input = StoreInput::Rows {
-                        ticket,
-                        rows: found,
-                        rest,
-                    };
+                    let (rows, rest) = member.read(partition, &rows);
+                    let input = StoreInput::Rows { ticket, rows, rest };
                     member.inbox.push_back(Input::Store(input));
                 }
                 Effect::Runner(effect) => {
@@ -306,6 +283,28 @@ impl Bench {
 }
 
 impl Member {
+    fn new(
+        core: NodeCore,
+        number: u64,
+        rows: BTreeMap<PartitionId, (PartitionRow, MapRows)>,
+    ) -> Self {
+        Self {
+            id: node_id(number),
+            core,
+            inbox: VecDeque::new(),
+            rows,
+            runner: LocalRunner::new(crate::samples::registry()),
+            sync: Speed::AtOnce,
+            apply: Speed::AtOnce,
+            stage: Speed::AtOnce,
+            turns: Speed::AtOnce,
+            held: VecDeque::new(),
+            runs: Vec::new(),
+            events: Vec::new(),
+            replies: Vec::new(),
+        }
+    }
+
     fn want(&mut self, effect: StoreEffect) {
         let speed = match &effect {
             StoreEffect::Persist { .. } => self.sync,
@@ -370,29 +369,13 @@ impl Member {
         }
     }
 
-    fn read(&self, partition: PartitionId, wanted: &RowsWanted) -> Vec<(Bytes, Option<Bytes>)> {
-        let rows = &self.rows[&partition].1.0;
-        match wanted {
-            RowsWanted::Keys(keys) => keys
-                .iter()
-                .map(|wanted| (wanted.1.clone(), rows.get(wanted).cloned()))
-                .collect(),
-            RowsWanted::Scan {
-                family,
-                prefix,
-                after,
-                limit,
-            } => rows
-                .iter()
-                .filter(|((f, key), _)| {
-                    f == family
-                        && key.starts_with(prefix)
-                        && after.as_ref().is_none_or(|after| key > after)
-                })
-                .take(*limit)
-                .map(|((_, key), value)| (key.clone(), Some(value.clone())))
-                .collect(),
-        }
+    fn read(
+        &self,
+        partition: PartitionId,
+        wanted: &RowsWanted,
+    ) -> (Vec<(Bytes, Option<Bytes>)>, Rest) {
+        let rows = &self.rows[&partition].1;
+        rows.read(wanted, usize::MAX, usize::MAX)
     }
 }
 
@@ -423,10 +406,9 @@ pub(super) fn founded(voters: u64) -> PartitionRow {
     row
 }
 
-fn member(now: Now, number: u64, nodes: u64, partitions: u16) -> Member {
-    let row = founded(nodes);
+fn recovered(number: u64, partition: u16, row: PartitionRow) -> RecoveredReplica {
     let (index, term) = row.applied();
-    let replica = |partition| RecoveredReplica {
+    RecoveredReplica {
         partition: PartitionId(partition),
         peer: PeerId(number),
         hard_state: HardState {
@@ -436,41 +418,31 @@ fn member(now: Now, number: u64, nodes: u64, partitions: u16) -> Member {
         },
         truncated: LogPosition { index, term },
         tail: Vec::new(),
-        row: Some(row.clone()),
-    };
-    let start = Start {
+        row: Some(row),
+    }
+}
+
+fn start(number: u64, descriptor: ClusterDescriptor, replicas: Vec<RecoveredReplica>) -> Start {
+    Start {
         partitions: None,
         record: record(number),
-        descriptor: Some(new_descriptor(
-            ClusterId(7),
-            node_id(1),
-            partitions,
-            nodes as u8,
-        )),
+        descriptor: Some(descriptor),
         seeds: Vec::new(),
         addresses: Vec::new(),
-        replicas: (0..partitions).map(replica).collect(),
+        replicas,
         condemned: Vec::new(),
         tombstones: BTreeMap::new(),
         seed: number,
         min_copies: 1,
         turns: crate::turns::Settings::default(),
-    };
-    Member {
-        id: node_id(number),
-        core: NodeCore::new(now, start),
-        inbox: VecDeque::new(),
-        rows: (0..partitions)
-            .map(|p| (PartitionId(p), (row.clone(), MapRows::default())))
-            .collect(),
-        runner: LocalRunner::new(crate::samples::registry()),
-        sync: Speed::AtOnce,
-        apply: Speed::AtOnce,
-        stage: Speed::AtOnce,
-        turns: Speed::AtOnce,
-        held: VecDeque::new(),
-        runs: Vec::new(),
-        events: Vec::new(),
-        replies: Vec::new(),
     }
+}
+
+fn member(now: Now, number: u64, nodes: u64, partitions: u16) -> Member {
+    let row = founded(nodes);
+    let replica = |partition| recovered(number, partition, row.clone());
+    let descriptor = new_descriptor(ClusterId(7), node_id(1), partitions, nodes as u8);
+    let start = start(number, descriptor, (0..partitions).map(replica).collect());
+    let rows = (0..partitions).map(|p| (PartitionId(p), (row.clone(), MapRows::default())));
+    Member::new(NodeCore::new(now, start), number, rows.collect())
 }

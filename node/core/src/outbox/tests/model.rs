@@ -2,7 +2,6 @@
 //! are refused and leaders change. Their rows are real: every entry goes through `apply_command`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,51 +11,21 @@ use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::{LogIndex, LogPosition, NodeId, PartitionId, RecoveryEpoch, Term};
 use ghostlight_protocol::limits::OUTBOX_FRAME_MESSAGES_MAX;
 use ghostlight_protocol::partition_row::PartitionRow;
-use ghostlight_protocol::replica::{EntryOutcome, Rows, TurnOutcome, apply_command};
+use ghostlight_protocol::replica::{EntryOutcome, TurnOutcome, apply_command};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::frame::{OutboxMark, OutboxPush};
 use prost::Message;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::map_rows::MapRows;
 use crate::outbox::{Outbox, OutboxEffect, OutboxInput, OutboxSettings};
 
 const FAULTS_END: Instant = Instant(20_000_000_000);
 const HEALED_BY: Instant = Instant(60_000_000_000);
 
-#[derive(Default)]
-struct Memory(BTreeMap<(Family, Bytes), Bytes>);
-
-impl Rows for Memory {
-    type Error = Infallible;
-
-    fn get(&mut self, family: Family, key: &[u8]) -> Result<Option<Bytes>, Infallible> {
-        let key = (family, Bytes::copy_from_slice(key));
-        Ok(self.0.get(&key).cloned())
-    }
-
-    fn put(&mut self, family: Family, key: Bytes, value: Bytes) {
-        self.0.insert((family, key), value);
-    }
-
-    fn delete(&mut self, family: Family, key: Bytes) {
-        self.0.remove(&(family, key));
-    }
-}
-
-impl Memory {
-    fn family(&self, family: Family, after: Option<&Bytes>, limit: usize) -> Vec<(Bytes, Bytes)> {
-        self.0
-            .iter()
-            .filter(|((f, key), _)| *f == family && after.is_none_or(|after| key > after))
-            .take(limit)
-            .map(|((_, key), value)| (key.clone(), value.clone()))
-            .collect()
-    }
-}
-
 struct Group {
-    rows: Memory,
+    rows: MapRows,
     row: PartitionRow,
     term: Term,
     pump: Option<Outbox>,
@@ -105,7 +74,7 @@ impl World {
             push_again: Duration::from_millis(500),
         };
         let group = || Group {
-            rows: Memory::default(),
+            rows: MapRows::default(),
             row: PartitionRow::founded(NodeId(1)),
             term: Term(5),
             pump: None,

@@ -128,7 +128,7 @@ fn min_copies_messages_wait_and_lose_no_attempt() {
         bench.end(turn, wrote("", "n", "1"));
         bench.settle();
     }
-    let left = |family| bench.rows.0.keys().filter(|(f, _)| *f == family).count();
+    let left = |family| bench.rows.count(family);
     assert_eq!((left(Family::Inbox), left(Family::DeadLetter)), (0, 0));
     assert_eq!(bench.engine.counters().messages_failed, 0);
 }

@@ -1,7 +1,6 @@
 //! One engine, a log that is applied by hand, and rows in a map.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
@@ -12,12 +11,12 @@ use ghostlight_protocol::family::{self, Family};
 use ghostlight_protocol::ids::{Generation, LogIndex, LogPosition, NodeId, PartitionId, Term};
 use ghostlight_protocol::outcome::AppError;
 use ghostlight_protocol::partition_row::PartitionRow;
-use ghostlight_protocol::replica::{EntryOutcome, Rows, apply_command};
+use ghostlight_protocol::replica::{EntryOutcome, apply_command};
 use ghostlight_protocol::request::{RequestId, Session};
 use ghostlight_protocol::time::{Instant, WallTime};
 use prost::Message;
 
-use crate::io::Rest;
+use crate::map_rows::MapRows;
 use crate::turn_io::{RunnerEffect, RunnerInput, TurnAsk, TurnEnd, TurnId, TurnStart};
 use crate::turns::{
     Caller, ConfirmId, NestedCall, Opening, ReadId, RowsWanted, Settings, Turns, TurnsEffect,
@@ -25,26 +24,6 @@ use crate::turns::{
 };
 
 pub(super) const P0: PartitionId = PartitionId(0);
-
-#[derive(Clone, Default, Debug)]
-pub(super) struct MapRows(pub(super) BTreeMap<(Family, Bytes), Bytes>);
-
-impl Rows for MapRows {
-    type Error = Infallible;
-
-    fn get(&mut self, family: Family, key: &[u8]) -> Result<Option<Bytes>, Infallible> {
-        let key = (family, Bytes::copy_from_slice(key));
-        Ok(self.0.get(&key).cloned())
-    }
-
-    fn put(&mut self, family: Family, key: Bytes, value: Bytes) {
-        self.0.insert((family, key), value);
-    }
-
-    fn delete(&mut self, family: Family, key: Bytes) {
-        self.0.remove(&(family, key));
-    }
-}
 
 /// Whether the harness answers reads at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,43 +119,7 @@ impl Bench {
 
     pub(super) fn read_one(&mut self) {
         let (read, wanted) = self.asked.pop_front().expect("a read was asked");
-        let mut rest = Rest::Last;
-        let rows = match wanted {
-            RowsWanted::Keys(keys) => keys
-                .into_iter()
-                .map(|(family, key)| {
-                    let value = self.rows.0.get(&(family, key.clone())).cloned();
-                    (key, value)
-                })
-                .collect(),
-            RowsWanted::Scan {
-                family,
-                prefix,
-                after,
-                limit,
-            } => {
-                let rows = self.rows.0.range(
-                    (
-                        family,
-                        after.clone().unwrap_or_default().max(prefix.clone()),
-                    )..,
-                );
-                let rows = rows
-                    .take_while(|((f, key), _)| *f == family && key.starts_with(&prefix))
-                    .filter(|((_, key), _)| after.as_ref().is_none_or(|after| key > after));
-                // As the store does it: the row that reaches one of the bounds is the last.
-                let (mut page, mut bytes) = (Vec::new(), 0);
-                for ((_, key), value) in rows {
-                    bytes += key.len() + value.len();
-                    page.push((key.clone(), Some(value.clone())));
-                    if page.len() >= limit || bytes >= self.page_bytes {
-                        rest = Rest::More;
-                        break;
-                    }
-                }
-                page
-            }
-        };
+        let (rows, rest) = self.rows.read(&wanted, usize::MAX, self.page_bytes);
         self.feed(TurnsInput::RowsRead { read, rows, rest });
     }
 

@@ -35,7 +35,7 @@ fn accept(bench: &mut Bench, first: u64, actors: &[&str]) {
 }
 
 fn count(bench: &Bench, family: Family) -> usize {
-    bench.rows.0.keys().filter(|(f, _)| *f == family).count()
+    bench.rows.count(family)
 }
 
 fn refused() -> TurnEnd {
