@@ -11,6 +11,8 @@ use crate::time::WallTime;
 const DAY_MS: u64 = 86_400_000;
 /// The last day that is counted: the end of year 9999, as in RFC 3339.
 const LAST_DAY: u64 = 2_932_896;
+/// The last millisecond of year 9999.
+pub const LAST: WallTime = WallTime(LAST_DAY * DAY_MS + DAY_MS - 1);
 
 /// A day of the calendar; the day may lie beyond the end of its month until it is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,21 +70,23 @@ fn days_of_month(year: i64, month: u64) -> u64 {
 /// `months` later at the same time of day; a day beyond the end of its month runs into the next one
 /// (31 January and one month is 3 March, or 2 March in a leap year), as in Go's `AddDate`.
 ///
-/// Saturates at the end of year 9999.
+/// Beyond year 9999 it is `COUNT_MAX`: never.
 #[must_use]
 pub fn add_months(time: WallTime, months: u32) -> WallTime {
-    let Some(date) = Some(time.0 / DAY_MS).filter(|days| *days <= LAST_DAY) else {
-        return time;
-    };
-    let date = Date::of(date);
+    if time > LAST {
+        return WallTime(COUNT_MAX);
+    }
+    let date = Date::of(time.0 / DAY_MS);
     let month = date.month - 1 + u64::from(months);
     let moved = Date {
         year: date.year + (month / 12) as i64,
         month: month % 12 + 1,
         day: date.day,
     };
-    let days = u64::try_from(moved.days()).map_or(0, |days| days.min(LAST_DAY));
-    WallTime(days * DAY_MS + time.0 % DAY_MS)
+    match u64::try_from(moved.days()) {
+        Ok(days) if days <= LAST_DAY => WallTime(days * DAY_MS + time.0 % DAY_MS),
+        _ => WallTime(COUNT_MAX),
+    }
 }
 
 /// `2026-03-01T12:00:00.25Z`: UTC, the fraction without zeros at its end, as Go's RFC3339Nano.
@@ -90,7 +94,7 @@ pub fn add_months(time: WallTime, months: u32) -> WallTime {
 /// Times beyond year 9999 are written as its last millisecond.
 #[must_use]
 pub fn rfc3339(time: WallTime) -> String {
-    let ms = time.0.min(LAST_DAY * DAY_MS + DAY_MS - 1);
+    let ms = time.0.min(LAST.0);
     let date = Date::of(ms / DAY_MS);
     let of_day = ms % DAY_MS;
     let (hour, minute, second) = (
@@ -243,9 +247,13 @@ mod tests {
             let from_time = parse_rfc3339(from).unwrap();
             assert_eq!(rfc3339(add_months(from_time, months)), to, "{from}");
         }
-        let last = add_months(WallTime(0), u32::MAX);
-        assert_eq!(rfc3339(last), "9999-12-31T00:00:00Z");
-        assert_eq!(add_months(WallTime(COUNT_MAX), 5), WallTime(COUNT_MAX));
+        for (from, months) in [
+            (WallTime(0), u32::MAX),
+            (LAST, 1),
+            (WallTime(LAST.0 + 1), 0),
+        ] {
+            assert_eq!(add_months(from, months), WallTime(COUNT_MAX), "{from:?}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub use span::{Signed, Span, parse_go};
 
-use crate::calendar::{parse_rfc3339, rfc3339};
+use crate::calendar::{LAST, parse_rfc3339, rfc3339};
 use crate::limits::COUNT_MAX;
 use crate::time::WallTime;
 use span::{Repetitions, parse_iso};
@@ -276,7 +276,7 @@ pub struct Next {
 /// When a schedule fires that was due at `previous` and has fired at `now`: the first tick after `now`.
 ///
 /// The grid is that of the due times, whatever the time of the firing; months count from tick to tick.
-/// A period of zero has no next firing, and neither has one beyond the end of the calendar (year 9999).
+/// A period of zero has no next firing; neither has one that months lead beyond year 9999.
 #[must_use]
 pub fn next_due(previous: WallTime, every: &Span, now: WallTime) -> Option<Next> {
     if every.is_zero() {
@@ -298,16 +298,12 @@ pub fn next_due(previous: WallTime, every: &Span, now: WallTime) -> Option<Next>
 }
 
 fn next_of_months(previous: WallTime, every: &Span, now: WallTime) -> Option<Next> {
-    // At most one round per month up to year 9999: `after` does not move beyond it.
+    // At most one round per month up to year 9999, beyond which months are not counted.
     let mut due = every.after(previous);
     let mut missed = 0;
-    while due <= now {
-        let following = every.after(due);
-        if following <= due {
-            return None;
-        }
-        due = following;
+    while due <= now && due <= LAST {
+        due = every.after(due);
         missed += 1;
     }
-    (due > previous).then_some(Next { due, missed })
+    (due > now && due <= LAST).then_some(Next { due, missed })
 }

@@ -12,9 +12,11 @@ use crate::calendar::add_months;
 use crate::limits::COUNT_MAX;
 use crate::time::WallTime;
 
-/// Largest number in front of a unit of ISO 8601 that is taken: 10,000 years of days.
-const ISO_NUMBER_MAX: u32 = 3_652_500;
-/// The longest Go duration, in nanoseconds.
+/// Days of one span, and the largest number in front of a unit of ISO 8601: 10,000 years.
+const DAYS_MAX: u32 = 3_652_500;
+/// Months of one span: 10,000 years.
+const MONTHS_MAX: u32 = 120_000;
+/// The longest Go duration, in nanoseconds: about 292 years. It bounds the exact part of every span.
 const GO_NANOS_MAX: u128 = i64::MAX as u128;
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
@@ -219,7 +221,8 @@ pub(super) enum Repetitions {
     Times(u32),
 }
 
-/// Parses an ISO 8601 duration with repetitions; `Rn` alone has a span of zero.
+/// Parses an ISO 8601 duration with repetitions; `Rn` alone has a span of zero. `None` when it is none, or
+/// longer than the bounds of a span.
 #[must_use]
 pub(super) fn parse_iso(text: &str) -> Option<(Span, Repetitions)> {
     let (repetitions, rest) = match text.strip_prefix('R') {
@@ -269,16 +272,14 @@ pub(super) fn parse_iso(text: &str) -> Option<(Span, Repetitions)> {
         days,
         time: Duration::from_secs(seconds),
     };
-    Some((span, repetitions))
+    let fits = months <= MONTHS_MAX && days <= DAYS_MAX && span.time.as_nanos() <= GO_NANOS_MAX;
+    fits.then_some((span, repetitions))
 }
 
 fn take_iso_parts(mut text: &str, mut take: impl FnMut(u32, char) -> Option<()>) -> Option<()> {
     while !text.is_empty() {
         let (digits, rest) = take_digits(text);
-        let number = digits
-            .parse()
-            .ok()
-            .filter(|number| *number <= ISO_NUMBER_MAX)?;
+        let number = digits.parse().ok().filter(|number| *number <= DAYS_MAX)?;
         let unit = rest.chars().next()?;
         take(number, unit)?;
         text = &rest[unit.len_utf8()..];

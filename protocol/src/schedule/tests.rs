@@ -70,6 +70,9 @@ fn what_is_no_due_time_is_refused_in_daprs_words() {
         "2026-03-01",
         "9999999h",
         "P99999999D",
+        "P999999W",
+        "P10001Y",
+        "PT3652500H",
         "P١D",
     ] {
         let error = Due::parse(text).unwrap_err();
@@ -271,6 +274,8 @@ fn a_missed_tick_fires_once_and_is_counted() {
     assert_eq!(rfc3339(months.due), "2026-06-01T12:00:00Z");
     assert_eq!(months.missed, 2);
     assert_eq!(next_due(NOW, &span(1, 0, 0), WallTime(COUNT_MAX)), None);
+    // Beyond the calendar days alone would go on, for as good as ever.
+    assert_eq!(next_due(NOW, &span(1, 1, 0), WallTime(COUNT_MAX)), None);
     assert_eq!(next_due(WallTime(COUNT_MAX - 1), &second, NOW), None);
 }
 
@@ -301,7 +306,8 @@ proptest! {
         }
         if let Ok(period) = Period::parse(&period) {
             let now = WallTime(now.saturating_add(late).min(COUNT_MAX));
-            if let Some(next) = next_due(WallTime(now.0.saturating_sub(late)), &period.every, now) {
+            let previous = WallTime(now.0.saturating_sub(late));
+            if let Some(next) = next_due(previous, &period.every, now) {
                 prop_assert!(next.due > now);
             }
             // What is given back can be registered again, and means the same.
