@@ -1,0 +1,164 @@
+//! One application from its first connection to its end, again and again.
+//!
+//! In Dapr's order: connect until it accepts, wait until it is healthy, `GET /dapr/config`, `GET /dapr/subscribe`,
+//! announce its types. Both questions are asked of every new process, and of one that comes back.
+//! Absent: how the end is noticed (`watch`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::connection::{self, Closing};
+use super::health::Probe;
+use super::instance::{Instance, Report};
+use super::owner::End;
+use super::settings::{AppAddress, AppSettings};
+use super::{Shared, config, watch};
+
+/// Time between attempts to connect.
+const CONNECT_PERIOD: Duration = Duration::from_millis(100);
+/// How long nothing may answer before the log says so, once.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// Time for the answer to a question at start.
+const QUESTION_TIME_MAX: Duration = Duration::from_secs(30);
+/// Time between health probes before the first success.
+const FIRST_PROBES_PERIOD_MAX: Duration = Duration::from_secs(1);
+
+/// An instance that is ready, and what it said.
+struct Arrived {
+    instance: Arc<Instance>,
+    reports: mpsc::Receiver<Report>,
+    hosted: config::Hosted,
+    subscriptions: Bytes,
+}
+
+/// Runs until it is aborted.
+pub(super) async fn keep(shared: Arc<Shared>, app: Arc<AppSettings>) {
+    let Some(address) = app.address.clone() else {
+        return;
+    };
+    loop {
+        match arrive(&shared, &app, &address).await {
+            Ok(arrived) => host(&shared, arrived).await,
+            Err(why) => tracing::debug!(app = %app.id, why, "an application is not ready yet"),
+        }
+        tokio::time::sleep(CONNECT_PERIOD).await;
+    }
+}
+
+async fn host(shared: &Shared, arrived: Arrived) {
+    let Arrived {
+        instance,
+        reports,
+        hosted,
+        subscriptions,
+    } = arrived;
+    for warning in &hosted.warnings {
+        tracing::warn!(app = %instance.app.id, "{warning}");
+    }
+    shared.announce(&instance, hosted.types, subscriptions).await;
+    let why = watch::over(&instance, reports).await;
+    shared.withdraw(&instance, &why).await;
+}
+
+async fn arrive(
+    shared: &Shared,
+    app: &Arc<AppSettings>,
+    address: &AppAddress,
+) -> Result<Arrived, String> {
+    let socket = first_socket(app, address).await;
+    let pair = socket.pair;
+    let owner = match shared.registrar.owner(pair, None).await {
+        End::Of(image) => Some(image),
+        End::Absent | End::NotYet | End::Unseen => None,
+    };
+    let (instance, reports) = Instance::by_http(
+        shared.instance_id(&app.id, owner),
+        Arc::clone(app),
+        address.clone(),
+        owner,
+        shared.registrar.clone(),
+    );
+    let http = instance.http().expect("it was made so");
+    let line = instance.adopt(http, socket).await;
+    let line = line.map_err(|error| error.text().to_owned())?;
+    http.pool.give_back(line, Closing::No);
+    let prepared = prepare(&instance);
+    let (hosted, subscriptions) = match owner {
+        Some(image) => tokio::select! {
+            prepared = prepared => prepared?,
+            () = watch::ended(image) => return Err("its process has ended".to_owned()),
+        },
+        None => {
+            let prepared = prepared.await?;
+            // It has answered, so it has accepted: what shows now would have shown the first time.
+            let end = shared.registrar.owner(pair, None).await;
+            if let End::Of(image) = end {
+                return Err(format!("process {} shows only now", image.pid));
+            }
+            tracing::warn!(
+                app = %app.id,
+                %address,
+                "cannot see which process answers for the application: a restart of it is taken for one \
+                 when the connection that is kept to it breaks. Run this node on the same machine and as \
+                 the same user"
+            );
+            prepared
+        }
+    };
+    Ok(Arrived {
+        instance,
+        reports,
+        hosted,
+        subscriptions,
+    })
+}
+
+/// Connects until the application listens; says once that it does not.
+async fn first_socket(app: &AppSettings, address: &AppAddress) -> connection::Socket {
+    let begun = Instant::now();
+    let mut said = false;
+    loop {
+        match connection::open(address).await {
+            Ok(socket) => return socket,
+            Err(error) if !said && begun.elapsed() >= SILENCE_MAX => {
+                said = true;
+                tracing::warn!(
+                    app = %app.id,
+                    why = error.text(),
+                    "waiting for the application to listen"
+                );
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(CONNECT_PERIOD).await;
+    }
+}
+
+/// Waits for health, and asks what the application hosts.
+async fn prepare(instance: &Instance) -> Result<(config::Hosted, Bytes), String> {
+    if let Some(probes) = &instance.app.health {
+        let period = probes.interval.min(FIRST_PROBES_PERIOD_MAX);
+        while watch::probe(instance, probes).await? == Probe::Failed {
+            tokio::time::sleep(period).await;
+        }
+    }
+    let answer = asked(instance, "/dapr/config").await?;
+    let hosted = match answer {
+        Some(body) => config::parse(&body, instance.app.disseminate_timeout),
+        None => config::Hosted::default(),
+    };
+    let subscriptions = asked(instance, "/dapr/subscribe").await?;
+    Ok((hosted, subscriptions.unwrap_or_default()))
+}
+
+/// The body of a 200; `None`: any other status.
+async fn asked(instance: &Instance, path: &str) -> Result<Option<Bytes>, String> {
+    let answer = tokio::time::timeout(QUESTION_TIME_MAX, instance.question(path)).await;
+    let answer = answer.map_err(|_| format!("no answer to GET {path} in {QUESTION_TIME_MAX:?}"))?;
+    let answer = answer.map_err(|why| format!("no answer to GET {path}: {why}"))?;
+    Ok((answer.status == 200).then_some(answer.body))
+}
