@@ -9,8 +9,6 @@
 mod callback;
 pub mod config;
 mod connection;
-mod go_duration;
-mod grpc_health;
 mod health;
 mod instance;
 mod keeper;
@@ -273,11 +271,18 @@ impl AppChannel {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn start(apps: Vec<AppSettings>) -> (Self, mpsc::Receiver<AppEvent>) {
+        Self::start_with(apps, Registrar::start())
+    }
+
+    fn start_with(
+        apps: Vec<AppSettings>,
+        registrar: Registrar,
+    ) -> (Self, mpsc::Receiver<AppEvent>) {
         let (events, received) = mpsc::channel(APP_EVENTS_MAX);
         let shared = Arc::new(Shared {
             apps: apps.into_iter().map(Arc::new).collect(),
             events,
-            registrar: Registrar::start(),
+            registrar,
             instances: Mutex::default(),
             processes: Mutex::default(),
             next_instance: AtomicU64::new(1),

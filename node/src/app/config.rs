@@ -7,9 +7,8 @@
 use std::time::Duration;
 
 use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::schedule::{Signed, parse_go};
 use serde_json::{Map, Value};
-
-use super::go_duration;
 
 /// Idle time after which an object is deactivated.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -189,7 +188,10 @@ fn duration(
     if text == Some("") {
         return None;
     }
-    let parsed = text.and_then(go_duration::parse);
+    let parsed = match text.and_then(parse_go) {
+        Some(Signed::Forward(time)) => Some(time),
+        Some(Signed::Backward(_)) | None => None,
+    };
     if parsed.is_none() {
         warnings.push(format!(
             "{name} = {value} is not a duration such as 1h0m0s; the default is used"

@@ -33,6 +33,9 @@ pub(super) const STREAMS_MAX: usize = 100;
 /// How long a connection may rest and still be used. Servers close resting connections after five seconds (Node,
 /// uvicorn) or later: we close first, so that no request meets a connection that is just being closed.
 const REST_MAX: Duration = Duration::from_secs(4);
+/// How long a connection may take to be done with its last request. A server that answers before it has read
+/// everything takes longer: then another connection is quicker.
+const READY_TIME_MAX: Duration = Duration::from_millis(5);
 /// Headers of an answer, in bytes; .NET remoting puts whole errors into one.
 const HEADER_BYTES_MAX: usize = 256 << 10;
 /// Number of headers of an answer.
@@ -99,7 +102,6 @@ pub(super) struct Exchanged {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    pub(super) trailers: HeaderMap,
     /// Whether the server said that it closes the connection now.
     pub(super) closing: Closing,
 }
@@ -267,12 +269,23 @@ impl Line {
         while life.changed().await.is_ok() {}
     }
 
-    /// Whether it can take a request now.
+    /// Whether one more request may be given to it.
     pub(super) fn is_free(&self) -> bool {
         match &self.sender {
-            Sender::One(sender) => sender.is_ready(),
+            Sender::One(_) => true,
             Sender::Many(_) => self.busy.load(Ordering::Relaxed) < STREAMS_MAX,
         }
+    }
+
+    /// Waits until the last answer is behind it, which is usually so already; `false`: it is of no use any more.
+    pub(super) async fn is_ready(&mut self) -> bool {
+        let ready = async {
+            match &mut self.sender {
+                Sender::One(sender) => sender.ready().await,
+                Sender::Many(sender) => sender.ready().await,
+            }
+        };
+        matches!(tokio::time::timeout(READY_TIME_MAX, ready).await, Ok(Ok(())))
     }
 
     /// Whether it has rested for so long that the server may be closing it.
@@ -353,13 +366,11 @@ async fn read(
             });
         }
     };
-    let trailers = collected.trailers().cloned().unwrap_or_default();
     let closing = closing(head.version, &head.headers);
     Ok(Exchanged {
         status: head.status.as_u16(),
         headers: head.headers,
         body: collected.to_bytes(),
-        trailers,
         closing,
     })
 }

@@ -299,14 +299,14 @@ impl Instance {
 
     /// A connection for one request.
     async fn line(&self, http: &Http) -> Result<Line, OpenError> {
-        if let Some(line) = http.pool.take() {
+        if let Some(line) = http.resting().await {
             return Ok(line);
         }
         if !http.shared.load(Ordering::Relaxed) {
             return self.open(http).await;
         }
         let _first = http.opening.lock().await;
-        match http.pool.take() {
+        match http.resting().await {
             Some(line) => Ok(line),
             None => self.open(http).await,
         }
@@ -364,6 +364,16 @@ impl Instance {
 impl Http {
     pub(super) fn address(&self) -> &AppAddress {
         &self.address
+    }
+
+    /// A connection that is there already.
+    async fn resting(&self) -> Option<Line> {
+        while let Some(mut line) = self.pool.take() {
+            if line.is_ready().await {
+                return Some(line);
+            }
+        }
+        None
     }
 
     /// Tells the keeper. When its queue is full, it has enough to look into.

@@ -2,8 +2,12 @@
 //!
 //! Values are checked where they are read (command line, configuration); nothing here fails.
 
+mod flag;
+
 use std::num::NonZeroUsize;
 use std::time::Duration;
+
+pub use flag::{APP_ID_BYTES_MAX, AppFlag, AppFlagError};
 
 use super::AppId;
 use crate::config::Secret;

@@ -27,7 +27,7 @@ use super::{
     Callback, Shared, lock,
 };
 use messages::{
-    ActorEvent, Any, BytesValue, DeactivateRequest, EntityConfig, HostInitial, HostMessage,
+    ActorEvent, Any, BytesValue, DeactivateRequest, EntityConfig, AppInitial, AppMessage,
     InitialResponse, InvokeRequest, InvokeResponse, NodeMessage, ReminderRequest, RequestFailed,
     TimerRequest, Word,
 };
@@ -94,7 +94,7 @@ impl AppChannel {
         mut incoming: S,
     ) -> Result<impl Stream<Item = NodeMessage> + Send + use<S>, StreamRefusal>
     where
-        S: Stream<Item = Result<HostMessage, String>> + Send + Unpin + 'static,
+        S: Stream<Item = Result<AppMessage, String>> + Send + Unpin + 'static,
     {
         let settings = self.shared.app(app).cloned();
         // An application with a port that is not gRPC's answers there.
@@ -198,7 +198,7 @@ impl Shared {
 /// Hands answers to those who wait for them, until the stream or its instance is over.
 async fn read<S>(line: &StreamLine, instance: &Instance, mut incoming: S) -> String
 where
-    S: Stream<Item = Result<HostMessage, String>> + Send + Unpin,
+    S: Stream<Item = Result<AppMessage, String>> + Send + Unpin,
 {
     let mut ended = line.ended.subscribe();
     loop {
@@ -232,7 +232,7 @@ impl StreamLine {
         lock(&self.waiting).clear();
     }
 
-    fn deliver(&self, message: HostMessage) {
+    fn deliver(&self, message: AppMessage) {
         let Some(word) = message.word else {
             return;
         };
@@ -449,7 +449,7 @@ fn failure(failed: RequestFailed) -> Answered {
 }
 
 /// The types of a stream's first message.
-fn hosted(initial: HostInitial, settings: &AppSettings) -> Hosted {
+fn hosted(initial: AppInitial, settings: &AppSettings) -> Hosted {
     let wishes = |idle: Option<messages::Duration>,
                   drain: Option<messages::Duration>,
                   drain_rebalanced: Option<bool>,

@@ -95,6 +95,10 @@ fn pidfd(image: Image) -> Option<tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>>
     // The id may have gone to another process before it was opened; from now on it cannot.
     image.lives().then_some(())?;
     let interest = tokio::io::Interest::READABLE;
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for types that may change their descriptor; an OwnedFd never does"
+    )]
     tokio::io::unix::AsyncFd::with_interest(fd, interest).ok()
 }
 

@@ -217,7 +217,6 @@ fn answers() {
         status: 200,
         headers,
         body: Bytes::from_static(b"ok"),
-        trailers: HeaderMap::new(),
         closing: Closing::No,
     });
     assert_eq!(answer.headers.len(), 3);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 /// What an application says: `SubscribeActorEventsRequestAlpha1`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct HostMessage {
+pub struct AppMessage {
     /// Which of its words.
     #[prost(oneof = "Word", tags = "1, 2, 3, 4, 5, 6")]
     pub word: Option<Word>,
@@ -17,7 +17,7 @@ pub struct HostMessage {
 pub enum Word {
     /// The first one: what it hosts.
     #[prost(message, tag = "1")]
-    Initial(HostInitial),
+    Initial(AppInitial),
     /// A method has returned.
     #[prost(message, tag = "2")]
     Invoke(InvokeResponse),
@@ -51,7 +51,7 @@ impl Word {
 
 /// `SubscribeActorEventsRequestInitialAlpha1`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct HostInitial {
+pub struct AppInitial {
     /// Hosted actor types.
     #[prost(string, repeated, tag = "1")]
     pub entities: Vec<String>,
