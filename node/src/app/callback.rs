@@ -13,7 +13,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Uri};
 
-use super::connection::{Exchanged, Outgoing};
+use super::connection::{Carries, Exchanged, Outgoing};
 use super::settings::{AppAddress, AppSettings};
 use super::{Answered, AppRequest, Callback};
 use crate::api::TOKEN_HEADER;
@@ -155,14 +155,16 @@ fn assemble(
 }
 
 /// Fits a request to the connection it goes over: HTTP/1.1 names the path alone, HTTP/2 has no `Host`.
-pub(super) fn fit(request: &mut Outgoing, shared: bool) {
-    if shared {
-        request.headers_mut().remove(HOST);
-        return;
-    }
-    let path = request.uri().path_and_query().cloned();
-    if let Some(path) = path {
-        *request.uri_mut() = Uri::from(path);
+pub(super) fn fit(request: &mut Outgoing, carries: Carries) {
+    match carries {
+        Carries::Many => {
+            request.headers_mut().remove(HOST);
+        }
+        Carries::One => {
+            if let Some(path) = request.uri().path_and_query().cloned() {
+                *request.uri_mut() = Uri::from(path);
+            }
+        }
     }
 }
 

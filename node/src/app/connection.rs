@@ -80,6 +80,15 @@ pub(super) struct Line {
     life: watch::Receiver<()>,
 }
 
+/// How many requests a connection carries at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Carries {
+    /// HTTP/1.1.
+    One,
+    /// HTTP/2.
+    Many,
+}
+
 enum Sender {
     One(http1::SendRequest<Full<Bytes>>),
     Many(http2::SendRequest<Full<Bytes>>),
@@ -170,8 +179,12 @@ impl Socket {
             ))
         };
         if !protocol.is_encrypted() {
-            let many = protocol != Protocol::Http;
-            let line = handshake(self.stream, many).await;
+            let carries = if protocol == Protocol::Http {
+                Carries::One
+            } else {
+                Carries::Many
+            };
+            let line = handshake(self.stream, carries).await;
             return line.map_err(|error| failed(&error));
         }
         let alpn: &[&[u8]] = match protocol {
@@ -187,8 +200,11 @@ impl Socket {
             .await
             .map_err(|_| failed(&"no TLS within five seconds"))?
             .map_err(|error| failed(&error))?;
-        let many = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        handshake(stream, many)
+        let carries = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Carries::Many,
+            Some(_) | None => Carries::One,
+        };
+        handshake(stream, carries)
             .await
             .map_err(|error| failed(&error))
     }
@@ -198,13 +214,13 @@ fn server_name(host: &str, far: SocketAddr) -> ServerName<'static> {
     ServerName::try_from(host.to_owned()).unwrap_or_else(|_| ServerName::IpAddress(far.ip().into()))
 }
 
-async fn handshake<S>(stream: S, many: bool) -> Result<Line, hyper::Error>
+async fn handshake<S>(stream: S, carries: Carries) -> Result<Line, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let io = TokioIo::new(stream);
     let (alive, life) = watch::channel(());
-    let sender = if many {
+    let sender = if carries == Carries::Many {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
@@ -244,9 +260,12 @@ where
 }
 
 impl Line {
-    /// Whether it carries many requests at a time.
-    pub(super) fn is_shared(&self) -> bool {
-        matches!(self.sender, Sender::Many(_))
+    /// How many requests it carries at a time.
+    pub(super) fn carries(&self) -> Carries {
+        match self.sender {
+            Sender::One(_) => Carries::One,
+            Sender::Many(_) => Carries::Many,
+        }
     }
 
     /// Whether it has ended.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::connection::{self, ExchangeError, Exchanged, Line, OpenError, Outgoing};
+use super::connection::{self, Carries, ExchangeError, Exchanged, Line, OpenError, Outgoing};
 use super::owner::{End, Image};
 use super::pool::Pool;
 use super::registrar::Registrar;
@@ -262,7 +262,7 @@ impl Instance {
                     return Err(AppAnswer::not_sent(why));
                 }
             };
-            callback::fit(&mut outgoing, line.is_shared());
+            callback::fit(&mut outgoing, line.carries());
             begun.store(true, Ordering::Relaxed);
             match line.exchange(outgoing, self.app.body_bytes_max).await {
                 Ok(exchanged) => {
@@ -356,7 +356,8 @@ impl Instance {
         socket: connection::Socket,
     ) -> Result<Line, OpenError> {
         let line = socket.line(self.app.protocol, &http.address).await?;
-        http.shared.store(line.is_shared(), Ordering::Relaxed);
+        let shared = line.carries() == Carries::Many;
+        http.shared.store(shared, Ordering::Relaxed);
         Ok(http.pool.add(line))
     }
 }

@@ -60,7 +60,8 @@ async fn host(shared: &Shared, arrived: Arrived) {
         tracing::warn!(app = %instance.app.id, "{warning}");
     }
     shared.announce(&instance, hosted.types, subscriptions).await;
-    let why = watch::over(&instance, reports).await;
+    // It lives as long as the application: not in the keeper's own future.
+    let why = Box::pin(watch::over(&instance, reports)).await;
     shared.withdraw(&instance, &why).await;
 }
 

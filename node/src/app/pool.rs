@@ -5,7 +5,7 @@
 
 use std::sync::Mutex;
 
-use super::connection::{Closing, Line};
+use super::connection::{Carries, Closing, Line};
 use super::lock;
 
 /// Connections of one instance.
@@ -40,7 +40,7 @@ impl Pool {
 
     /// Takes a connection back after its answer.
     pub(super) fn give_back(&self, line: Line, closing: Closing) {
-        if !line.is_shared() && closing == Closing::No && !line.is_closed() {
+        if line.carries() == Carries::One && closing == Closing::No && !line.is_closed() {
             lock(&self.lines).push(line);
         }
     }

@@ -342,7 +342,8 @@ const CHILD_PORT: &str = "GHOSTLIGHT_TEST_APP_PORT";
 const CHILD_TEST: &str = "app::scripted::child_process";
 
 /// The application in a process of its own; killed when dropped. It answers every actor call with its process id and a
-/// number that it chose when it began, hosts `T`, hangs on methods named `hang`, and replaces its own program on `exec`.
+/// number that it chose when it began, hosts `T`, hangs on the method `hang`, counts those calls on `hung`, and replaces its
+/// own program on `exec`.
 pub(crate) struct Child {
     process: std::process::Child,
 }
@@ -403,6 +404,14 @@ async fn child_process() {
     let app = ScriptedApp::start().await;
     app.on("PUT /actors/", [ok(me)]);
     app.on("PUT /actors/T/a/method/hang", [Act::Hang]);
+    let inner = Arc::clone(&app.inner);
+    let hung = Act::Run(Arc::new(move |_| {
+        let script = inner.script.lock().unwrap();
+        let hung = script.seen.iter().filter(|seen| seen.line.ends_with("/hang"));
+        let count = hung.count().to_string();
+        Box::pin(async move { ok(count) })
+    }));
+    app.on("PUT /actors/T/a/method/hung", [hung]);
     let exec = Act::Run(Arc::new(|_| {
         use std::os::unix::process::CommandExt;
         let again = std::env::current_exe().unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::connection::{self, Closing, Line};
+use super::connection::{self, Carries, Closing, Line};
 use super::health::{Health, Probe, Verdict};
 use super::instance::{Http, Instance, Report};
 use super::owner::Image;
@@ -126,7 +126,7 @@ async fn kept(instance: &Instance, http: &Http) -> String {
 
 /// Uses a connection until the server announces that it closes it (`Ok`), or it breaks.
 async fn used(instance: &Instance, http: &Http, line: &mut Line) -> Result<(), String> {
-    if line.is_shared() {
+    if line.carries() == Carries::Many {
         // HTTP/2 has pings of its own.
         line.ended().await;
         return Err("it was closed".to_owned());
@@ -135,7 +135,7 @@ async fn used(instance: &Instance, http: &Http, line: &mut Line) -> Result<(), S
         let begun = Instant::now();
         let request = super::callback::question(&instance.app, http.address(), KEEP_PATH);
         let mut request = request?;
-        super::callback::fit(&mut request, false);
+        super::callback::fit(&mut request, Carries::One);
         let answer = line.exchange(request, instance.app.body_bytes_max).await;
         match answer.map(|answer| answer.closing) {
             Ok(Closing::Announced) => return Ok(()),

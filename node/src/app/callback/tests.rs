@@ -57,7 +57,7 @@ fn paths() {
         let local = wanted.replace(" /", " http://127.0.0.1:3000/");
         assert_eq!(whole, local);
         assert_eq!(request.headers()[HOST], "127.0.0.1:3000");
-        fit(&mut request, false);
+        fit(&mut request, Carries::One);
         assert_eq!(format!("{} {}", request.method(), request.uri()), wanted);
     }
     let mut with_query = ask("a", method("find"));
@@ -67,7 +67,7 @@ fn paths() {
     let mut request = built(&settings(), &with_query);
     assert!(request.uri().to_string().ends_with("/method/find?by=name&x=%20"));
     // HTTP/2 names the authority, and has no Host.
-    fit(&mut request, true);
+    fit(&mut request, Carries::Many);
     assert_eq!(request.uri().authority().unwrap(), "127.0.0.1:3000");
     assert!(!request.headers().contains_key(HOST));
 }
