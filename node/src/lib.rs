@@ -8,6 +8,7 @@ extern crate self as ghostlight;
 
 pub mod actors;
 pub mod api;
+pub mod app;
 #[doc(hidden)]
 pub mod cli;
 pub mod clock;

@@ -94,7 +94,10 @@ pub(super) fn request(
         }
         Callback::Deactivate => {
             // Without a body; the type is what Dapr sends.
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+            headers.insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("application/x-protobuf"),
+            );
             (Method::DELETE, Bytes::new())
         }
     };
@@ -144,7 +147,11 @@ fn assemble(
     if let Some(host) = value(&address.to_string()) {
         headers.insert(HOST, host);
     }
-    if let Some(token) = settings.token.as_ref().and_then(|token| value(token.reveal())) {
+    if let Some(token) = settings
+        .token
+        .as_ref()
+        .and_then(|token| value(token.reveal()))
+    {
         headers.insert(TOKEN_HEADER, token);
     }
     let mut request = Request::new(Full::new(body));

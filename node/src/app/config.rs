@@ -76,7 +76,9 @@ pub fn parse(body: &[u8], disseminate_timeout: Duration) -> Hosted {
     match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(fields)) => announced(&fields).hosted(disseminate_timeout),
         Ok(_) => nothing("the answer to GET /dapr/config is not a JSON object"),
-        Err(error) => nothing(&format!("the answer to GET /dapr/config is not JSON ({error})")),
+        Err(error) => nothing(&format!(
+            "the answer to GET /dapr/config is not JSON ({error})"
+        )),
     }
 }
 
@@ -115,7 +117,9 @@ fn announced(fields: &Map<String, Value>) -> Announced {
 fn field<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     let exact = fields.get(name);
     let any = || {
-        let found = fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = fields
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value)
     };
     exact.or_else(any).filter(|value| !value.is_null())
@@ -173,7 +177,9 @@ fn reentrancy(fields: &Map<String, Value>, warnings: &mut Vec<String>) -> Reentr
 fn flag(fields: &Map<String, Value>, name: &str, warnings: &mut Vec<String>) -> Option<bool> {
     let value = field(fields, name)?;
     if value.as_bool().is_none() {
-        warnings.push(format!("{name} = {value} is neither true nor false; the default is used"));
+        warnings.push(format!(
+            "{name} = {value} is neither true nor false; the default is used"
+        ));
     }
     value.as_bool()
 }

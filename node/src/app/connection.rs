@@ -304,7 +304,10 @@ impl Line {
                 Sender::Many(sender) => sender.ready().await,
             }
         };
-        matches!(tokio::time::timeout(READY_TIME_MAX, ready).await, Ok(Ok(())))
+        matches!(
+            tokio::time::timeout(READY_TIME_MAX, ready).await,
+            Ok(Ok(()))
+        )
     }
 
     /// Whether it has rested for so long that the server may be closing it.
@@ -367,10 +370,7 @@ impl Drop for Busy {
     }
 }
 
-async fn read(
-    response: Response<Incoming>,
-    body_max: usize,
-) -> Result<Exchanged, ExchangeError> {
+async fn read(response: Response<Incoming>, body_max: usize) -> Result<Exchanged, ExchangeError> {
     let (head, body) = response.into_parts();
     let declared = hyper::body::Body::size_hint(&body).lower();
     if declared > body_max as u64 {
@@ -406,7 +406,11 @@ fn closing(version: Version, headers: &HeaderMap) -> Closing {
         Version::HTTP_11 => words.any(|word| word == "close"),
         _ => false,
     };
-    if announced { Closing::Announced } else { Closing::No }
+    if announced {
+        Closing::Announced
+    } else {
+        Closing::No
+    }
 }
 
 /// What the server allows (`Keep-Alive: timeout=5`), less a second for what is on its way.

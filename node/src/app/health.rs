@@ -69,7 +69,11 @@ mod tests {
             let mut health = Health::new(threshold);
             let mut last = Verdict::Healthy;
             for probe in probes.chars() {
-                let probe = if probe == 'p' { Probe::Passed } else { Probe::Failed };
+                let probe = if probe == 'p' {
+                    Probe::Passed
+                } else {
+                    Probe::Failed
+                };
                 last = health.saw(probe);
             }
             assert_eq!(last, verdict, "{threshold} {probes}");

@@ -59,7 +59,9 @@ async fn host(shared: &Shared, arrived: Arrived) {
     for warning in &hosted.warnings {
         tracing::warn!(app = %instance.app.id, "{warning}");
     }
-    shared.announce(&instance, hosted.types, subscriptions).await;
+    shared
+        .announce(&instance, hosted.types, subscriptions)
+        .await;
     // It lives as long as the application: not in the keeper's own future.
     let why = Box::pin(watch::over(&instance, reports)).await;
     shared.withdraw(&instance, &why).await;

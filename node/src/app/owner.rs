@@ -65,7 +65,11 @@ impl Image {
 /// hundred processes where it is not.
 pub(super) fn look(pairs: &[Pair], known: &[Image]) -> Vec<End> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(std::fs::read_to_string);
-    let rows: Vec<Row> = tables.iter().flatten().flat_map(|text| rows(text)).collect();
+    let rows: Vec<Row> = tables
+        .iter()
+        .flatten()
+        .flat_map(|text| rows(text))
+        .collect();
     let inodes = pairs.iter().map(|pair| inode_of(&rows, *pair));
     let inodes: Vec<Option<u64>> = inodes.collect();
     let mut owners = Owners::default();
@@ -186,7 +190,10 @@ impl Owners {
             return;
         };
         for entry in all.flatten() {
-            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let pid = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
             if let Some(pid) = pid {
                 self.read(pid);
             }

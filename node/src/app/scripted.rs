@@ -407,7 +407,10 @@ async fn child_process() {
     let inner = Arc::clone(&app.inner);
     let hung = Act::Run(Arc::new(move |_| {
         let script = inner.script.lock().unwrap();
-        let hung = script.seen.iter().filter(|seen| seen.line.ends_with("/hang"));
+        let hung = script
+            .seen
+            .iter()
+            .filter(|seen| seen.line.ends_with("/hang"));
         let count = hung.count().to_string();
         Box::pin(async move { ok(count) })
     }));

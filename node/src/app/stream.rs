@@ -27,7 +27,7 @@ use super::{
     Callback, Shared, lock,
 };
 use messages::{
-    ActorEvent, Any, BytesValue, DeactivateRequest, EntityConfig, AppInitial, AppMessage,
+    ActorEvent, Any, AppInitial, AppMessage, BytesValue, DeactivateRequest, EntityConfig,
     InitialResponse, InvokeRequest, InvokeResponse, NodeMessage, ReminderRequest, RequestFailed,
     TimerRequest, Word,
 };
@@ -174,8 +174,11 @@ impl Shared {
     async fn drain(&self, before: &Arc<Instance>) {
         lock(&self.instances).remove(&before.id);
         drop(tokio::time::timeout(DRAIN_TIMEOUT, before.rested()).await);
-        self.withdraw(before, "a newer process of the application has opened a stream")
-            .await;
+        self.withdraw(
+            before,
+            "a newer process of the application has opened a stream",
+        )
+        .await;
     }
 
     /// A stream has ended: what was under way over it has no answer, and its instance is over if no newer one is.

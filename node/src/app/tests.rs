@@ -147,21 +147,34 @@ async fn callbacks() {
         assert_eq!(types, ["T"], "{protocol:?}");
 
         let said = [("x-daprremindercancel", "true".to_owned())];
-        app.on("PUT /actors/T/a/method/remind", [Act::Say(200, said.to_vec(), "r".into())]);
-        app.on("PUT /actors/T/a/method/odd", [Act::Say(418, vec![("x-a", "b".into())], "no".into())]);
+        app.on(
+            "PUT /actors/T/a/method/remind",
+            [Act::Say(200, said.to_vec(), "r".into())],
+        );
+        app.on(
+            "PUT /actors/T/a/method/odd",
+            [Act::Say(418, vec![("x-a", "b".into())], "no".into())],
+        );
         for callback in callbacks_of_all_kinds() {
             let answer = bed.send(instance, callback.clone()).await;
             let AppAnswer::Answered(answer) = answer else {
                 panic!("{protocol:?} {callback:?}: {answer:?}")
             };
             let reminder = matches!(callback, Callback::Reminder { .. });
-            assert_eq!((answer.status, answer.cancels()), (200, reminder), "{callback:?}");
+            assert_eq!(
+                (answer.status, answer.cancels()),
+                (200, reminder),
+                "{callback:?}"
+            );
         }
         let odd = bed.call(instance, "odd").await;
         let AppAnswer::Answered(odd) = odd else {
             panic!("{odd:?}")
         };
-        assert_eq!((odd.status, odd.header("x-a"), &odd.body[..]), (418, Some("b"), &b"no"[..]));
+        assert_eq!(
+            (odd.status, odd.header("x-a"), &odd.body[..]),
+            (418, Some("b"), &b"no"[..])
+        );
 
         let seen = app.seen();
         let lines: Vec<String> = seen
@@ -181,7 +194,10 @@ async fn callbacks() {
             "{protocol:?}"
         );
         let all = app.seen_of("");
-        assert!(all.iter().all(|seen| seen.header("dapr-api-token") == Some("s3cret")));
+        assert!(
+            all.iter()
+                .all(|seen| seen.header("dapr-api-token") == Some("s3cret"))
+        );
         assert_eq!(seen[0].header("traceparent"), Some("00-1-2-01"));
         assert_eq!(seen[0].header("content-type"), Some("text/xml"));
         // One after the other they need one connection; a second one if the first is late to be done.
@@ -219,9 +235,7 @@ fn callbacks_of_all_kinds() -> Vec<Callback> {
 async fn many_calls_at_a_time() {
     for protocol in [Protocol::Http, Protocol::H2c] {
         let app = ScriptedApp::start().await;
-        let echo = Act::Run(Arc::new(|seen| {
-            Box::pin(async move { ok(seen.line) })
-        }));
+        let echo = Act::Run(Arc::new(|seen| Box::pin(async move { ok(seen.line) })));
         app.on("PUT /actors/", [echo]);
         let mut settings = AppSettings::local("bank", app.port);
         settings.protocol = protocol;
@@ -243,7 +257,10 @@ async fn many_calls_at_a_time() {
 async fn requests_at_a_time() {
     let app = ScriptedApp::start().await;
     let gate = Arc::new(tokio::sync::Notify::new());
-    app.on("PUT /actors/T/a/method/slow", [Act::When(gate.clone(), Box::new(ok("slow")))]);
+    app.on(
+        "PUT /actors/T/a/method/slow",
+        [Act::When(gate.clone(), Box::new(ok("slow")))],
+    );
     let mut settings = AppSettings::local("bank", app.port);
     settings.concurrency = std::num::NonZeroUsize::new(1);
     let mut bed = Bed::new(settings);

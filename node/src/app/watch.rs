@@ -45,11 +45,7 @@ pub(super) async fn over(instance: &Instance, reports: mpsc::Receiver<Report>) -
 }
 
 /// Looks into what requests report, and after resting connections.
-async fn reported(
-    instance: &Instance,
-    http: &Http,
-    mut reports: mpsc::Receiver<Report>,
-) -> String {
+async fn reported(instance: &Instance, http: &Http, mut reports: mpsc::Receiver<Report>) -> String {
     let mut look = tokio::time::interval(LOOK_PERIOD);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -46,10 +46,26 @@ fn paths() {
     };
     for (id, callback, wanted) in [
         ("a", method("add"), "PUT /actors/Account/a/method/add"),
-        ("a b/ü", method("x"), "PUT /actors/Account/a%20b%2F%C3%BC/method/x"),
-        ("a|b@c", method("deep/er"), "PUT /actors/Account/a%7Cb@c/method/deep/er"),
-        ("100%", method("x%2Fy"), "PUT /actors/Account/100%25/method/x%252Fy"),
-        ("a", remind("wake||up@8"), "PUT /actors/Account/a/method/remind/wake%7C%7Cup@8"),
+        (
+            "a b/ü",
+            method("x"),
+            "PUT /actors/Account/a%20b%2F%C3%BC/method/x",
+        ),
+        (
+            "a|b@c",
+            method("deep/er"),
+            "PUT /actors/Account/a%7Cb@c/method/deep/er",
+        ),
+        (
+            "100%",
+            method("x%2Fy"),
+            "PUT /actors/Account/100%25/method/x%252Fy",
+        ),
+        (
+            "a",
+            remind("wake||up@8"),
+            "PUT /actors/Account/a/method/remind/wake%7C%7Cup@8",
+        ),
         ("a", Callback::Deactivate, "DELETE /actors/Account/a"),
     ] {
         let mut request = built(&settings(), &ask(id, callback));
@@ -65,7 +81,12 @@ fn paths() {
         "by=name&x=%20".clone_into(query);
     }
     let mut request = built(&settings(), &with_query);
-    assert!(request.uri().to_string().ends_with("/method/find?by=name&x=%20"));
+    assert!(
+        request
+            .uri()
+            .to_string()
+            .ends_with("/method/find?by=name&x=%20")
+    );
     // HTTP/2 names the authority, and has no Host.
     fit(&mut request, Carries::Many);
     assert_eq!(request.uri().authority().unwrap(), "127.0.0.1:3000");
@@ -89,7 +110,11 @@ fn bodies() {
         bodies.map(|callback| body(built(&settings(), &ask("a", callback))))
     };
     for (data, reminder, timer) in [
-        (None, r#"{"dueTime":"","period":""}"#, r#"{"callback":"","dueTime":"0s","period":""}"#),
+        (
+            None,
+            r#"{"dueTime":"","period":""}"#,
+            r#"{"callback":"","dueTime":"0s","period":""}"#,
+        ),
         (
             Some(r#""foo""#),
             r#"{"data":"foo","dueTime":"","period":""}"#,
@@ -136,7 +161,10 @@ fn bodies() {
 #[test]
 fn headers_of_the_caller_reach_the_application() {
     let given = [
-        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        (
+            "traceparent",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ),
         ("tracestate", "a=b"),
         ("X-DaprRequestHeader", "<s:Header/>"),
         ("dapr-api-token", "the sidecar's"),
@@ -222,13 +250,22 @@ fn answers() {
     assert_eq!(answer.headers.len(), 3);
     assert_eq!(answer.header("content-type"), Some("text/plain"));
     assert!(answer.cancels() && answer.is_actor_error());
-    for (text, cancels) in [("false", false), ("", false), ("0", false), (" on ", true), ("1", true)]
-    {
+    for (text, cancels) in [
+        ("false", false),
+        ("", false),
+        ("0", false),
+        (" on ", true),
+        ("1", true),
+    ] {
         let headers = vec![("x-daprremindercancel".to_owned(), text.to_owned())];
         let answer = Answered {
             headers,
             ..answer.clone()
         };
-        assert_eq!((answer.cancels(), answer.is_actor_error()), (cancels, false), "{text:?}");
+        assert_eq!(
+            (answer.cancels(), answer.is_actor_error()),
+            (cancels, false),
+            "{text:?}"
+        );
     }
 }

@@ -28,7 +28,10 @@ fn what_sdks_send() {
     assert_eq!((found.types, found.warnings), (vec![wanted], vec![]));
 
     // As Java writes it: what is not set is left out. As Go: names in any case.
-    let sparse = parse(br#"{"entities":["A","B","A"],"ActorIdleTimeout":"90s"}"#, DISSEMINATE);
+    let sparse = parse(
+        br#"{"entities":["A","B","A"],"ActorIdleTimeout":"90s"}"#,
+        DISSEMINATE,
+    );
     let idle = Duration::from_secs(90);
     let wanted = ["A", "B"].map(|name| HostedType {
         idle_timeout: idle,
@@ -39,7 +42,8 @@ fn what_sdks_send() {
 
 #[test]
 fn settings_of_one_type() {
-    let body = br#"{"entities":["A","B","C"],"actorIdleTimeout":"10m","drainOngoingCallTimeout":"7s",
+    let body =
+        br#"{"entities":["A","B","C"],"actorIdleTimeout":"10m","drainOngoingCallTimeout":"7s",
         "reentrancy":{"enabled":true},
         "entitiesConfig":[{"entities":["B","absent"],"drainRebalancedActors":false},
                           {"entities":["C"],"actorIdleTimeout":"1s","drainOngoingCallTimeout":"3s",
@@ -80,7 +84,11 @@ fn drains_are_clamped() {
         let body = format!(r#"{{"entities":["A"],"drainOngoingCallTimeout":"{drain}"}}"#);
         let found = parse(body.as_bytes(), Duration::from_secs(disseminate));
         let drained = found.types[0].drain_timeout;
-        assert_eq!(drained, Duration::from_millis(wanted), "{drain} of {disseminate}");
+        assert_eq!(
+            drained,
+            Duration::from_millis(wanted),
+            "{drain} of {disseminate}"
+        );
     }
 }
 
@@ -95,10 +103,22 @@ fn what_cannot_be_read_is_said() {
         (r#"{"entities":["A"],"entitiesConfig":7}"#, 1, 1),
         (r#"{"entities":["A"],"actorIdleTimeout":"soon"}"#, 1, 1),
         (r#"{"entities":["A"],"actorIdleTimeout":""}"#, 1, 0),
-        (r#"{"entities":["A"],"actorIdleTimeout":5,"drainRebalancedActors":"x"}"#, 1, 2),
+        (
+            r#"{"entities":["A"],"actorIdleTimeout":5,"drainRebalancedActors":"x"}"#,
+            1,
+            2,
+        ),
         (r#"{"entities":["A"],"reentrancy":true}"#, 1, 1),
-        (r#"{"entities":["A"],"reentrancy":{"enabled":true,"maxStackDepth":-1}}"#, 1, 1),
-        (r#"{"entities":["a#b","..","","dapr.internal.x","A"]}"#, 1, 4),
+        (
+            r#"{"entities":["A"],"reentrancy":{"enabled":true,"maxStackDepth":-1}}"#,
+            1,
+            1,
+        ),
+        (
+            r#"{"entities":["a#b","..","","dapr.internal.x","A"]}"#,
+            1,
+            4,
+        ),
     ] {
         let found = parse(body.as_bytes(), DISSEMINATE);
         let said = (found.types.len(), found.warnings.len());

@@ -55,7 +55,9 @@ fn parse(given: &str) -> Result<AppFlag, String> {
         .ok_or_else(|| format!("{first:?} has no port"))?;
     let bad_id = id.is_empty() || id.len() > APP_ID_BYTES_MAX || id.contains(char::is_control);
     if bad_id {
-        return Err(format!("{id:?} is no name of 1 to {APP_ID_BYTES_MAX} bytes"));
+        return Err(format!(
+            "{id:?} is no name of 1 to {APP_ID_BYTES_MAX} bytes"
+        ));
     }
     let port: u16 = match port {
         // It comes by stream alone.
@@ -87,7 +89,11 @@ fn parse(given: &str) -> Result<AppFlag, String> {
 fn take(flag: &mut AppFlag, name: &str, value: &str) -> Result<(), String> {
     let wrong = |what: &str| format!("{name}={value} is not {what}");
     let settings = &mut flag.settings;
-    let addr = || value.parse().map_err(|_| wrong("an address such as 127.0.0.1:3501"));
+    let addr = || {
+        value
+            .parse()
+            .map_err(|_| wrong("an address such as 127.0.0.1:3501"))
+    };
     let time = || {
         let time = parse_duration(value).filter(|time| *time > Duration::ZERO);
         time.ok_or_else(|| wrong("a time such as 5s"))
@@ -134,8 +140,14 @@ mod tests {
     fn what_can_be_given() {
         let flag: AppFlag = "bank=3000".parse().unwrap();
         let address = flag.settings.address.unwrap();
-        assert_eq!((flag.settings.id.as_str(), address.to_string().as_str()), ("bank", "127.0.0.1:3000"));
-        assert_eq!((flag.settings.protocol, flag.http, flag.grpc), (Protocol::Http, None, None));
+        assert_eq!(
+            (flag.settings.id.as_str(), address.to_string().as_str()),
+            ("bank", "127.0.0.1:3000")
+        );
+        assert_eq!(
+            (flag.settings.protocol, flag.http, flag.grpc),
+            (Protocol::Http, None, None)
+        );
         assert!(flag.settings.health.is_none() && flag.settings.concurrency.is_none());
 
         let text = "a-b.c=80,protocol=h2c,host=::1,http=127.0.0.1:3501,grpc=[::1]:5,max-concurrency=7,\
@@ -152,7 +164,10 @@ mod tests {
             threshold: 9,
         };
         assert_eq!(settings.health, Some(health));
-        assert_eq!((flag.http.unwrap().port(), flag.grpc.unwrap().port()), (3_501, 5));
+        assert_eq!(
+            (flag.http.unwrap().port(), flag.grpc.unwrap().port()),
+            (3_501, 5)
+        );
 
         for comes in ["bank=", "bank=0", "bank=-1"] {
             let flag: AppFlag = comes.parse().unwrap();
@@ -179,7 +194,10 @@ mod tests {
             ("bank=1,colour=red", "is unknown"),
         ] {
             let error = wrong.parse::<AppFlag>().unwrap_err().to_string();
-            assert!(error.contains(why) && error.contains("ID=PORT"), "{wrong}: {error}");
+            assert!(
+                error.contains(why) && error.contains("ID=PORT"),
+                "{wrong}: {error}"
+            );
         }
     }
 }

@@ -119,7 +119,9 @@ impl Duration {
     #[must_use]
     pub fn time(self) -> Option<std::time::Duration> {
         let seconds = u64::try_from(self.seconds).ok()?;
-        let nanos = u32::try_from(self.nanos).ok().filter(|n| *n < 1_000_000_000)?;
+        let nanos = u32::try_from(self.nanos)
+            .ok()
+            .filter(|n| *n < 1_000_000_000)?;
         Some(std::time::Duration::new(seconds, nanos))
     }
 }

@@ -107,7 +107,9 @@ impl Host {
     }
 
     fn say(&mut self, word: Word) {
-        self.say.try_send(Ok(AppMessage { word: Some(word) })).unwrap();
+        self.say
+            .try_send(Ok(AppMessage { word: Some(word) }))
+            .unwrap();
     }
 
     fn answer(&mut self, id: &str, data: &str) {
@@ -211,8 +213,11 @@ fn on_the_wire() {
         callback: "c".to_owned(),
         data: Some(any(b"{}")),
     }));
-    let mut bytes = b"\x22\x50\x0a\x011\x12\x01T\x1a\x01a\x22\x01n\x2a\x01d\x32\x01p\x3a\x01c\x42\x39".to_vec();
-    bytes.extend_from_slice(b"\x0a\x2ftype.googleapis.com/google.protobuf.BytesValue\x12\x04\x0a\x02{}");
+    let mut bytes =
+        b"\x22\x50\x0a\x011\x12\x01T\x1a\x01a\x22\x01n\x2a\x01d\x32\x01p\x3a\x01c\x42\x39".to_vec();
+    bytes.extend_from_slice(
+        b"\x0a\x2ftype.googleapis.com/google.protobuf.BytesValue\x12\x04\x0a\x02{}",
+    );
     // Lengths are counted here, not above.
     bytes[1] = u8::try_from(bytes.len() - 2).unwrap();
     bytes[24] = u8::try_from(bytes.len() - 25).unwrap();
@@ -221,7 +226,7 @@ fn on_the_wire() {
 }
 
 #[tokio::test]
-async fn every_callback_and_every_answer() {
+async fn a_method_and_its_answer() {
     let mut bed = Bed::new();
     let mut host = bed.host(&["T"], None).await;
     let (instance, types) = bed.hosting().await;
@@ -229,8 +234,14 @@ async fn every_callback_and_every_answer() {
 
     let call = bed.send(instance, method("add"));
     let request = host.invoked().await;
-    assert_eq!((request.actor_type.as_str(), request.actor_id.as_str()), ("T", "a"));
-    assert_eq!((request.method.as_str(), &request.data[..]), ("add", &b"in"[..]));
+    assert_eq!(
+        (request.actor_type.as_str(), request.actor_id.as_str()),
+        ("T", "a")
+    );
+    assert_eq!(
+        (request.method.as_str(), &request.data[..]),
+        ("add", &b"in"[..])
+    );
     let metadata = [
         ("X-A", "1"),
         ("content-type", "text/plain"),
@@ -249,7 +260,13 @@ async fn every_callback_and_every_answer() {
     assert_eq!((answer.status, &answer.body[..]), (200, &b"out"[..]));
     assert_eq!(answer.header("content-type"), Some("x/y"));
     assert!(answer.is_actor_error() && !answer.cancels());
+}
 
+#[tokio::test]
+async fn reminders_timers_and_deactivation() {
+    let mut bed = Bed::new();
+    let mut host = bed.host(&["T"], None).await;
+    let (instance, _) = bed.hosting().await;
     let reminder = bed.send(
         instance,
         Callback::Reminder {
@@ -260,7 +277,10 @@ async fn every_callback_and_every_answer() {
     let ActorEvent::Reminder(request) = host.hear().await else {
         panic!()
     };
-    assert_eq!((request.name.as_str(), request.due_time.as_str()), ("wake", ""));
+    assert_eq!(
+        (request.name.as_str(), request.due_time.as_str()),
+        ("wake", "")
+    );
     let data = request.data.unwrap();
     assert_eq!(data.type_url, BYTES_VALUE);
     assert_eq!(BytesValue::decode(&data.value[..]).unwrap().value, b"[1]");
@@ -281,7 +301,13 @@ async fn every_callback_and_every_answer() {
     let ActorEvent::Timer(request) = host.hear().await else {
         panic!()
     };
-    let said = (request.name, request.callback, request.due_time, request.period, request.data);
+    let said = (
+        request.name,
+        request.callback,
+        request.due_time,
+        request.period,
+        request.data,
+    );
     let wanted = ["tick", "on_tick", "1s", "2s"].map(str::to_owned);
     let [name, callback, due, period] = wanted;
     assert_eq!(said, (name, callback, due, period, None));
@@ -308,7 +334,10 @@ async fn failures() {
         let message = "it broke".to_owned();
         host.say(Word::Failed(RequestFailed { id, code, message }));
         let answer = answered(call.await.unwrap());
-        assert_eq!((answer.status, &answer.body[..]), (status, &b"it broke"[..]));
+        assert_eq!(
+            (answer.status, &answer.body[..]),
+            (status, &b"it broke"[..])
+        );
     }
     // An answer of another kind is a failure; so is none of its business a second one.
     let call = bed.send(instance, method("m"));
@@ -327,12 +356,27 @@ async fn failures() {
 async fn how_a_stream_begins() {
     let no_first_word = Word::Deactivate(DeactivateResponse::default());
     for (protocol, port, first, refusal) in [
-        (Protocol::Http, true, initial(&["T"]), Some(StreamRefusal::NoGrpcChannel)),
-        (Protocol::H2c, true, initial(&["T"]), Some(StreamRefusal::NoGrpcChannel)),
+        (
+            Protocol::Http,
+            true,
+            initial(&["T"]),
+            Some(StreamRefusal::NoGrpcChannel),
+        ),
+        (
+            Protocol::H2c,
+            true,
+            initial(&["T"]),
+            Some(StreamRefusal::NoGrpcChannel),
+        ),
         (Protocol::Http, false, initial(&["T"]), None),
         (Protocol::Grpc, true, initial(&[]), None),
         (Protocol::Grpcs, true, initial(&["T"]), None),
-        (Protocol::Grpc, true, no_first_word, Some(StreamRefusal::NotInitial)),
+        (
+            Protocol::Grpc,
+            true,
+            no_first_word,
+            Some(StreamRefusal::NotInitial),
+        ),
     ] {
         let mut settings = settings(protocol);
         settings.address = settings.address.filter(|_| port);
@@ -346,7 +390,10 @@ async fn how_a_stream_begins() {
     let refused = bed.channel.host_stream(&app, None, closed).await;
     assert!(matches!(refused.err(), Some(StreamRefusal::Ended(_))));
     let (_say, incoming) = pipe::channel(1);
-    let refused = bed.channel.host_stream(&AppId::new("other"), None, incoming).await;
+    let refused = bed
+        .channel
+        .host_stream(&AppId::new("other"), None, incoming)
+        .await;
     assert_eq!(refused.err(), Some(StreamRefusal::NoGrpcChannel));
 }
 
@@ -377,10 +424,19 @@ async fn settings_of_a_stream() {
         .iter()
         .map(|t| {
             let (idle, drain) = (t.idle_timeout.as_secs(), t.drain_timeout.as_secs());
-            (t.name.as_str(), idle, drain, t.drain_rebalanced, t.reentrancy)
+            (
+                t.name.as_str(),
+                idle,
+                drain,
+                t.drain_rebalanced,
+                t.reentrancy,
+            )
         })
         .collect();
-    assert_eq!(said, [("A", 9, 24, false, Some(32)), ("B", 3_600, 24, false, None)]);
+    assert_eq!(
+        said,
+        [("A", 9, 24, false, Some(32)), ("B", 3_600, 24, false, None)]
+    );
 }
 
 /// The end of a stream, by either side's fault, fails what is under way, and withdraws the types.
@@ -460,7 +516,9 @@ async fn the_stream_of_a_newer_process() {
         let (mut say, incoming) = pipe::channel(4);
         let word = Some(initial(&["T"]));
         say.try_send(Ok(AppMessage { word })).unwrap();
-        let hear = channel.host_stream(&AppId::new("bank"), None, incoming).await;
+        let hear = channel
+            .host_stream(&AppId::new("bank"), None, incoming)
+            .await;
         (say, hear.map(Box::pin))
     });
     // As soon as the newer one is there, the older one is asked nothing more.

@@ -80,7 +80,10 @@ async fn workers_that_share_a_port() {
             }
         }
         owners.push(pid);
-        let mine = workers.iter().position(|worker| worker.pid() == pid).unwrap();
+        let mine = workers
+            .iter()
+            .position(|worker| worker.pid() == pid)
+            .unwrap();
         workers.remove(mine).kill();
         bed.gone(instance).await;
         let (next, _) = bed.hosting().await;
@@ -153,7 +156,14 @@ async fn blind_and_resting() {
     let (instance, _) = bed.hosting().await;
     app.until_seen("GET /healthz", 3).await;
     body(bed.call(instance, "m").await);
-    let kept: Vec<usize> = app.seen_of("/healthz").iter().map(|seen| seen.connection).collect();
-    assert!(kept.iter().all(|connection| *connection == kept[0]), "{kept:?}");
+    let kept: Vec<usize> = app
+        .seen_of("/healthz")
+        .iter()
+        .map(|seen| seen.connection)
+        .collect();
+    assert!(
+        kept.iter().all(|connection| *connection == kept[0]),
+        "{kept:?}"
+    );
     bed.quiet();
 }

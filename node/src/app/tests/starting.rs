@@ -28,7 +28,12 @@ async fn what_is_hosted() {
         (status(404), status(404), &[][..], ""),
         (status(500), status(500), &[][..], ""),
         (ok("no json"), ok("[]"), &[][..], "[]"),
-        (hosts(&["A", "dapr.internal.x"]), status(204), &["A"][..], ""),
+        (
+            hosts(&["A", "dapr.internal.x"]),
+            status(204),
+            &["A"][..],
+            "",
+        ),
     ] {
         let app = ScriptedApp::start().await;
         app.on("GET /dapr/config", [config]);
@@ -73,7 +78,11 @@ async fn a_refused_connection_withdraws_at_once() {
     assert_eq!(sent, Sent::CertainlyNot, "{why}");
     assert!(why.contains("refused"), "{why}");
     bed.gone(instance).await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
     let (sent, _) = no_answer(bed.call(instance, "m").await);
     assert_eq!(sent, Sent::CertainlyNot);
 
@@ -119,7 +128,10 @@ async fn an_unhealthy_application_is_gone() {
         let running = bed.spawn(instance, "hang");
         app.until_seen("/hang", 1).await;
         // Two failures are not enough.
-        app.on("GET /ready", [failing.clone(), failing.clone(), status(200)]);
+        app.on(
+            "GET /ready",
+            [failing.clone(), failing.clone(), status(200)],
+        );
         let seen = app.seen_of("/ready").len();
         app.until_seen("/ready", seen + 4).await;
         bed.quiet();

@@ -11,7 +11,10 @@ use crate::app::scripted::status;
 async fn late() {
     let app = ScriptedApp::start().await;
     let gate = Arc::new(tokio::sync::Notify::new());
-    app.on("PUT /actors/T/a/method/late", [Act::When(gate.clone(), Box::new(ok("late")))]);
+    app.on(
+        "PUT /actors/T/a/method/late",
+        [Act::When(gate.clone(), Box::new(ok("late")))],
+    );
     let mut bed = Bed::new(AppSettings::local("bank", app.port));
     let (instance, _) = bed.hosting().await;
     let late = bed.spawn(instance, "late");
@@ -139,10 +142,15 @@ async fn answers_given_twice() {
                     } else {
                         line.as_str()
                     };
-                    let answer =
-                        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{said}", said.len());
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{said}",
+                        said.len()
+                    );
                     let times = if line.contains("/twice") { 2 } else { 1 };
-                    stream.write_all(answer.repeat(times).as_bytes()).await.unwrap();
+                    stream
+                        .write_all(answer.repeat(times).as_bytes())
+                        .await
+                        .unwrap();
                 }
             }));
         }
@@ -183,5 +191,8 @@ async fn an_instance_that_never_was() {
     let other = InstanceId(instance.0 + 1);
     assert_eq!(no_answer(bed.call(other, "m").await).0, Sent::CertainlyNot);
     bed.channel.end();
-    assert_eq!(no_answer(bed.call(instance, "m").await).0, Sent::CertainlyNot);
+    assert_eq!(
+        no_answer(bed.call(instance, "m").await).0,
+        Sent::CertainlyNot
+    );
 }
