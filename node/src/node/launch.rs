@@ -131,6 +131,7 @@ where
     )
     .map_err(internal)?;
     let (handle, requests) = NodeHandle::new();
+    let (apps, _queues) = crate::shell::apps::queues();
     let thread = CoreThread {
         core,
         clock,
@@ -140,6 +141,7 @@ where
         requests,
         runner,
         executor,
+        apps,
         doorkeeper,
     };
     let halted = spawn_core(thread, config.data_dir.clone())?;

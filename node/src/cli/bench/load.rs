@@ -24,6 +24,7 @@ pub(super) fn run(node: &NodeHandle, namespace: &str, load: &Load) -> Result<Rep
     let node = node.clone();
     closed_loop::run(&load.run, move |number| {
         let call = Invoke {
+            metadata: Vec::new(),
             actor: targets.actor(number),
             method: method.to_owned(),
             body: body.clone(),
@@ -54,7 +55,7 @@ fn actor_type(work: Work) -> &'static str {
 
 fn answered(outcome: CallOutcome) -> Result<(), String> {
     match outcome {
-        CallOutcome::Reply(_) => Ok(()),
+        CallOutcome::Reply(_) | CallOutcome::AppReply(_) => Ok(()),
         CallOutcome::App(error) => Err(error.message),
         CallOutcome::NotRun(refusal) => Err(format!("{} [{}]", refusal.detail, refusal.code)),
         CallOutcome::Unknown { code, detail } => Err(format!("{detail} [{code}]")),
