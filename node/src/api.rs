@@ -8,7 +8,7 @@ pub mod admin;
 pub mod app_metadata;
 pub mod dapr;
 pub mod error_map;
-mod extended;
+pub mod extended;
 pub mod metrics;
 pub mod path;
 pub mod serve;

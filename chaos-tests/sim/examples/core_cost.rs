@@ -180,6 +180,7 @@ impl Bed {
                     let read = node.snapshots.perform(effect).expect("memory");
                     node.inbox.extend(read.map(Input::Store));
                 }
+                Effect::App(effect) => panic!("no application here: {effect:?}"),
                 Effect::Runner(effect) => {
                     self.turns += 1;
                     let mut inputs = Vec::new();

@@ -497,6 +497,7 @@ fn kind_of(input: &Input) -> u8 {
         Input::Call { .. } => b'C',
         Input::Hangup(_) => b'h',
         Input::Runner(_) => b'r',
+        Input::App(_) => b'A',
         Input::Admin { .. } => b'a',
         Input::Store(_) => b's',
         Input::Shutdown { .. } => b'x',

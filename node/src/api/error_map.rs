@@ -103,6 +103,7 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::MinCopies
         | C::NotJoined
         | C::LeaderMoved
+        | C::NoHost
         | C::SeedsSilent
         | C::ClockOff
         | C::DiskSlow

@@ -259,6 +259,7 @@ fn record(
         replaces: identity.replaces.clone(),
         pid: std::process::id(),
         nonce: rand::rng().random(),
+        app_types: Vec::new(),
     }
 }
 

@@ -9,13 +9,13 @@ use ghostlight_core::hosts::words::{
 use tokio::sync::mpsc;
 
 /// Requests to applications that wait to be sent; beyond it they count as not sent.
-pub const APP_ASKS_MAX: usize = 16_384;
+pub(crate) const APP_ASKS_MAX: usize = 16_384;
 /// What applications say that waits for the core.
-pub const APP_INPUTS_MAX: usize = 16_384;
+pub(crate) const APP_INPUTS_MAX: usize = 16_384;
 
 /// One request to an application.
 #[derive(Debug)]
-pub struct AppAsk {
+pub(crate) struct AppAsk {
     /// The answer repeats it.
     pub exchange: Exchange,
     /// Which process.
@@ -33,7 +33,7 @@ pub(crate) struct AppPort {
 
 /// The applications' end.
 #[derive(Debug)]
-pub struct AppQueues {
+pub(crate) struct AppQueues {
     /// What is to be asked, in order.
     pub asks: mpsc::Receiver<AppAsk>,
     /// What is to be told.

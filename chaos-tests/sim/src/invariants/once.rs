@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ghostlight_core::io::Applied;
-use ghostlight_protocol::command::{Command, Kind, TurnCommit};
+use ghostlight_protocol::command::{Command, Kind, Share, TurnCommit};
 use ghostlight_protocol::ids::{LogIndex, PartitionId};
 use ghostlight_protocol::replica::{ApplyItem, EntryOutcome, TurnOutcome};
 use prost::Message as _;
@@ -16,6 +16,12 @@ enum Cause {
     Request(Bytes, Bytes),
     /// An accepted message.
     Message(u64),
+    /// A part of a turn, by the version that it was built on.
+    Part(Bytes, u64),
+    /// A firing: actor, name, when it was due, its attempt.
+    Firing(Bytes, String, u64, u32),
+    /// What takes no turn: as often as it likes.
+    Operation(Bytes, LogIndex, usize),
 }
 
 /// Turns of each entry, and where each cause was committed.
@@ -34,7 +40,10 @@ impl Once {
             return;
         };
         if let Some(Kind::Turns(turns)) = command.kind {
-            let causes = turns.turns.into_iter().map(cause).collect();
+            let turns = turns.turns.into_iter().enumerate();
+            let causes = turns
+                .map(|(place, turn)| cause(at.index, place, turn))
+                .collect();
             self.turns.insert((partition, at.index), causes);
         }
     }
@@ -66,9 +75,16 @@ impl Once {
     }
 }
 
-fn cause(turn: TurnCommit) -> Cause {
-    match turn.request {
-        Some(request) => Cause::Request(turn.actor, request.id),
-        None => Cause::Message(turn.inbox_sequence),
+fn cause(at: LogIndex, place: usize, turn: TurnCommit) -> Cause {
+    if let Share::Part | Share::More = turn.share() {
+        return Cause::Part(turn.actor, turn.base_version);
+    }
+    match (turn.request, turn.inbox_sequence, turn.firing) {
+        (Some(request), ..) => Cause::Request(turn.actor, request.id),
+        (None, 0, Some(firing)) => {
+            Cause::Firing(turn.actor, firing.name, firing.due_ms, firing.attempts)
+        }
+        (None, 0, None) => Cause::Operation(turn.actor, at, place),
+        (None, message, _) => Cause::Message(message),
     }
 }

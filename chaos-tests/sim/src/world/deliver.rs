@@ -51,6 +51,9 @@ impl World {
             }
             Effect::Snapshot(effect) => self.queue_snapshot(place, effect),
             Effect::Runner(effect) => self.run_turn(place, effect),
+            Effect::App(effect) => {
+                self.violate(format!("node {place} has no application: {effect:?}"))
+            }
             Effect::Reply { ticket, outcome } => self.replied(place, ticket, outcome),
             Effect::AdminReply { ticket, answer } => {
                 if let ghostlight_core::admin::AdminAnswer::Refused { detail, .. } = &answer {

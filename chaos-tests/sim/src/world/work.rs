@@ -256,6 +256,9 @@ impl World {
                 Ok(value) => self.ended(client, End::Reply(value)),
                 Err(error) => self.violate(format!("a reply is not JSON: {error}: {body:?}")),
             },
+            CallOutcome::AppReply(_) => {
+                self.violate("no application is here that could reply".to_owned())
+            }
             CallOutcome::App(_) => self.ended(client, End::Refused),
             CallOutcome::NotRun(refusal) => {
                 self.sometimes.hit("call answered not run");

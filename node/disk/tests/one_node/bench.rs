@@ -240,6 +240,7 @@ impl OneNode {
                     let read = self.snapshots.perform(effect).unwrap();
                     self.inbox.extend(read.map(Input::Store));
                 }
+                Effect::App(effect) => panic!("no application here: {effect:?}"),
                 Effect::Runner(effect) => {
                     let mut inputs = Vec::new();
                     self.runner.perform(self.now.instant, effect, &mut inputs);
