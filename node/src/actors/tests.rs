@@ -122,6 +122,8 @@ impl Bench {
                 term: Term(1),
                 base: ActorVersion(0),
             },
+            metadata: Vec::new(),
+            wakeup: None,
         }));
         self.executor.begin();
     }
@@ -158,6 +160,7 @@ impl Bench {
                         }
                         TurnAsk::Call { .. } => TurnTold::Called(CallOutcome::Reply(Bytes::new())),
                         TurnAsk::Scan { .. } => panic!("no test scans"),
+                        TurnAsk::Commit(_) => panic!("native turns commit whole"),
                     };
                     self.executor
                         .perform(RunnerEffect::Tell { turn, ask, told });

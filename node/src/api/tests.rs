@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::*;
 use crate::config::{AddrOrigin, ListenAddr};
 use crate::handle::{Invoke, Request};
+use ghostlight_core::hosts::words::AppOutcome;
 use serve::Api;
 
 const NODE: &str = "n00000000000000000000000000000001";
@@ -24,6 +25,7 @@ async fn core(mut requests: mpsc::Receiver<Request>) {
     while let Some(request) = requests.recv().await {
         match request {
             Request::Invoke { call, answer, .. } => drop(answer.send(outcome(&call))),
+            Request::App { answer, .. } => drop(answer.send(AppOutcome::NotHosted)),
             Request::Admin { request, answer } => drop(answer.send(view(request))),
             Request::Shutdown { .. } => return,
         }

@@ -184,6 +184,7 @@ fn node() -> (CoreThread, std::sync::mpsc::SyncSender<DiskBatch>) {
         requests,
         runner,
         executor,
+        apps: super::apps::queues().0,
         doorkeeper,
     };
     (thread, batches)

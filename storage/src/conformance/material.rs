@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::command::{
-    Accept, Command, Envelope, Facts, InboxFailed, Kind, RequestRecord, Send, StateWrite,
-    TurnCommit, TurnKind, Turns,
+    Accept, Command, Envelope, Facts, InboxFailed, Kind, RequestRecord, ScheduleRow, ScheduleWrite,
+    Send, StateWrite, TurnCommit, TurnKind, Turns,
 };
 use ghostlight_protocol::ids::{LogIndex, LogPosition, NodeId, PartitionId, PeerId, Term};
 use ghostlight_protocol::outcome::TurnAnswer;
@@ -123,6 +123,15 @@ pub(crate) fn turn(actor: &ActorKey, base: u64, sequence: u64, value: Bytes, sen
         }],
         sends: vec![send; sends as usize],
         inbox_sequence: 0,
+        schedule: vec![ScheduleWrite {
+            name: "wake".to_owned(),
+            row: Some(ScheduleRow {
+                due_ms: sequence,
+                ..ScheduleRow::default()
+            }),
+            ..ScheduleWrite::default()
+        }],
+        ..TurnCommit::default()
     };
     Kind::Turns(Turns { turns: vec![turn] })
 }

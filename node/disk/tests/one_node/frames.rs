@@ -6,10 +6,11 @@ use bytes::Bytes;
 use ghostlight_core::io::Input;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::{
-    AnswerKind, CallAnswer, CallRequest, LeaderHint, NotRunAnswer, Redirect, Stamp, UnknownAnswer,
+    AnswerKind, Ask, CallAnswer, CallRequest, Delete, LeaderHint, NotRunAnswer, Operation, Page,
+    Redirect, ScheduleChange, ScheduleName, Stamp, StateChange, UnknownAnswer,
 };
 use ghostlight_protocol::closed::ClosedRange;
-use ghostlight_protocol::command::{Command, Envelope};
+use ghostlight_protocol::command::{Command, Envelope, ScheduleRow, ScheduleWrite};
 use ghostlight_protocol::ids::{Generation, NodeId};
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::request::{RequestId, Session};
@@ -221,7 +222,48 @@ impl Dice {
             sender: self.actor(),
             attempts: self.small(),
             accepted_ms: self.number(),
+            committed: self.0.random_range(-1..5),
         }
+    }
+
+    /// Any operation on an actor's rows.
+    fn operation(&mut self) -> Option<Operation> {
+        let name = ScheduleName {
+            kind: self.0.random_range(-1..3),
+            name: "r".to_owned(),
+        };
+        let write = ScheduleWrite {
+            kind: self.0.random_range(-1..3),
+            name: "r".to_owned(),
+            row: self.0.random::<bool>().then(|| ScheduleRow {
+                due_ms: self.number(),
+                period: "10ms".to_owned(),
+                ..ScheduleRow::default()
+            }),
+            if_there: self.0.random_range(-1..3),
+        };
+        let ask = match self.0.random_range(0..9) {
+            0 => Ask::StateGet(self.bytes()),
+            1 => Ask::StateWrite(StateChange {
+                term: self.number(),
+                activation: self.number(),
+                version: self.number(),
+                writes: Vec::new(),
+            }),
+            2 => Ask::Schedule(ScheduleChange {
+                writes: vec![write],
+            }),
+            3 => Ask::ScheduleGet(name),
+            4 => Ask::ScheduleList(name),
+            5 => Ask::ScheduleClear(name),
+            6 => Ask::StateKeys(Page {
+                after: self.bytes(),
+                limit: self.small(),
+            }),
+            7 => Ask::Delete(Delete {}),
+            _ => return None,
+        };
+        Some(Operation { ask: Some(ask) })
     }
 
     fn call(&mut self) -> CallRequest {
@@ -255,6 +297,8 @@ impl Dice {
                 seed: self.number(),
             }),
             leader_term: self.number(),
+            metadata: Vec::new(),
+            operation: self.operation(),
         }
     }
 
