@@ -83,6 +83,9 @@ impl OneNode {
         identity.generation += 1;
         store.save_identity(&identity).unwrap();
         let record = NodeRecord {
+            actor_types: ["account", "counter", "echo", "log"]
+                .map(str::to_owned)
+                .to_vec(),
             node: identity.node.clone(),
             generation: identity.generation,
             address: "10.0.0.1:7400".to_owned(),
