@@ -548,13 +548,13 @@ impl Gateway {
     fn finish(&mut self, cx: &mut Cx<'_>, key: u64, outcome: CallOutcome) {
         let call = &self.calls[&key];
         match &outcome {
-            CallOutcome::Reply(_) => self.counters.replies += 1,
+            CallOutcome::Reply(_) | CallOutcome::AppReply(_) => self.counters.replies += 1,
             CallOutcome::App(_) => self.counters.app_errors += 1,
             CallOutcome::NotRun(_) => self.counters.not_run += 1,
             CallOutcome::Unknown { .. } => self.counters.unknown += 1,
         }
         match &outcome {
-            CallOutcome::Reply(_) | CallOutcome::App(_) => {
+            CallOutcome::Reply(_) | CallOutcome::AppReply(_) | CallOutcome::App(_) => {
                 self.sessions.answered(call.partition, &call.id);
             }
             CallOutcome::NotRun(refusal) => {

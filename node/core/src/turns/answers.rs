@@ -188,6 +188,7 @@ pub(super) fn session_closed() -> AnswerKind {
 pub(super) fn outcome_kind(outcome: CallOutcome) -> AnswerKind {
     match outcome {
         CallOutcome::Reply(body) => AnswerKind::Reply(body),
+        CallOutcome::AppReply(reply) => AnswerKind::AppReply(reply),
         CallOutcome::App(error) => AnswerKind::App(error),
         CallOutcome::NotRun(refusal) => not_run(&refusal),
         CallOutcome::Unknown { code, detail } => unknown(code, &detail),

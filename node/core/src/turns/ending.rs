@@ -514,6 +514,7 @@ impl Turns {
     ) {
         let recorded = match &answer {
             AnswerKind::Reply(body) => TurnAnswer::reply(body.clone()),
+            AnswerKind::AppReply(reply) => TurnAnswer::app_reply(reply.clone()),
             AnswerKind::App(error) => TurnAnswer::app(error.clone()),
             AnswerKind::NotRun(_) | AnswerKind::Unknown(_) | AnswerKind::Redirect(_) => {
                 unreachable!("only what a turn answered is recorded")
@@ -533,7 +534,7 @@ impl Turns {
 pub(super) fn must_record(call: &CallWork, answer: &AnswerKind) -> bool {
     match answer {
         AnswerKind::App(_) => call.attempt > 1 || !matches!(call.id, RequestId::Session { .. }),
-        AnswerKind::Reply(_) => call.attempt > 1,
+        AnswerKind::Reply(_) | AnswerKind::AppReply(_) => call.attempt > 1,
         AnswerKind::NotRun(_) | AnswerKind::Unknown(_) | AnswerKind::Redirect(_) => false,
     }
 }

@@ -351,6 +351,7 @@ pub(super) fn put(key: &str, value: &str) -> StateWrite {
     StateWrite {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: Some(Bytes::copy_from_slice(value.as_bytes())),
+        ..StateWrite::default()
     }
 }
 
