@@ -206,6 +206,9 @@ pub struct ScheduleRow {
     /// Firings that were given up.
     #[prost(uint64, tag = "14")]
     pub dropped: u64,
+    /// The period as it was given, repetitions included, to be shown again.
+    #[prost(string, tag = "15")]
+    pub period_given: String,
 }
 
 /// See [`ScheduleRow::form`].
