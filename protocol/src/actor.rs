@@ -73,6 +73,27 @@ impl ActorKey {
         Ok(Self(bytes))
     }
 
+    /// Reads the key that `bytes` begin with, and what follows it.
+    #[must_use]
+    pub fn split(bytes: &Bytes) -> Option<(Self, Bytes)> {
+        let mut rest = &bytes[..];
+        for _ in 0..3 {
+            take_name(&mut rest)?;
+        }
+        let length = bytes.len() - rest.len();
+        let key = Self::parse(bytes.slice(..length)).ok()?;
+        Some((key, bytes.slice(length..)))
+    }
+
+    /// Prefix of the keys of all actors of one type.
+    ///
+    /// # Errors
+    /// A name that breaks a rule.
+    pub fn type_prefix(namespace: &str, actor_type: &str) -> Result<Bytes, NameError> {
+        let any = Self::new(namespace, actor_type, "x")?;
+        Ok(any.0.slice(..any.0.len() - 3))
+    }
+
     /// The canonical bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use crate::closed::ClosedRange;
+use crate::command::{AppValue, ScheduleKind, ScheduleWrite, StateWrite};
 use crate::outcome::AppError;
 
 /// A request for one turn, from a gateway to a partition's leader.
@@ -51,6 +52,154 @@ pub struct CallRequest {
     /// The term of the leader this is meant for, as far as the gateway knows; 0: not known.
     #[prost(uint64, tag = "12")]
     pub leader_term: u64,
+    /// What travels beside the body to an application: headers, content type, query.
+    #[prost(message, repeated, tag = "14")]
+    pub metadata: Vec<Metadata>,
+    /// Asked of the actor's rows instead of its code; absent: a turn. It waits in no mailbox.
+    #[prost(message, optional, tag = "15")]
+    pub operation: Option<Operation>,
+}
+
+/// One header.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Message)]
+pub struct Metadata {
+    /// Its name, in lower case.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its value.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// The answer of an application: a body, and what travels beside it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct AppReply {
+    /// Headers of the answer, content type included.
+    #[prost(message, repeated, tag = "1")]
+    pub metadata: Vec<Metadata>,
+    /// The body.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub body: Bytes,
+}
+
+/// What can be asked of an actor's rows. The reply to it is an [`OperationReply`].
+#[derive(Clone, PartialEq, Message)]
+pub struct Operation {
+    /// Which.
+    #[prost(oneof = "Ask", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    pub ask: Option<Ask>,
+}
+
+/// The variants of [`Operation`].
+#[derive(Clone, PartialEq, Oneof)]
+pub enum Ask {
+    /// One state value.
+    #[prost(bytes = "bytes", tag = "1")]
+    StateGet(Bytes),
+    /// State rows, outside a turn.
+    #[prost(message, tag = "2")]
+    StateWrite(StateChange),
+    /// Reminders and timers that are set or removed.
+    #[prost(message, tag = "3")]
+    Schedule(ScheduleChange),
+    /// One reminder or timer.
+    #[prost(message, tag = "4")]
+    ScheduleGet(ScheduleName),
+    /// All reminders, or all timers, of the actor.
+    #[prost(message, tag = "5")]
+    ScheduleList(ScheduleName),
+    /// Removes all reminders, or all timers, of the actor.
+    #[prost(message, tag = "6")]
+    ScheduleClear(ScheduleName),
+    /// Keys of the actor's state.
+    #[prost(message, tag = "7")]
+    StateKeys(Page),
+    /// Deletes the actor with all its state, reminders and timers.
+    #[prost(message, tag = "8")]
+    Delete(Delete),
+}
+
+/// State rows that an application writes outside a turn.
+#[derive(Clone, PartialEq, Message)]
+pub struct StateChange {
+    /// Term of the activation that the application's object belongs to.
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    /// Its number.
+    #[prost(uint64, tag = "2")]
+    pub activation: u64,
+    /// The actor's version that the object has; another one: it is refused.
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    /// The rows.
+    #[prost(message, repeated, tag = "4")]
+    pub writes: Vec<StateWrite>,
+}
+
+/// Reminders and timers that are set or removed, all or none.
+#[derive(Clone, PartialEq, Message)]
+pub struct ScheduleChange {
+    /// Which.
+    #[prost(message, repeated, tag = "1")]
+    pub writes: Vec<ScheduleWrite>,
+}
+
+/// Which reminder or timer.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ScheduleName {
+    /// Which of the two kinds.
+    #[prost(enumeration = "ScheduleKind", tag = "1")]
+    pub kind: i32,
+    /// Its name; empty where all are meant.
+    #[prost(string, tag = "2")]
+    pub name: String,
+}
+
+/// A page of something.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Page {
+    /// Strictly after this; empty: from the beginning.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub after: Bytes,
+    /// Most of them.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+
+/// See [`Ask::Delete`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Delete {}
+
+/// The reply to an [`Operation`].
+#[derive(Clone, PartialEq, Message)]
+pub struct OperationReply {
+    /// Of `StateGet`: absent if there is none.
+    #[prost(message, optional, tag = "1")]
+    pub value: Option<AppValue>,
+    /// Of `ScheduleGet` and `ScheduleList`; of `Schedule` and `ScheduleClear`: what was there before.
+    #[prost(message, repeated, tag = "2")]
+    pub schedule: Vec<ScheduleWrite>,
+    /// Of `StateKeys`, ascending.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub keys: Vec<Bytes>,
+    /// The actor's version after it, where it wrote state.
+    #[prost(uint64, tag = "4")]
+    pub version: u64,
+    /// Whether it was done.
+    #[prost(enumeration = "Done", tag = "5")]
+    pub done: i32,
+}
+
+/// See [`OperationReply::done`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum Done {
+    /// It was.
+    Yes = 0,
+    /// A reminder of that name is there already; nothing has changed.
+    There = 1,
+    /// The activation it names is over, or the actor has another version; nothing has changed.
+    NotHeld = 2,
 }
 
 /// Wall time and randomness of a request's first attempt.
@@ -71,7 +220,7 @@ pub struct CallAnswer {
     #[prost(uint64, tag = "1")]
     pub call: u64,
     /// How it went.
-    #[prost(oneof = "AnswerKind", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "AnswerKind", tags = "2, 3, 4, 5, 6, 7")]
     pub kind: Option<AnswerKind>,
 }
 
@@ -93,6 +242,9 @@ pub enum AnswerKind {
     /// Not the leader (any more): ask elsewhere with the same id.
     #[prost(message, tag = "6")]
     Redirect(Redirect),
+    /// The turn of an application's actor committed.
+    #[prost(message, tag = "7")]
+    AppReply(AppReply),
 }
 
 /// See [`crate::outcome::NotRun`].

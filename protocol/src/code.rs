@@ -93,6 +93,7 @@ codes! {
     ReplyNotKept = 121, Conflict, "REPLY_NOT_KEPT";
     InvalidDeadline = 122, Invalid, "INVALID_DEADLINE";
     ActorTypeReserved = 123, Denied, "ACTOR_TYPE_RESERVED";
+    NoHost = 124, Retry, "NO_HOST";
 
     NoLeader = 201, Retry, "NO_LEADER";
     MinCopies = 202, Retry, "MIN_COPIES";

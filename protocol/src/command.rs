@@ -85,6 +85,168 @@ pub struct TurnCommit {
     /// Sequence of the accepted message that this turn ran; 0: none. Its row goes in the same batch.
     #[prost(uint64, tag = "8")]
     pub inbox_sequence: u64,
+    /// Reminders and timers of the actor that it sets and removes, each at most once.
+    #[prost(message, repeated, tag = "9")]
+    pub schedule: Vec<ScheduleWrite>,
+    /// The firing that this turn ran. Apply skips the turn unless the row stands as it says.
+    #[prost(message, optional, tag = "10")]
+    pub firing: Option<Firing>,
+    /// How much of its request this entry is.
+    #[prost(enumeration = "Share", tag = "11")]
+    pub share: i32,
+    /// Whether the actor goes with all that it has: rows of state, reminders, timers, its version.
+    #[prost(enumeration = "Fate", tag = "12")]
+    pub fate: i32,
+}
+
+/// See [`TurnCommit::share`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum Share {
+    /// All of it.
+    Whole = 0,
+    /// A part: the turn goes on. Its request is recorded as interrupted, so that it is never run again;
+    /// the row of an accepted message says the same.
+    Part = 1,
+    /// What is left of one of which parts are committed: its answer replaces the record of the parts.
+    Rest = 2,
+    /// A further part.
+    More = 3,
+}
+
+/// See [`TurnCommit::fate`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum Fate {
+    /// It stays.
+    Stays = 0,
+    /// It is deleted, and what the same entry writes is written after that.
+    Deleted = 1,
+}
+
+/// The two kinds of wake-ups.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum ScheduleKind {
+    /// Each firing is recorded with its turn.
+    Reminder = 0,
+    /// Its row stays as it was set: firings are not recorded.
+    Timer = 1,
+}
+
+/// One reminder or timer that is set or removed.
+#[derive(Clone, PartialEq, Message)]
+pub struct ScheduleWrite {
+    /// Which of the two.
+    #[prost(enumeration = "ScheduleKind", tag = "1")]
+    pub kind: i32,
+    /// Its name, unique within the actor and kind.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// The new row; absent: the row goes.
+    #[prost(message, optional, tag = "3")]
+    pub row: Option<ScheduleRow>,
+    /// What becomes of the entry when a row of that name is there already.
+    #[prost(enumeration = "IfThere", tag = "4")]
+    pub if_there: i32,
+}
+
+/// See [`ScheduleWrite::if_there`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum IfThere {
+    /// It is replaced.
+    Replace = 0,
+    /// The whole entry is skipped.
+    Skip = 1,
+}
+
+/// A reminder or timer. Times are the cluster's calendar clock, as the log has it, in milliseconds.
+#[derive(Clone, PartialEq, Message)]
+pub struct ScheduleRow {
+    /// When it fires next; of a timer: when it fires first.
+    #[prost(uint64, tag = "1")]
+    pub due_ms: u64,
+    /// The period as it was given, without repetitions; empty: it fires once.
+    #[prost(string, tag = "2")]
+    pub period: String,
+    /// Firings left, this one included; absent: without end.
+    #[prost(uint32, optional, tag = "3")]
+    pub repetitions: Option<u32>,
+    /// From when on it no longer fires; 0: never.
+    #[prost(uint64, tag = "4")]
+    pub ends_ms: u64,
+    /// What it hands to the actor; absent: nothing was given.
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    pub data: Option<Bytes>,
+    /// Whether `data` is JSON or bytes.
+    #[prost(enumeration = "DataForm", tag = "6")]
+    pub form: i32,
+    /// The method that a timer calls.
+    #[prost(string, tag = "7")]
+    pub callback: String,
+    /// As it was given, to be shown again.
+    #[prost(string, tag = "8")]
+    pub due_given: String,
+    /// As it was given, to be shown again.
+    #[prost(string, tag = "9")]
+    pub ttl_given: String,
+    /// What happens when a firing fails; absent: three retries, one second apart.
+    #[prost(message, optional, tag = "10")]
+    pub failure: Option<FailurePolicy>,
+    /// How often the present firing has failed.
+    #[prost(uint32, tag = "11")]
+    pub attempts: u32,
+    /// When the present firing was due before it failed; 0: it has not.
+    #[prost(uint64, tag = "12")]
+    pub tick_ms: u64,
+    /// Ticks that passed without a firing of their own.
+    #[prost(uint64, tag = "13")]
+    pub missed: u64,
+    /// Firings that were given up.
+    #[prost(uint64, tag = "14")]
+    pub dropped: u64,
+    /// The period as it was given, repetitions included, to be shown again.
+    #[prost(string, tag = "15")]
+    pub period_given: String,
+}
+
+/// See [`ScheduleRow::form`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum DataForm {
+    /// JSON text: given back as it is.
+    Json = 0,
+    /// Bytes: an application gets them as a base64 JSON string.
+    Bytes = 1,
+}
+
+/// What happens when a firing fails.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct FailurePolicy {
+    /// Pause between two attempts, in milliseconds.
+    #[prost(uint64, tag = "1")]
+    pub interval_ms: u64,
+    /// Attempts after the first; absent: without end. 0: the tick is dropped at its first failure.
+    #[prost(uint32, optional, tag = "2")]
+    pub retries_max: Option<u32>,
+}
+
+/// A firing, as its row had it when it began.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Firing {
+    /// Which of the two kinds.
+    #[prost(enumeration = "ScheduleKind", tag = "1")]
+    pub kind: i32,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// `ScheduleRow::due_ms` of the row.
+    #[prost(uint64, tag = "3")]
+    pub due_ms: u64,
+    /// `ScheduleRow::attempts` of the row.
+    #[prost(uint32, tag = "4")]
+    pub attempts: u32,
 }
 
 /// See [`TurnCommit::kind`].
@@ -123,6 +285,21 @@ pub struct StateWrite {
     /// The new value; absent: the row goes.
     #[prost(bytes = "bytes", optional, tag = "2")]
     pub value: Option<Bytes>,
+    /// From when on the value no longer counts, on the log's calendar clock in milliseconds; 0: never. The
+    /// value then is an `AppValue`, which says the same.
+    #[prost(uint64, tag = "3")]
+    pub expires_ms: u64,
+}
+
+/// A state value of an application's actor: the bytes it gave, and until when they count.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct AppValue {
+    /// Byte for byte what was given.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub data: Bytes,
+    /// From when on it no longer counts; 0: never.
+    #[prost(uint64, tag = "2")]
+    pub expires_ms: u64,
 }
 
 /// One outgoing message.
@@ -170,6 +347,9 @@ pub struct Envelope {
     /// whichever node leads.
     #[prost(uint64, tag = "8")]
     pub accepted_ms: u64,
+    /// Whether a turn for it has committed a part: it is not run again.
+    #[prost(enumeration = "Share", tag = "9")]
+    pub committed: i32,
 }
 
 /// Messages `first .. first + messages.len()` of one source. Moves the one high-water mark of that source
@@ -244,6 +424,9 @@ pub struct Expire {
     /// Keys of `Family::Session`.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub session_keys: Vec<Bytes>,
+    /// Keys of `Family::Due` that say when state values stop counting.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub value_keys: Vec<Bytes>,
 }
 
 /// Changes of the cluster's facts (partition 0).

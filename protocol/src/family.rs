@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::actor::ActorKey;
+use crate::command::ScheduleKind;
 use crate::ids::{PartitionId, RecoveryEpoch};
 use crate::limits::{DEDUP_AGE_MAX, DERIVED_AGE_MAX};
 use crate::request::{RequestId, Session};
@@ -38,11 +39,15 @@ pub enum Family {
     DeadLetter = 9,
     /// Partition 0 only: the cluster's rarely changed facts.
     Fact = 10,
+    /// Actor key, kind, name: a reminder or a timer.
+    Schedule = 11,
+    /// What is due when: kind, time, then what it is about. No values.
+    Due = 12,
 }
 
 impl Family {
     /// Every family, in key order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Partition,
         Self::State,
         Self::Version,
@@ -53,6 +58,8 @@ impl Family {
         Self::Mark,
         Self::DeadLetter,
         Self::Fact,
+        Self::Schedule,
+        Self::Due,
     ];
 
     /// Reads the byte of a key.
@@ -145,6 +152,75 @@ pub fn session_key(session: Session) -> Bytes {
     bytes.freeze()
 }
 
+/// Prefix of the reminders, or of the timers, of one actor.
+#[must_use]
+pub fn schedule_prefix(actor: &ActorKey, kind: ScheduleKind) -> Bytes {
+    schedule_key(actor, kind, "")
+}
+
+/// One reminder or timer.
+#[must_use]
+pub fn schedule_key(actor: &ActorKey, kind: ScheduleKind, name: &str) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(actor.as_bytes().len() + 1 + name.len());
+    bytes.put_slice(actor.as_bytes());
+    bytes.put_u8(kind as u8);
+    bytes.put_slice(name.as_bytes());
+    bytes.freeze()
+}
+
+/// Reads a `schedule_key`.
+#[must_use]
+pub fn parse_schedule_key(key: &Bytes) -> Option<(ActorKey, ScheduleKind, String)> {
+    let (actor, rest) = ActorKey::split(key)?;
+    let kind = ScheduleKind::try_from(i32::from(*rest.first()?)).ok()?;
+    let name = std::str::from_utf8(&rest[1..]).ok()?;
+    Some((actor, kind, name.to_owned()))
+}
+
+/// What a row of `Family::Due` is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum DueKind {
+    /// A reminder fires.
+    Reminder = 1,
+    /// A timer fires for the first time.
+    Timer = 2,
+    /// A state value stops counting.
+    Value = 3,
+}
+
+impl From<ScheduleKind> for DueKind {
+    fn from(kind: ScheduleKind) -> Self {
+        match kind {
+            ScheduleKind::Reminder => Self::Reminder,
+            ScheduleKind::Timer => Self::Timer,
+        }
+    }
+}
+
+/// Says that `about` (a key of `Family::Schedule`, or of `Family::State`) is due at `due_ms`.
+#[must_use]
+pub fn due_row_key(kind: DueKind, due_ms: u64, about: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(9 + about.len());
+    bytes.put_u8(kind as u8);
+    bytes.put_u64(due_ms);
+    bytes.put_slice(about);
+    bytes.freeze()
+}
+
+/// Prefix of the rows of one kind, ascending by time.
+#[must_use]
+pub fn due_row_prefix(kind: DueKind) -> Bytes {
+    Bytes::copy_from_slice(&[kind as u8])
+}
+
+/// Reads a `due_row_key`: when, and what it is about.
+#[must_use]
+pub fn parse_due_row_key(key: &Bytes) -> Option<(u64, Bytes)> {
+    let due = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
+    Some((due, key.slice(9..)))
+}
+
 /// One outgoing message.
 #[must_use]
 pub fn outbox_key(destination: PartitionId, sequence: u64) -> Bytes {
@@ -234,6 +310,24 @@ mod tests {
         let own = dedup_key(&actor, &RequestId::Session { session, sequence });
         assert!(own.starts_with(&session_records_prefix(&session_key(session))));
         assert_eq!(record_age_max(&own), None);
+    }
+
+    #[test]
+    fn schedule_rows_are_found_from_what_is_due() {
+        let actor = ActorKey::new("default", "counter", "a").unwrap();
+        for kind in [ScheduleKind::Reminder, ScheduleKind::Timer] {
+            let key = schedule_key(&actor, kind, "a|b");
+            assert!(key.starts_with(&schedule_prefix(&actor, kind)));
+            let parsed = (actor.clone(), kind, "a|b".to_owned());
+            assert_eq!(parse_schedule_key(&key), Some(parsed));
+            let (low, high) = (
+                due_row_key(kind.into(), 255, &key),
+                due_row_key(kind.into(), 256, &key),
+            );
+            assert!(low < high && low.starts_with(&due_row_prefix(kind.into())));
+            assert_eq!(parse_due_row_key(&high), Some((256, key)));
+        }
+        assert_eq!(parse_due_row_key(&Bytes::from_static(b"12345678")), None);
     }
 
     #[test]

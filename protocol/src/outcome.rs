@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
+use crate::call::AppReply;
 use crate::code::Code;
 use crate::text;
 
@@ -85,7 +86,10 @@ impl NotRun {
 pub enum CallOutcome {
     /// The turn committed; this is its reply.
     Reply(Bytes),
-    /// The turn ran and refused; nothing but this answer was kept.
+    /// The turn of an application's actor committed; this is its answer.
+    AppReply(AppReply),
+    /// The turn ran and refused. Of a native actor nothing but this answer was kept; of an application's
+    /// actor also what it had written.
     App(AppError),
     /// The turn certainly did not run.
     NotRun(NotRun),
@@ -102,7 +106,7 @@ pub enum CallOutcome {
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct TurnAnswer {
     /// One of the two; absent in a record that was cut to a digest.
-    #[prost(oneof = "Answer", tags = "1, 2, 3")]
+    #[prost(oneof = "Answer", tags = "1, 2, 3, 4")]
     pub answer: Option<Answer>,
 }
 
@@ -118,6 +122,9 @@ pub enum Answer {
     /// The turn was cut after a partial commit; it is never run again.
     #[prost(message, tag = "3")]
     Interrupted(Interrupted),
+    /// An application's turn succeeded.
+    #[prost(message, tag = "4")]
+    AppReply(AppReply),
 }
 
 /// Marks an interrupted turn.
@@ -130,6 +137,22 @@ impl TurnAnswer {
     pub fn reply(body: Bytes) -> Self {
         Self {
             answer: Some(Answer::Reply(body)),
+        }
+    }
+
+    /// A success of an application's actor.
+    #[must_use]
+    pub fn app_reply(reply: AppReply) -> Self {
+        Self {
+            answer: Some(Answer::AppReply(reply)),
+        }
+    }
+
+    /// What is recorded with a part of a turn.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self {
+            answer: Some(Answer::Interrupted(Interrupted {})),
         }
     }
 
@@ -146,6 +169,7 @@ impl TurnAnswer {
     pub fn into_outcome(self) -> CallOutcome {
         match self.answer {
             Some(Answer::Reply(body)) => CallOutcome::Reply(body),
+            Some(Answer::AppReply(reply)) => CallOutcome::AppReply(reply),
             Some(Answer::App(error)) => CallOutcome::App(error),
             Some(Answer::Interrupted(_)) => CallOutcome::Unknown {
                 code: Code::Interrupted,

@@ -8,6 +8,7 @@ pub mod border;
 pub mod codec;
 pub mod frame;
 pub mod hello;
+pub mod host;
 
 pub use codec::{
     Detached, FRAME_PREFIX_BYTES, FrameDecoder, FrameError, LaneItem, decode_frame, encode_frame,

@@ -282,6 +282,7 @@ fn main() {
             sent += 1;
             let actor = ActorKey::new("default", actor_type, &format!("a{}", sent % actors as u64));
             let call = ClientCall {
+                metadata: Vec::new(),
                 actor: actor.expect("a good name"),
                 method: method.to_owned(),
                 body: Bytes::copy_from_slice(body.as_bytes()),

@@ -166,6 +166,7 @@ fn due(age: Age, rows: &[(Bytes, Bytes)], rest: Rest, out: &mut Vec<ExpiryEffect
     out.push(ExpiryEffect::Propose(Expire {
         dedup_keys: over,
         session_keys: Vec::new(),
+        ..Expire::default()
     }));
     Stage::Proposed(next)
 }
@@ -234,6 +235,7 @@ fn records(
     out.push(ExpiryEffect::Propose(Expire {
         dedup_keys: rows.into_iter().map(|(key, _)| key).collect(),
         session_keys,
+        ..Expire::default()
     }));
     Stage::Proposed(next)
 }

@@ -14,13 +14,14 @@ mod tests;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::call::{CallAnswer, CallRequest, LeaderHint, Stamp};
+use ghostlight_protocol::call::{Ask, CallAnswer, CallRequest, LeaderHint, Metadata, Stamp};
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::time::Instant;
 
 pub use self::calls::{Gateway, GatewayCounters, GatewaySettings};
 pub(crate) use self::pending::key_of as call_key;
+use crate::hosts::words::AppTicket;
 use crate::turn_io::TurnId;
 use crate::turns::NestedCall;
 
@@ -40,6 +41,8 @@ pub enum Waiter {
         /// Which of its asks.
         ask: u32,
     },
+    /// An application beside this node, for its actor's rows.
+    App(AppTicket),
 }
 
 /// A call as a client of this node makes it. Names are checked already.
@@ -57,6 +60,8 @@ pub struct ClientCall {
     pub deadline: Option<Instant>,
     /// What `cx.now` and `cx.rng` will show.
     pub stamp: Stamp,
+    /// What travels beside the body to an application.
+    pub metadata: Vec<Metadata>,
 }
 
 /// What the gateway needs to know about the cluster; implemented by the node core over the routing table.
@@ -90,6 +95,15 @@ pub enum GatewayInput {
     },
     /// A turn calls.
     Nested(NestedCall),
+    /// An application asks for rows of an actor, or changes them.
+    Operate {
+        /// The shell's number of the application's call.
+        ticket: AppTicket,
+        /// The actor.
+        actor: ActorKey,
+        /// What.
+        ask: Ask,
+    },
     /// The client has gone.
     Hangup(CallTicket),
     /// The turn that called is over or deposed: nobody waits.

@@ -16,6 +16,7 @@ use ghostlight_protocol::wire::hello::{ClusterDescriptor, ConnectionKind, NodeRe
 
 use crate::admin::{AdminAnswer, AdminRequest, AdminTicket};
 use crate::gateway::{CallTicket, ClientCall};
+use crate::hosts::words::{AppEffect, AppInput};
 use crate::turn_io::{RunnerEffect, RunnerInput};
 use crate::turns::RowsWanted;
 
@@ -110,6 +111,8 @@ pub enum Input {
     Hangup(CallTicket),
     /// From whoever runs turns.
     Runner(RunnerInput),
+    /// From the applications beside this node.
+    App(AppInput),
     /// An operator asks.
     Admin {
         /// The shell's number.
@@ -309,6 +312,8 @@ pub enum Effect {
     Snapshot(SnapshotEffect),
     /// For whoever runs turns.
     Runner(RunnerEffect),
+    /// For the applications beside this node.
+    App(AppEffect),
     /// A client's call is over.
     Reply {
         /// The shell's number.

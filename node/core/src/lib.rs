@@ -6,6 +6,7 @@ extern crate self as ghostlight;
 pub mod admin;
 pub mod expiry;
 pub mod gateway;
+pub mod hosts;
 pub mod inquiry;
 pub mod io;
 #[cfg(test)]
@@ -17,3 +18,4 @@ pub mod samples;
 pub mod sdk;
 pub mod turn_io;
 pub mod turns;
+pub mod wakeups;

@@ -11,6 +11,7 @@ mod facts;
 mod fitness;
 mod flush;
 mod handover;
+mod hosting;
 mod inspect;
 mod leading;
 mod links;
@@ -29,6 +30,7 @@ mod tests;
 mod truncation;
 mod views;
 mod waiting;
+mod wakeups;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -52,7 +54,8 @@ use crate::expiry::ExpiryInput;
 use crate::gateway::{Gateway, GatewayInput};
 use crate::io::{Effect, Event, HaltReason, Input, Now, StoreInput};
 use crate::outbox::OutboxInput;
-use crate::turns::TurnsInput;
+use crate::turns::{NativeTypes, TurnsInput};
+use crate::wakeups::WakeupsInput;
 
 /// One tick of every group.
 pub const TICK: Duration = Duration::from_millis(50);
@@ -90,6 +93,7 @@ pub struct NodeCore {
     fitness: fitness::Watch,
     orders: orders::Orders,
     pauses: pauses::Pauses,
+    hosting: hosting::Hosting,
 }
 
 /// What exists once the node knows its cluster.
@@ -116,6 +120,7 @@ enum Local {
     Turns(PartitionId, TurnsInput),
     Outbox(PartitionId, OutboxInput),
     Expiry(PartitionId, ExpiryInput),
+    Wakeups(PartitionId, WakeupsInput),
 }
 
 /// Whether the shell knows what our `Hello` says.
@@ -188,6 +193,7 @@ impl NodeCore {
             fitness: fitness::Watch::default(),
             orders: orders::Orders::default(),
             pauses: pauses::Pauses::new(now.instant),
+            hosting: hosting::Hosting::new(NativeTypes::new(start.record.actor_types.clone())),
             start,
         };
         if let Some(descriptor) = core.start.descriptor.clone() {
@@ -229,7 +235,8 @@ impl NodeCore {
                 self.local
                     .push_back(Local::Gateway(GatewayInput::Hangup(ticket)));
             }
-            Input::Runner(input) => self.take_runner(input, out),
+            Input::Runner(input) => self.to_leader(now, input, out),
+            Input::App(input) => self.take_app(now, input, out),
             Input::Admin { ticket, request } => self.admin(now, ticket, request, out),
             Input::Store(input) => self.take_store(now, input, out),
             Input::Shutdown { deadline } => self.begin_shutdown(now, deadline, out),
@@ -246,6 +253,7 @@ impl NodeCore {
         self.flush_groups(now, out);
         self.tell_outboxes();
         self.settle(now, out);
+        self.flush_hosting(out);
         self.flush_outbound(now, out);
         if self.introduced == Introduced::Outdated {
             self.introduced = Introduced::Current;
@@ -313,6 +321,7 @@ impl NodeCore {
             Frame::Descriptor(descriptor) => self.adopt(now, descriptor, out),
             Frame::Order(order) => self.take_order(now, from, &order, out),
             Frame::OrderAnswer(answer) => self.order_answered(from, answer, out),
+            Frame::Host(host) => self.take_host_frame(now, from, host, out),
             Frame::AskSurvival(ask) => self.tell_survival(from, &ask, out),
             // Only a node that is not a member yet asks.
             Frame::Survival(_) => {}
@@ -392,7 +401,9 @@ impl NodeCore {
         self.tick_turns();
         self.tick_confirms(now);
         self.tick_expiry(now, out);
+        self.tick_wakeups(now);
         self.tick_links(now, out);
+        self.tick_hosting(now, out);
         self.tick_control(now);
         self.tick_transfers(now, out);
         self.tick_stuck(now, out);

@@ -8,13 +8,14 @@ use std::fmt;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::call::Stamp;
-use ghostlight_protocol::command::StateWrite;
+use ghostlight_protocol::call::{AppReply, Metadata, Stamp};
+use ghostlight_protocol::command::{ScheduleWrite, StateWrite};
 use ghostlight_protocol::ids::{ActorVersion, PartitionId, Term};
 use ghostlight_protocol::outcome::{AppError, CallOutcome, NotRun};
 use ghostlight_protocol::request::RequestId;
 use ghostlight_protocol::text;
 use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::wire::host::{Wakeup, Wish};
 
 /// One in-memory life of an actor on this node: belongs to one leadership of its partition.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -77,6 +78,10 @@ pub struct TurnStart {
     pub chain: Vec<ActorKey>,
     /// Handed to effects outside the system.
     pub token: FencingToken,
+    /// What travels beside the body, for an application.
+    pub metadata: Vec<Metadata>,
+    /// The reminder or timer that it runs; `None`: a method.
+    pub wakeup: Option<Box<Wakeup>>,
 }
 
 /// What a running turn asks for.
@@ -107,6 +112,39 @@ pub enum TurnAsk {
         /// Latest moment to wait for; never beyond the turn's own deadline.
         deadline: Option<Instant>,
     },
+    /// Commits what is staged so far, and goes on after it (a *part* of an application's turn). From then
+    /// on the request is never run again.
+    Commit(Box<Staged>),
+}
+
+/// What a turn leaves behind.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct Staged {
+    /// State rows, each key at most once.
+    pub writes: Vec<StateWrite>,
+    /// Messages to other actors, exactly once, in this order.
+    pub sends: Vec<OutMessage>,
+    /// Reminders and timers of this actor, each at most once.
+    pub schedule: Vec<ScheduleWrite>,
+}
+
+impl Staged {
+    /// Whether it changes state or sends: then the actor's version goes up with it.
+    #[must_use]
+    pub fn raises_version(&self) -> bool {
+        !self.writes.is_empty() || !self.sends.is_empty()
+    }
+}
+
+/// What became of a part.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PartEnd {
+    /// It is committed; the actor's version after it.
+    Committed(ActorVersion),
+    /// A reminder that must not be replaced is there already: nothing was committed, the turn goes on.
+    ScheduleThere,
+    /// Nothing was committed, the turn goes on; what was wrong.
+    Refused(NotRun),
 }
 
 /// The answer to a [`TurnAsk`].
@@ -119,6 +157,8 @@ pub enum TurnTold {
     Rows(Vec<(Bytes, Bytes)>),
     /// Of `Call`.
     Called(CallOutcome),
+    /// Of `Commit`.
+    Part(PartEnd),
     /// The turn's leadership is over; whatever it does no longer counts. End it.
     Deposed,
 }
@@ -151,6 +191,24 @@ pub enum TurnEnd {
         /// The panic's message.
         message: String,
     },
+    /// An application answered. Whatever it answered, what it staged commits with that.
+    Answered(Box<Answered>),
+    /// It did not reach the application: nothing ran, and it may run elsewhere.
+    NotStarted {
+        /// What happened, for people.
+        detail: String,
+    },
+}
+
+/// See [`TurnEnd::Answered`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answered {
+    /// What it answered.
+    pub answer: Result<AppReply, AppError>,
+    /// What it staged since its last part.
+    pub staged: Staged,
+    /// Of a turn that ran a reminder or timer: whether that goes on.
+    pub wish: Wish,
 }
 
 impl TurnEnd {
@@ -159,6 +217,13 @@ impl TurnEnd {
     pub fn bounded(self) -> Self {
         match self {
             Self::Ok { .. } => self,
+            Self::Answered(answered) => Self::Answered(Box::new(Answered {
+                answer: answered.answer.map_err(AppError::bounded),
+                ..*answered
+            })),
+            Self::NotStarted { detail } => Self::NotStarted {
+                detail: text::cut(detail),
+            },
             Self::App(error) => Self::App(error.bounded()),
             Self::Refused(refusal) => Self::Refused(refusal.bounded()),
             Self::Lost { detail } => Self::Lost {

@@ -20,17 +20,22 @@ mod inbox;
 mod jobs;
 mod log;
 mod mailbox;
+mod operations;
+mod parts;
 mod reads;
 mod running;
 #[cfg(test)]
 mod tests;
+mod wakeup;
 
-pub use engine::{ActivationView, Counters, Opening, Settings, Turns, Writes};
+pub use engine::{ActivationView, Counters, NativeTypes, Opening, Settings, Turns, Writes};
+pub use jobs::{Due, Standing};
+pub(crate) use wakeup::next_tick;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::{AnswerKind, CallRequest};
-use ghostlight_protocol::command::{Envelope, Kind};
+use ghostlight_protocol::command::{Envelope, Kind, ScheduleWrite};
 use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::outcome::CallOutcome;
@@ -39,7 +44,7 @@ use ghostlight_protocol::request::RequestId;
 use ghostlight_protocol::time::Instant;
 
 use crate::io::Rest;
-use crate::turn_io::{RunnerEffect, RunnerInput, TurnId};
+use crate::turn_io::{ActivationId, RunnerEffect, RunnerInput, TurnId};
 
 /// Where an answer goes: a gateway's call.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -105,6 +110,10 @@ pub enum TurnsInput {
     Resume,
     /// The group has more or fewer voters than before: writes are taken, or refused.
     Writes(Writes),
+    /// A reminder or timer is due. `TurnsEffect::WakeupOver` follows, whatever becomes of it.
+    Due(Box<Due>),
+    /// The activation must end, because its actor is to run elsewhere: now, or after its turn.
+    Deactivate(ActivationId),
     /// A deadline has passed.
     Tick,
 }
@@ -136,6 +145,10 @@ pub enum TurnsEffect {
     Call(NestedCall),
     /// A turn that has called is over: nobody waits for what it called.
     TurnGone(TurnId),
+    /// A firing is over; its row says whether, and when, there is another one.
+    WakeupOver(Box<Due>),
+    /// Reminders and timers were set or removed by what is applied now.
+    Scheduled(ActorKey, Vec<ScheduleWrite>),
 }
 
 /// Rows to read.

@@ -246,7 +246,7 @@ fn in_daprs_words(mut refusal: NotRun, names: &Names<'_>, method: &str) -> NotRu
 
 fn outcome_label(outcome: &CallOutcome) -> &'static str {
     match outcome {
-        CallOutcome::Reply(_) => "reply",
+        CallOutcome::Reply(_) | CallOutcome::AppReply(_) => "reply",
         CallOutcome::App(_) => "app_error",
         CallOutcome::NotRun(_) => "not_run",
         CallOutcome::Unknown { .. } => "unknown",

@@ -413,6 +413,7 @@ impl Running {
                 };
                 let deadline = timeout.map(|timeout| now.instant + timeout);
                 let call = ClientCall {
+                    metadata: Vec::new(),
                     actor,
                     method,
                     body,

@@ -11,12 +11,15 @@
 //! Absent: conf changes (the Raft wrapper computes them) and any notion of now.
 
 mod inbox;
+mod schedule;
 mod turn;
+
+pub use turn::is_deleted;
 
 use bytes::Bytes;
 use prost::Message;
 
-use crate::command::{Command, Envelope, Kind};
+use crate::command::{Command, Envelope, Kind, ScheduleWrite};
 use crate::family::Family;
 use crate::hash::{domain, hash128};
 use crate::ids::{ActorVersion, LogPosition, PartitionId};
@@ -69,6 +72,8 @@ pub enum TurnOutcome {
         version: ActorVersion,
         /// Its messages, now in the outbox: destination, sequence, message.
         outbox: Vec<(PartitionId, u64, Envelope)>,
+        /// The reminders and timers that it has set and removed.
+        schedule: Vec<ScheduleWrite>,
     },
     /// It does not count.
     Skipped(SkipReason),
@@ -90,6 +95,10 @@ pub enum SkipReason {
     },
     /// The message it ran is no longer in the inbox.
     MessageGone,
+    /// The reminder or timer that it ran has been removed, set anew, or has fired elsewhere.
+    FiringGone,
+    /// A reminder of that name is there already.
+    ScheduleThere,
 }
 
 /// Applies the entry at `at`. Updates `partition` (which the caller writes with the rows).

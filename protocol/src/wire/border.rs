@@ -8,7 +8,7 @@
 
 use super::frame::{Control, Frame, Heartbeat, OutboxPush, SnapshotAck, SnapshotChunk};
 use super::hello::{ClusterDescriptor, NodeRecord};
-use crate::call::{AnswerKind, CallRequest, LeaderHint};
+use crate::call::{AnswerKind, Ask, CallRequest, LeaderHint};
 use crate::hash::HASH_VERSION;
 use crate::limits::{COUNT_MAX, FACTOR_MAX, PARTITIONS_MAX, VIRTUAL_NODES_MAX};
 
@@ -52,6 +52,7 @@ pub fn check(frame: &Frame) -> Result<(), BorderError> {
             Some(AnswerKind::Redirect(redirect)) => check_hints(redirect.hint.as_slice()),
             Some(
                 AnswerKind::Reply(_)
+                | AnswerKind::AppReply(_)
                 | AnswerKind::App(_)
                 | AnswerKind::NotRun(_)
                 | AnswerKind::Unknown(_),
@@ -84,6 +85,10 @@ pub fn check(frame: &Frame) -> Result<(), BorderError> {
         | Frame::OrderAnswer(_)
         | Frame::AskSurvival(_)
         | Frame::Survival(_) => Ok(()),
+        Frame::Host(host) => {
+            count("a host frame", host.first)?;
+            count("a host frame", host.taken)
+        }
     }
 }
 
@@ -169,6 +174,11 @@ fn check_call(call: &CallRequest) -> Result<(), BorderError> {
         count("a closed range", range.end)?;
     }
     count("a term", call.leader_term)?;
+    if let Some(Ask::StateWrite(change)) = call.operation.as_ref().and_then(|o| o.ask.as_ref()) {
+        count("a term", change.term)?;
+        count("an activation", change.activation)?;
+        count("a version", change.version)?;
+    }
     // Seeds are random; the time is only shown.
     Ok(())
 }

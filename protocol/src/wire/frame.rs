@@ -4,6 +4,7 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use super::hello::{ClusterDescriptor, NodeRecord};
+use super::host::HostFrame;
 use crate::call::{CallAnswer, CallRequest, LeaderHint};
 use crate::command::Envelope;
 use crate::ids::PartitionId;
@@ -14,7 +15,7 @@ pub struct NodeFrame {
     /// Absent when the peer is newer and says something we do not know.
     #[prost(
         oneof = "Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21"
     )]
     pub frame: Option<Frame>,
 }
@@ -79,6 +80,9 @@ pub enum Frame {
     /// The answer of a node, for the groups it leads.
     #[prost(message, tag = "18")]
     Survival(Survival),
+    /// Between a leader and the nodes that run turns of its actors.
+    #[prost(message, tag = "21")]
+    Host(HostFrame),
 }
 
 /// Would every group that a node is in have a live majority without it?
@@ -131,7 +135,8 @@ impl Frame {
             | Self::Order(_)
             | Self::OrderAnswer(_)
             | Self::AskSurvival(_)
-            | Self::Survival(_) => return None,
+            | Self::Survival(_)
+            | Self::Host(_) => return None,
         };
         u16::try_from(partition).ok().map(PartitionId)
     }

@@ -142,6 +142,26 @@ pub struct NodeRecord {
     /// Drawn at every start: tells two processes apart that run as the same generation of one node.
     #[prost(uint64, tag = "15")]
     pub nonce: u64,
+    /// Actor types that applications beside it host.
+    #[prost(message, repeated, tag = "16")]
+    pub app_types: Vec<AppTypeRecord>,
+}
+
+/// An actor type that an application hosts, and how.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct AppTypeRecord {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// How long an object without work is kept, in milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub idle_ms: u64,
+    /// How long a running turn may go on when its actor is to run elsewhere, in milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub drain_ms: u64,
+    /// Calls of one chain that may be inside the actor at once; 0: reentrancy is off.
+    #[prost(uint32, tag = "4")]
+    pub depth: u32,
 }
 
 /// What a node takes part in.

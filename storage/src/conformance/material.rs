@@ -119,6 +119,7 @@ pub(crate) fn turn(actor: &ActorKey, base: u64, sequence: u64, value: Bytes, sen
         state: vec![StateWrite {
             key: Bytes::from_static(b"value"),
             value: Some(value),
+            ..StateWrite::default()
         }],
         sends: vec![send; sends as usize],
         inbox_sequence: 0,
@@ -152,6 +153,7 @@ pub(crate) fn all_families(term: u64, first: u64, value_bytes: usize) -> Vec<Log
         writes: vec![StateWrite {
             key: Bytes::from_static(b"fact"),
             value: Some(Bytes::from_static(b"true")),
+            ..StateWrite::default()
         }],
     };
     let value = |n: u8| Bytes::from(vec![n; value_bytes]);

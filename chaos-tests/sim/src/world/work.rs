@@ -199,6 +199,7 @@ impl World {
         };
         let clocks = process.now(now, skew);
         let call = ClientCall {
+            metadata: Vec::new(),
             actor,
             method: method.to_owned(),
             body: Bytes::from(body.into_bytes()),

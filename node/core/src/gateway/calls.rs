@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::call::{CallRequest, LeaderHint, MayHaveRun, Stamp};
+use ghostlight_protocol::call::{
+    Ask, CallRequest, LeaderHint, MayHaveRun, Metadata, Operation, Stamp,
+};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::hash::partition_of;
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, Term};
@@ -22,6 +24,7 @@ use super::pending::{Pending, State, key_of};
 use super::retry::{Learned, Role, Search, Target};
 use super::sessions::Sessions;
 use super::{CallTicket, ClientCall, GatewayEffect, GatewayInput, Reachable, Routes, Waiter};
+use crate::hosts::words::AppTicket;
 use crate::turn_io::TurnId;
 use crate::turns::NestedCall;
 
@@ -31,6 +34,8 @@ mod answers;
 const SEARCH_MAX: Duration = Duration::from_millis(500);
 /// Shortest time between two `AskRoutes`.
 const ASK_ROUTES_EVERY: Duration = Duration::from_millis(250);
+/// How long an application waits for an answer about its actor's rows.
+const OPERATION_TIME_MAX: Duration = Duration::from_secs(15);
 /// Told to a caller that this node is full or about to stop.
 const REFUSED_RETRY: Duration = Duration::from_millis(200);
 /// Bits of a call's key that count calls; the generation stands above them, so that an answer meant for
@@ -139,6 +144,8 @@ struct NewCall {
     chain: Vec<ActorKey>,
     stamp: Stamp,
     attempt: u32,
+    metadata: Vec<Metadata>,
+    operation: Option<Operation>,
 }
 
 impl Gateway {
@@ -189,6 +196,7 @@ impl Gateway {
         match input {
             GatewayInput::Call { ticket, call } => self.client_call(cx, ticket, call),
             GatewayInput::Nested(call) => self.nested_call(cx, call),
+            GatewayInput::Operate { ticket, actor, ask } => self.operate(cx, ticket, actor, ask),
             GatewayInput::Hangup(ticket) => self.hang_up(cx, Waiter::Client(ticket)),
             GatewayInput::TurnGone(turn) => self.turn_gone(cx, turn),
             GatewayInput::Answer { from, answer } => self.answered(cx, from, answer),
@@ -264,6 +272,8 @@ impl Gateway {
                 chain: Vec::new(),
                 stamp: call.stamp,
                 attempt,
+                metadata: call.metadata,
+                operation: None,
             },
         );
     }
@@ -290,6 +300,28 @@ impl Gateway {
                 chain: call.chain,
                 stamp: call.stamp,
                 attempt: call.attempt.max(1),
+                metadata: Vec::new(),
+                operation: None,
+            },
+        );
+    }
+
+    /// Never refused by admission: a turn may wait for it.
+    fn operate(&mut self, cx: &mut Cx<'_>, ticket: AppTicket, actor: ActorKey, ask: Ask) {
+        self.admit(
+            cx,
+            NewCall {
+                waiter: Waiter::App(ticket),
+                id: None,
+                actor,
+                method: String::new(),
+                body: Bytes::new(),
+                deadline: Some(cx.now + OPERATION_TIME_MAX),
+                chain: Vec::new(),
+                stamp: Stamp::default(),
+                attempt: 1,
+                metadata: Vec::new(),
+                operation: Some(Operation { ask: Some(ask) }),
             },
         );
     }
@@ -318,6 +350,8 @@ impl Gateway {
             attempt: call.attempt,
             chain: call.chain.iter().map(ActorKey::to_bytes).collect(),
             stamp: Some(call.stamp),
+            metadata: call.metadata,
+            operation: call.operation,
             ..CallRequest::default()
         };
         let key = self.next_key;
@@ -344,7 +378,7 @@ impl Gateway {
     fn held(&mut self, waiter: Waiter) -> &mut Held {
         match waiter {
             Waiter::Client(_) => &mut self.clients,
-            Waiter::Turn { .. } => &mut self.turns,
+            Waiter::Turn { .. } | Waiter::App(_) => &mut self.turns,
         }
     }
 
@@ -548,13 +582,13 @@ impl Gateway {
     fn finish(&mut self, cx: &mut Cx<'_>, key: u64, outcome: CallOutcome) {
         let call = &self.calls[&key];
         match &outcome {
-            CallOutcome::Reply(_) => self.counters.replies += 1,
+            CallOutcome::Reply(_) | CallOutcome::AppReply(_) => self.counters.replies += 1,
             CallOutcome::App(_) => self.counters.app_errors += 1,
             CallOutcome::NotRun(_) => self.counters.not_run += 1,
             CallOutcome::Unknown { .. } => self.counters.unknown += 1,
         }
         match &outcome {
-            CallOutcome::Reply(_) | CallOutcome::App(_) => {
+            CallOutcome::Reply(_) | CallOutcome::AppReply(_) | CallOutcome::App(_) => {
                 self.sessions.answered(call.partition, &call.id);
             }
             CallOutcome::NotRun(refusal) => {

@@ -129,6 +129,7 @@ fn client(ticket: u64, deadline: Option<Instant>) -> GatewayInput {
     GatewayInput::Call {
         ticket: CallTicket(ticket),
         call: ClientCall {
+            metadata: Vec::new(),
             actor: ActorKey::new("default", "counter", "a").unwrap(),
             method: "add".to_owned(),
             body: Bytes::from_static(b"1"),

@@ -20,6 +20,7 @@ use crate::io::{CALL_LANES, Effect, Lane, Now};
 use crate::outbox::{OutboxEffect, OutboxInput};
 use crate::turn_io::{RunnerEffect, RunnerInput, TurnTold};
 use crate::turns::{Caller, TurnsEffect, TurnsInput, Writes};
+use crate::wakeups::WakeupsInput;
 
 /// Steps that sub-cores may cause each other from one input; more would be a loop.
 const LOCAL_STEPS_MAX: usize = 1_000_000;
@@ -176,6 +177,7 @@ impl NodeCore {
                 Local::Turns(partition, input) => self.feed_turns(now, partition, input, out),
                 Local::Outbox(partition, input) => self.feed_outbox(now, partition, input, out),
                 Local::Expiry(partition, input) => self.feed_expiry(now, partition, input, out),
+                Local::Wakeups(partition, input) => self.feed_wakeups(now, partition, input, out),
             }
         }
     }
@@ -257,6 +259,10 @@ impl NodeCore {
                 self.local
                     .push_back(Local::Turns(turn.activation.partition, input));
             }
+            GatewayEffect::Done {
+                waiter: Waiter::App(ticket),
+                outcome,
+            } => self.operated(now, ticket, outcome, out),
             GatewayEffect::AskRoutes(node) => {
                 let frame = Frame::AskRoutes(ghostlight_protocol::wire::frame::AskRoutes {});
                 out.push(Effect::Send {
@@ -269,7 +275,7 @@ impl NodeCore {
     }
 
     /// From whoever runs turns.
-    pub(super) fn take_runner(&mut self, input: RunnerInput, out: &mut Vec<Effect>) {
+    pub(super) fn take_runner(&mut self, now: Now, input: RunnerInput, out: &mut Vec<Effect>) {
         let turn = match &input {
             RunnerInput::Asked { turn, .. } | RunnerInput::Ended { turn, .. } => *turn,
         };
@@ -287,7 +293,7 @@ impl NodeCore {
                 .push_back(Local::Turns(activation.partition, input));
         } else if let RunnerInput::Asked { turn, ask, .. } = input {
             let told = TurnTold::Deposed;
-            out.push(Effect::Runner(RunnerEffect::Tell { turn, ask, told }));
+            self.to_runner(now, RunnerEffect::Tell { turn, ask, told }, out);
         }
     }
 
@@ -332,7 +338,7 @@ impl NodeCore {
     ) {
         for effect in effects {
             match effect {
-                TurnsEffect::Runner(effect) => out.push(Effect::Runner(effect)),
+                TurnsEffect::Runner(effect) => self.to_runner(now, effect, out),
                 TurnsEffect::Propose(kind) => {
                     if !self.propose(now, partition, term, kind) {
                         self.local
@@ -351,6 +357,14 @@ impl NodeCore {
                 TurnsEffect::TurnGone(turn) => {
                     self.local
                         .push_back(Local::Gateway(GatewayInput::TurnGone(turn)));
+                }
+                TurnsEffect::WakeupOver(due) => {
+                    let input = WakeupsInput::Over(due);
+                    self.local.push_back(Local::Wakeups(partition, input));
+                }
+                TurnsEffect::Scheduled(actor, writes) => {
+                    let input = WakeupsInput::Scheduled(actor, writes);
+                    self.local.push_back(Local::Wakeups(partition, input));
                 }
             }
         }

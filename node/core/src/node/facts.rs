@@ -139,6 +139,7 @@ impl NodeCore {
         let write = StateWrite {
             key: key.into(),
             value: Some(Bytes::from_static(b"1")),
+            ..StateWrite::default()
         };
         let facts = Facts {
             writes: vec![write],

@@ -23,6 +23,7 @@ use crate::io::{Applied, Effect, Event, Now, ReadTicket, Rest};
 use crate::outbox::{Outbox, OutboxInput, OutboxSettings};
 use crate::replica::{ReadIndex, Role};
 use crate::turns::{ConfirmId, Opening, ReadId, RowsWanted, Turns, TurnsInput};
+use crate::wakeups::{Wakeups, WakeupsInput};
 
 /// A ReadIndex without answer is asked again after two heartbeats.
 const CONFIRM_AGAIN: Duration = Duration::from_millis(300);
@@ -48,6 +49,7 @@ enum ReadWhat {
     Inbox,
     Facts,
     Expiry,
+    Wakeups,
 }
 
 impl Reads {
@@ -142,6 +144,7 @@ impl NodeCore {
 
     fn open_if_due(&mut self, now: Now, partition: PartitionId, out: &mut Vec<Effect>) {
         let settings = self.start.turns;
+        let native = self.hosting.native.clone();
         let min_copies = self.start.min_copies;
         let Some(cluster) = &mut self.cluster else {
             return;
@@ -168,6 +171,7 @@ impl NodeCore {
             dedup_bytes: row.dedup_bytes,
             writes,
             settings,
+            native,
         });
         let mut pump = Vec::new();
         let settings = OutboxSettings::default();
@@ -182,6 +186,7 @@ impl NodeCore {
             outbox,
             inbox,
             expiry: Expiry::new(partition, now.instant),
+            wakeups: Wakeups::new(),
             writes,
         }));
         self.feed_waiting(now, partition, out);
@@ -572,6 +577,17 @@ impl NodeCore {
             .begin(partition, term, ReadWhat::Expiry, rows, out);
     }
 
+    pub(super) fn read_for_wakeups(
+        &mut self,
+        partition: PartitionId,
+        term: Term,
+        rows: RowsWanted,
+        out: &mut Vec<Effect>,
+    ) {
+        self.reads
+            .begin(partition, term, ReadWhat::Wakeups, rows, out);
+    }
+
     fn read_inbox(
         &mut self,
         partition: PartitionId,
@@ -635,6 +651,10 @@ impl NodeCore {
                 let rows = rows.collect();
                 let input = ExpiryInput::Rows { rows, rest };
                 self.local.push_back(Local::Expiry(partition, input));
+            }
+            ReadWhat::Wakeups => {
+                let input = WakeupsInput::Rows { rows, rest };
+                self.local.push_back(Local::Wakeups(partition, input));
             }
         }
     }

@@ -186,6 +186,15 @@ impl Links {
         (median.unsigned_abs() > CLOCK_TOLERANCE_MS).then_some(median)
     }
 
+    /// For how long nothing was heard of a node; for ever without a control connection.
+    pub(super) fn silence(&self, node: NodeId, now: Instant) -> Duration {
+        match self.nodes.get(&node) {
+            Some(link) if link.control == Wire::Up => now.since(link.heard),
+            Some(link) => now.since(link.heard).max(Duration::from_millis(1)),
+            None => Duration::MAX,
+        }
+    }
+
     /// Whether a node's control connection is up and not silent: it answers heartbeats.
     pub(super) fn answers(&self, node: NodeId) -> bool {
         let link = self.nodes.get(&node);
@@ -313,6 +322,12 @@ impl NodeCore {
             return;
         };
         link.dial_pause = DIAL_PAUSE.0;
+        if kind == ConnectionKind::Bulk {
+            self.host_connected(now, node);
+        }
+        let Some(link) = self.links.nodes.get_mut(&node) else {
+            return;
+        };
         if kind == ConnectionKind::Control {
             link.heard = now.instant;
             link.told_silent = false;

@@ -79,6 +79,7 @@ impl NodeCore {
 
     /// Computes the preference lists again after any change of the members.
     pub(super) fn recompute_table(&mut self, now: Now) {
+        self.hosts_changed();
         let facts = self.facts();
         let candidates = facts.candidates(now.instant);
         let Some(cluster) = &mut self.cluster else {

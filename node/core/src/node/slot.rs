@@ -15,6 +15,7 @@ use crate::expiry::Expiry;
 use crate::outbox::Outbox;
 use crate::replica::{Group, GroupSettings};
 use crate::turns::{ConfirmId, Turns, Writes};
+use crate::wakeups::Wakeups;
 
 /// Calls that wait for a leadership to open.
 pub(super) const WAITING_CALLS_MAX: usize = 4_096;
@@ -59,6 +60,7 @@ pub(super) struct Serving {
     pub(super) outbox: Outbox,
     pub(super) inbox: InboxLoad,
     pub(super) expiry: Expiry,
+    pub(super) wakeups: Wakeups,
     /// What `turns` was told last.
     pub(super) writes: Writes,
 }

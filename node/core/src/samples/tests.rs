@@ -13,6 +13,7 @@ use crate::sdk::{CallError, Cluster};
 fn shown(outcome: &CallOutcome) -> String {
     match outcome {
         CallOutcome::Reply(body) => String::from_utf8_lossy(body).into_owned(),
+        CallOutcome::AppReply(_) => unreachable!("samples are native"),
         CallOutcome::App(e) => {
             let payload = String::from_utf8_lossy(&e.payload);
             format!("{}: {} {payload}", e.name, e.message)

@@ -168,6 +168,7 @@ impl<A: Actor> Active<A> {
             writes.push(StateWrite {
                 key: Bytes::from_static(SELF_KEY),
                 value: Some(row),
+                ..StateWrite::default()
             });
         }
         self.live = Some(live);

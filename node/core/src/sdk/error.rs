@@ -117,6 +117,10 @@ pub(crate) fn typed_outcome<R: Body, E: ActorError>(
             let text = format!("the reply of `{method}` is not of the expected type: {why}");
             CallError::Contract(text)
         }),
+        CallOutcome::AppReply(reply) => R::from_body(&reply.body).map_err(|why| {
+            let text = format!("the reply of `{method}` is not of the expected type: {why}");
+            CallError::Contract(text)
+        }),
         CallOutcome::App(error) => Err(match serde_json::from_slice(&error.payload) {
             Ok(typed) => CallError::App(typed),
             Err(_) => CallError::Contract(format!("{}: {}", error.name, error.message)),

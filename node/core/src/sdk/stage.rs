@@ -123,7 +123,11 @@ impl Stage {
     pub(crate) fn take(&mut self) -> (Vec<StateWrite>, Vec<OutMessage>) {
         let writes = std::mem::take(&mut self.writes)
             .into_iter()
-            .map(|(key, value)| StateWrite { key, value })
+            .map(|(key, value)| StateWrite {
+                key,
+                value,
+                ..StateWrite::default()
+            })
             .collect();
         (writes, std::mem::take(&mut self.sends))
     }

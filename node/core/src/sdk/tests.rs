@@ -133,6 +133,7 @@ fn world() -> World {
 fn probe(world: &World, method: &str, body: &str) -> String {
     match world.call(("probe", "p"), method, body.to_owned()) {
         CallOutcome::Reply(body) => String::from_utf8(body.to_vec()).unwrap(),
+        CallOutcome::AppReply(_) => unreachable!("no application here"),
         CallOutcome::App(error) => format!("{}: {}", error.name, error.message),
         CallOutcome::NotRun(refusal) => format!("{}: {}", refusal.code, refusal.detail),
         CallOutcome::Unknown { detail, .. } => detail,

@@ -28,6 +28,17 @@ pub(super) struct Actor {
     /// ReadIndex rounds (odd and even) in which this actor is listed.
     pub(super) listed: [u64; 2],
     pub(super) rest: Rest,
+    pub(super) leaves: Leaves,
+}
+
+/// Whether the activation ends with its running turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Leaves {
+    /// No.
+    #[default]
+    No,
+    /// Yes: its actor is to run elsewhere.
+    AfterTurn,
 }
 
 /// What it is doing.

@@ -130,10 +130,17 @@ fn answer_all(job: &Job, answer: AnswerKind, out: &mut Vec<TurnsEffect>) {
 fn deposed(job: &Job, hint: Option<LeaderHint>) -> AnswerKind {
     match (job.reach, job.place) {
         (Reach::CalledOut, _) => unknown(Code::OutcomeUnknown, NOBODY_LEFT),
+        // What asks again finds that it was interrupted, or nothing if no part of it has come through.
+        (Reach::Inside, _) if job.parts > 0 => redirect(hint, MayHaveRun::Yes),
         (Reach::Inside, Place::Proposed) => redirect(hint, MayHaveRun::Yes),
         (
             Reach::Inside,
-            Place::Lookup | Place::Waiting | Place::Running | Place::Queued | Place::Held,
+            Place::Lookup
+            | Place::Asking
+            | Place::Waiting
+            | Place::Running
+            | Place::Queued
+            | Place::Held,
         ) => redirect(hint, MayHaveRun::No),
     }
 }
@@ -141,6 +148,7 @@ fn deposed(job: &Job, hint: Option<LeaderHint>) -> AnswerKind {
 /// What the caller of a request hears whose turn this leadership cannot bring into the log.
 pub(super) fn undone(job: &Job) -> AnswerKind {
     match job.reach {
+        Reach::Inside if job.parts > 0 => redirect(None, MayHaveRun::Yes),
         Reach::Inside => redirect(None, MayHaveRun::No),
         Reach::CalledOut => redirect(None, MayHaveRun::Yes),
     }
@@ -188,6 +196,7 @@ pub(super) fn session_closed() -> AnswerKind {
 pub(super) fn outcome_kind(outcome: CallOutcome) -> AnswerKind {
     match outcome {
         CallOutcome::Reply(body) => AnswerKind::Reply(body),
+        CallOutcome::AppReply(reply) => AnswerKind::AppReply(reply),
         CallOutcome::App(error) => AnswerKind::App(error),
         CallOutcome::NotRun(refusal) => not_run(&refusal),
         CallOutcome::Unknown { code, detail } => unknown(code, &detail),

@@ -52,8 +52,20 @@ impl Turns {
         let first = call.attempt <= 1 && matches!(call.id, RequestId::Session { .. });
         let actor = job.actor.clone();
         let cycle = cycle(&job);
-        self.rouse(&actor);
+        let operation = job.is_operation();
+        if !operation {
+            self.rouse(&actor);
+        }
         let id = self.jobs.insert(job);
+        if operation {
+            if first {
+                self.operate(now, id, out);
+            } else {
+                self.jobs.at(id).place = Place::Asking;
+                self.look_up(id, out);
+            }
+            return;
+        }
         if let Some(refusal) = cycle {
             self.hold(id, 0, Ground::Fact, not_run(&refusal));
             self.touch(now, &actor, out);
@@ -134,7 +146,10 @@ impl Turns {
                 closed: Closed::new(request.closed_below, &request.closed_ranges),
                 attempt: request.attempt.max(1),
                 arrived_round: self.rounds.begun(),
+                operation: request.operation.and_then(|o| o.ask).map(Box::new),
             }),
+            parts: 0,
+            metadata: request.metadata,
             method: request.method,
             body: request.body,
             deadline,
@@ -173,7 +188,7 @@ impl Turns {
     }
 
     fn make_room(&mut self, job: &Job, out: &mut Vec<TurnsEffect>) -> Result<(), NotRun> {
-        if job.serves_a_turn() {
+        if job.serves_a_turn() || job.is_operation() {
             // What runs must be able to end; there are only as many of these as running turns ask for.
             return Ok(());
         }

@@ -9,23 +9,36 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::call::Done;
+use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::TurnKind;
+use ghostlight_protocol::outcome::NotRun;
 use ghostlight_protocol::replica::{EntryOutcome, SkipReason, TurnOutcome};
 use ghostlight_protocol::time::Instant;
 
 use super::TurnsEffect;
 use super::activation::{Ground, Held, Stage};
-use super::answers::{outcome_kind, reused, session_closed, undone};
+use super::answers::{not_run, outcome_kind, reused, session_closed, undone, unknown};
 use super::engine::Turns;
+use super::inbox::interrupted_message;
 use super::jobs::{JobId, Place, Work};
-use super::log::{Entry, Proposal};
+use super::log::{Entry, Failure, Proposal, Purpose};
 use super::mailbox::{End, Gate};
+use super::operations::not_done;
 use crate::turn_io::TurnId;
 
 /// How often one request is run again in one leadership before its gateway must ask elsewhere.
 const RERUNS_MAX: u8 = 8;
 /// Pause before a message is run again whose entry Raft refused.
 const DROPPED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Of an entry that does not count.
+#[derive(Clone, Copy)]
+struct Undone {
+    job: JobId,
+    order: u64,
+    purpose: Purpose,
+}
 
 impl Turns {
     pub(super) fn propose(&mut self, out: &mut Vec<TurnsEffect>) {
@@ -35,7 +48,10 @@ impl Turns {
         match proposal {
             Proposal::Turns(entries) => {
                 for entry in entries {
-                    self.jobs.at(entry.job).place = Place::Proposed;
+                    // The turn of a part goes on.
+                    if let Purpose::Turn | Purpose::Operation = entry.purpose {
+                        self.jobs.at(entry.job).place = Place::Proposed;
+                    }
                 }
             }
             Proposal::Failure(failure) => {
@@ -86,6 +102,11 @@ impl Turns {
         outcome: TurnOutcome,
         out: &mut Vec<TurnsEffect>,
     ) {
+        let undone_entry = Undone {
+            job: entry.job,
+            order: entry.order,
+            purpose: entry.purpose,
+        };
         let key = entry.actor;
         let actor = self.actors.at(&key);
         actor.ledger.done += 1;
@@ -95,12 +116,22 @@ impl Turns {
             actor.overlay.settle(entry.ordinal, &entry.keys);
         }
         match outcome {
-            TurnOutcome::Committed { version, .. } => {
+            TurnOutcome::Committed {
+                version, schedule, ..
+            } => {
+                if !schedule.is_empty() {
+                    out.push(TurnsEffect::Scheduled(key.clone(), schedule));
+                }
                 self.counters.turns_committed += 1;
                 if entry.kind == TurnKind::Write {
                     assert_eq!(version.0, entry.base + 1, "{key}: apply and engine agree");
                 }
-                self.complete(now, entry.job, entry.answer, out);
+                match entry.purpose {
+                    Purpose::Part { turn, ask } => self.part_committed(turn, ask, version, out),
+                    Purpose::Turn | Purpose::Operation => {
+                        self.complete(now, entry.job, entry.answer, out);
+                    }
+                }
             }
             TurnOutcome::Skipped(reason) => {
                 self.counters.turns_skipped += 1;
@@ -121,11 +152,40 @@ impl Turns {
                     }
                     SkipReason::SessionClosed => self.finish(entry.job, session_closed(), out),
                     SkipReason::MessageGone => self.message_done(now, entry.job, out),
-                    SkipReason::Version { .. } => self.run_again(&key, entry.order, entry.job),
+                    SkipReason::Version { .. }
+                    | SkipReason::ScheduleThere
+                    | SkipReason::FiringGone => {
+                        self.overtaken(&key, undone_entry, &reason, out);
+                    }
                 }
             }
         }
         self.touch(now, &key, out);
+    }
+
+    /// What an entry was built on is no longer so.
+    fn overtaken(
+        &mut self,
+        key: &ActorKey,
+        entry: Undone,
+        reason: &SkipReason,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        match (entry.purpose, reason) {
+            // Its turn is on the list of those to run again already, which looks at its parts.
+            (Purpose::Part { .. }, _) => {}
+            (Purpose::Operation, SkipReason::ScheduleThere) => {
+                self.finish(entry.job, not_done(Done::There), out);
+            }
+            (Purpose::Operation, _) => self.finish(entry.job, not_done(Done::NotHeld), out),
+            (Purpose::Turn, SkipReason::FiringGone) => self.wakeup_done(entry.job, out),
+            (Purpose::Turn, SkipReason::ScheduleThere) => {
+                let text = "a reminder that must not be replaced is there already";
+                let refusal = NotRun::new(Code::InvalidArgument, text);
+                self.finish(entry.job, not_run(&refusal), out);
+            }
+            (Purpose::Turn, _) => self.run_again(key, entry.order, entry.job),
+        }
     }
 
     /// A turn counts.
@@ -139,6 +199,7 @@ impl Turns {
         match self.jobs.at(id).work {
             Work::Call(_) => self.finish(id, answer, out),
             Work::Message { .. } => self.message_done(now, id, out),
+            Work::Wakeup(_) => self.wakeup_done(id, out),
         }
     }
 
@@ -222,7 +283,12 @@ impl Turns {
             self.counters.turns_rerun += 1;
             job.reruns = job.reruns.saturating_add(1);
             let unwanted = job.call().is_some_and(|call| call.callers.is_empty());
-            if job.call().is_none() {
+            if job.is_operation() {
+                let answer = undone(job);
+                self.finish(id, answer, out);
+            } else if job.parts > 0 {
+                self.interrupt(key, id, out);
+            } else if job.call().is_none() {
                 job.place = Place::Waiting;
                 self.actors.at(key).mailbox.push_message(id, End::Front);
             } else if unwanted || job.reruns > RERUNS_MAX {
@@ -233,6 +299,24 @@ impl Turns {
                 let mailbox = &mut self.actors.at(key).mailbox;
                 mailbox.admit();
                 mailbox.push_call(id, End::Front);
+            }
+        }
+    }
+
+    /// A turn does not count of which parts are committed, or perhaps: it is not run again.
+    fn interrupt(&mut self, key: &ActorKey, id: JobId, out: &mut Vec<TurnsEffect>) {
+        let text = "the turn was cut after it had committed a part; it is not run again";
+        let job = self.jobs.at(id);
+        match job.work {
+            Work::Call(_) => self.finish(id, unknown(Code::Interrupted, text), out),
+            Work::Wakeup(_) => self.wakeup_done(id, out),
+            Work::Message { sequence, .. } => {
+                job.place = Place::Queued;
+                self.actors.at(key).mailbox.gate = Gate::Failing;
+                self.log.push_failure(Failure {
+                    job: Some((key.clone(), id)),
+                    command: interrupted_message(sequence),
+                });
             }
         }
     }
@@ -254,13 +338,16 @@ impl Turns {
             let ledger = &mut self.actors.at(&key).ledger;
             ledger.ended -= 1;
             ledger.writes -= u64::from(entry.kind == TurnKind::Write);
+            if let Purpose::Part { .. } = entry.purpose {
+                continue; // Its turn is among those to run again, which looks at its parts.
+            }
             let job = self.jobs.at(entry.job);
             match job.work {
                 Work::Call(_) => {
                     let answer = undone(job);
                     self.finish(entry.job, answer, out);
                 }
-                Work::Message { .. } => {
+                Work::Message { .. } | Work::Wakeup(_) => {
                     self.run_again(&key, entry.order, entry.job);
                     self.close_gate(&key, now + DROPPED_PAUSE);
                 }
@@ -286,12 +373,7 @@ impl Turns {
         self.gates.insert((until, key.clone()));
     }
 
-    fn failure_dropped(
-        &mut self,
-        now: Instant,
-        failure: super::log::Failure,
-        out: &mut Vec<TurnsEffect>,
-    ) {
+    fn failure_dropped(&mut self, now: Instant, failure: Failure, out: &mut Vec<TurnsEffect>) {
         let Some((key, id)) = failure.job else {
             self.log.push_failure(failure);
             return;

@@ -19,6 +19,8 @@ use super::arrival::FULL_PAUSE;
 use super::engine::Turns;
 use super::fixed_hash::{FixedHash, FixedMap};
 use super::jobs::JobId;
+use super::operations::Gathering;
+use super::parts::Part;
 use super::{ReadId, RowsWanted, TurnsEffect};
 use crate::io::Rest;
 use crate::turn_io::TurnId;
@@ -39,6 +41,12 @@ pub(super) enum PendingRead {
     Scan(Scan),
     /// Messages that did not fit into memory.
     Inbox,
+    /// An operation asked for a row.
+    Operation(JobId),
+    /// An operation asked for many.
+    Gather(Box<Gathering>),
+    /// A part must not replace these.
+    Part(Part),
 }
 
 /// A page on its way.
@@ -94,6 +102,11 @@ impl Turns {
             }
             Some(PendingRead::Scan(scan)) => self.on_page(scan, rows, rest, out),
             Some(PendingRead::Inbox) => self.on_inbox_page(now, rows, rest, out),
+            Some(PendingRead::Operation(job)) => self.on_looked(now, job, rows, out),
+            Some(PendingRead::Gather(gathering)) => {
+                self.on_gathered(now, *gathering, rows, rest, out);
+            }
+            Some(PendingRead::Part(part)) => self.on_part_rows(now, part, &rows, out),
             None => {}
         }
     }
@@ -114,6 +127,7 @@ impl Turns {
             return; // Hung up meanwhile.
         };
         let key = job.actor.clone();
+        let operation = job.is_operation();
         let call = job.call().expect("only calls are looked up");
         let mut rows = rows.into_iter();
         let record = rows.next().and_then(|(_, value)| value);
@@ -137,9 +151,13 @@ impl Turns {
             },
         };
         match answer {
+            None if operation => self.operate(now, id, out),
             None => self.enqueue(now, id, out),
             Some(answer) => {
-                self.actors.at(&key).mailbox.dismiss(&self.jobs);
+                self.rouse(&key);
+                if !operation {
+                    self.actors.at(&key).mailbox.dismiss(&self.jobs);
+                }
                 self.hold(id, 0, Ground::Fact, answer);
                 self.touch(now, &key, out);
             }
@@ -176,11 +194,14 @@ impl Turns {
             return;
         }
         let value = rows.first().and_then(|(_, value)| value.as_deref());
-        let version = value
-            .and_then(|v| v.try_into().ok())
-            .map(u64::from_be_bytes);
+        let version = value.and_then(read_version);
         actor.version = Some(ActorVersion(version.unwrap_or(0)));
         actor.stage = Stage::Idle;
         self.touch(now, key, out);
     }
+}
+
+/// Reads the value of a `Family::Version` row.
+pub(super) fn read_version(row: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(row.get(..8)?.try_into().ok()?))
 }

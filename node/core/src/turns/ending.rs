@@ -11,7 +11,8 @@ use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::AnswerKind;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::{
-    DeadLetterReason, InboxFailed, RequestRecord, Send, StateWrite, TurnCommit, TurnKind,
+    DeadLetterReason, InboxFailed, RequestRecord, ScheduleKind, ScheduleWrite, Send, Share,
+    TurnCommit, TurnKind,
 };
 use ghostlight_protocol::hash::partition_of;
 use ghostlight_protocol::ids::ActorVersion;
@@ -20,19 +21,25 @@ use ghostlight_protocol::outcome::{AppError, NotRun, TurnAnswer};
 use ghostlight_protocol::request::RequestId;
 use ghostlight_protocol::text;
 use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::wire::host::Wish;
 use prost::Message;
 
 use super::TurnsEffect;
-use super::activation::{Ground, Ledger, Parked, Running, Stage};
+use super::activation::{Ground, Leaves, Ledger, Parked, Running, Stage};
 use super::answers::{not_run, unknown};
 use super::engine::{Turns, Writes};
-use super::jobs::{CallWork, JobId, Place, Reach, Work};
-use super::log::{COMMAND_BYTES, Entry, Failure, turn_bytes};
+use super::jobs::{CallWork, JobId, Place, Reach, Standing, Work};
+use super::log::{COMMAND_BYTES, Entry, Failure, Purpose, turn_bytes};
 use super::mailbox::{End, Gate};
-use crate::turn_io::{OutMessage, RunnerEffect, TurnEnd, TurnId};
+use super::wakeup::{self, FiringEnd};
+use crate::turn_io::{Answered, OutMessage, RunnerEffect, Staged, TurnEnd, TurnId};
 
 /// Pause that a writer is asked to make while copies are missing.
 const MIN_COPIES_PAUSE: Duration = Duration::from_secs(1);
+/// How often a call is handed to a host anew that it did not reach.
+const NOT_STARTED_MAX: u8 = 3;
+/// Pause that its caller is asked to make after that.
+const NOT_STARTED_PAUSE: Duration = Duration::from_millis(500);
 
 /// An end that is not fenced by the actor's version.
 #[derive(Debug)]
@@ -109,40 +116,64 @@ impl Turns {
                 reply,
                 writes,
                 sends,
-            } => self.end_ok(&key, over, reply, writes, sends, out),
+            } => {
+                let staged = Staged {
+                    writes,
+                    sends,
+                    schedule: Vec::new(),
+                };
+                let (answer, firing) = (AnswerKind::Reply(reply), FiringEnd::Fired(Wish::GoesOn));
+                self.end_with(&key, over, answer, staged, firing, out);
+            }
+            TurnEnd::Answered(answered) => self.end_answered(&key, over, *answered, out),
+            TurnEnd::NotStarted { detail } => self.end_not_started(&key, over, detail, out),
             TurnEnd::App(error) => self.end_app(&key, over, error, out),
             TurnEnd::Panicked { message } => self.end_panicked(&key, over, message, out),
             TurnEnd::Lost { detail } => self.end_lost(&key, over, &detail, out),
             TurnEnd::Refused(refusal) => self.end_refused(&key, over, &refusal, out),
         }
+        let actor = self.actors.at(&key);
+        if std::mem::take(&mut actor.leaves) == Leaves::AfterTurn {
+            self.drop_activation(&key, out);
+        }
         self.touch(now, &key, out);
         self.wake_stalled(now, out);
     }
 
-    fn end_ok(
+    /// A turn has its answer, and what it leaves behind commits with that.
+    fn end_with(
         &mut self,
         key: &ActorKey,
         over: Over,
-        reply: Bytes,
-        writes: Vec<StateWrite>,
-        sends: Vec<OutMessage>,
+        answer: AnswerKind,
+        staged: Staged,
+        firing: FiringEnd,
         out: &mut Vec<TurnsEffect>,
     ) {
-        let answer = AnswerKind::Reply(reply.clone());
-        let changes = !writes.is_empty() || !sends.is_empty();
-        if let Some(what) = self.too_many(&sends) {
+        if let Some(what) = self.too_many(&staged.sends) {
             return self.end_too_large(key, over, what, out);
         }
-        let kind = if changes {
+        let raises = staged.raises_version();
+        let kind = if raises {
             TurnKind::Write
         } else {
             TurnKind::RecordOnly
         };
-        let commit = TurnCommit {
+        let goes_on = self.jobs.at(over.job).parts > 0;
+        let share = if goes_on { Share::Rest } else { Share::Whole };
+        let Staged {
+            writes,
+            sends,
+            schedule,
+        } = staged;
+        let mut commit = TurnCommit {
             state: writes,
             sends: sends.into_iter().map(|s| self.send(s)).collect(),
-            ..self.commit(key, over.job, kind, TurnAnswer::reply(reply))
+            schedule,
+            share: share as i32,
+            ..self.commit(key, over.job, kind, recorded(&answer))
         };
+        self.add_firing(over.job, firing, &mut commit);
         if turn_bytes(&commit) + COMMAND_BYTES > self.settings.entry_bytes_max {
             let what = format!(
                 "what it wrote, sent and answered takes {} bytes, at most {} fit into one entry",
@@ -151,25 +182,132 @@ impl Turns {
             );
             return self.end_too_large(key, over, what, out);
         }
+        let changes = raises || !commit.schedule.is_empty();
         if let (true, Writes::Refused { voters, wanted }) = (changes, self.writes) {
             return self.end_unwanted(key, over, voters, wanted, out);
         }
-        if changes {
+        if raises {
             return self.push_entry(key, over.job, over.order, commit, answer);
         }
-        let recorded = match &self.jobs.at(over.job).work {
-            Work::Call(call) => must_record(call, &answer),
+        let entry = match &self.jobs.at(over.job).work {
+            Work::Call(call) => changes || goes_on || must_record(call, &answer),
             Work::Message { .. } => true,
+            Work::Wakeup(_) => changes,
         };
-        if recorded {
+        if entry {
             let commit = Box::new(commit);
-            self.conclude(key, over, Conclusion::Record { commit, answer });
-        } else {
-            self.hold(over.job, over.order, Ground::State, answer);
+            return self.conclude(key, over, Conclusion::Record { commit, answer });
+        }
+        match &self.jobs.at(over.job).work {
+            Work::Wakeup(_) => self.wakeup_done(over.job, out),
+            Work::Call(_) | Work::Message { .. } => {
+                self.hold(over.job, over.order, Ground::State, answer);
+            }
         }
     }
 
-    fn too_many(&self, sends: &[OutMessage]) -> Option<String> {
+    /// What the entry of a firing says of its row. A turn that has set its own reminder anew, or removed it,
+    /// has said all there is to say.
+    fn add_firing(&mut self, id: JobId, end: FiringEnd, commit: &mut TurnCommit) {
+        let wall = self.wall;
+        let Work::Wakeup(due) = &self.jobs.at(id).work else {
+            return;
+        };
+        if due.standing == Standing::SetAnew {
+            return;
+        }
+        let (firing, write) = wakeup::written(due, end, wall);
+        let own = |write: &ScheduleWrite| write.kind == firing.kind && write.name == firing.name;
+        let said = commit.schedule.iter().any(own);
+        if !said {
+            commit.schedule.extend(write);
+        }
+        // A timer's row stays as it is: nothing of it to be fenced by, unless it ends.
+        if due.kind == ScheduleKind::Reminder || !commit.schedule.is_empty() {
+            commit.firing = Some(firing);
+        }
+    }
+
+    fn end_answered(
+        &mut self,
+        key: &ActorKey,
+        over: Over,
+        answered: Answered,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        let Answered {
+            answer,
+            staged,
+            wish,
+        } = answered;
+        let is_message = matches!(self.jobs.at(over.job).work, Work::Message { .. });
+        match answer {
+            Ok(reply) => {
+                let firing = FiringEnd::Fired(wish);
+                self.end_with(key, over, AnswerKind::AppReply(reply), staged, firing, out);
+            }
+            // The dead letter is all that a message leaves behind that was refused.
+            Err(error) if is_message => self.settle_app(key, over, error),
+            Err(error) => {
+                let firing = match wish {
+                    Wish::Ends => FiringEnd::Fired(wish),
+                    Wish::GoesOn => FiringEnd::Failed,
+                };
+                self.end_with(key, over, AnswerKind::App(error), staged, firing, out);
+            }
+        }
+    }
+
+    /// It reached no host: it runs again, elsewhere if need be.
+    fn end_not_started(
+        &mut self,
+        key: &ActorKey,
+        over: Over,
+        detail: String,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        self.drop_activation(key, out);
+        let job = self.jobs.at(over.job);
+        job.reruns = job.reruns.saturating_add(1);
+        let often = job.reruns > NOT_STARTED_MAX;
+        match &job.work {
+            Work::Wakeup(_) => self.wakeup_done(over.job, out),
+            Work::Call(_) if often => {
+                let refusal = NotRun::retry(Code::NoHost, detail, NOT_STARTED_PAUSE);
+                self.finish(over.job, not_run(&refusal), out);
+            }
+            Work::Call(_) => {
+                job.place = Place::Waiting;
+                self.log.release(&mut job.speculation);
+                let mailbox = &mut self.actors.at(key).mailbox;
+                mailbox.admit();
+                mailbox.push_call(over.job, End::Front);
+            }
+            Work::Message { .. } => {
+                job.place = Place::Waiting;
+                self.log.release(&mut job.speculation);
+                self.actors
+                    .at(key)
+                    .mailbox
+                    .push_message(over.job, End::Front);
+            }
+        }
+    }
+
+    /// A firing failed: its row says when it is tried again, or that its tick is dropped.
+    fn fail_wakeup(&mut self, key: &ActorKey, over: Over, out: &mut Vec<TurnsEffect>) {
+        let nothing = AnswerKind::Reply(Bytes::new());
+        self.end_with(
+            key,
+            over,
+            nothing,
+            Staged::default(),
+            FiringEnd::Failed,
+            out,
+        );
+    }
+
+    pub(super) fn too_many(&self, sends: &[OutMessage]) -> Option<String> {
         let max = self.settings.turn_sends_max;
         if sends.len() > max {
             return Some(format!(
@@ -190,7 +328,7 @@ impl Turns {
         }
     }
 
-    fn send(&self, message: OutMessage) -> Send {
+    pub(super) fn send(&self, message: OutMessage) -> Send {
         Send {
             destination: u32::from(partition_of(&message.actor, self.partitions).0),
             actor: message.actor.to_bytes(),
@@ -200,7 +338,7 @@ impl Turns {
     }
 
     /// An entry for a job, without changes.
-    fn commit(
+    pub(super) fn commit(
         &mut self,
         key: &ActorKey,
         id: JobId,
@@ -229,6 +367,7 @@ impl Turns {
             }
             // Nobody waits for the answer of a message.
             Work::Message { sequence, .. } => commit.inbox_sequence = *sequence,
+            Work::Wakeup(_) => {}
         }
         commit
     }
@@ -240,6 +379,9 @@ impl Turns {
             return self.end_too_large(key, over, what, out);
         }
         self.reset(over.turn, out);
+        if let Work::Wakeup(_) = self.jobs.at(over.job).work {
+            return self.fail_wakeup(key, over, out);
+        }
         self.settle_app(key, over, error);
     }
 
@@ -253,6 +395,11 @@ impl Turns {
         let job = self.jobs.at(over.job);
         match (&job.work, job.reach) {
             (Work::Message { .. }, _) => self.end_failed(key, over, refusal),
+            (Work::Wakeup(_), _) => match refusal.code {
+                Code::UnknownMethod | Code::InvalidArgument => self.fail_wakeup(key, over, out),
+                // Nobody has the type at the moment: it stays due.
+                _ => self.wakeup_done(over.job, out),
+            },
             (Work::Call(_), Reach::Inside) => self.finish(over.job, not_run(refusal), out),
             // What it called stays: it cannot be said that nothing happened.
             (Work::Call(_), Reach::CalledOut) => {
@@ -281,6 +428,7 @@ impl Turns {
             Code::TurnPanicked
         );
         match self.jobs.at(over.job).work {
+            Work::Wakeup(_) => self.fail_wakeup(key, over, out),
             Work::Message { .. } => {
                 self.end_failed(key, over, &NotRun::new(Code::TurnPanicked, text));
             }
@@ -300,9 +448,14 @@ impl Turns {
         let text = text::cut(format!(
             "the turn has no answer: {detail}. What it did outside of its state stays"
         ));
-        match self.jobs.at(over.job).work {
+        let job = self.jobs.at(over.job);
+        match job.work {
+            Work::Wakeup(_) => self.fail_wakeup(key, over, out),
             Work::Message { .. } => {
                 self.end_failed(key, over, &NotRun::new(Code::OutcomeUnknown, text));
+            }
+            Work::Call(_) if job.parts > 0 => {
+                self.finish(over.job, unknown(Code::Interrupted, &text), out);
             }
             // It says nothing of the actor's state, so it waits for nothing.
             Work::Call(_) => self.finish(over.job, unknown(Code::OutcomeUnknown, &text), out),
@@ -320,6 +473,10 @@ impl Turns {
         let text = format!("the turn was rolled back: {what}; split the work over several turns");
         let job = self.jobs.at(over.job);
         match (&job.work, job.reach) {
+            (Work::Wakeup(_), _) => self.fail_wakeup(key, over, out),
+            (Work::Call(_), _) if job.parts > 0 => {
+                self.finish(over.job, unknown(Code::Interrupted, &text), out);
+            }
             (Work::Message { .. }, _) => {
                 self.end_failed(key, over, &NotRun::new(Code::TurnTooLarge, text));
             }
@@ -349,13 +506,11 @@ impl Turns {
         out: &mut Vec<TurnsEffect>,
     ) {
         self.reset(over.turn, out);
-        let text = format!(
-            "{} has {voters} voting copies, --min-copies asks for {wanted}: writes are refused. Start or \
-             bring back nodes",
-            self.partition
-        );
+        let refusal = self.too_few_copies(voters, wanted);
         let job = self.jobs.at(over.job);
         let answer = match (&job.work, job.reach) {
+            (Work::Wakeup(_), _) => return self.wakeup_done(over.job, out),
+            (Work::Call(_), _) if job.parts > 0 => unknown(Code::Interrupted, &refusal.detail),
             // It began before copies were lost. It waits for them, and no attempt is counted.
             (Work::Message { .. }, _) => {
                 job.place = Place::Waiting;
@@ -363,21 +518,33 @@ impl Turns {
                 let mailbox = &mut self.actors.at(key).mailbox;
                 return mailbox.push_message(over.job, End::Front);
             }
-            (Work::Call(_), Reach::Inside) => {
-                not_run(&NotRun::retry(Code::MinCopies, text, MIN_COPIES_PAUSE))
-            }
+            (Work::Call(_), Reach::Inside) => not_run(&refusal),
             // What it called stays; asked again with its id, it calls nothing twice.
             (Work::Call(_), Reach::CalledOut) => unknown(
                 Code::OutcomeUnknown,
-                &format!("{text}. The turn had called another actor, which may have had an effect"),
+                &format!(
+                    "{}. The turn had called another actor, which may have had an effect",
+                    refusal.detail
+                ),
             ),
         };
         self.counters.calls_refused += 1;
         self.hold(over.job, over.order, Ground::State, answer);
     }
 
+    /// What a writer is told while the partition has too few copies.
+    pub(super) fn too_few_copies(&self, voters: usize, wanted: usize) -> NotRun {
+        let text = format!(
+            "{} has {voters} voting copies, --min-copies asks for {wanted}: writes are refused. Start or \
+             bring back nodes",
+            self.partition
+        );
+        NotRun::retry(Code::MinCopies, text, MIN_COPIES_PAUSE)
+    }
+
     fn settle_app(&mut self, key: &ActorKey, over: Over, error: AppError) {
         match &self.jobs.at(over.job).work {
+            Work::Wakeup(_) => unreachable!("a firing has no caller whom its error is told"),
             Work::Message { .. } => {
                 let reason = text::cut(format!("{}: {}", error.name, error.message));
                 let finality = Finality::Final;
@@ -399,7 +566,11 @@ impl Turns {
     /// A message's turn could not run, or not to its end.
     fn end_failed(&mut self, key: &ActorKey, over: Over, refusal: &NotRun) {
         let reason = text::cut(format!("{}: {}", refusal.code, refusal.detail));
-        let finality = Finality::Retry;
+        // A part of it is committed: it is not run again.
+        let finality = match self.jobs.at(over.job).parts {
+            0 => Finality::Retry,
+            _ => Finality::Final,
+        };
         self.conclude(key, over, Conclusion::Fail { reason, finality });
     }
 
@@ -446,7 +617,7 @@ impl Turns {
                 job.place = Place::Queued;
                 self.log.release(&mut job.speculation);
                 let Work::Message { sequence, attempts } = job.work else {
-                    unreachable!("only messages fail; calls are answered");
+                    unreachable!("only messages fail; calls are answered, firings have rows");
                 };
                 let last = attempts + 1 >= INBOX_ATTEMPTS_MAX;
                 let dead_letter = (finality == Finality::Final || last)
@@ -467,7 +638,6 @@ impl Turns {
         }
     }
 
-    /// Queues an entry, and makes its writes visible to the actor's next turns.
     fn push_entry(
         &mut self,
         key: &ActorKey,
@@ -475,6 +645,19 @@ impl Turns {
         order: u64,
         commit: TurnCommit,
         answer: AnswerKind,
+    ) {
+        self.push_entry_for(key, id, order, commit, answer, Purpose::Turn);
+    }
+
+    /// Queues an entry, and makes its writes visible to the actor's next turns.
+    pub(super) fn push_entry_for(
+        &mut self,
+        key: &ActorKey,
+        id: JobId,
+        order: u64,
+        commit: TurnCommit,
+        answer: AnswerKind,
+        purpose: Purpose,
     ) {
         let bytes = turn_bytes(&commit);
         let kind = commit.kind();
@@ -488,7 +671,9 @@ impl Turns {
             actor.overlay.add(ordinal, &commit.state);
         }
         let job = self.jobs.at(id);
-        job.place = Place::Queued;
+        if matches!(purpose, Purpose::Turn | Purpose::Operation) {
+            job.place = Place::Queued;
+        }
         self.log.speculate_bytes(&mut job.speculation, bytes);
         let entry = Entry {
             actor: key.clone(),
@@ -500,6 +685,7 @@ impl Turns {
             bytes,
             keys: commit.state.iter().map(|write| write.key.clone()).collect(),
             answer,
+            purpose,
         };
         self.log.push_turn(entry, commit);
     }
@@ -512,15 +698,21 @@ impl Turns {
         order: u64,
         answer: AnswerKind,
     ) {
-        let recorded = match &answer {
-            AnswerKind::Reply(body) => TurnAnswer::reply(body.clone()),
-            AnswerKind::App(error) => TurnAnswer::app(error.clone()),
-            AnswerKind::NotRun(_) | AnswerKind::Unknown(_) | AnswerKind::Redirect(_) => {
-                unreachable!("only what a turn answered is recorded")
-            }
-        };
+        let recorded = recorded(&answer);
         let commit = self.commit(key, id, TurnKind::RecordOnly, recorded);
         self.push_entry(key, id, order, commit, answer);
+    }
+}
+
+/// What is recorded of an answer.
+fn recorded(answer: &AnswerKind) -> TurnAnswer {
+    match answer {
+        AnswerKind::Reply(body) => TurnAnswer::reply(body.clone()),
+        AnswerKind::AppReply(reply) => TurnAnswer::app_reply(reply.clone()),
+        AnswerKind::App(error) => TurnAnswer::app(error.clone()),
+        AnswerKind::NotRun(_) | AnswerKind::Unknown(_) | AnswerKind::Redirect(_) => {
+            unreachable!("only what a turn answered is recorded")
+        }
     }
 }
 
@@ -533,7 +725,7 @@ impl Turns {
 pub(super) fn must_record(call: &CallWork, answer: &AnswerKind) -> bool {
     match answer {
         AnswerKind::App(_) => call.attempt > 1 || !matches!(call.id, RequestId::Session { .. }),
-        AnswerKind::Reply(_) => call.attempt > 1,
+        AnswerKind::Reply(_) | AnswerKind::AppReply(_) => call.attempt > 1,
         AnswerKind::NotRun(_) | AnswerKind::Unknown(_) | AnswerKind::Redirect(_) => false,
     }
 }

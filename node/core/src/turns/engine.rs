@@ -1,6 +1,7 @@
 //! The owner of the engine's parts: takes inputs in and hands them to the part they concern.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ghostlight_protocol::actor::ActorKey;
@@ -11,7 +12,7 @@ use ghostlight_protocol::limits::{
 };
 use ghostlight_protocol::time::{Instant, WallTime};
 
-use super::activation::{Actors, Rest, Stage};
+use super::activation::{Actors, Leaves, Rest, Stage};
 use super::dedup::PendingReads;
 use super::fixed_hash::FixedHash;
 use super::idle::IdleList;
@@ -59,8 +60,27 @@ impl Default for Settings {
     }
 }
 
+/// The actor types whose code runs in this process. Turns of all others are run by a host: the next one
+/// starts when the last one is committed or dropped, because nothing can hold back what it does outside.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct NativeTypes(Arc<BTreeSet<String>>);
+
+impl NativeTypes {
+    /// These.
+    #[must_use]
+    pub fn new(types: impl IntoIterator<Item = String>) -> Self {
+        Self(Arc::new(types.into_iter().collect()))
+    }
+
+    /// Whether turns of the actor run in this process.
+    #[must_use]
+    pub fn have(&self, actor: &ActorKey) -> bool {
+        self.0.contains(actor.actor_type())
+    }
+}
+
 /// What a leadership begins with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Opening {
     /// The partition.
     pub partition: PartitionId,
@@ -76,6 +96,8 @@ pub struct Opening {
     pub writes: Writes,
     /// Bounds.
     pub settings: Settings,
+    /// Types that run in this process.
+    pub native: NativeTypes,
 }
 
 /// What happened so far in this leadership, for metrics.
@@ -156,6 +178,7 @@ pub struct Turns {
     pub(super) wall: WallTime,
     pub(super) dedup_bytes: u64,
     pub(super) settings: Settings,
+    pub(super) native: NativeTypes,
     pub(super) admission: Admission,
     pub(super) writes: Writes,
     pub(super) jobs: Jobs,
@@ -187,6 +210,7 @@ impl Turns {
             wall: opening.wall,
             dedup_bytes: opening.dedup_bytes,
             settings: opening.settings,
+            native: opening.native,
             admission: Admission::Open,
             writes: opening.writes,
             jobs: Jobs::new(hash),
@@ -247,6 +271,8 @@ impl Turns {
                 self.writes = writes;
                 self.touch_all(now, out);
             }
+            TurnsInput::Due(due) => self.on_due(now, *due, out),
+            TurnsInput::Deactivate(activation) => self.on_deactivate(now, activation, out),
             TurnsInput::Tick => {}
         }
         self.check_invariants();
@@ -402,6 +428,28 @@ impl Turns {
         self.actors.remove(&key);
         self.counters.activations_evicted += 1;
         Evicted::One
+    }
+
+    /// The actor is to run elsewhere: its activation ends as soon as no turn of it runs.
+    fn on_deactivate(
+        &mut self,
+        now: Instant,
+        activation: ActivationId,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        if activation != self.activation_id(activation.number) {
+            return;
+        }
+        let Some(key) = self.actors.of_activation(activation.number).cloned() else {
+            return;
+        };
+        self.rouse(&key);
+        if matches!(self.actors.at(&key).stage, Stage::Running(_)) {
+            self.actors.at(&key).leaves = Leaves::AfterTurn;
+        } else {
+            self.drop_activation(&key, out);
+            self.touch(now, &key, out);
+        }
     }
 
     pub(super) fn drop_activation(&mut self, key: &ActorKey, out: &mut Vec<TurnsEffect>) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::Stamp;
-use ghostlight_protocol::command::{DeadLetterReason, Envelope, InboxFailed};
+use ghostlight_protocol::command::{DeadLetterReason, Envelope, InboxFailed, Share};
 use ghostlight_protocol::family::{self, Family};
 use ghostlight_protocol::hash::{domain, hash128};
 use ghostlight_protocol::ids::PartitionId;
@@ -151,6 +151,13 @@ impl Turns {
                 });
             }
         };
+        if envelope.committed == Share::Part as i32 {
+            self.counters.messages_dead += 1;
+            return self.log.push_failure(Failure {
+                job: None,
+                command: interrupted_message(sequence),
+            });
+        }
         self.rouse(&actor);
         let request = message_request(self.partition, sequence);
         let id = self.jobs.insert(Job {
@@ -172,6 +179,8 @@ impl Turns {
             reach: Reach::Inside,
             speculation: Speculation::None,
             reruns: 0,
+            parts: 0,
+            metadata: Vec::new(),
         });
         self.actors.at(&actor).mailbox.push_message(id, End::Back);
         self.advance(now, &actor, out);
@@ -212,6 +221,16 @@ impl Turns {
             }
         }
         self.touch(now, &key, out);
+    }
+}
+
+/// What becomes of a message of whose turn a part is committed, and which cannot end any more.
+pub(super) fn interrupted_message(sequence: u64) -> InboxFailed {
+    InboxFailed {
+        inbox_sequence: sequence,
+        dead_letter: Some(DeadLetterReason {
+            error: "its turn was cut after it had committed a part".to_owned(),
+        }),
     }
 }
 

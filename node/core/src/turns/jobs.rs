@@ -5,10 +5,11 @@
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::call::Stamp;
+use ghostlight_protocol::call::{Ask, Metadata, Stamp};
 use ghostlight_protocol::closed::Closed;
+use ghostlight_protocol::command::{ScheduleKind, ScheduleRow};
 use ghostlight_protocol::request::RequestId;
-use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::time::{Instant, WallTime};
 
 use super::Caller;
 use super::fixed_hash::{FixedHash, FixedMap};
@@ -35,6 +36,10 @@ pub(super) struct Job {
     pub(super) reach: Reach,
     pub(super) speculation: Speculation,
     pub(super) reruns: u8,
+    /// Parts of its turn that are committed.
+    pub(super) parts: u32,
+    /// What travels beside the body, for an application.
+    pub(super) metadata: Vec<Metadata>,
 }
 
 /// Where it came from.
@@ -49,6 +54,35 @@ pub(super) enum Work {
         /// How often it has failed.
         attempts: u32,
     },
+    /// A reminder or timer that is due.
+    Wakeup(Box<Due>),
+}
+
+/// A reminder or timer that is due.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Due {
+    /// Whose.
+    pub actor: ActorKey,
+    /// Which of the two.
+    pub kind: ScheduleKind,
+    /// Its name.
+    pub name: String,
+    /// Its row.
+    pub row: ScheduleRow,
+    /// Of a timer, whose row stays as it was set: when this firing was due.
+    pub tick: WallTime,
+    /// Whether the row is still the one it fires from.
+    pub standing: Standing,
+}
+
+/// See [`Due::standing`].
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Standing {
+    /// As far as is known.
+    #[default]
+    Stands,
+    /// A part of its own turn has set it anew, or removed it.
+    SetAnew,
 }
 
 /// What only a call has.
@@ -65,6 +99,8 @@ pub(super) struct CallWork {
     pub(super) attempt: u32,
     /// Last ReadIndex round begun when it arrived: an answer without an entry needs a later one.
     pub(super) arrived_round: u64,
+    /// Asked of the actor's rows instead of its code; it waits in no mailbox.
+    pub(super) operation: Option<Box<Ask>>,
 }
 
 /// Where it is.
@@ -82,6 +118,8 @@ pub(super) enum Place {
     Proposed,
     /// Its answer waits for earlier turns or for a ReadIndex.
     Held,
+    /// An operation: the rows it is about are being read.
+    Asking,
 }
 
 /// Whether its turn has called another actor: then it may have had effects elsewhere.
@@ -114,14 +152,18 @@ impl Job {
     pub(super) fn call(&self) -> Option<&CallWork> {
         match &self.work {
             Work::Call(call) => Some(call),
-            Work::Message { .. } => None,
+            Work::Message { .. } | Work::Wakeup(_) => None,
         }
+    }
+
+    pub(super) fn is_operation(&self) -> bool {
+        self.call().is_some_and(|call| call.operation.is_some())
     }
 
     pub(super) fn call_mut(&mut self) -> Option<&mut CallWork> {
         match &mut self.work {
             Work::Call(call) => Some(call),
-            Work::Message { .. } => None,
+            Work::Message { .. } | Work::Wakeup(_) => None,
         }
     }
 }

@@ -14,6 +14,7 @@ use ghostlight_protocol::limits::UNCOMMITTED_BYTES_MAX;
 
 use super::engine::Settings;
 use super::jobs::{JobId, Speculation};
+use crate::turn_io::TurnId;
 
 /// Room that a command's own fields take in an entry.
 pub(super) const COMMAND_BYTES: usize = 128;
@@ -38,6 +39,18 @@ pub(super) struct Entry {
     pub(super) keys: Vec<Bytes>,
     /// What its caller hears once it is applied.
     pub(super) answer: AnswerKind,
+    pub(super) purpose: Purpose,
+}
+
+/// What an entry is of its job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// Its end.
+    Turn,
+    /// A part of its turn, which goes on.
+    Part { turn: TurnId, ask: u32 },
+    /// What an operation writes.
+    Operation,
 }
 
 /// A message whose failure is on its way.

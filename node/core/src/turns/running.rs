@@ -22,7 +22,8 @@ use super::inbox::message_request;
 use super::jobs::{Job, JobId, Place, Reach, Speculation, Work};
 use super::log::Room;
 use super::mailbox::Messages;
-use super::{NestedCall, RowsWanted, TurnsEffect};
+use super::parts::Part;
+use super::{NestedCall, RowsWanted, TurnsEffect, wakeup};
 use crate::io::Rest as PageRest;
 use crate::turn_io::{FencingToken, RunnerEffect, TurnAsk, TurnId, TurnStart, TurnTold};
 
@@ -37,6 +38,9 @@ impl Turns {
         };
         if !matches!(actor.stage, Stage::Idle) {
             return;
+        }
+        if !actor.ledger.is_settled() && !self.native.have(key) {
+            return; // Called again with each entry that is settled.
         }
         let Some(next) = self.next_job(now, key, out) else {
             return self.rest(now, key);
@@ -161,6 +165,11 @@ impl Turns {
             stamp: Stamp::default(),
             deadline: None,
             chain: Vec::new(),
+            metadata: Vec::new(),
+            wakeup: match &self.jobs.at(id).work {
+                Work::Wakeup(due) => Some(Box::new(wakeup::handed(due))),
+                Work::Call(_) | Work::Message { .. } => None,
+            },
         };
         let job = self.jobs.at(id);
         out.push(TurnsEffect::Runner(RunnerEffect::Run(TurnStart {
@@ -169,6 +178,7 @@ impl Turns {
             stamp: job.stamp,
             deadline: job.deadline,
             chain: job.chain.clone(),
+            metadata: job.metadata.clone(),
             ..start
         })));
         if self.actors.activation_count() > self.settings.activations_max {
@@ -180,6 +190,7 @@ impl Turns {
         match &self.jobs.at(id).work {
             Work::Call(call) => call.id.clone(),
             Work::Message { sequence, .. } => message_request(self.partition, *sequence),
+            Work::Wakeup(due) => wakeup::wakeup_request(self.partition, due),
         }
     }
 
@@ -247,6 +258,10 @@ impl Turns {
                     deadline,
                 };
                 self.nested_call(now, turn, ask, &key, target, out);
+            }
+            TurnAsk::Commit(staged) => {
+                let part = Part { turn, ask, staged };
+                self.on_part(now, &key, part, out);
             }
         }
     }
@@ -418,6 +433,7 @@ fn nest(
         Work::Call(call) => (call.id.clone(), call.attempt <= 1 && job.reruns == 0),
         // A message may have been run by an earlier leadership: nobody can say it is the first time.
         Work::Message { sequence, .. } => (message_request(partition, *sequence), false),
+        Work::Wakeup(due) => (wakeup::wakeup_request(partition, due), false),
     };
     let Target {
         actor,
@@ -448,6 +464,6 @@ fn nest(
     }
 }
 
-fn tell(turn: TurnId, ask: u32, told: TurnTold, out: &mut Vec<TurnsEffect>) {
+pub(super) fn tell(turn: TurnId, ask: u32, told: TurnTold, out: &mut Vec<TurnsEffect>) {
     out.push(TurnsEffect::Runner(RunnerEffect::Tell { turn, ask, told }));
 }

@@ -282,6 +282,7 @@ impl OneNode {
         self.tickets += 1;
         let ticket = self.tickets;
         let call = ClientCall {
+            metadata: Vec::new(),
             actor: ActorKey::new("default", actor.0, actor.1).unwrap(),
             method: method.to_owned(),
             body: Bytes::copy_from_slice(body.as_bytes()),

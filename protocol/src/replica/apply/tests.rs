@@ -4,4 +4,5 @@ mod bed;
 mod boundaries;
 mod extremes;
 mod requests;
+mod schedule;
 mod turns;

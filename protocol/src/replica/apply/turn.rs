@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{SkipReason, TurnOutcome};
+use super::{SkipReason, TurnOutcome, schedule};
 use crate::actor::ActorKey;
 use crate::closed::Closed;
 use crate::command::{
-    DedupRecord, Envelope, Expire, RequestRecord, Send, SessionRow, TurnCommit, TurnKind,
+    DedupRecord, Envelope, Expire, Fate, RequestRecord, Send, SessionRow, Share, TurnCommit,
+    TurnKind,
 };
 use crate::family::{self, Family};
 use crate::hash::{domain, hash128};
@@ -34,8 +35,16 @@ pub(super) fn apply<R: Rows>(
     let Ok(actor) = ActorKey::parse(turn.actor.clone()) else {
         return Ok(TurnOutcome::Skipped(SkipReason::MessageGone));
     };
-    if let Some(reason) = request_fence(rows, &actor, turn.request.as_ref())? {
+    if let Some(reason) = request_fence(rows, &actor, turn.request.as_ref(), turn.share())? {
         return Ok(TurnOutcome::Skipped(reason));
+    }
+    if let Some(firing) = &turn.firing
+        && !schedule::stands(rows, &actor, firing)?
+    {
+        return Ok(TurnOutcome::Skipped(SkipReason::FiringGone));
+    }
+    if schedule::collides(rows, &actor, &turn.schedule)? {
+        return Ok(TurnOutcome::Skipped(SkipReason::ScheduleThere));
     }
     if turn.inbox_sequence != 0 {
         let key = family::inbox_key(turn.inbox_sequence);
@@ -44,21 +53,25 @@ pub(super) fn apply<R: Rows>(
         }
     }
     let stored = version(rows, &actor)?;
-    let mut outcome = TurnOutcome::Committed {
-        version: stored,
-        outbox: Vec::new(),
-    };
+    let mut version = stored;
+    let mut outbox = Vec::new();
     if turn.kind() == TurnKind::Write {
         if stored.0 != turn.base_version {
             return Ok(TurnOutcome::Skipped(SkipReason::Version { stored }));
         }
-        outcome = write(id, rows, partition, &actor, stored, &turn)?;
+        (version, outbox) = write(id, rows, partition, &actor, stored, &turn)?;
     }
+    schedule::write(rows, &actor, &turn.schedule)?;
     if turn.inbox_sequence != 0 {
-        rows.delete(Family::Inbox, family::inbox_key(turn.inbox_sequence));
-        partition.inbox_rows = partition.inbox_rows.saturating_sub(1);
+        message(rows, partition, turn.inbox_sequence, turn.share())?;
     }
     if let Some(request) = &turn.request {
+        if matches!(turn.share(), Share::More | Share::Rest) {
+            let id = RequestId::parse(&request.id);
+            if let Some(key) = id.map(|id| family::dedup_key(&actor, &id)) {
+                forget(rows, partition, key)?;
+            }
+        }
         record(
             rows,
             partition,
@@ -67,13 +80,42 @@ pub(super) fn apply<R: Rows>(
             turn.answer.unwrap_or_default(),
         )?;
     }
-    Ok(outcome)
+    Ok(TurnOutcome::Committed {
+        version,
+        outbox,
+        schedule: turn.schedule,
+    })
+}
+
+/// The row of an accepted message whose turn commits: it goes, or says that a part of it is done.
+fn message<R: Rows>(
+    rows: &mut R,
+    partition: &mut PartitionRow,
+    sequence: u64,
+    share: Share,
+) -> Result<(), R::Error> {
+    let key = family::inbox_key(sequence);
+    match share {
+        Share::Whole | Share::Rest => {
+            rows.delete(Family::Inbox, key);
+            partition.inbox_rows = partition.inbox_rows.saturating_sub(1);
+        }
+        Share::Part | Share::More => {
+            if let Some(bytes) = rows.get(Family::Inbox, &key)? {
+                let mut envelope = Envelope::decode(bytes).unwrap_or_default();
+                envelope.committed = Share::Part as i32;
+                rows.put(Family::Inbox, key, envelope.encode_to_vec().into());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn request_fence<R: Rows>(
     rows: &mut R,
     actor: &ActorKey,
     request: Option<&RequestRecord>,
+    share: Share,
 ) -> Result<Option<SkipReason>, R::Error> {
     let Some(request) = request else {
         return Ok(None);
@@ -94,11 +136,14 @@ fn request_fence<R: Rows>(
         return Ok(None);
     };
     let record = DedupRecord::decode(bytes).unwrap_or_default();
-    Ok(Some(if record.digest == request.digest {
-        SkipReason::Recorded(record.answer.unwrap_or_default())
-    } else {
-        SkipReason::IdReused
-    }))
+    if record.digest != request.digest {
+        return Ok(Some(SkipReason::IdReused));
+    }
+    let answer = record.answer.unwrap_or_default();
+    // The record of its own parts: that these are its own, the actor's version says.
+    let goes_on = matches!(share, Share::More | Share::Rest)
+        && matches!(answer.answer, Some(Answer::Interrupted(_)));
+    Ok((!goes_on).then_some(SkipReason::Recorded(answer)))
 }
 
 fn version<R: Rows>(rows: &mut R, actor: &ActorKey) -> Result<ActorVersion, R::Error> {
@@ -108,9 +153,19 @@ fn version<R: Rows>(rows: &mut R, actor: &ActorKey) -> Result<ActorVersion, R::E
     ))
 }
 
-/// Reads the value of a `Family::Version` row.
+/// Reads the value of a `Family::Version` row, or a counter of `Family::Mark`.
 pub(super) fn read_version(bytes: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+    Some(u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?))
+}
+
+/// What the version row of a deleted actor has behind its version. The version stays, so that what knows
+/// the actor by an older one never takes a new life for it.
+const DELETED: u8 = b'd';
+
+/// Whether the value of a `Family::Version` row is that of an actor that was deleted and not written since.
+#[must_use]
+pub fn is_deleted(version_row: &[u8]) -> bool {
+    version_row.get(8) == Some(&DELETED)
 }
 
 fn write<R: Rows>(
@@ -120,27 +175,33 @@ fn write<R: Rows>(
     actor: &ActorKey,
     stored: ActorVersion,
     turn: &TurnCommit,
-) -> Result<TurnOutcome, R::Error> {
+) -> Result<(ActorVersion, Outbox), R::Error> {
     for write in &turn.state {
         let key = family::state_key(actor, &write.key);
         match &write.value {
-            Some(value) => rows.put(Family::State, key, value.clone()),
+            Some(value) => {
+                schedule::value_ends(rows, write.expires_ms, &key);
+                rows.put(Family::State, key, value.clone());
+            }
             None => rows.delete(Family::State, key),
         }
     }
     let version = ActorVersion(stored.0.saturating_add(1));
-    rows.put(
-        Family::Version,
-        actor.to_bytes(),
-        Bytes::copy_from_slice(&version.0.to_be_bytes()),
-    );
+    let mut row = version.0.to_be_bytes().to_vec();
+    if turn.fate() == Fate::Deleted {
+        row.push(DELETED);
+    }
+    rows.put(Family::Version, actor.to_bytes(), row.into());
     let mut outbox = Vec::with_capacity(turn.sends.len());
     for send in &turn.sends {
         outbox.push(enqueue(id, rows, actor, send)?);
     }
     partition.outbox_rows = partition.outbox_rows.saturating_add(outbox.len() as u64);
-    Ok(TurnOutcome::Committed { version, outbox })
+    Ok((version, outbox))
 }
+
+/// Messages now in the outbox: destination, sequence, message.
+type Outbox = Vec<(PartitionId, u64, Envelope)>;
 
 fn enqueue<R: Rows>(
     source: PartitionId,
@@ -161,6 +222,7 @@ fn enqueue<R: Rows>(
         sender: sender.to_bytes(),
         attempts: 0,
         accepted_ms: 0,
+        committed: Share::Whole as i32,
     };
     rows.put(
         Family::Outbox,
@@ -188,6 +250,10 @@ fn record<R: Rows>(
     let (answer, reply_digest) = match &answer.answer {
         Some(Answer::Reply(body)) if body.len() > RECORDED_REPLY_BYTES_MAX => {
             let digest = hash128(domain::REPLY, &[body]).to_be_bytes();
+            (TurnAnswer::default(), Bytes::copy_from_slice(&digest))
+        }
+        Some(Answer::AppReply(reply)) if reply.encoded_len() > RECORDED_REPLY_BYTES_MAX => {
+            let digest = hash128(domain::REPLY, &[&reply.encode_to_vec()]).to_be_bytes();
             (TurnAnswer::default(), Bytes::copy_from_slice(&digest))
         }
         _ => (answer, Bytes::new()),
@@ -329,7 +395,7 @@ pub(super) fn expire<R: Rows>(
             delete(rows, partition, Family::Session, key)?;
         }
     }
-    Ok(())
+    schedule::expire(rows, partition, expire.value_keys)
 }
 
 /// Whether the session of a record is gone, or has been idle for long enough. While it is in use its

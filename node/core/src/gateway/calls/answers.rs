@@ -45,6 +45,9 @@ impl Gateway {
             Some(AnswerKind::Reply(body)) => {
                 self.final_answer(cx, settled, CallOutcome::Reply(body))
             }
+            Some(AnswerKind::AppReply(reply)) => {
+                self.final_answer(cx, settled, CallOutcome::AppReply(reply));
+            }
             Some(AnswerKind::App(error)) => self.final_answer(cx, settled, CallOutcome::App(error)),
             Some(AnswerKind::Unknown(unknown)) => {
                 let code = code_of(unknown.code).unwrap_or(Code::OutcomeUnknown);

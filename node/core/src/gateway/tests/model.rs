@@ -172,6 +172,7 @@ impl World {
                 assert_eq!(call.id, Some(body), "{ticket:?} got another call's reply");
                 self.replies += 1;
             }
+            CallOutcome::AppReply(_) => panic!("no application here"),
             CallOutcome::NotRun(refusal) => {
                 self.not_runs += 1;
                 if refusal.code == Code::GatewayFull {
@@ -219,6 +220,7 @@ impl World {
         self.feed(GatewayInput::Call {
             ticket,
             call: ClientCall {
+                metadata: Vec::new(),
                 actor,
                 method: "add".to_owned(),
                 body,

@@ -244,6 +244,7 @@ impl Bench {
                     }
                 }
                 Effect::Reply { ticket, outcome } => member.replies.push((ticket, outcome)),
+                Effect::App(effect) => panic!("no application here: {effect:?}"),
                 Effect::Event(event) => member.events.push(event),
                 Effect::Gossip { to, data } => {
                     if let Some(target) = self.members.iter_mut().find(|m| m.id == to) {
@@ -385,6 +386,7 @@ pub(super) fn record(number: u64) -> NodeRecord {
         generation: 1,
         address: format!("10.0.0.{number}:7400"),
         weight: 1,
+        actor_types: vec!["counter".to_owned()],
         ..NodeRecord::default()
     }
 }

@@ -9,6 +9,7 @@ fn client_call(ticket: u64) -> Input {
     Input::Call {
         ticket: CallTicket(ticket),
         call: ClientCall {
+            metadata: Vec::new(),
             actor: counter(),
             method: "add".to_owned(),
             body: Bytes::from_static(b"1"),

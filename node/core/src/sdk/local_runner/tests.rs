@@ -11,6 +11,8 @@ use crate::turn_io::FencingToken;
 
 fn start(number: u64, actor_type: &str, method: &str, body: &'static str) -> TurnStart {
     TurnStart {
+        metadata: Vec::new(),
+        wakeup: None,
         turn: TurnId {
             activation: ActivationId {
                 partition: PartitionId(0),

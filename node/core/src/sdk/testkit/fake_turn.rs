@@ -79,6 +79,8 @@ impl FakeTurn {
             request: RequestId::Derived(1),
             stamp,
             deadline: None,
+            metadata: Vec::new(),
+            wakeup: None,
             chain: Vec::new(),
             token: FencingToken {
                 term: Term(1),
@@ -191,6 +193,7 @@ pub(super) fn read_rows(rows: &BTreeMap<Bytes, Bytes>, asked: &TurnAsk) -> TurnT
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
         ),
+        TurnAsk::Commit(_) => unreachable!("native actors commit whole turns"),
         TurnAsk::Call { .. } => unreachable!("calls are answered by the caller of this function"),
     }
 }

@@ -182,6 +182,8 @@ impl Inner {
                 seed: self.requests,
             },
             deadline: None,
+            metadata: Vec::new(),
+            wakeup: None,
             chain: chain.to_vec(),
             token: FencingToken {
                 term: Term(1),
@@ -229,6 +231,9 @@ impl Inner {
                 CallOutcome::App(error)
             }
             TurnEnd::Refused(refusal) => CallOutcome::NotRun(refusal),
+            TurnEnd::Answered(_) | TurnEnd::NotStarted { .. } => {
+                unreachable!("native actors end otherwise")
+            }
             TurnEnd::Lost { detail } => {
                 self.perform(RunnerEffect::Drop(turn.activation));
                 self.actors.entry(actor.clone()).or_default().activation = 0;

@@ -19,9 +19,10 @@ use prost::Message;
 use crate::map_rows::MapRows;
 use crate::turn_io::{RunnerEffect, RunnerInput, TurnAsk, TurnEnd, TurnId, TurnStart};
 use crate::turns::{
-    Caller, ConfirmId, NestedCall, Opening, ReadId, RowsWanted, Settings, Turns, TurnsEffect,
-    TurnsInput, Writes,
+    Caller, ConfirmId, Due, NativeTypes, NestedCall, Opening, ReadId, RowsWanted, Settings, Turns,
+    TurnsEffect, TurnsInput, Writes,
 };
+use ghostlight_protocol::command::ScheduleWrite;
 
 pub(super) const P0: PartitionId = PartitionId(0);
 
@@ -51,6 +52,8 @@ pub(super) struct Bench {
     pub(super) told: Vec<RunnerEffect>,
     pub(super) calls: Vec<NestedCall>,
     pub(super) gone: Vec<TurnId>,
+    pub(super) over: Vec<Box<Due>>,
+    pub(super) scheduled: Vec<ScheduleWrite>,
     pub(super) outcomes: Vec<EntryOutcome>,
 }
 
@@ -79,6 +82,8 @@ impl Bench {
             told: Vec::new(),
             calls: Vec::new(),
             gone: Vec::new(),
+            over: Vec::new(),
+            scheduled: Vec::new(),
             outcomes: Vec::new(),
         }
     }
@@ -113,6 +118,8 @@ impl Bench {
                 TurnsEffect::Answer { to, kind } => self.answers.push((to, kind)),
                 TurnsEffect::Call(call) => self.calls.push(call),
                 TurnsEffect::TurnGone(turn) => self.gone.push(turn),
+                TurnsEffect::WakeupOver(due) => self.over.push(due),
+                TurnsEffect::Scheduled(_, writes) => self.scheduled.extend(writes),
             }
         }
     }
@@ -251,6 +258,7 @@ fn open(term: Term, row: &PartitionRow, settings: Settings) -> Turns {
         dedup_bytes: row.dedup_bytes,
         writes: Writes::Taken,
         settings,
+        native: NativeTypes::new(["counter".to_owned()]),
     })
 }
 
@@ -300,6 +308,8 @@ impl Ask {
 
     pub(super) fn request(self) -> CallRequest {
         CallRequest {
+            metadata: Vec::new(),
+            operation: None,
             call: self.caller.call,
             partition: 0,
             request_id: self.id.to_bytes(),
@@ -351,6 +361,7 @@ pub(super) fn put(key: &str, value: &str) -> StateWrite {
     StateWrite {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: Some(Bytes::copy_from_slice(value.as_bytes())),
+        ..StateWrite::default()
     }
 }
 
@@ -383,7 +394,10 @@ pub(super) fn code(answer: &AnswerKind) -> Code {
     let number = match answer {
         AnswerKind::NotRun(n) => n.code,
         AnswerKind::Unknown(u) => u.code,
-        AnswerKind::Reply(_) | AnswerKind::App(_) | AnswerKind::Redirect(_) => {
+        AnswerKind::Reply(_)
+        | AnswerKind::AppReply(_)
+        | AnswerKind::App(_)
+        | AnswerKind::Redirect(_) => {
             panic!("no code in {answer:?}")
         }
     };

@@ -17,6 +17,7 @@ fn writes(bytes: usize) -> TurnEnd {
         writes: vec![StateWrite {
             key: Bytes::from_static(b"n"),
             value: Some(vec![7; bytes].into()),
+            ..StateWrite::default()
         }],
         sends: Vec::new(),
     }

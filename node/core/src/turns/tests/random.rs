@@ -182,6 +182,7 @@ impl World {
                         assert!(self.is_recorded(index), "{request:?} before its commit");
                     }
                 }
+                AnswerKind::AppReply(_) => panic!("no application here"),
                 AnswerKind::App(_) => {
                     let needs = request.ask.attempt > 1
                         || !matches!(request.ask.id, RequestId::Session { .. });

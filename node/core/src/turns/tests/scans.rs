@@ -76,9 +76,11 @@ fn stage(seed: u64, rng: &mut ChaCha8Rng) -> (Bench, TurnId, Map) {
                 None => map.remove(key),
             };
         }
-        let writes = writes
-            .into_iter()
-            .map(|(key, value)| StateWrite { key, value });
+        let writes = writes.into_iter().map(|(key, value)| StateWrite {
+            key,
+            value,
+            ..StateWrite::default()
+        });
         let turn = bench.turn().turn;
         let end = TurnEnd::Ok {
             reply: Bytes::new(),

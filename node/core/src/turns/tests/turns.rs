@@ -94,6 +94,7 @@ fn speculation_reads_see_committed_rows_under_uncommitted_writes() {
     let gone = |key: &'static str| StateWrite {
         key: Bytes::from(key),
         value: None,
+        ..StateWrite::default()
     };
     bench.end(
         one,

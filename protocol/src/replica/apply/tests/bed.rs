@@ -176,6 +176,7 @@ pub(super) fn write_turn(actor: &ActorKey, base: u64, key: &str, value: &str) ->
         state: vec![StateWrite {
             key: Bytes::copy_from_slice(key.as_bytes()),
             value: Some(Bytes::copy_from_slice(value.as_bytes())),
+            ..StateWrite::default()
         }],
         ..TurnCommit::default()
     }

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::bed::{Bed, TERM, actor, request, sequence, session};
 use crate::command::{
-    Accept, DeadLetterReason, Envelope, Expire, Facts, InboxFailed, Kind, RequestRecord, Send,
-    StateWrite, TrimOutbox, TurnCommit, Turns,
+    Accept, DeadLetterReason, Envelope, Expire, Facts, Firing, InboxFailed, Kind, RequestRecord,
+    ScheduleRow, ScheduleWrite, Send, StateWrite, TrimOutbox, TurnCommit, Turns,
 };
 use crate::family;
 use crate::outcome::{AppError, TurnAnswer};
@@ -68,7 +68,7 @@ fn record() -> impl Strategy<Value = RequestRecord> {
 }
 
 fn turn() -> impl Strategy<Value = TurnCommit> {
-    let state = vec((bytes(), option::of(bytes())), 0..3);
+    let state = vec((bytes(), option::of(bytes()), number()), 0..3);
     let sends = vec((partition(), actor_bytes(), bytes()), 0..3);
     let answer = option::of(bytes().prop_map(|payload| {
         TurnAnswer::app(AppError {
@@ -83,11 +83,17 @@ fn turn() -> impl Strategy<Value = TurnCommit> {
         option::of(record()),
         number(),
     );
-    (parts, state, sends, answer).prop_map(|(parts, state, sends, answer)| {
+    let later = (schedule(), firing(), -1_i32..5, -1_i32..3);
+    (parts, state, sends, answer, later).prop_map(|(parts, state, sends, answer, later)| {
+        let (schedule, firing, share, fate) = later;
         let (actor, base_version, kind, request, inbox_sequence) = parts;
         let state = state
             .into_iter()
-            .map(|(key, value)| StateWrite { key, value });
+            .map(|(key, value, expires_ms)| StateWrite {
+                key,
+                value,
+                expires_ms,
+            });
         let sends = sends.into_iter().map(|(destination, actor, body)| Send {
             destination,
             actor,
@@ -103,8 +109,40 @@ fn turn() -> impl Strategy<Value = TurnCommit> {
             state: state.collect(),
             sends: sends.collect(),
             inbox_sequence,
+            schedule,
+            firing,
+            share,
+            fate,
         }
     })
+}
+
+fn schedule() -> impl Strategy<Value = Vec<ScheduleWrite>> {
+    let row = option::of(
+        (number(), number()).prop_map(|(due_ms, attempts)| ScheduleRow {
+            due_ms,
+            attempts: attempts as u32,
+            ..ScheduleRow::default()
+        }),
+    );
+    let write = (-1_i32..3, "[ab]?", row, -1_i32..3);
+    let write = write.prop_map(|(kind, name, row, if_there)| ScheduleWrite {
+        kind,
+        name,
+        row,
+        if_there,
+    });
+    vec(write, 0..3)
+}
+
+fn firing() -> impl Strategy<Value = Option<Firing>> {
+    let parts = (-1_i32..3, "[ab]?", number(), number());
+    option::of(parts.prop_map(|(kind, name, due_ms, attempts)| Firing {
+        kind,
+        name,
+        due_ms,
+        attempts: attempts as u32,
+    }))
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -137,17 +175,28 @@ fn kind() -> impl Strategy<Value = Kind> {
         bytes(),
         number().prop_map(|n| family::dedup_key(&actor("0"), &sequence(n))),
         Just(family::session_key(session())),
+        (number(), bytes()).prop_map(|(due, key)| {
+            family::due_row_key(
+                family::DueKind::Value,
+                due,
+                &family::state_key(&actor("0"), &key),
+            )
+        }),
     ];
     let expire = vec(keys, 0..4).prop_map(|keys| {
         Kind::Expire(Expire {
             dedup_keys: keys.clone(),
-            session_keys: keys,
+            session_keys: keys.clone(),
+            value_keys: keys,
+            ..Expire::default()
         })
     });
     let facts = vec((bytes(), option::of(bytes())), 0..3).prop_map(|writes| {
-        let writes = writes
-            .into_iter()
-            .map(|(key, value)| StateWrite { key, value });
+        let writes = writes.into_iter().map(|(key, value)| StateWrite {
+            key,
+            value,
+            ..StateWrite::default()
+        });
         Kind::Facts(Facts {
             writes: writes.collect(),
         })

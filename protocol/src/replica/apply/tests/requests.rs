@@ -203,6 +203,7 @@ fn records_expire_by_their_own_age_alone() {
             let expire = Expire {
                 dedup_keys: vec![key.clone(), Bytes::from_static(b"none")],
                 session_keys: vec![],
+                ..Expire::default()
             };
             assert_eq!(bed.apply(Kind::Expire(expire)), EntryOutcome::Expired);
             assert_eq!(
@@ -243,6 +244,7 @@ fn a_record_goes_with_the_row_that_says_when_it_is_due() {
         bed.apply(Kind::Expire(Expire {
             dedup_keys,
             session_keys,
+            ..Expire::default()
         }));
         assert_eq!(
             (bed.count(Family::Dedup), bed.row.dedup_bytes),
@@ -264,6 +266,7 @@ fn a_record_of_a_session_stays_while_the_session_is_in_use() {
     let expire = Expire {
         dedup_keys: vec![dedup_key(&actor("a"), &sequence(1))],
         session_keys: vec![],
+        ..Expire::default()
     };
     bed.apply(Kind::Expire(expire));
     let outcome = bed.turn(asked(&sequence(1), 1, 0, "v"));
@@ -321,6 +324,7 @@ fn sessions_expire_when_idle() {
         let expire = Expire {
             dedup_keys: vec![],
             session_keys: vec![key.clone(), Bytes::from_static(b"none")],
+            ..Expire::default()
         };
         bed.apply(Kind::Expire(expire));
         assert_eq!(

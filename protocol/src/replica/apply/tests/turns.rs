@@ -155,6 +155,7 @@ fn state_rows_are_put_and_deleted() {
     delete.state.push(StateWrite {
         key: Bytes::from_static(b"empty"),
         value: Some(Bytes::new()),
+        ..StateWrite::default()
     });
     bed.turn(delete);
     assert_eq!(bed.get(Family::State, &state_key(&a, b"k")), None);
@@ -240,6 +241,7 @@ fn facts_are_written_in_order() {
     let write = |key: &'static str, value: Option<&'static str>| StateWrite {
         key: Bytes::from_static(key.as_bytes()),
         value: value.map(|value| Bytes::from_static(value.as_bytes())),
+        ..StateWrite::default()
     };
     let writes = vec![
         write("a", Some("1")),

@@ -1,0 +1,329 @@
+//! The two message sequences of a node pair: numbered, taken in order, sent again until they are taken.
+//!
+//! Frames and connections get lost without a word; messages here do not. When a sequence cannot be kept
+//! (the peer is away for too long, or has a new life), it begins anew under a larger *incarnation*: the
+//! receiver then knows that everything of the one before is over. Absent: what the messages mean.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX;
+use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::wire::host::{HostFrame, HostMessage};
+use prost::Message;
+
+/// Messages without an acknowledgement; beyond it the sequence is given up.
+const UNTAKEN_MAX: usize = 16_384;
+/// Bytes of them.
+const UNTAKEN_BYTES_MAX: usize = 64 << 20;
+/// Bytes of one frame; a single larger message has one of its own.
+const FRAME_BYTES: usize = 48 << 10;
+/// Bytes that are sent again at once.
+const RESEND_BYTES: usize = 2 * REQUEST_BODY_BYTES_MAX;
+/// Without news of them for this long, messages are sent again.
+const RESEND_AFTER: Duration = Duration::from_millis(300);
+/// Messages that came before those that belong before them.
+const EARLY_MAX: usize = 256;
+
+/// Both sequences with one peer.
+#[derive(Debug)]
+pub struct Channel {
+    outgoing: Outgoing,
+    incoming: Incoming,
+    owes: Owes,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    incarnation: u64,
+    /// Number of the first message in `untaken`.
+    first: u64,
+    untaken: VecDeque<HostMessage>,
+    bytes: usize,
+    /// Messages of `untaken` that were sent.
+    sent: usize,
+    heard: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Incoming {
+    incarnation: u64,
+    taken: u64,
+    early: BTreeMap<u64, HostMessage>,
+}
+
+/// Whether the peer is to be told what was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Owes {
+    Nothing,
+    News,
+}
+
+/// What a frame brought.
+#[derive(Debug, Default, PartialEq)]
+pub struct Taken {
+    /// The peer has begun anew: everything of before is over, and comes before the messages.
+    pub began_anew: bool,
+    /// Messages, in order.
+    pub messages: Vec<HostMessage>,
+}
+
+/// Whether a message found room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Queued {
+    /// It is on its way.
+    Yes,
+    /// The peer takes nothing: the sequence should begin anew.
+    Full,
+}
+
+impl Channel {
+    /// A channel whose sequence begins as `incarnation`, larger than any this node had with the peer.
+    #[must_use]
+    pub fn new(now: Instant, incarnation: u64) -> Self {
+        Self {
+            outgoing: Outgoing {
+                incarnation,
+                first: 1,
+                untaken: VecDeque::new(),
+                bytes: 0,
+                sent: 0,
+                heard: now,
+            },
+            incoming: Incoming::default(),
+            owes: Owes::Nothing,
+        }
+    }
+
+    /// Queues a message.
+    pub fn push(&mut self, now: Instant, message: HostMessage) -> Queued {
+        let out = &mut self.outgoing;
+        let bytes = message.encoded_len();
+        if out.untaken.len() >= UNTAKEN_MAX || out.bytes + bytes > UNTAKEN_BYTES_MAX {
+            return Queued::Full;
+        }
+        if out.untaken.is_empty() {
+            out.heard = now;
+        }
+        out.bytes += bytes;
+        out.untaken.push_back(message);
+        Queued::Yes
+    }
+
+    /// Gives the outgoing sequence up: what was not taken is dropped, the peer will know.
+    pub fn begin_anew(&mut self, now: Instant) {
+        let incarnation = self.outgoing.incarnation + 1;
+        let fresh = Self::new(now, incarnation);
+        self.outgoing = fresh.outgoing;
+        self.owes = Owes::News;
+    }
+
+    /// Takes a frame of the peer.
+    pub fn take(&mut self, now: Instant, frame: HostFrame) -> Taken {
+        self.acknowledged(now, &frame);
+        let mut taken = Taken::default();
+        let incoming = &mut self.incoming;
+        if frame.incarnation < incoming.incarnation {
+            return taken; // Late, of a sequence that was given up.
+        }
+        if frame.incarnation > incoming.incarnation {
+            taken.began_anew = incoming.incarnation != 0;
+            *incoming = Incoming {
+                incarnation: frame.incarnation,
+                ..Incoming::default()
+            };
+            self.owes = Owes::News;
+        }
+        if !frame.messages.is_empty() {
+            self.owes = Owes::News;
+        }
+        for (number, message) in (frame.first..).zip(frame.messages) {
+            let room = incoming.early.len() < EARLY_MAX;
+            if number > incoming.taken && (room || number == incoming.taken + 1) {
+                incoming.early.insert(number, message);
+            }
+        }
+        while let Some(message) = incoming.early.remove(&(incoming.taken + 1)) {
+            incoming.taken += 1;
+            taken.messages.push(message);
+        }
+        taken
+    }
+
+    fn acknowledged(&mut self, now: Instant, frame: &HostFrame) {
+        let out = &mut self.outgoing;
+        if frame.taken_incarnation != out.incarnation {
+            return;
+        }
+        while out.first <= frame.taken
+            && let Some(message) = out.untaken.pop_front()
+        {
+            out.first += 1;
+            out.sent = out.sent.saturating_sub(1);
+            out.bytes -= message.encoded_len();
+            out.heard = now;
+        }
+    }
+
+    /// Time passes, or the connection to the peer is a new one: what it may have missed is sent again.
+    pub fn resend(&mut self, now: Instant, why: Resend) {
+        let out = &mut self.outgoing;
+        let due = out.sent > 0 && now.since(out.heard) >= RESEND_AFTER;
+        if due || why == Resend::Connected {
+            out.sent = 0;
+            out.heard = now;
+        }
+    }
+
+    /// Frames to send now.
+    pub fn flush(&mut self, frames: &mut Vec<HostFrame>) {
+        let (incarnation, taken) = (self.incoming.incarnation, self.incoming.taken);
+        let out = &mut self.outgoing;
+        let mut budget = RESEND_BYTES;
+        while out.sent < out.untaken.len() && budget > 0 {
+            let mut frame = HostFrame {
+                incarnation: out.incarnation,
+                first: out.first + out.sent as u64,
+                taken_incarnation: incarnation,
+                taken,
+                ..HostFrame::default()
+            };
+            let mut bytes = 0;
+            while let Some(message) = out.untaken.get(out.sent) {
+                let more = message.encoded_len();
+                if bytes > 0 && bytes + more > FRAME_BYTES {
+                    break;
+                }
+                bytes += more;
+                frame.messages.push(message.clone());
+                out.sent += 1;
+            }
+            budget = budget.saturating_sub(bytes);
+            frames.push(frame);
+            self.owes = Owes::Nothing;
+        }
+        if self.owes == Owes::News {
+            self.owes = Owes::Nothing;
+            frames.push(HostFrame {
+                incarnation: out.incarnation,
+                first: out.first + out.sent as u64,
+                messages: Vec::new(),
+                taken_incarnation: incarnation,
+                taken,
+            });
+        }
+    }
+
+    /// Whether anything waits for the peer.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        !self.outgoing.untaken.is_empty()
+    }
+}
+
+/// Why messages may be sent again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resend {
+    /// Time has passed.
+    Time,
+    /// There is a new connection.
+    Connected,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ghostlight_protocol::wire::host::{End, HostActivation, HostEnded, HostTurn, Said};
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn message(number: u64, size: usize) -> HostMessage {
+        HostMessage {
+            said: Some(Said::Ended(HostEnded {
+                turn: HostTurn {
+                    activation: HostActivation::default(),
+                    number,
+                },
+                end: Some(End::Lost("x".repeat(size))),
+            })),
+        }
+    }
+
+    fn number(message: &HostMessage) -> u64 {
+        match &message.said {
+            Some(Said::Ended(ended)) => ended.turn.number,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Whatever is lost, doubled or late: each message is taken once and in order, unless a sequence
+    /// begins anew, which the receiver then hears before anything of the new one.
+    #[test]
+    fn messages_are_taken_once_and_in_order() {
+        for seed in 0..200 {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let mut now = Instant(1);
+            let (mut one, mut other) = (Channel::new(now, 5), Channel::new(now, 9));
+            let (mut to_other, mut to_one): (Vec<HostFrame>, Vec<HostFrame>) = Default::default();
+            let (mut pushed, mut base, mut seen) = (0_u64, 0_u64, Vec::new());
+            for step in 0..400 {
+                now = now + Duration::from_millis(rng.random_range(0..120));
+                let calm = step > 300;
+                if !calm && rng.random_bool(0.5) {
+                    pushed += 1;
+                    let size = if rng.random_bool(0.1) { 60_000 } else { 10 };
+                    assert_eq!(one.push(now, message(pushed, size)), Queued::Yes);
+                }
+                if !calm && rng.random_bool(0.01) {
+                    one.begin_anew(now);
+                    base = pushed;
+                }
+                one.resend(now, Resend::Time);
+                one.flush(&mut to_other);
+                other.flush(&mut to_one);
+                let loss = if calm { 0.0 } else { 0.3 };
+                while !to_other.is_empty() {
+                    let at = rng.random_range(0..to_other.len());
+                    let frame = to_other.remove(at);
+                    if rng.random_bool(loss) {
+                        continue;
+                    }
+                    let taken = other.take(now, frame);
+                    if taken.began_anew {
+                        seen.clear();
+                    }
+                    seen.extend(taken.messages.iter().map(number));
+                }
+                for frame in to_one.drain(..) {
+                    if !rng.random_bool(loss) {
+                        one.take(now, frame);
+                    }
+                }
+                let in_order = seen.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+                assert!(in_order, "seed {seed}: {seen:?}");
+            }
+            let last = seen.last().copied().unwrap_or(base);
+            assert_eq!(
+                last.max(base),
+                pushed,
+                "seed {seed}: all of the last sequence"
+            );
+            assert!(!one.waits(), "seed {seed}: and acknowledged");
+        }
+    }
+
+    #[test]
+    fn a_sequence_has_a_bound() {
+        let mut one = Channel::new(Instant(1), 1);
+        let mut pushed = 0;
+        while one.push(Instant(1), message(1, 0)) == Queued::Yes {
+            pushed += 1;
+        }
+        assert_eq!(pushed, UNTAKEN_MAX);
+        one.begin_anew(Instant(2));
+        assert_eq!(one.push(Instant(2), message(1, 0)), Queued::Yes);
+    }
+}

@@ -1,0 +1,479 @@
+//! Each rule that guards an application's objects, by itself.
+
+use ghostlight_protocol::call::{Done, Metadata, OperationReply, Stamp};
+use ghostlight_protocol::command::{AppValue, DataForm};
+use ghostlight_protocol::ids::{PartitionId, Term};
+use ghostlight_protocol::outcome::CallOutcome;
+use ghostlight_protocol::request::RequestId;
+use ghostlight_protocol::time::WallTime;
+use prost::Message;
+
+use super::*;
+use crate::hosts::words::{
+    AppCall, Drains, Overwrite, Reentrancy, ScheduleSpec, StateOp, StateValue,
+};
+use crate::turn_io::{FencingToken, PartEnd, TurnAsk, TurnTold};
+
+const NOW: WallTime = WallTime(1_000_000);
+
+fn actor() -> ActorKey {
+    ActorKey::new("default", "cart", "a").unwrap()
+}
+
+struct Bed {
+    objects: Objects,
+    out: Vec<HostEffect>,
+    tickets: u64,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let mut bed = Self {
+            objects: Objects::default(),
+            out: Vec::new(),
+            tickets: 0,
+        };
+        bed.hosting(1);
+        bed
+    }
+
+    fn hosting(&mut self, instance: u64) {
+        let cart = AppType {
+            name: "cart".to_owned(),
+            idle: std::time::Duration::from_secs(3_600),
+            drain: std::time::Duration::from_secs(2),
+            drains: Drains::Yes,
+            depth: Reentrancy::Off,
+        };
+        let (app, instance) = ("shop".to_owned(), AppInstance(instance));
+        self.objects
+            .hosting(app, instance, vec![cart], &mut self.out);
+    }
+
+    fn run(&mut self, term: u64, number: u64, version: u64) -> TurnId {
+        let turn = TurnId {
+            activation: ActivationId {
+                partition: PartitionId(1),
+                term: Term(term),
+                number: 1,
+            },
+            number,
+        };
+        let start = TurnStart {
+            turn,
+            actor: actor(),
+            method: "add".to_owned(),
+            body: Bytes::new(),
+            request: RequestId::Derived(1),
+            stamp: Stamp::default(),
+            deadline: None,
+            chain: Vec::new(),
+            token: FencingToken {
+                term: Term(term),
+                base: ActorVersion(version),
+            },
+            metadata: Vec::new(),
+            wakeup: None,
+        };
+        self.objects
+            .perform(NOW, RunnerEffect::Run(start), &mut self.out);
+        turn
+    }
+
+    /// What is asked of the application: the exchange, and whether it is a `DELETE`.
+    #[track_caller]
+    fn asked(&mut self) -> (Exchange, bool) {
+        let at = self
+            .out
+            .iter()
+            .position(|effect| matches!(effect, HostEffect::App(AppEffect::Ask { .. })))
+            .expect("the application is asked");
+        match self.out.remove(at) {
+            HostEffect::App(AppEffect::Ask {
+                exchange, request, ..
+            }) => (exchange, request.callback == Callback::Deactivate),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn called(&mut self) -> Exchange {
+        let (exchange, deleted) = self.asked();
+        assert!(!deleted, "a method is called, nothing is reset");
+        exchange
+    }
+
+    #[track_caller]
+    fn deleted(&mut self) -> Exchange {
+        let (exchange, deleted) = self.asked();
+        assert!(deleted, "the object is reset first");
+        exchange
+    }
+
+    fn answer(&mut self, exchange: Exchange, status: u16) {
+        let answer = AppAnswer::Answered {
+            status,
+            headers: vec![Metadata {
+                name: "content-type".to_owned(),
+                value: "application/json".to_owned(),
+            }],
+            body: Bytes::from_static(b"x"),
+            kind: AnswerKind::Plain,
+            wish: Wish::GoesOn,
+        };
+        self.objects.answered(exchange, answer, &mut self.out);
+    }
+
+    fn silent(&mut self, exchange: Exchange, sent: Sent) {
+        let why = "broken".to_owned();
+        let answer = AppAnswer::NoAnswer { why, sent };
+        self.objects.answered(exchange, answer, &mut self.out);
+    }
+
+    #[track_caller]
+    fn ended(&mut self) -> TurnEnd {
+        match self.out.remove(0) {
+            HostEffect::Leader(RunnerInput::Ended { end, .. }) => end,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A turn that succeeds, and writes if `writes`.
+    #[track_caller]
+    fn good_turn(&mut self, term: u64, number: u64, version: u64, key: Option<&'static str>) {
+        self.run(term, number, version);
+        let exchange = self.called();
+        if let Some(key) = key {
+            assert_eq!(self.put(key), AppOutcome::Done);
+        }
+        self.answer(exchange, 200);
+        assert!(matches!(self.ended(), TurnEnd::Answered(_)));
+    }
+
+    fn call(&mut self, call: AppCall) -> AppTicket {
+        self.tickets += 1;
+        let ticket = AppTicket(self.tickets);
+        self.objects.call(NOW, ticket, actor(), call, &mut self.out);
+        ticket
+    }
+
+    #[track_caller]
+    fn told(&mut self) -> AppOutcome {
+        match self.out.remove(0) {
+            HostEffect::App(AppEffect::Answer { outcome, .. }) => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn put(&mut self, key: &'static str) -> AppOutcome {
+        self.call(AppCall::StateTransaction(vec![upsert(key)]));
+        self.told()
+    }
+
+    fn drop(&mut self, turn: TurnId) {
+        let effect = RunnerEffect::Drop(turn.activation);
+        self.objects.perform(NOW, effect, &mut self.out);
+    }
+}
+
+fn upsert(key: &'static str) -> StateOp {
+    StateOp::Upsert {
+        key: Bytes::from_static(key.as_bytes()),
+        value: Bytes::from_static(b"1"),
+        ttl: None,
+    }
+}
+
+fn reminder(overwrite: Overwrite) -> AppCall {
+    AppCall::ScheduleSet {
+        kind: ScheduleKind::Reminder,
+        name: "r".to_owned(),
+        wanted: Box::new(ScheduleSpec {
+            due_time: "5s".to_owned(),
+            period: String::new(),
+            ttl: String::new(),
+            data: None,
+            form: DataForm::Json,
+            callback: String::new(),
+            overwrite,
+            failure: None,
+        }),
+    }
+}
+
+/// An object is called again only with the version that it had after its last turn.
+#[test]
+fn an_object_with_another_version_is_reset_first() {
+    for (wrote, next, resets) in [
+        (None, 7, false),
+        (None, 8, true),
+        (Some("k"), 8, false),
+        (Some("k"), 7, true),
+        (Some("k"), 9, true),
+    ] {
+        let mut bed = Bed::new();
+        bed.good_turn(1, 1, 7, wrote);
+        bed.run(1, 2, next);
+        let (exchange, deleted) = bed.asked();
+        assert_eq!(deleted, resets, "wrote {wrote:?}, then version {next}");
+        if deleted {
+            assert!(bed.out.is_empty(), "nothing runs before it is gone");
+            // Any answer counts as gone.
+            bed.answer(exchange, 500);
+            bed.called();
+        }
+    }
+}
+
+/// What failed may have changed the object's memory: the next turn must not save that.
+#[test]
+fn a_failed_turn_makes_its_object_unclean() {
+    for (status, resets) in [
+        (200, false),
+        (404, false),
+        (500, true),
+        (400, true),
+        (204, true),
+    ] {
+        let mut bed = Bed::new();
+        bed.good_turn(1, 1, 7, None);
+        bed.run(1, 2, 7);
+        let exchange = bed.called();
+        bed.answer(exchange, status);
+        bed.ended();
+        bed.run(1, 3, 7);
+        let (_, deleted) = bed.asked();
+        assert_eq!(deleted, resets, "{status}");
+    }
+}
+
+/// The process of a JavaScript application dies of a `DELETE` for an object that it has not made.
+#[test]
+fn only_an_object_that_has_answered_with_success_is_told_to_go() {
+    let mut bed = Bed::new();
+    let turn = bed.run(1, 1, 7);
+    let exchange = bed.called();
+    bed.answer(exchange, 500);
+    bed.ended();
+    bed.run(1, 2, 9);
+    let exchange = bed.called();
+    bed.answer(exchange, 500);
+    bed.ended();
+    bed.drop(turn);
+    assert_eq!(bed.out, [], "it never succeeded");
+
+    let mut bed = Bed::new();
+    bed.good_turn(1, 1, 7, None);
+    bed.hosting(2);
+    assert_eq!(bed.out, [], "another process has none of its objects");
+    bed.run(1, 2, 9);
+    bed.called();
+}
+
+#[test]
+fn a_process_that_comes_back_has_its_objects_unclean() {
+    let mut bed = Bed::new();
+    bed.good_turn(1, 1, 7, None);
+    bed.objects.gone("shop", AppInstance(1), &mut bed.out);
+    bed.run(1, 2, 7);
+    assert!(matches!(bed.ended(), TurnEnd::NotStarted { .. }));
+    bed.hosting(1);
+    bed.run(1, 3, 7);
+    bed.deleted();
+}
+
+/// What an application stages counts with its answer, whatever that is; without an answer not at all.
+#[test]
+fn staged_state_commits_with_the_answer() {
+    for status in [200, 500] {
+        let mut bed = Bed::new();
+        bed.run(1, 1, 0);
+        let exchange = bed.called();
+        assert_eq!(bed.put("k"), AppOutcome::Done);
+        bed.call(AppCall::StateGet {
+            key: Bytes::from_static(b"k"),
+        });
+        let value = StateValue {
+            data: Bytes::from_static(b"1"),
+            expires_ms: None,
+        };
+        assert_eq!(bed.told(), AppOutcome::Value(Some(value)));
+        bed.answer(exchange, status);
+        let TurnEnd::Answered(answered) = bed.ended() else {
+            panic!("answered");
+        };
+        assert_eq!(answered.staged.writes.len(), 1, "{status}");
+        assert_eq!(answered.answer.is_ok(), status == 200);
+    }
+    let mut bed = Bed::new();
+    bed.run(1, 1, 0);
+    let exchange = bed.called();
+    bed.answer(exchange, 500);
+    bed.ended();
+    let late = bed.put("k");
+    assert_eq!(late, AppOutcome::InstanceMissing, "the object is unclean");
+    for (sent, lost) in [(Sent::Maybe, true), (Sent::CertainlyNot, false)] {
+        let mut bed = Bed::new();
+        bed.run(1, 1, 0);
+        let exchange = bed.called();
+        bed.silent(exchange, sent);
+        assert_eq!(
+            matches!(bed.ended(), TurnEnd::Lost { .. }),
+            lost,
+            "{sent:?}"
+        );
+    }
+}
+
+/// A reminder that is set commits at once, with all that was staged before it.
+#[test]
+fn a_reminder_commits_what_is_staged_so_far() {
+    let mut bed = Bed::new();
+    let turn = bed.run(1, 1, 3);
+    let exchange = bed.called();
+    bed.put("k");
+    bed.call(reminder(Overwrite::Yes));
+    let HostEffect::Leader(RunnerInput::Asked { ask, what, .. }) = bed.out.remove(0) else {
+        panic!("the leader is asked to commit");
+    };
+    let TurnAsk::Commit(staged) = what else {
+        panic!("{what:?}");
+    };
+    assert_eq!((staged.writes.len(), staged.schedule.len()), (1, 1));
+    let due = staged.schedule[0].row.as_ref().map(|row| row.due_ms);
+    assert_eq!(due, Some(NOW.0 + 5_000));
+    bed.answer(exchange, 200);
+    assert_eq!(bed.out, [], "the turn ends when its part is committed");
+    let told = TurnTold::Part(PartEnd::Committed(ActorVersion(4)));
+    let effect = RunnerEffect::Tell { turn, ask, told };
+    bed.objects.perform(NOW, effect, &mut bed.out);
+    assert_eq!(bed.told(), AppOutcome::Done);
+    let TurnEnd::Answered(answered) = bed.ended() else {
+        panic!("answered");
+    };
+    assert_eq!(
+        answered.staged,
+        Staged::default(),
+        "nothing is committed twice"
+    );
+    bed.run(1, 2, 4);
+    bed.called();
+}
+
+#[test]
+fn a_reminder_that_is_there_already_leaves_the_stage_as_it_was() {
+    let mut bed = Bed::new();
+    let turn = bed.run(1, 1, 3);
+    let exchange = bed.called();
+    bed.put("k");
+    bed.call(reminder(Overwrite::No));
+    bed.out.clear();
+    let told = TurnTold::Part(PartEnd::ScheduleThere);
+    let effect = RunnerEffect::Tell { turn, ask: 1, told };
+    bed.objects.perform(NOW, effect, &mut bed.out);
+    assert_eq!(bed.told(), AppOutcome::AlreadyExists);
+    bed.answer(exchange, 200);
+    let TurnEnd::Answered(answered) = bed.ended() else {
+        panic!("answered");
+    };
+    let staged = (answered.staged.writes.len(), answered.staged.schedule.len());
+    assert_eq!(staged, (1, 0));
+}
+
+/// An object that still runs what was given up takes nothing else, and its state calls are refused.
+#[test]
+fn what_was_given_up_blocks_its_object_until_it_returns() {
+    let mut bed = Bed::new();
+    bed.good_turn(1, 1, 7, None);
+    let turn = bed.run(1, 2, 7);
+    let exchange = bed.called();
+    bed.drop(turn);
+    assert_eq!(bed.put("k"), AppOutcome::InstanceMissing);
+    bed.run(2, 1, 7);
+    assert!(matches!(bed.ended(), TurnEnd::NotStarted { .. }));
+    bed.answer(exchange, 200);
+    assert_eq!(bed.out, [], "nobody waits for it");
+    bed.run(2, 2, 7);
+    bed.deleted();
+}
+
+#[test]
+fn an_older_activation_is_refused() {
+    let mut bed = Bed::new();
+    bed.good_turn(5, 1, 7, None);
+    bed.run(4, 9, 7);
+    assert!(matches!(bed.ended(), TurnEnd::NotStarted { .. }));
+    // And what comes late of it changes nothing.
+    bed.good_turn(5, 2, 7, None);
+}
+
+/// Outside a turn state is written at once, if the object serves the activation and has its state.
+#[test]
+fn state_outside_a_turn_needs_a_clean_object() {
+    let mut bed = Bed::new();
+    assert_eq!(bed.put("k"), AppOutcome::InstanceMissing);
+    bed.good_turn(3, 1, 7, None);
+    let reply = |done: Done, version| {
+        let reply = OperationReply {
+            done: done as i32,
+            version,
+            ..OperationReply::default()
+        };
+        CallOutcome::Reply(reply.encode_to_vec().into())
+    };
+    let ticket = bed.call(AppCall::StateTransaction(vec![upsert("k")]));
+    let HostEffect::Operate {
+        ask: Ask::StateWrite(change),
+        ..
+    } = bed.out.remove(0)
+    else {
+        panic!("the leader is asked");
+    };
+    assert_eq!((change.term, change.activation, change.version), (3, 1, 7));
+    bed.objects
+        .operated(ticket, reply(Done::Yes, 8), &mut bed.out);
+    assert_eq!(bed.told(), AppOutcome::Done);
+    bed.good_turn(3, 2, 8, None);
+    let ticket = bed.call(AppCall::StateTransaction(vec![upsert("k")]));
+    bed.out.clear();
+    bed.objects
+        .operated(ticket, reply(Done::NotHeld, 0), &mut bed.out);
+    assert_eq!(bed.told(), AppOutcome::InstanceMissing);
+    bed.run(3, 3, 8);
+    bed.deleted();
+}
+
+#[test]
+fn values_are_given_back_byte_for_byte_until_their_time_is_over() {
+    let stored = |data: &'static [u8], expires_ms| {
+        let data = Bytes::from_static(data);
+        Bytes::from(AppValue { data, expires_ms }.encode_to_vec())
+    };
+    for (value, want) in [
+        (None, None),
+        (Some(stored(b"\"a\"", 0)), Some((&b"\"a\""[..], None))),
+        (Some(stored(b"", 0)), Some((&b""[..], None))),
+        (
+            Some(stored(b"1", NOW.0 + 1)),
+            Some((&b"1"[..], Some(NOW.0 + 1))),
+        ),
+        (Some(stored(b"1", NOW.0)), None),
+    ] {
+        let mut bed = Bed::new();
+        let turn = bed.run(1, 1, 0);
+        bed.called();
+        bed.call(AppCall::StateGet {
+            key: Bytes::from_static(b"k"),
+        });
+        bed.out.clear();
+        let told = TurnTold::Value(value);
+        let effect = RunnerEffect::Tell { turn, ask: 1, told };
+        bed.objects.perform(NOW, effect, &mut bed.out);
+        let want = want.map(|(data, expires_ms)| StateValue {
+            data: Bytes::from_static(data),
+            expires_ms,
+        });
+        assert_eq!(bed.told(), AppOutcome::Value(want));
+    }
+}
