@@ -5,6 +5,7 @@
 //! decision about the cluster, any state beyond what a request carries.
 
 pub mod admin;
+pub mod app_metadata;
 pub mod dapr;
 pub mod error_map;
 pub mod extended;

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ghostlight_core::admin::{AdminAnswer, AdminRequest};
+use ghostlight_core::hosts::words::{AppCall, AppOutcome};
 use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::call::Metadata;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use tokio::sync::{mpsc, oneshot};
@@ -32,6 +34,8 @@ pub struct Invoke {
     pub request_id: Option<Bytes>,
     /// How long the client waits; `None`: as long as it takes.
     pub timeout: Option<Duration>,
+    /// What travels beside the body to an application.
+    pub metadata: Vec<Metadata>,
 }
 
 /// What arrives at the core thread from inside the process.
@@ -45,6 +49,15 @@ pub enum Request {
         answer: oneshot::Sender<CallOutcome>,
         /// Its room in the queue.
         queued: QueuedBytes,
+    },
+    /// What an application wants of its node.
+    App {
+        /// The actor that it is about.
+        actor: ActorKey,
+        /// What.
+        call: AppCall,
+        /// Where the outcome goes.
+        answer: oneshot::Sender<AppOutcome>,
     },
     /// An operator's request.
     Admin {
@@ -127,6 +140,22 @@ impl NodeHandle {
         })
     }
 
+    /// State, reminders and timers of an actor, as an application beside this node asks for them.
+    pub async fn app_call(&self, actor: ActorKey, call: AppCall) -> AppOutcome {
+        let (answer, outcome) = oneshot::channel();
+        let request = Request::App {
+            actor,
+            call,
+            answer,
+        };
+        if self.requests.send(request).await.is_err() {
+            let refusal = NotRun::new(Code::ShuttingDown, "this node is ending. Ask another node");
+            return AppOutcome::Refused(refusal);
+        }
+        let ended = "this node ended before the call had its answer".to_owned();
+        outcome.await.unwrap_or(AppOutcome::Unknown(ended))
+    }
+
     /// Asks or tells the node something as an operator.
     pub async fn admin(&self, request: AdminRequest) -> AdminAnswer {
         let (answer, done) = oneshot::channel();
@@ -174,6 +203,7 @@ mod tests {
             body: Bytes::from(vec![0; bytes]),
             request_id: None,
             timeout: None,
+            metadata: Vec::new(),
         }
     }
 

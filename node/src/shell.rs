@@ -6,6 +6,7 @@
 //! of the node's own threads ends the node, see `threads`.
 
 pub(crate) mod admission;
+pub mod apps;
 pub(crate) mod core_thread;
 pub(crate) mod disk_thread;
 pub(crate) mod events;

@@ -41,7 +41,7 @@ pub(crate) enum Own {
 pub(crate) fn cf_of(family: Family) -> Cf {
     match family {
         Family::Partition => Cf::Raft,
-        Family::State | Family::Version | Family::Fact => Cf::State,
+        Family::State | Family::Version | Family::Fact | Family::Schedule | Family::Due => Cf::State,
         Family::Dedup | Family::Session => Cf::Dedup,
         Family::Outbox | Family::Inbox | Family::Mark | Family::DeadLetter => Cf::Outbox,
     }

@@ -10,6 +10,7 @@ impl Client for NodeHandle {
     fn invoke(&self, call: Invocation) -> BoxFuture<'static, CallOutcome> {
         let node = self.clone();
         let call = Invoke {
+            metadata: Vec::new(),
             actor: call.actor,
             method: call.method,
             body: call.body,

@@ -20,6 +20,7 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::app_metadata;
 use super::error_map::{self, Answer};
 use super::extended::{EXTENDED_BYTES_MAX, EXTENDED_KEYS_MAX, Full};
 use super::{
@@ -121,7 +122,7 @@ async fn invoke(context: &Context, names: Names<'_>, request: Request) -> Respon
     }
     let began = Instant::now();
     let (head, body) = request.into_parts();
-    let call = match parse(context, &names, &head.headers, body).await {
+    let call = match parse(context, &names, &head, body).await {
         Ok(call) => call,
         Err(refusal) => {
             metrics::refused("invalid");
@@ -134,6 +135,7 @@ async fn invoke(context: &Context, names: Names<'_>, request: Request) -> Respon
     match outcome {
         // Replies of our SDK and of the samples are JSON; Dapr's clients look at the bytes.
         CallOutcome::Reply(reply) => json_bytes(StatusCode::OK, reply),
+        CallOutcome::AppReply(reply) => app_metadata::response(reply),
         CallOutcome::App(error) => error_map::app_error(error).into_response(),
         CallOutcome::NotRun(refusal) => {
             error_map::not_run(in_daprs_words(refusal, &names, &cleaned)).into_response()
@@ -145,9 +147,10 @@ async fn invoke(context: &Context, names: Names<'_>, request: Request) -> Respon
 async fn parse(
     context: &Context,
     names: &Names<'_>,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Body,
 ) -> Result<Invoke, Answer> {
+    let headers = &head.headers;
     let named = |error: ghostlight_protocol::actor::NameError| {
         let detail = error.to_string();
         Answer::of(error.code, detail)
@@ -173,6 +176,7 @@ async fn parse(
         body,
         request_id,
         timeout,
+        metadata: app_metadata::of_request(head),
     })
 }
 

@@ -70,7 +70,7 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         }
         C::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, ERR_BODY_READ),
         C::DeadlineExpired => (StatusCode::GATEWAY_TIMEOUT, ours),
-        C::UnknownActorType => (StatusCode::NOT_FOUND, "ERR_ACTOR_NO_ADDRESS"),
+        C::UnknownActorType | C::NoHost => (StatusCode::NOT_FOUND, "ERR_ACTOR_NO_ADDRESS"),
         C::ActorTypeReserved => (StatusCode::FORBIDDEN, "ERR_ACTOR_TYPE_RESERVED"),
         // Dapr answers an application's 404 for a method with this 500.
         C::UnknownMethod | C::TurnPanicked => {

@@ -71,6 +71,7 @@ pub(super) fn page(code: Code) -> &'static str {
         C::SessionClosed => include_str!("../../../docs/errors/E0120.md"),
         C::ReplyNotKept => include_str!("../../../docs/errors/E0121.md"),
         C::InvalidDeadline => include_str!("../../../docs/errors/E0122.md"),
+        C::NoHost => include_str!("../../../docs/errors/E0124.md"),
         C::ActorTypeReserved => include_str!("../../../docs/errors/E0123.md"),
         C::NoLeader => include_str!("../../../docs/errors/E0201.md"),
         C::MinCopies => include_str!("../../../docs/errors/E0202.md"),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ghostlight_core::admin::{AdminAnswer, AdminTicket};
 use ghostlight_core::gateway::{CallTicket, ClientCall};
+use ghostlight_core::hosts::words::{AppEffect, AppInput, AppOutcome, AppTicket};
 use ghostlight_core::io::{
     Effect, HaltReason, Input, Lane, Now, Refused, Refuser, StoreEffect, StoreInput,
 };
@@ -25,6 +26,7 @@ use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Doorkeeper;
+use super::apps::AppPort;
 use super::disk_thread::StoreThreads;
 use super::queues::ReadJob;
 use super::threads::ThreadPanic;
@@ -53,6 +55,7 @@ pub(crate) struct CoreThread {
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) runner: mpsc::Receiver<RunnerInput>,
     pub(crate) executor: Executor,
+    pub(crate) apps: AppPort,
     pub(crate) doorkeeper: Arc<Doorkeeper>,
 }
 
@@ -61,6 +64,7 @@ struct Running {
     links: HashMap<(NodeId, ConnectionKind), LinkHandle>,
     calls: HashMap<CallTicket, oneshot::Sender<CallOutcome>>,
     admin: HashMap<AdminTicket, oneshot::Sender<AdminAnswer>>,
+    app_calls: HashMap<AppTicket, oneshot::Sender<AppOutcome>>,
     next_ticket: u64,
     effects: Vec<Effect>,
     disk: Vec<StoreEffect>,
@@ -92,6 +96,7 @@ impl CoreThread {
             links: HashMap::new(),
             calls: HashMap::new(),
             admin: HashMap::new(),
+            app_calls: HashMap::new(),
             next_ticket: 0,
             effects: Vec::new(),
             disk: Vec::new(),
@@ -114,6 +119,7 @@ enum Woken {
     Panicked(ThreadPanic),
     Transport(TransportEvent),
     Runner(RunnerInput),
+    App(AppInput),
     Request(Request),
     Time,
 }
@@ -160,6 +166,7 @@ impl Running {
             event = parts.events.control.recv() => transport_event(event),
             event = parts.events.bulk.recv() => transport_event(event),
             Some(input) = parts.runner.recv(), if may_read => Woken::Runner(input),
+            Some(input) = parts.apps.inputs.recv(), if may_read => Woken::App(input),
             Some(request) = parts.requests.recv(), if may_read => Woken::Request(request),
             () = tokio::time::sleep_until(until.into()) => Woken::Time,
         }
@@ -176,6 +183,7 @@ impl Running {
             },
             Woken::Transport(event) => self.take_transport(event),
             Woken::Runner(input) => self.feed(Input::Runner(input)),
+            Woken::App(input) => self.feed(Input::App(input)),
             Woken::Request(request) => self.take_request(request),
             Woken::Panicked(panic) => self.halt = Some(panic.halt()),
             Woken::Time => {}
@@ -218,6 +226,15 @@ impl Running {
                 break;
             };
             self.take(Woken::Runner(input));
+        }
+        for _ in 0..INPUTS_PER_TURN {
+            if self.parts.store.reads.are_many() {
+                break;
+            }
+            let Ok(input) = self.parts.apps.inputs.try_recv() else {
+                break;
+            };
+            self.take(Woken::App(input));
         }
         for _ in 0..INPUTS_PER_TURN {
             if self.parts.store.reads.are_many() {
@@ -405,6 +422,7 @@ impl Running {
                     body,
                     request_id,
                     timeout,
+                    metadata,
                 } = call;
                 let now = self.now();
                 let stamp = Stamp {
@@ -413,7 +431,7 @@ impl Running {
                 };
                 let deadline = timeout.map(|timeout| now.instant + timeout);
                 let call = ClientCall {
-                    metadata: Vec::new(),
+                    metadata,
                     actor,
                     method,
                     body,
@@ -422,6 +440,19 @@ impl Running {
                     stamp,
                 };
                 self.feed(Input::Call { ticket, call });
+            }
+            Request::App {
+                actor,
+                call,
+                answer,
+            } => {
+                let ticket = AppTicket(self.next_ticket);
+                self.app_calls.insert(ticket, answer);
+                self.feed(Input::App(AppInput::Call {
+                    ticket,
+                    actor,
+                    call,
+                }));
             }
             Request::Admin { request, answer } => {
                 let ticket = AdminTicket(self.next_ticket);
@@ -483,6 +514,7 @@ impl Running {
             // Waits while the reader of snapshots is behind; its answers always have room.
             Effect::Snapshot(effect) => drop(self.parts.store.snapshots.send(effect)),
             Effect::Runner(effect) => self.parts.executor.perform(effect),
+            Effect::App(effect) => self.perform_app(effect),
             Effect::Reply { ticket, outcome } => {
                 if let Some(answer) = self.calls.remove(&ticket) {
                     // A client that has gone wants no answer.
@@ -506,6 +538,25 @@ impl Running {
             }
             Effect::Event(event) => events::tell(event, &self.failed_dials),
             Effect::Halt(reason) => self.halt = Some(reason),
+        }
+    }
+
+    fn perform_app(&mut self, effect: AppEffect) {
+        if let AppEffect::Answer { ticket, outcome } = effect {
+            if let Some(answer) = self.app_calls.remove(&ticket) {
+                drop(answer.send(outcome));
+            }
+            return;
+        }
+        let Some(unsent) = self.parts.apps.ask(effect) else {
+            return;
+        };
+        let now = self.now();
+        let mut effects = Vec::new();
+        let core = &mut self.parts.core;
+        core.handle(now, Input::App(unsent), &mut effects);
+        for effect in effects {
+            self.perform_one(effect);
         }
     }
 

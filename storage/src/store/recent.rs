@@ -38,7 +38,9 @@ impl RecentRows {
             | Family::Outbox
             | Family::Inbox
             | Family::DeadLetter
-            | Family::Fact => false,
+            | Family::Fact
+            | Family::Schedule
+            | Family::Due => false,
         }
     }
 

@@ -177,7 +177,11 @@ fn timers_go_on_without_their_rows_being_written() {
     bed.pass(5);
     let ticks: Vec<u64> = bed.fired.iter().map(|(_, tick)| *tick).collect();
     bed.end_all(None);
-    assert_eq!(ticks, [160, 170, 190], "fired late at 185, it goes on at 190");
+    assert_eq!(
+        ticks,
+        [160, 170, 190],
+        "fired late at 185, it goes on at 190"
+    );
     bed.set(ScheduleKind::Timer, "t", None);
     bed.pass(100);
     assert_eq!(bed.fired.len(), 3, "removed");

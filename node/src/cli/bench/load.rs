@@ -24,6 +24,7 @@ pub(super) fn run(node: &NodeHandle, namespace: &str, load: &Load) -> Result<Rep
     let node = node.clone();
     closed_loop::run(&load.run, move |number| {
         let call = Invoke {
+            metadata: Vec::new(),
             actor: targets.actor(number),
             method: method.to_owned(),
             body: body.clone(),
@@ -54,7 +55,7 @@ fn actor_type(work: Work) -> &'static str {
 
 fn answered(outcome: CallOutcome) -> Result<(), String> {
     match outcome {
-        CallOutcome::Reply(_) => Ok(()),
+        CallOutcome::Reply(_) | CallOutcome::AppReply(_) => Ok(()),
         CallOutcome::App(error) => Err(error.message),
         CallOutcome::NotRun(refusal) => Err(format!("{} [{}]", refusal.detail, refusal.code)),
         CallOutcome::Unknown { code, detail } => Err(format!("{detail} [{code}]")),
@@ -137,7 +138,7 @@ pub(super) fn run_on_empty_target(load: &Load) -> Result<Report, String> {
             // A client that has stopped waits for nothing.
             drop(answer.send(CallOutcome::Reply(call.body)));
         }
-        Request::Admin { .. } | Request::Shutdown { .. } => {}
+        Request::App { .. } | Request::Admin { .. } | Request::Shutdown { .. } => {}
     })?;
     let report = run(&node, "default", load);
     drop(node);
