@@ -44,7 +44,8 @@ struct Node {
 enum Begin {
     /// With more arguments.
     Founds(Vec<String>),
-    Joins(Vec<String>),
+    /// By these seeds, with more arguments.
+    Joins(Vec<String>, Vec<String>),
     Remembers,
 }
 
@@ -123,9 +124,16 @@ impl Cluster {
         self.join_by(&[seed])
     }
 
+    /// The same with more arguments, in this start only.
+    pub fn join_with(&mut self, more: &[&str]) -> usize {
+        let seed = self.nodes[0].peer.clone();
+        let more = more.iter().map(|arg| (*arg).to_owned()).collect();
+        self.add(free_address(), Begin::Joins(vec![seed], more))
+    }
+
     /// Starts one more node with these seeds, and returns its number at once.
     pub fn join_by(&mut self, seeds: &[String]) -> usize {
-        self.add(free_address(), Begin::Joins(seeds.to_vec()))
+        self.add(free_address(), Begin::Joins(seeds.to_vec(), Vec::new()))
     }
 
     fn add(&mut self, peer: String, begin: Begin) -> usize {
@@ -183,7 +191,10 @@ impl Cluster {
                 args.extend(["--partitions".to_owned(), self.partitions.to_string()]);
                 args.extend(more);
             }
-            Begin::Joins(seeds) => args.extend(["--join".to_owned(), seeds.join(",")]),
+            Begin::Joins(seeds, more) => {
+                args.extend(["--join".to_owned(), seeds.join(",")]);
+                args.extend(more);
+            }
             Begin::Remembers => {}
         }
         let mut start = process::command();

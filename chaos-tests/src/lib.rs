@@ -3,11 +3,12 @@
 //!
 //! `tests/` by what they prove: `failover` (gaps after kills and freezes), `moves` (drain, restart, join, leave
 //! without a failed call), `forming` (growth, seeds, restarts), `demo`, `bad_input` (every refusal of the API),
-//! `commands` (every command of the binary), `clocks` (jumps of an hour), `cluster` (recorded replies).
+//! `commands` (every command of the binary), `clocks` (jumps of an hour), `apps` (applications that die), `cluster` (recorded replies).
 //!
 //! The binary is run, never linked: it is what users get, and these tests compile in seconds. Absent on
 //! purpose: any knowledge of the inside of a node; what is asked goes through HTTP and the command line.
 
+pub mod app;
 pub mod bad_input;
 pub mod bank;
 pub mod client;

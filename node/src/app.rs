@@ -6,6 +6,7 @@
 //! process (`docs/decisions/0007`); what is answered after `Gone` is `NoAnswer`.
 //! Absent: which actor runs where, when an object is reset, what a status means, who may call: the core's.
 
+pub(crate) mod bridge;
 mod callback;
 pub mod config;
 mod connection;

@@ -18,6 +18,8 @@ use ghostlight_protocol::limits::{PARTITIONS_MAX, WEIGHT_MAX};
 pub use file::{KEYS, Settings};
 pub use units::parse_duration;
 
+use crate::app::settings::{AppFlag, AppFlagError};
+
 /// Peer port (QUIC, UDP).
 pub const PEER_PORT: u16 = 7400;
 /// Dapr HTTP port.
@@ -32,6 +34,8 @@ pub const DATA_DIR: &str = "ghostlight-data";
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most seeds of one node.
 pub const SEEDS_MAX: usize = 64;
+/// Most applications beside one node.
+pub const APPS_MAX: usize = 16;
 
 /// Everything a node needs to know before it starts.
 #[derive(Clone, Debug)]
@@ -68,6 +72,8 @@ pub struct NodeConfig {
     pub partitions: Option<u16>,
     /// Whether the sample actors are hosted.
     pub samples: Samples,
+    /// Applications beside this node, each with another name.
+    pub apps: Vec<AppFlag>,
     /// How much is left to the operator.
     pub profile: Profile,
     /// Longest drain before the end.
@@ -252,6 +258,7 @@ impl NodeConfig {
             } else {
                 Samples::Absent
             },
+            apps: apps(given.app.unwrap_or_default(), environment)?,
             profile: profile(given.profile.as_deref())?,
             drain_timeout: drain_timeout(given.drain_timeout.as_deref())?,
             log: log(given.log_level, given.log_format.as_deref())?,
@@ -491,6 +498,34 @@ fn api_tokens(file: Option<&Path>, environment: Environment<'_>) -> Result<Vec<S
         ));
     }
     Ok(tokens)
+}
+
+/// Applications; the token that the node shows to them is `APP_API_TOKEN`, as in Dapr.
+fn apps(given: Vec<String>, environment: Environment<'_>) -> Result<Vec<AppFlag>, Error> {
+    if given.len() > APPS_MAX {
+        return Err(Error::invalid(format!(
+            "{} applications are too many for one node. Name at most {APPS_MAX}",
+            given.len()
+        )));
+    }
+    let token = environment("APP_API_TOKEN").filter(|token| !token.is_empty());
+    let mut apps: Vec<AppFlag> = Vec::with_capacity(given.len());
+    for text in given {
+        let mut app: AppFlag = text
+            .parse()
+            .map_err(|error: AppFlagError| Error::invalid(error.to_string()))?;
+        if apps
+            .iter()
+            .any(|other| other.settings.id == app.settings.id)
+        {
+            return Err(Error::invalid(format!(
+                "app = {text:?}: there is another application of that name. Give each its own",
+            )));
+        }
+        app.settings.token = token.clone().map(Secret::new);
+        apps.push(app);
+    }
+    Ok(apps)
 }
 
 fn profile(given: Option<&str>) -> Result<Profile, Error> {

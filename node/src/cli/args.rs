@@ -265,6 +265,9 @@ pub struct Start {
     /// Host the sample actors counter, log, account and echo
     #[arg(long, env = "GHOSTLIGHT_SAMPLES", num_args = 0..=1, default_missing_value = "true")]
     pub samples: Option<bool>,
+    /// Application beside this node: ID=PORT, then words such as protocol=h2c; may be repeated
+    #[arg(long, value_name = "ID=PORT[,WORD=VALUE]")]
+    pub app: Option<Vec<String>>,
     /// End as soon as stdin ends
     #[arg(long, hide = true)]
     pub die_with_parent: bool,
@@ -305,6 +308,7 @@ impl Start {
             log_level: self.log_level,
             log_format: self.log_format,
             samples: self.samples,
+            app: self.app,
         }
     }
 }

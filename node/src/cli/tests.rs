@@ -28,7 +28,7 @@ fn what_can_be_typed() {
         "start --config f --profile dev --name n --namespace x --data-dir d --listen 127.0.0.1:1 \
          --advertise 127.0.0.1:1 --join a:1,b:2 --http :1 --grpc :2 --admin :3 --zone z --weight 0 \
          --min-copies 2 --cluster-key-file k --api-token-file t --partitions 64 --log-level debug \
-         --log-format json --samples",
+         --log-format json --samples --app bank=3000,protocol=h2c --app shop=3001",
         "status -w --exit-when-healthy --json",
         "members n2 --json",
         "partitions 17",

@@ -73,6 +73,8 @@ settings! {
     log_format: String = "log-format",
     /// Whether the sample actors are hosted.
     samples: bool = "samples",
+    /// Applications beside the node.
+    app: Vec<String> = "app",
 }
 
 impl Settings {

@@ -152,3 +152,31 @@ fn an_edge_needs_no_data_directory() {
     let config = build("weight = 0\njoin = ['127.0.0.1:7400']").unwrap();
     assert_eq!((config.data_dir, config.name.as_str()), (None, "edge"));
 }
+
+#[test]
+fn applications() {
+    let environment = |name: &str| (name == "APP_API_TOKEN").then(|| "t".to_owned());
+    let file = Settings::parse("app = ['bank=3000', 'shop=3001,protocol=h2c']", "f").unwrap();
+    let config = NodeConfig::build(Settings::default(), file, &environment).unwrap();
+    let found: Vec<_> = config
+        .apps
+        .iter()
+        .map(|app| (app.settings.id.as_str(), app.settings.token.clone()))
+        .collect();
+    let token = Some(Secret::new("t"));
+    assert_eq!(found, [("bank", token.clone()), ("shop", token)]);
+    let many = (0..=APPS_MAX).map(|n| format!("'a{n}={}'", n + 1));
+    let many = format!("app = [{}]", many.collect::<Vec<_>>().join(","));
+    for (wrong, says) in [
+        ("app = ['bank']", "has no port"),
+        (
+            "app = ['bank=1', 'bank=2']",
+            "another application of that name",
+        ),
+        (many.as_str(), "at most 16"),
+    ] {
+        let error = build(wrong).unwrap_err();
+        assert_eq!(error.code(), Code::ConfigInvalid);
+        assert!(error.to_string().contains(says), "{wrong}: {error}");
+    }
+}

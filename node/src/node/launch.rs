@@ -21,11 +21,13 @@ use crate::api::extended::Extended;
 use crate::api::metrics::{Renderer, UPKEEP_PERIOD};
 use crate::api::serve::{Api, serve};
 use crate::api::{Context, Shared};
+use crate::app::{AppChannel, bridge};
 use crate::clock::Clock;
 use crate::config::{KeySource, NodeConfig, Samples};
 use crate::handle::NodeHandle;
 use crate::security::key::ClusterKey;
 use crate::security::tls::node_tls;
+use crate::shell;
 use crate::shell::admission::Doorkeeper;
 use crate::shell::core_thread::CoreThread;
 use crate::shell::disk_thread::StoreThreads;
@@ -131,7 +133,8 @@ where
     )
     .map_err(internal)?;
     let (handle, requests) = NodeHandle::new();
-    let (apps, _queues) = crate::shell::apps::queues();
+    let (apps, queues) = shell::apps::queues();
+    connect_apps(&config, queues);
     let thread = CoreThread {
         core,
         clock,
@@ -155,6 +158,16 @@ where
         end_apis,
         apis,
     })
+}
+
+/// Looks for the applications from now on. Without any the core hears that there are none when it asks.
+fn connect_apps(config: &NodeConfig, queues: shell::apps::AppQueues) {
+    if config.apps.is_empty() {
+        return;
+    }
+    let apps = config.apps.iter().map(|app| app.settings.clone()).collect();
+    let (channel, events) = AppChannel::start(apps);
+    bridge::connect(channel, events, queues);
 }
 
 fn api_context(
@@ -255,11 +268,11 @@ fn record(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         duty: Duty::Serving as i32,
         revision: 0,
+        app_types: Vec::new(),
         actor_types: registry.types().map(str::to_owned).collect(),
         replaces: identity.replaces.clone(),
         pid: std::process::id(),
         nonce: rand::rng().random(),
-        app_types: Vec::new(),
     }
 }
 

@@ -1,0 +1,171 @@
+//! An application with actors, in a process of its own: the least HTTP server, by the standard library alone.
+//!
+//! The test's own binary plays it: [`App::start`] runs it again with a port in its environment, and the test
+//! of the name [`PLAYER`] calls [`play`]. Its objects live in memory only. Like the JavaScript SDK's process, it ends
+//! when it is told to forget an object that it never made, and its log says so.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+/// The actor type it hosts.
+pub const TYPE: &str = "Tally";
+/// The test that plays it.
+pub const PLAYER: &str = "application";
+/// What its log says when it was told to forget what it never made.
+pub const NEVER_MADE: &str = "DELETE of an object that was never made";
+const PORT: &str = "GHOSTLIGHT_TEST_APP_PORT";
+
+/// A running application. Dropped: killed.
+#[derive(Debug)]
+pub struct App {
+    child: Child,
+    /// It ends when this is closed, also by the death of the test.
+    _lifeline: ChildStdin,
+    log_file: PathBuf,
+}
+
+impl App {
+    /// Starts it on this port; what it says goes to the end of the file.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(port: u16, log_file: &Path) -> Self {
+        let log = File::options().create(true).append(true).open(log_file);
+        let mut child = Command::new(std::env::current_exe().expect("the path of this test"))
+            .args(["--exact", PLAYER, "--nocapture", "--test-threads=1"])
+            .env(PORT, port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log.expect("a writable log file"))
+            .spawn()
+            .expect("the test runs again");
+        let lifeline = child.stdin.take().expect("stdin was asked to be a pipe");
+        Self {
+            child,
+            _lifeline: lifeline,
+            log_file: log_file.to_owned(),
+        }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Panics
+    /// When it had ended by itself, with what it said.
+    pub fn kill(mut self) {
+        let ended = self.child.try_wait().expect("a child of ours");
+        assert!(ended.is_none(), "it has ended: {ended:?}: {}", self.said());
+    }
+
+    /// All that was said into its log.
+    #[must_use]
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log_file).unwrap_or_default()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        // It may have ended.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Plays the application, if this process is to; else returns at once.
+///
+/// # Panics
+/// When it cannot listen.
+pub fn play() {
+    let Ok(port) = std::env::var(PORT) else {
+        return;
+    };
+    std::thread::spawn(|| {
+        // Nothing is ever written: its end is the end of the test.
+        drop(std::io::stdin().read(&mut [0]));
+        std::process::exit(0);
+    });
+    let listener = TcpListener::bind(format!("127.0.0.1:{port}")).expect("a free port");
+    let objects: &'static Mutex<HashMap<String, u64>> = Box::leak(Box::default());
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || {
+            // A connection that breaks is the node's business.
+            drop(serve(stream, objects));
+        });
+    }
+}
+
+fn serve(stream: TcpStream, objects: &Mutex<HashMap<String, u64>>) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let mut length = 0;
+        loop {
+            let mut header = String::new();
+            stream.read_line(&mut header)?;
+            let Some((name, value)) = header.split_once(':') else {
+                break;
+            };
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.trim().parse().map_err(std::io::Error::other)?;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body)?;
+        let (status, said) = answer(&line, objects);
+        let text = format!(
+            "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{said}",
+            said.len()
+        );
+        stream.get_mut().write_all(text.as_bytes())?;
+    }
+}
+
+fn answer(line: &str, objects: &Mutex<HashMap<String, u64>>) -> (u16, String) {
+    let mut words = line.split_whitespace();
+    let (verb, path) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or_default(),
+    );
+    if path == "/dapr/config" {
+        return (200, format!(r#"{{"entities":["{TYPE}"]}}"#));
+    }
+    let mut parts = path.split('/').skip(3);
+    let Some(id) = parts.next().filter(|_| path.starts_with("/actors/")) else {
+        return (404, String::new());
+    };
+    let mut objects = objects.lock().unwrap_or_else(PoisonError::into_inner);
+    if verb == "DELETE" {
+        if objects.remove(id).is_none() {
+            eprintln!("{NEVER_MADE}: {id}");
+            std::process::exit(7);
+        }
+        return (200, String::new());
+    }
+    let count = objects.entry(id.to_owned()).or_default();
+    *count += 1;
+    let said = format!(r#"{{"pid":{},"count":{count}}}"#, std::process::id());
+    drop(objects);
+    match parts.nth(1) {
+        Some("hang") => loop {
+            std::thread::park();
+        },
+        Some("fail") => (500, said),
+        _ => (200, said),
+    }
+}

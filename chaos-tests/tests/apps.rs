@@ -1,0 +1,196 @@
+//! Applications beside nodes, as real processes: killed idle and under load, restarted on their port, replaced by others.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ghostlight_chaos::app::{self, App, NEVER_MADE, TYPE};
+use ghostlight_chaos::cluster::Cluster;
+use ghostlight_chaos::http::{Ask, Connection, Reply};
+use ghostlight_chaos::ports::free_address;
+use ghostlight_chaos::wait::until;
+use serde_json::Value;
+
+const PARTITIONS: u32 = 16;
+/// How long a call may wait for a host before the test gives up.
+const CALL_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long the actors of an application that was killed may be without an answer: the promise is 1.5 s on a quiet
+/// machine.
+const GAP_MAX: Duration = Duration::from_secs(8);
+
+/// The program of the applications; as a test it does nothing.
+#[test]
+fn application() {
+    app::play();
+}
+
+fn port() -> u16 {
+    let address = free_address();
+    let port = address
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok());
+    port.expect("an address with a port")
+}
+
+fn call(node: &mut Connection, id: &str, method: &str) -> Reply {
+    let ask = Ask {
+        method: "POST",
+        path: format!("/v1.0/actors/{TYPE}/{id}/method/{method}"),
+        headers: Vec::new(),
+        body: "{}".to_owned(),
+        time_max: CALL_TIME_MAX,
+    };
+    node.send(&ask)
+        .unwrap_or_else(|error| panic!("{id}/{method}: {error}"))
+}
+
+/// Process id and count of a good answer.
+fn told(reply: &Reply) -> Option<(u64, u64)> {
+    let body: Value = serde_json::from_str(&reply.body).ok()?;
+    let told = (body["pid"].as_u64()?, body["count"].as_u64()?);
+    (reply.status == 200).then_some(told)
+}
+
+fn until_served(address: &str, id: &str) -> (u64, u64) {
+    let mut node = Connection::to(address);
+    until("the application serves", CALL_TIME_MAX, || {
+        told(&call(&mut node, id, "add"))
+    })
+}
+
+#[test]
+fn killed_and_started_again_on_its_port() {
+    let mut cluster = Cluster::plan(PARTITIONS);
+    let port = port();
+    let node = cluster.found_with(&["--app", &format!("tallies={port}")]);
+    cluster.wait_healthy();
+    let address = cluster.http()[node].clone();
+    let log = cluster.path("app.log");
+    let mut running = Some(App::start(port, &log));
+    let mut restart = || {
+        running.take().expect("it runs").kill();
+        running.insert(App::start(port, &log)).pid()
+    };
+    until_served(&address, "a");
+    let over = AtomicBool::new(false);
+    let worst = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|client| {
+                let (address, over) = (&address, &over);
+                scope.spawn(move || load(address, client, over))
+            })
+            .collect();
+        for _ in 0..4 {
+            std::thread::sleep(Duration::from_millis(700));
+            restart();
+        }
+        // And once with nothing under way.
+        std::thread::sleep(Duration::from_millis(700));
+        over.store(true, Ordering::Relaxed);
+        let worst = clients
+            .into_iter()
+            .map(|client| client.join().expect("a client"));
+        worst.max().expect("four clients")
+    });
+    assert!(worst < GAP_MAX, "a call waited {worst:?}");
+    let before = until_served(&address, "a");
+    let pid = restart();
+    let after = until_served(&address, "a");
+    assert_eq!(after.0, u64::from(pid));
+    assert!(after.0 != before.0 && after.1 == 1, "{before:?} {after:?}");
+    let running = running.expect("it runs");
+    let said = running.said();
+    assert!(!said.contains(NEVER_MADE), "{said}");
+    // It was alive to the end.
+    running.kill();
+}
+
+/// Calls until it is over; every tenth call fails in the application, so that its object is told to go. Returns the longest
+/// time of a call.
+fn load(address: &str, client: usize, over: &AtomicBool) -> Duration {
+    let mut node = Connection::to(address);
+    let mut worst = Duration::ZERO;
+    let mut step = client;
+    while !over.load(Ordering::Relaxed) {
+        step += 7;
+        let method = if step.is_multiple_of(10) {
+            "fail"
+        } else {
+            "add"
+        };
+        let begun = Instant::now();
+        let reply = call(&mut node, &format!("x{}", step % 23), method);
+        worst = worst.max(begun.elapsed());
+        // Killed in the middle: nobody knows. Refused for good is nothing.
+        assert!(matches!(reply.status, 200 | 500), "{reply:?}");
+    }
+    worst
+}
+
+#[test]
+fn others_take_over() {
+    let mut cluster = Cluster::plan(PARTITIONS);
+    let ports: Vec<u16> = (0..3).map(|_| port()).collect();
+    for port in &ports {
+        let app = format!("tallies={port}");
+        match cluster.http().len() {
+            0 => cluster.found_with(&["--app", &app]),
+            _ => cluster.join_with(&["--app", &app]),
+        };
+    }
+    cluster.wait_healthy();
+    let log = cluster.path("app.log");
+    let mut apps: Vec<Option<App>> = ports
+        .iter()
+        .map(|port| Some(App::start(*port, &log)))
+        .collect();
+    let address = cluster.http()[0].clone();
+    let ids: Vec<String> = (0..60).map(|n| format!("x{n}")).collect();
+    // All three host some.
+    let hosts = until("three applications share the actors", CALL_TIME_MAX, || {
+        let hosts = hosts(&address, &ids)?;
+        let pids = apps.iter().flatten().map(|app| u64::from(app.pid()));
+        let all = pids
+            .into_iter()
+            .all(|pid| hosts.values().any(|host| *host == pid));
+        all.then_some(hosts)
+    });
+    let dead = apps[1].take().expect("it runs");
+    let pid = u64::from(dead.pid());
+    dead.kill();
+    let begun = Instant::now();
+    let after = hosts_of_all(&address, &ids);
+    let gap = begun.elapsed();
+    assert!(after.values().all(|host| *host != pid), "{after:?}");
+    assert!(gap < GAP_MAX, "its actors were away for {gap:?}");
+    let moved = ids.iter().filter(|id| hosts[*id] == pid).count();
+    println!("{moved} actors answered from other hosts within {gap:?}");
+    assert!(moved > 0);
+    for app in apps.into_iter().flatten() {
+        let said = app.said();
+        assert!(!said.contains(NEVER_MADE), "{said}");
+        app.kill();
+    }
+}
+
+/// Who answers for each; `None`: somebody does not answer yet.
+fn hosts(address: &str, ids: &[String]) -> Option<BTreeMap<String, u64>> {
+    let mut node = Connection::to(address);
+    let one = |id: &String| Some((id.clone(), told(&call(&mut node, id, "add"))?.0));
+    ids.iter().map(one).collect()
+}
+
+/// The same, all at once, so that those without a host do not wait for each other.
+fn hosts_of_all(address: &str, ids: &[String]) -> BTreeMap<String, u64> {
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = ids
+            .chunks(10)
+            .map(|ids| scope.spawn(move || hosts(address, ids)))
+            .collect();
+        let found = asked.into_iter().map(|one| one.join().expect("a client"));
+        found
+            .flat_map(|found| found.expect("every actor answers"))
+            .collect()
+    })
+}
