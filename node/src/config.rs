@@ -18,7 +18,7 @@ use ghostlight_protocol::limits::{PARTITIONS_MAX, WEIGHT_MAX};
 pub use file::{KEYS, Settings};
 pub use units::parse_duration;
 
-use crate::app::settings::{AppFlag, AppFlagError};
+use crate::app::settings::{AppFlagError, AppSettings};
 
 /// Peer port (QUIC, UDP).
 pub const PEER_PORT: u16 = 7400;
@@ -73,7 +73,7 @@ pub struct NodeConfig {
     /// Whether the sample actors are hosted.
     pub samples: Samples,
     /// Applications beside this node, each with another name.
-    pub apps: Vec<AppFlag>,
+    pub apps: Vec<AppSettings>,
     /// How much is left to the operator.
     pub profile: Profile,
     /// Longest drain before the end.
@@ -501,7 +501,7 @@ fn api_tokens(file: Option<&Path>, environment: Environment<'_>) -> Result<Vec<S
 }
 
 /// Applications; the token that the node shows to them is `APP_API_TOKEN`, as in Dapr.
-fn apps(given: Vec<String>, environment: Environment<'_>) -> Result<Vec<AppFlag>, Error> {
+fn apps(given: Vec<String>, environment: Environment<'_>) -> Result<Vec<AppSettings>, Error> {
     if given.len() > APPS_MAX {
         return Err(Error::invalid(format!(
             "{} applications are too many for one node. Name at most {APPS_MAX}",
@@ -509,20 +509,17 @@ fn apps(given: Vec<String>, environment: Environment<'_>) -> Result<Vec<AppFlag>
         )));
     }
     let token = environment("APP_API_TOKEN").filter(|token| !token.is_empty());
-    let mut apps: Vec<AppFlag> = Vec::with_capacity(given.len());
+    let mut apps: Vec<AppSettings> = Vec::with_capacity(given.len());
     for text in given {
-        let mut app: AppFlag = text
+        let mut app: AppSettings = text
             .parse()
             .map_err(|error: AppFlagError| Error::invalid(error.to_string()))?;
-        if apps
-            .iter()
-            .any(|other| other.settings.id == app.settings.id)
-        {
+        if apps.iter().any(|other| other.id == app.id) {
             return Err(Error::invalid(format!(
                 "app = {text:?}: there is another application of that name. Give each its own",
             )));
         }
-        app.settings.token = token.clone().map(Secret::new);
+        app.token = token.clone().map(Secret::new);
         apps.push(app);
     }
     Ok(apps)

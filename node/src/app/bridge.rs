@@ -184,3 +184,98 @@ fn answer_of(answer: AppAnswer) -> words::AppAnswer {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ghostlight_protocol::actor::ActorKey;
+
+    use super::*;
+    use crate::app::Answered;
+
+    fn asked(callback: words::Callback) -> words::AppRequest {
+        let metadata = [
+            (":query", "a=1"),
+            ("content-type", "text/xml"),
+            ("dapr-reentrancy-id", "r"),
+            ("traceparent", "00-1-2-01"),
+        ];
+        words::AppRequest {
+            actor: ActorKey::new("default", "T", "a").unwrap(),
+            callback,
+            metadata: metadata
+                .map(|(name, value)| Metadata {
+                    name: name.to_owned(),
+                    value: value.to_owned(),
+                })
+                .to_vec(),
+            turn: Some("t".to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_travels_beside_a_body_finds_its_place() {
+        let method = words::Callback::Method {
+            method: "add".to_owned(),
+            body: Bytes::from_static(b"1"),
+        };
+        let request = request_of(asked(method));
+        assert_eq!(request.reentrancy_id.as_deref(), Some("r"));
+        assert_eq!(request.turn.as_deref(), Some("t"));
+        let wanted = Callback::Method {
+            method: "add".to_owned(),
+            query: "a=1".to_owned(),
+            headers: vec![("traceparent".to_owned(), "00-1-2-01".to_owned())],
+            content_type: Some("text/xml".to_owned()),
+            body: Bytes::from_static(b"1"),
+        };
+        assert_eq!(request.callback, wanted);
+    }
+
+    #[test]
+    fn data_reaches_an_application_as_json() {
+        for (form, given, wanted) in [
+            (DataForm::Json, "{\"a\": 1}", "{\"a\": 1}"),
+            (DataForm::Bytes, "mydata", "\"bXlkYXRh\""),
+            (DataForm::Bytes, "", "\"\""),
+        ] {
+            let data = Some(Bytes::from_static(given.as_bytes()));
+            let name = "wake".to_owned();
+            let reminder = words::Callback::Reminder { name, data, form };
+            let data = match request_of(asked(reminder)).callback {
+                Callback::Reminder { data, .. } => data.unwrap(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(&data[..], wanted.as_bytes(), "{form:?}");
+        }
+    }
+
+    #[test]
+    fn answers_say_what_their_headers_say() {
+        use words::AnswerKind::{ActorError, Plain};
+        for (status, header, kind, wish) in [
+            (200, "x-other", Plain, Wish::GoesOn),
+            (200, "x-daprerrorresponseheader", ActorError, Wish::GoesOn),
+            // Only with 200 it is an error of the actor's own making.
+            (500, "x-daprerrorresponseheader", Plain, Wish::GoesOn),
+            (200, "x-daprremindercancel", Plain, Wish::Ends),
+            (500, "x-daprremindercancel", Plain, Wish::Ends),
+        ] {
+            let answer = answer_of(AppAnswer::Answered(Answered {
+                status,
+                headers: vec![(header.to_owned(), "true".to_owned())],
+                body: Bytes::new(),
+            }));
+            let words::AppAnswer::Answered {
+                kind: found,
+                wish: wished,
+                headers,
+                ..
+            } = answer
+            else {
+                panic!()
+            };
+            assert_eq!((found, wished), (kind, wish), "{status} {header}");
+            assert_eq!(headers.len(), 1);
+        }
+    }
+}

@@ -7,7 +7,7 @@ mod flag;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-pub use flag::{APP_ID_BYTES_MAX, AppFlag, AppFlagError};
+pub use flag::{APP_ID_BYTES_MAX, AppFlagError};
 
 use super::AppId;
 use crate::config::Secret;

@@ -161,7 +161,7 @@ fn applications() {
     let found: Vec<_> = config
         .apps
         .iter()
-        .map(|app| (app.settings.id.as_str(), app.settings.token.clone()))
+        .map(|app| (app.id.as_str(), app.token.clone()))
         .collect();
     let token = Some(Secret::new("t"));
     assert_eq!(found, [("bank", token.clone()), ("shop", token)]);

@@ -27,8 +27,8 @@ use crate::config::{KeySource, NodeConfig, Samples};
 use crate::handle::NodeHandle;
 use crate::security::key::ClusterKey;
 use crate::security::tls::node_tls;
-use crate::shell;
 use crate::shell::admission::Doorkeeper;
+use crate::shell::apps::{self, AppPort};
 use crate::shell::core_thread::CoreThread;
 use crate::shell::disk_thread::StoreThreads;
 use crate::shell::metrics;
@@ -133,8 +133,6 @@ where
     )
     .map_err(internal)?;
     let (handle, requests) = NodeHandle::new();
-    let (apps, queues) = shell::apps::queues();
-    connect_apps(&config, queues);
     let thread = CoreThread {
         core,
         clock,
@@ -144,7 +142,7 @@ where
         requests,
         runner,
         executor,
-        apps,
+        apps: connect_apps(&config),
         doorkeeper,
     };
     let halted = spawn_core(thread, config.data_dir.clone())?;
@@ -161,13 +159,13 @@ where
 }
 
 /// Looks for the applications from now on. Without any the core hears that there are none when it asks.
-fn connect_apps(config: &NodeConfig, queues: shell::apps::AppQueues) {
-    if config.apps.is_empty() {
-        return;
+fn connect_apps(config: &NodeConfig) -> AppPort {
+    let (port, queues) = apps::queues();
+    if !config.apps.is_empty() {
+        let (channel, events) = AppChannel::start(config.apps.clone());
+        bridge::connect(channel, events, queues);
     }
-    let apps = config.apps.iter().map(|app| app.settings.clone()).collect();
-    let (channel, events) = AppChannel::start(apps);
-    bridge::connect(channel, events, queues);
+    port
 }
 
 fn api_context(

@@ -1,8 +1,7 @@
-//! One application on the command line: `--app bank=3000,protocol=h2c,http=127.0.0.1:3501`.
+//! One application on the command line: `--app bank=3000,protocol=h2c`.
 //!
 //! Pure. Words that are not given have Dapr's defaults. Tokens are not among them: they would show in lists of processes.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,17 +13,6 @@ use crate::config::parse_duration;
 /// Longest name of an application.
 pub const APP_ID_BYTES_MAX: usize = 256;
 
-/// What was given for one application.
-#[derive(Clone, Debug)]
-pub struct AppFlag {
-    /// The application.
-    pub settings: AppSettings,
-    /// Where the node serves HTTP for it; `None`: it chooses.
-    pub http: Option<SocketAddr>,
-    /// Where the node serves gRPC for it; `None`: it chooses.
-    pub grpc: Option<SocketAddr>,
-}
-
 /// Why it cannot be read: what is wrong, and what to write.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("--app {given}: {why}. Write --app ID=PORT, and behind it, with commas, any of {WORDS}")]
@@ -33,10 +21,10 @@ pub struct AppFlagError {
     why: String,
 }
 
-const WORDS: &str = "protocol=http|https|h2c|grpc|grpcs, host=NAME, http=ADDR, grpc=ADDR, max-concurrency=N, \
+const WORDS: &str = "protocol=http|https|h2c|grpc|grpcs, host=NAME, max-concurrency=N, \
     health=PATH, health-interval=TIME, health-timeout=TIME, health-threshold=N";
 
-impl FromStr for AppFlag {
+impl FromStr for AppSettings {
     type Err = AppFlagError;
 
     fn from_str(given: &str) -> Result<Self, AppFlagError> {
@@ -47,7 +35,7 @@ impl FromStr for AppFlag {
     }
 }
 
-fn parse(given: &str) -> Result<AppFlag, String> {
+fn parse(given: &str) -> Result<AppSettings, String> {
     let mut words = given.split(',');
     let first = words.next().unwrap_or_default();
     let (id, port) = first
@@ -68,32 +56,22 @@ fn parse(given: &str) -> Result<AppFlag, String> {
     };
     let host = "127.0.0.1".to_owned();
     let address = (port != 0).then_some(AppAddress { host, port });
-    let mut flag = AppFlag {
-        settings: AppSettings::new(AppId::new(id), address),
-        http: None,
-        grpc: None,
-    };
+    let mut settings = AppSettings::new(AppId::new(id), address);
     for word in words {
         let (name, value) = word
             .split_once('=')
             .ok_or_else(|| format!("{word:?} has no value"))?;
-        take(&mut flag, name, value)?;
+        take(&mut settings, name, value)?;
     }
-    if flag.settings.address.is_none() {
+    if settings.address.is_none() {
         // Without a port it is one that comes to the node.
-        flag.settings.protocol = Protocol::Grpc;
+        settings.protocol = Protocol::Grpc;
     }
-    Ok(flag)
+    Ok(settings)
 }
 
-fn take(flag: &mut AppFlag, name: &str, value: &str) -> Result<(), String> {
+fn take(settings: &mut AppSettings, name: &str, value: &str) -> Result<(), String> {
     let wrong = |what: &str| format!("{name}={value} is not {what}");
-    let settings = &mut flag.settings;
-    let addr = || {
-        value
-            .parse()
-            .map_err(|_| wrong("an address such as 127.0.0.1:3501"))
-    };
     let time = || {
         let time = parse_duration(value).filter(|time| *time > Duration::ZERO);
         time.ok_or_else(|| wrong("a time such as 5s"))
@@ -107,8 +85,6 @@ fn take(flag: &mut AppFlag, name: &str, value: &str) -> Result<(), String> {
                 value.clone_into(&mut address.host);
             }
         }
-        "http" => flag.http = Some(addr()?),
-        "grpc" => flag.grpc = Some(addr()?),
         "max-concurrency" => {
             // Dapr's word for no limit is -1.
             let limit = value.parse::<i64>().map_err(|_| wrong("a number"))?;
@@ -136,24 +112,21 @@ fn probes(settings: &mut AppSettings) -> &mut HealthProbes {
 mod tests {
     use super::*;
 
+    fn parsed(text: &str) -> AppSettings {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn what_can_be_given() {
-        let flag: AppFlag = "bank=3000".parse().unwrap();
-        let address = flag.settings.address.unwrap();
-        assert_eq!(
-            (flag.settings.id.as_str(), address.to_string().as_str()),
-            ("bank", "127.0.0.1:3000")
-        );
-        assert_eq!(
-            (flag.settings.protocol, flag.http, flag.grpc),
-            (Protocol::Http, None, None)
-        );
-        assert!(flag.settings.health.is_none() && flag.settings.concurrency.is_none());
+        let plain = parsed("bank=3000");
+        assert_eq!(plain.id.as_str(), "bank");
+        assert_eq!(plain.address.unwrap().to_string(), "127.0.0.1:3000");
+        assert_eq!(plain.protocol, Protocol::Http);
+        assert!(plain.health.is_none() && plain.concurrency.is_none());
 
-        let text = "a-b.c=80,protocol=h2c,host=::1,http=127.0.0.1:3501,grpc=[::1]:5,max-concurrency=7,\
-                    health=/ready,health-interval=1s,health-timeout=20ms,health-threshold=9";
-        let flag: AppFlag = text.parse().unwrap();
-        let settings = flag.settings;
+        let text = "a-b.c=80,protocol=h2c,host=::1,max-concurrency=7,health=/ready,\
+                    health-interval=1s,health-timeout=20ms,health-threshold=9";
+        let settings = parsed(text);
         assert_eq!(settings.address.unwrap().to_string(), "[::1]:80");
         assert_eq!(settings.protocol, Protocol::H2c);
         assert_eq!(settings.concurrency.unwrap().get(), 7);
@@ -164,17 +137,12 @@ mod tests {
             threshold: 9,
         };
         assert_eq!(settings.health, Some(health));
-        assert_eq!(
-            (flag.http.unwrap().port(), flag.grpc.unwrap().port()),
-            (3_501, 5)
-        );
 
         for comes in ["bank=", "bank=0", "bank=-1"] {
-            let flag: AppFlag = comes.parse().unwrap();
-            assert!(flag.settings.address.is_none() && flag.settings.protocol.is_grpc());
+            let settings = parsed(comes);
+            assert!(settings.address.is_none() && settings.protocol.is_grpc());
         }
-        let unlimited: AppFlag = "a=1,max-concurrency=-1".parse().unwrap();
-        assert!(unlimited.settings.concurrency.is_none());
+        assert!(parsed("a=1,max-concurrency=-1").concurrency.is_none());
     }
 
     #[test]
@@ -187,13 +155,12 @@ mod tests {
             ("bank=70000", "is not a port"),
             ("bank=1,protocol", "has no value"),
             ("bank=1,protocol=ftp", "is not a protocol"),
-            ("bank=1,http=here", "is not an address"),
             ("bank=1,max-concurrency=many", "is not a number"),
             ("bank=1,health-threshold=0", "is not a number from 1"),
             ("bank=1,health-interval=0s", "is not a time"),
             ("bank=1,colour=red", "is unknown"),
         ] {
-            let error = wrong.parse::<AppFlag>().unwrap_err().to_string();
+            let error = wrong.parse::<AppSettings>().unwrap_err().to_string();
             assert!(
                 error.contains(why) && error.contains("ID=PORT"),
                 "{wrong}: {error}"
