@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
 use super::owner::{self, End, Image, Pair};
 
@@ -21,8 +20,9 @@ const PAUSES: [Duration; 6] = [
     Duration::from_millis(5),
     Duration::from_millis(20),
 ];
-/// How long a connection without a row may be one whose row is still to come.
-const ABSENT_TIME_MAX: Duration = Duration::from_millis(20);
+/// Looks in a row that must miss a connection, or its owner, before it counts as not there: the kernel shows its tables
+/// and the files of processes piece by piece, and what changes meanwhile may be missed.
+const MISSES_MAX: u32 = 6;
 
 /// The way to it.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ pub(super) struct Registrar {
 struct Question {
     pair: Pair,
     probably: Option<Image>,
-    asked: Instant,
+    misses: u32,
     answer: oneshot::Sender<End>,
 }
 
@@ -63,7 +63,7 @@ impl Registrar {
         let question = Question {
             pair,
             probably,
-            asked: Instant::now(),
+            misses: 0,
             answer,
         };
         if self.questions.send(question).await.is_err() {
@@ -119,14 +119,20 @@ async fn look(waiting: Vec<Question>) -> Vec<Question> {
         return Vec::new();
     };
     let mut still = Vec::new();
-    for (question, end) in waiting.into_iter().zip(ends) {
-        let young = question.asked.elapsed() < ABSENT_TIME_MAX;
-        match end {
-            End::NotYet => still.push(question),
-            End::Absent if young && question.pair.far.ip().is_loopback() => still.push(question),
-            End::Absent | End::Unseen | End::Of(_) => {
-                question.answer.send(end).ok();
-            }
+    for (mut question, end) in waiting.into_iter().zip(ends) {
+        question.misses = match end {
+            End::Absent | End::Unseen => question.misses + 1,
+            End::NotYet | End::Of(_) => 0,
+        };
+        let answers = match end {
+            End::NotYet => false,
+            End::Absent | End::Unseen => question.misses == MISSES_MAX,
+            End::Of(_) => true,
+        };
+        if answers {
+            question.answer.send(end).ok();
+        } else {
+            still.push(question);
         }
     }
     still
