@@ -7,6 +7,7 @@
 //! A row has no inode until the other side has accepted: [`End::NotYet`].
 //! Absent: when it is asked, and what follows from it.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// States of a connection in the kernel's table.
@@ -65,6 +66,10 @@ impl Image {
 /// hundred processes where it is not.
 pub(super) fn look(pairs: &[Pair], known: &[Image]) -> Vec<End> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(std::fs::read_to_string);
+    let mut sight = Sight::Clear;
+    for error in tables.iter().filter_map(|table| table.as_ref().err()) {
+        sight.troubled_by(error);
+    }
     let rows: Vec<Row> = tables
         .iter()
         .flatten()
@@ -72,7 +77,10 @@ pub(super) fn look(pairs: &[Pair], known: &[Image]) -> Vec<End> {
         .collect();
     let inodes = pairs.iter().map(|pair| inode_of(&rows, *pair));
     let inodes: Vec<Option<u64>> = inodes.collect();
-    let mut owners = Owners::default();
+    let mut owners = Owners {
+        read: Vec::new(),
+        sight,
+    };
     for image in known {
         // One that has ended may have left its id to another.
         if image.lives() {
@@ -86,12 +94,39 @@ pub(super) fn look(pairs: &[Pair], known: &[Image]) -> Vec<End> {
     if wanted(&owners) {
         owners.read_all();
     }
-    let end = |inode: &Option<u64>| match inode {
-        None => End::Absent,
-        Some(0) => End::NotYet,
-        Some(inode) => owners.find(*inode).map_or(End::Unseen, End::Of),
+    let end = |inode: &Option<u64>| match (inode, owners.sight) {
+        (Some(0), _) => End::NotYet,
+        (Some(inode), sight) => match (owners.find(*inode), sight) {
+            (Some(image), _) => End::Of(image),
+            (None, Sight::Clear) => End::Unseen,
+            (None, Sight::Short) => End::NotYet,
+        },
+        (None, Sight::Clear) => End::Absent,
+        (None, Sight::Short) => End::NotYet,
     };
     inodes.iter().map(end).collect()
+}
+
+/// Whether everything could be looked at that this node may look at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sight {
+    /// What was not seen is not there, or not for these eyes.
+    Clear,
+    /// This process has no file or memory left for it: what was not seen is to be looked for again.
+    Short,
+}
+
+impl Sight {
+    fn troubled_by(&mut self, error: &io::Error) {
+        let lasting = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+        );
+        // A process that has just ended is not there either (ESRCH).
+        if !lasting && error.raw_os_error() != Some(rustix::io::Errno::SRCH.raw_os_error()) {
+            *self = Self::Short;
+        }
+    }
 }
 
 /// A row of the kernel's table of sockets.
@@ -172,9 +207,9 @@ fn parse_stat(pid: u32, stat: &str) -> Option<Image> {
 }
 
 /// Sockets and the processes that have them open.
-#[derive(Default)]
 struct Owners {
     read: Vec<(u32, Option<Image>, Vec<u64>)>,
+    sight: Sight,
 }
 
 impl Owners {
@@ -186,8 +221,9 @@ impl Owners {
     }
 
     fn read_all(&mut self) {
-        let Ok(all) = std::fs::read_dir("/proc") else {
-            return;
+        let all = match std::fs::read_dir("/proc") {
+            Ok(all) => all,
+            Err(error) => return self.sight.troubled_by(&error),
         };
         for entry in all.flatten() {
             let pid = entry
@@ -205,8 +241,9 @@ impl Owners {
         if self.read.iter().any(|(known, _, _)| *known == pid) {
             return;
         }
-        let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
-            return;
+        let files = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+            Ok(files) => files,
+            Err(error) => return self.sight.troubled_by(&error),
         };
         let before = Image::of(pid);
         let sockets = files

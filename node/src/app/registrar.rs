@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::owner::{self, End, Image, Pair};
 
@@ -20,9 +21,11 @@ const PAUSES: [Duration; 6] = [
     Duration::from_millis(5),
     Duration::from_millis(20),
 ];
-/// Looks in a row that must miss a connection, or its owner, before it counts as not there: the kernel shows its tables
-/// and the files of processes piece by piece, and what changes meanwhile may be missed.
-const MISSES_MAX: u32 = 6;
+/// Looks in a row that must miss a connection, or its owner, before it counts as not there, and how long it must have been
+/// looked for: the kernel shows its tables piece by piece, and while many connections come and go a row may be missed
+/// several times.
+const MISSES_MIN: u32 = 6;
+const MISSED_TIME_MIN: Duration = Duration::from_millis(250);
 
 /// The way to it.
 #[derive(Clone)]
@@ -34,6 +37,7 @@ struct Question {
     pair: Pair,
     probably: Option<Image>,
     misses: u32,
+    asked: Instant,
     answer: oneshot::Sender<End>,
 }
 
@@ -64,6 +68,7 @@ impl Registrar {
             pair,
             probably,
             misses: 0,
+            asked: Instant::now(),
             answer,
         };
         if self.questions.send(question).await.is_err() {
@@ -126,7 +131,9 @@ async fn look(waiting: Vec<Question>) -> Vec<Question> {
         };
         let answers = match end {
             End::NotYet => false,
-            End::Absent | End::Unseen => question.misses == MISSES_MAX,
+            End::Absent | End::Unseen => {
+                question.misses >= MISSES_MIN && question.asked.elapsed() >= MISSED_TIME_MIN
+            }
             End::Of(_) => true,
         };
         if answers {

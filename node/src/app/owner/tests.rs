@@ -75,3 +75,20 @@ fn a_connection_to_oneself() {
     drop((near, far));
     assert_eq!(look(&[pair], &[me]), [End::Absent]);
 }
+
+#[test]
+fn short_sight_is_no_verdict() {
+    use rustix::io::Errno;
+    for (error, sight) in [
+        (Errno::NOENT, Sight::Clear),
+        (Errno::ACCESS, Sight::Clear),
+        (Errno::SRCH, Sight::Clear),
+        (Errno::MFILE, Sight::Short),
+        (Errno::NFILE, Sight::Short),
+        (Errno::NOMEM, Sight::Short),
+    ] {
+        let mut found = Sight::Clear;
+        found.troubled_by(&error.into());
+        assert_eq!(found, sight, "{error:?}");
+    }
+}
