@@ -23,6 +23,11 @@ use super::{AppAnswer, AppRequest, Callback, DEACTIVATE_TIME_MAX, InstanceId, ca
 pub(super) const REQUESTS_MAX: usize = 16_384;
 /// Attempts of a request that was never written.
 const ATTEMPTS_MAX: usize = 8;
+/// Connections at a time that wait to be accepted. The kernel of a server whose queue is full lets the client believe that
+/// it is connected, and forgets the connection; after the first such one they are opened one by one.
+const OPENINGS_MAX: usize = 64;
+/// Attempts to open a connection that the application, or a full queue of it, closes before it accepts.
+const LOST_MAX: usize = 8;
 /// Connections in a row that may end in another process while ours lives: its workers share one port.
 const STRANGERS_MAX: usize = 32;
 /// What requests have noticed and nobody has looked into yet.
@@ -62,6 +67,10 @@ pub(super) struct Http {
     reports: mpsc::Sender<Report>,
     /// Those who open a connection that many can share do so one after the other.
     opening: tokio::sync::Mutex<()>,
+    openings: Semaphore,
+    /// Set when a connection was lost before it was accepted: then they are opened one after the other.
+    careful: AtomicBool,
+    one_by_one: tokio::sync::Mutex<()>,
     shared: AtomicBool,
     /// Without an owner: lives as long as the connection that proves that the process does.
     proof: Mutex<Option<watch::Receiver<()>>>,
@@ -84,6 +93,9 @@ impl Instance {
             pool: Pool::default(),
             reports,
             opening: tokio::sync::Mutex::default(),
+            openings: Semaphore::new(OPENINGS_MAX),
+            careful: AtomicBool::new(false),
+            one_by_one: tokio::sync::Mutex::default(),
             shared: AtomicBool::new(false),
             proof: Mutex::default(),
             strangers: AtomicUsize::new(0),
@@ -314,7 +326,14 @@ impl Instance {
 
     /// Opens a connection that ends in this instance's process.
     async fn open(&self, http: &Http) -> Result<Line, OpenError> {
+        // Never closed.
+        let _opening = http.openings.acquire().await.ok();
+        let mut lost = 0;
         loop {
+            let _turn = match http.careful.load(Ordering::Relaxed) {
+                true => Some(http.one_by_one.lock().await),
+                false => None,
+            };
             let socket = connection::open(&http.address).await?;
             let Some(image) = self.owner else {
                 http.still_proven()?;
@@ -328,8 +347,14 @@ impl Instance {
                 End::Of(_) => self.stranger(http, image)?,
                 End::Absent | End::NotYet | End::Unseen => {
                     http.report(Report::Doubt);
-                    let why = "the application closed a new connection at once".to_owned();
-                    return Err(OpenError::Failed(why));
+                    http.careful.store(true, Ordering::Relaxed);
+                    lost += 1;
+                    if lost == LOST_MAX {
+                        return Err(OpenError::Failed(format!(
+                            "{LOST_MAX} new connections to the application were closed before it accepted \
+                             them"
+                        )));
+                    }
                 }
             }
         }

@@ -120,6 +120,19 @@ impl ScriptedApp {
         app
     }
 
+    /// The same with a queue of so many connections before they are accepted.
+    pub(crate) async fn with_queue(length: i32) -> Self {
+        let mut app = Self::new(None, None);
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        socket.listen(length).unwrap();
+        app.serve_on(TcpListener::from_std(socket.into()).unwrap());
+        app
+    }
+
     /// The same, closing connections that have rested for so long, or speaking TLS.
     pub(crate) async fn with(rest: Option<Duration>, tls: Option<TlsAcceptor>) -> Self {
         let mut app = Self::new(rest, tls);
@@ -150,7 +163,10 @@ impl ScriptedApp {
     /// Listens again, on the same port, in the same process.
     pub(crate) async fn up(&mut self) {
         let address = SocketAddr::from(([127, 0, 0, 1], self.port));
-        let listener = TcpListener::bind(address).await.unwrap();
+        self.serve_on(TcpListener::bind(address).await.unwrap());
+    }
+
+    fn serve_on(&mut self, listener: TcpListener) {
         self.port = listener.local_addr().unwrap().port();
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(accept(Arc::clone(&self.inner), listener));

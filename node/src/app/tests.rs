@@ -241,7 +241,7 @@ async fn many_calls_at_a_time() {
         settings.protocol = protocol;
         let mut bed = Bed::new(settings);
         let (instance, _) = bed.hosting().await;
-        let calls: Vec<_> = (0..150)
+        let calls: Vec<_> = (0..400)
             .map(|n| bed.spawn(instance, &format!("m{n}")))
             .collect();
         for (n, call) in calls.into_iter().enumerate() {
