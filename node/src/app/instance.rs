@@ -55,7 +55,7 @@ pub(super) struct Instance {
 }
 
 enum Way {
-    Http(Http),
+    Http(Box<Http>),
     Stream(Mutex<Arc<StreamLine>>),
 }
 
@@ -100,7 +100,10 @@ impl Instance {
             proof: Mutex::default(),
             strangers: AtomicUsize::new(0),
         };
-        (Self::new(id, app, owner, Way::Http(http)), reported)
+        (
+            Self::new(id, app, owner, Way::Http(Box::new(http))),
+            reported,
+        )
     }
 
     /// An instance that has come by a stream.

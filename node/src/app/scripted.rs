@@ -121,7 +121,7 @@ impl ScriptedApp {
     }
 
     /// The same with a queue of so many connections before they are accepted.
-    pub(crate) async fn with_queue(length: i32) -> Self {
+    pub(crate) fn with_queue(length: i32) -> Self {
         let mut app = Self::new(None, None);
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_nonblocking(true).unwrap();

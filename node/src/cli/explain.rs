@@ -46,6 +46,7 @@ fn list() -> String {
 
 /// The page of a code.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "one line for each page")]
 pub(super) fn page(code: Code) -> &'static str {
     use Code as C;
     match code {

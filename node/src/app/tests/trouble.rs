@@ -201,7 +201,7 @@ async fn an_instance_that_never_was() {
 /// answered all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_of_connections() {
-    let app = ScriptedApp::with_queue(2).await;
+    let app = ScriptedApp::with_queue(2);
     let mut bed = Bed::new(AppSettings::local("bank", app.port));
     let (instance, _) = bed.hosting().await;
     let calls: Vec<_> = (0..100).map(|_| bed.spawn(instance, "m")).collect();
