@@ -25,6 +25,8 @@ use serde_json::Value;
 const COMMANDS: &[&str] = &[
     "demo",
     "start",
+    "daprd",
+    "placement",
     "status",
     "members",
     "partitions",

@@ -1,20 +1,29 @@
-//! The APIs of a node: Dapr's over HTTP, and ours for operators on the admin port.
+//! The APIs of a node: Dapr's over HTTP and gRPC, and ours for operators on the admin port.
 //!
-//! Both are thin: they parse names, put a request through the [`NodeHandle`], and turn the outcome into an answer.
+//! They are thin: they parse names, put a request through the [`NodeHandle`], and turn the outcome into an answer.
 //! The only place that knows statuses and error codes of the wire is `error_map`. Absent here: any
 //! decision about the cluster, any state beyond what a request carries.
 
 pub mod admin;
+pub mod app_calls;
 pub mod app_metadata;
+mod app_requests;
+pub mod breaker;
+pub mod core_calls;
 pub mod dapr;
 pub mod error_map;
 pub mod extended;
+pub mod grpc;
+pub mod introduction;
 pub mod metrics;
 pub mod path;
+pub mod resilience;
 pub mod serve;
+pub mod sidecar;
 pub mod token;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -25,7 +34,10 @@ use hyper::{HeaderMap, StatusCode};
 
 use crate::config::Secret;
 use crate::handle::NodeHandle;
+use app_calls::AppCalls;
 use error_map::{Answer, TOKEN_REFUSED};
+use resilience::Resilience;
+use sidecar::Sidecar;
 use token::Verdict;
 
 /// What every request handler needs to know.
@@ -47,6 +59,18 @@ pub struct Context {
     pub metrics: metrics::Renderer,
     /// What applications wrote down about this process.
     pub extended: extended::Extended,
+    /// The way to the actors of the application that this listener belongs to.
+    pub calls: Arc<dyn AppCalls>,
+    /// What metadata says.
+    pub sidecar: Sidecar,
+    /// Policies of calls.
+    pub resilience: Resilience,
+    /// Largest body of a request, in bytes; at most `REQUEST_BODY_BYTES_MAX`.
+    pub body_max: usize,
+    /// Longest drain of a shutdown that is asked for through the API.
+    pub drain_timeout: Duration,
+    /// Set when an end without a drain was asked for: the process should end with status 1.
+    pub forced: Arc<AtomicBool>,
 }
 
 /// Bytes of a body over the limit that are read and dropped before the connection is cut.
@@ -141,4 +165,4 @@ fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Response {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

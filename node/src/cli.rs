@@ -8,6 +8,7 @@ mod args;
 mod bench;
 mod client;
 mod completions;
+mod daprd;
 mod demo;
 mod explain;
 mod failure;
@@ -30,14 +31,50 @@ pub use failure::{Failure, Verdict};
 /// Runs the command of this process' arguments.
 #[must_use]
 pub fn run() -> ExitCode {
-    let args = Args::parse();
-    match dispatch(args) {
+    let result = match played() {
+        Some(Role::Daprd(arguments)) => daprd::run(&arguments),
+        Some(Role::Placement(arguments)) => daprd::placement::run(&arguments),
+        None => dispatch(Args::parse()),
+    };
+    match result {
         Ok(Verdict::Ok) => ExitCode::SUCCESS,
         Ok(Verdict::UnhealthyOrEmpty) => ExitCode::from(3),
         Err(failure) => {
             eprintln!("{failure}");
             ExitCode::from(failure.exit_code())
         }
+    }
+}
+
+/// A program of Dapr that this one plays. Their flags have a form of their own.
+enum Role {
+    /// The sidecar.
+    Daprd(Vec<String>),
+    /// What introduces sidecars.
+    Placement(Vec<String>),
+}
+
+/// Which program was called: by a command, or by the name of a link.
+fn played() -> Option<Role> {
+    let arguments: Vec<String> = std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    role(&arguments)
+}
+
+fn role(arguments: &[String]) -> Option<Role> {
+    let (program, rest) = arguments.split_first()?;
+    let link = std::path::Path::new(program).file_stem()?.to_str()?;
+    let (command, after) = match rest.split_first() {
+        Some((command, after)) => (command.as_str(), after),
+        None => ("", rest),
+    };
+    match (link, command) {
+        ("daprd", _) => Some(Role::Daprd(rest.to_vec())),
+        ("placement", _) => Some(Role::Placement(rest.to_vec())),
+        (_, "daprd") => Some(Role::Daprd(after.to_vec())),
+        (_, "placement") => Some(Role::Placement(after.to_vec())),
+        _ => None,
     }
 }
 
@@ -57,6 +94,8 @@ fn dispatch(args: Args) -> Result<Verdict, Failure> {
     let target = args.target;
     match args.command {
         Command::Start(start) => start::run(*start),
+        Command::Daprd { arguments } => daprd::run(&arguments),
+        Command::Placement { arguments } => daprd::placement::run(&arguments),
         Command::Demo(demo) => demo::run(demo),
         Command::Bench(bench) => bench::run(bench),
         Command::BenchWorker { directory: _ } => bench::worker(),

@@ -15,6 +15,7 @@ use std::time::Duration;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::limits::{PARTITIONS_MAX, WEIGHT_MAX};
 
+pub(crate) use file::nearest;
 pub use file::{KEYS, Settings};
 pub use units::parse_duration;
 
@@ -26,6 +27,8 @@ pub const PEER_PORT: u16 = 7400;
 pub const HTTP_PORT: u16 = 3500;
 /// Dapr gRPC port.
 pub const GRPC_PORT: u16 = 50001;
+/// Port of Dapr's placement service, where sidecars are introduced.
+pub const INTRODUCE_PORT: u16 = 50005;
 /// Port of the admin API and the metrics.
 pub const ADMIN_PORT: u16 = 7480;
 /// Data directory when none is named.
@@ -58,6 +61,8 @@ pub struct NodeConfig {
     pub grpc: ListenAddr,
     /// Admin API and metrics.
     pub admin: ListenAddr,
+    /// Where sidecars are introduced to the cluster; `None`: nowhere.
+    pub introduce: Option<ListenAddr>,
     /// Failure zone; copies are spread over zones first. Empty: none.
     pub zone: String,
     /// Share of the partitions, 1 to 16; 0: an edge, which holds none.
@@ -247,6 +252,7 @@ impl NodeConfig {
             http: listen_addr("http", given.http.as_deref(), HTTP_PORT)?,
             grpc: listen_addr("grpc", given.grpc.as_deref(), GRPC_PORT)?,
             admin: listen_addr("admin", given.admin.as_deref(), ADMIN_PORT)?,
+            introduce: introduce(given.introduce.as_deref(), weight)?,
             zone: given.zone.unwrap_or_default(),
             weight,
             min_copies: in_range("min-copies", given.min_copies.unwrap_or(1), 1, 5)? as u8,
@@ -401,6 +407,14 @@ fn listen_addr(key: &str, given: Option<&str>, port: u16) -> Result<ListenAddr, 
             addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
             origin: AddrOrigin::Default,
         }),
+    }
+}
+
+/// `none` switches it off; an edge has nothing to introduce to.
+fn introduce(given: Option<&str>, weight: u32) -> Result<Option<ListenAddr>, Error> {
+    match (given, weight) {
+        (Some("none"), _) | (None, 0) => Ok(None),
+        (given, _) => listen_addr("introduce", given, INTRODUCE_PORT).map(Some),
     }
 }
 

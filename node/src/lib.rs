@@ -15,6 +15,7 @@ pub mod clock;
 pub mod config;
 pub mod handle;
 pub mod node;
+pub mod resources;
 pub mod security;
 mod shell;
 pub mod topics;

@@ -4,12 +4,15 @@
 
 mod builder;
 mod data;
+mod entrance;
 mod launch;
 mod listeners;
+mod lobby;
 mod replace;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ghostlight_core::io::HaltReason;
@@ -18,8 +21,13 @@ use ghostlight_protocol::code::Code;
 use tokio::sync::{oneshot, watch};
 
 pub use builder::Builder;
-pub use launch::start;
+pub use entrance::{ApiSetup, Entrance};
+pub use launch::{start, start_behind};
+pub use lobby::{Lobby, Waited};
 
+use crate::api::Shared;
+use crate::api::serve::{self, Api};
+use crate::config::{AddrOrigin, ListenAddr};
 use crate::handle::NodeHandle;
 
 /// Why a node did not start or could not go on.
@@ -30,6 +38,12 @@ pub struct StartError {
     pub code: Code,
     /// What failed, why, and what to do.
     pub detail: String,
+}
+
+impl From<crate::config::Error> for StartError {
+    fn from(error: crate::config::Error) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
 }
 
 impl StartError {
@@ -48,8 +62,12 @@ pub struct Addresses {
     pub peer: SocketAddr,
     /// Dapr HTTP API.
     pub http: SocketAddr,
+    /// Dapr gRPC API.
+    pub grpc: SocketAddr,
     /// Admin API.
     pub admin: SocketAddr,
+    /// Where sidecars are introduced to the cluster.
+    pub introduce: Option<SocketAddr>,
 }
 
 /// A node that runs. Dropping it does not end it; `shutdown` and `wait` do.
@@ -64,9 +82,36 @@ pub struct RunningNode {
     halted: oneshot::Receiver<HaltReason>,
     end_apis: watch::Sender<bool>,
     apis: Vec<tokio::task::JoinHandle<()>>,
+    context: Shared,
 }
 
 impl RunningNode {
+    /// Answers introductions and health at one more address.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub async fn introduce_at(&mut self, addr: SocketAddr) -> Result<(), StartError> {
+        let origin = AddrOrigin::Explicit;
+        let listener = serve::bind("introductions", ListenAddr { addr, origin }, None)
+            .await
+            .map_err(|error| StartError::new(error.code(), error.to_string()))?;
+        let context = Arc::clone(&self.context);
+        let serving = serve::serve(
+            Api::Introduction,
+            listener,
+            context,
+            self.end_apis.subscribe(),
+        );
+        self.apis.push(tokio::spawn(serving));
+        Ok(())
+    }
+
+    /// Set when an end without a drain is asked for through the API: the process should end with status 1.
+    #[must_use]
+    pub fn forced(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.context.forced)
+    }
+
     /// The way into the node.
     #[must_use]
     pub fn handle(&self) -> NodeHandle {

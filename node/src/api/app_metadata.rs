@@ -6,9 +6,9 @@
 use axum::body::Body;
 use axum::response::Response;
 use ghostlight_protocol::call::{AppReply, Metadata};
-use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::{HeaderMap, StatusCode};
 
 /// Name under which the query travels; no header can have it.
 pub const QUERY: &str = ":query";
@@ -34,20 +34,33 @@ const KEPT_BACK: [&str; 14] = [
 /// What of a request an application is to see.
 #[must_use]
 pub fn of_request(head: &Parts) -> Vec<Metadata> {
-    let headers = head.headers.iter().filter_map(|(name, value)| {
-        let kept_back = KEPT_BACK.contains(&name.as_str());
-        let value = value.to_str().ok().filter(|_| !kept_back)?;
-        Some(Metadata {
-            name: name.as_str().to_owned(),
-            value: value.to_owned(),
-        })
-    });
+    let headers = kept(&head.headers);
     let query = head.uri.query().filter(|query| !query.is_empty());
     let query = query.map(|query| Metadata {
         name: QUERY.to_owned(),
         value: query.to_owned(),
     });
     headers.chain(query).collect()
+}
+
+/// What of a gRPC call's metadata an application is to see. Its content type and its deadline are gRPC's own.
+#[must_use]
+pub fn of_headers(headers: &HeaderMap) -> Vec<Metadata> {
+    let grpcs = |name: &str| name.starts_with("grpc-") || name == "content-type";
+    kept(headers)
+        .filter(|metadata| !grpcs(&metadata.name))
+        .collect()
+}
+
+fn kept(headers: &HeaderMap) -> impl Iterator<Item = Metadata> + '_ {
+    headers.iter().filter_map(|(name, value)| {
+        let kept_back = KEPT_BACK.contains(&name.as_str());
+        let value = value.to_str().ok().filter(|_| !kept_back)?;
+        Some(Metadata {
+            name: name.as_str().to_owned(),
+            value: value.to_owned(),
+        })
+    })
 }
 
 /// An application's answer, for the caller.

@@ -1,32 +1,30 @@
-//! Dapr's HTTP API of a node: actor invocation, health, metadata (what is set lives as long as the process).
+//! Dapr's HTTP API of a node: actors are called here; their state, reminders and timers in `actor_calls`;
+//! health, metadata (what is set lives as long as the process) and shutdown in `metadata`.
 //!
 //! Paths are matched by hand, because Dapr decodes each segment once and tolerates doubled and trailing
-//! slashes, and a method may contain slashes. Absent until applications have their own channel: state,
-//! reminders, timers, publish.
+//! slashes, and a method may contain slashes. Building blocks of Dapr that are absent are answered 501.
+
+mod actor_calls;
+pub(crate) mod metadata;
 
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
-use ghostlight_core::admin::{AdminAnswer, AdminRequest};
-use ghostlight_protocol::actor::{ActorKey, clean_method};
+use ghostlight_protocol::actor::clean_method;
 use ghostlight_protocol::code::Code;
-use ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX;
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use ghostlight_protocol::request::RequestId;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode};
-use serde_json::{Map, Value, json};
 
 use super::app_metadata;
 use super::error_map::{self, Answer};
-use super::extended::{EXTENDED_BYTES_MAX, EXTENDED_KEYS_MAX, Full};
-use super::{
-    Context, Shared, collect, empty, json as json_response, json_bytes, metrics, path, refused,
-};
+use super::{Context, Shared, app_requests, collect, json_bytes, metrics, path, refused};
 use crate::handle::Invoke;
+use metadata::Health;
 
 /// A repeated id gets the recorded reply.
 pub const REQUEST_ID_HEADER: &str = "ghostlight-request-id";
@@ -36,10 +34,27 @@ pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
 pub const DEADLINE_HEADER: &str = "ghostlight-deadline-ms";
 /// Longest deadline of a call.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3_600);
-/// Prefix of actor types that Dapr keeps to itself.
-const RESERVED_TYPE_PREFIX: &str = "dapr.internal.";
-/// How long a health question waits for the node.
-const HEALTH_WAIT_MAX: Duration = Duration::from_secs(1);
+/// What is supported, for the answer to everything else of Dapr.
+pub const SUPPORTED: &str = "Ghostlight has Dapr's actors (invocation, state, reminders, timers), health, metadata \
+                             and shutdown";
+/// First segments below a version that are Dapr's building blocks and not here.
+const ABSENT_BLOCKS: [&str; 15] = [
+    "bindings",
+    "configuration",
+    "conversation",
+    "crypto",
+    "invoke",
+    "jobs",
+    "lock",
+    "publish",
+    "query",
+    "secrets",
+    "state",
+    "subscribe",
+    "unlock",
+    "unsubscribe",
+    "workflows",
+];
 
 /// Whether a path is one of health.
 #[must_use]
@@ -66,15 +81,10 @@ pub async fn answer(context: Shared, request: Request) -> Response {
     // Health is exempt from the token, so that probes need no secret.
     match parts.as_slice() {
         ["v1.0", "healthz"] => {
-            return health(&context, &request.into_parts().0, "ERR_HEALTH_NOT_READY").await;
+            return metadata::health(&context, &request.into_parts().0, Health::Whole).await;
         }
         ["v1.0", "healthz", "outbound"] => {
-            return health(
-                &context,
-                &request.into_parts().0,
-                "ERR_OUTBOUND_HEALTH_NOT_READY",
-            )
-            .await;
+            return metadata::health(&context, &request.into_parts().0, Health::Outbound).await;
         }
         _ => {}
     }
@@ -98,8 +108,31 @@ pub async fn answer(context: Shared, request: Request) -> Response {
             };
             invoke(&context, names, request).await
         }
-        ["v1.0", "metadata"] => metadata(&context, request.method()).await,
-        ["v1.0", "metadata", key] => set_metadata(&context, key, request).await,
+        ["v1.0", "actors", actor_type, actor_id, rest @ ..] => {
+            let path = actor_calls::Path {
+                actor_type,
+                actor_id,
+                rest,
+            };
+            let answered = actor_calls::answer(&context, path, request).await;
+            answered.unwrap_or_else(|| no_such_path(&parts))
+        }
+        ["v1.0", "metadata"] => metadata::metadata(&context, request.method()).await,
+        ["v1.0", "metadata", key] => metadata::set_metadata(&context, key, request).await,
+        ["v1.0", "shutdown"] => metadata::shutdown(&context, &request),
+        _ => no_such_path(&parts),
+    }
+}
+
+fn no_such_path(parts: &[&str]) -> Response {
+    match parts {
+        ["v1.0" | "v1.0-alpha1" | "v1.0-beta1", block, ..] if ABSENT_BLOCKS.contains(block) => {
+            Answer::no_route(
+                StatusCode::NOT_IMPLEMENTED,
+                format!("{block} is not supported. {SUPPORTED}"),
+            )
+            .into_response()
+        }
         _ => Answer::no_route(
             StatusCode::NOT_FOUND,
             "no such path. Actors are called at /v1.0/actors/{type}/{id}/method/{method}",
@@ -130,7 +163,10 @@ async fn invoke(context: &Context, names: Names<'_>, request: Request) -> Respon
         }
     };
     let cleaned = call.method.clone();
-    let outcome = context.handle.invoke(call).await;
+    let outcome = match context.resilience.invoke(&context.handle, call).await {
+        Ok(outcome) => outcome,
+        Err(refusal) => return refusal.into_response(),
+    };
     metrics::answered(outcome_label(&outcome), began.elapsed());
     match outcome {
         // Replies of our SDK and of the samples are JSON; Dapr's clients look at the bytes.
@@ -138,7 +174,8 @@ async fn invoke(context: &Context, names: Names<'_>, request: Request) -> Respon
         CallOutcome::AppReply(reply) => app_metadata::response(reply),
         CallOutcome::App(error) => error_map::app_error(error).into_response(),
         CallOutcome::NotRun(refusal) => {
-            error_map::not_run(in_daprs_words(refusal, &names, &cleaned)).into_response()
+            let words = in_daprs_words(refusal, names.actor_type, names.actor_id, &cleaned);
+            error_map::not_run(words).into_response()
         }
         CallOutcome::Unknown { code, detail } => error_map::unknown(code, detail).into_response(),
     }
@@ -151,25 +188,12 @@ async fn parse(
     body: Body,
 ) -> Result<Invoke, Answer> {
     let headers = &head.headers;
-    let named = |error: ghostlight_protocol::actor::NameError| {
-        let detail = error.to_string();
-        Answer::of(error.code, detail)
-    };
-    let actor =
-        ActorKey::new(&context.namespace, names.actor_type, names.actor_id).map_err(named)?;
-    if names.actor_type.starts_with(RESERVED_TYPE_PREFIX) {
-        return Err(Answer::of(
-            Code::ActorTypeReserved,
-            format!(
-                "actor type {:?} is reserved for the Dapr workflow runtime; use another name",
-                names.actor_type
-            ),
-        ));
-    }
-    let method = clean_method(names.method).map_err(named)?;
+    let actor = app_requests::actor(&context.namespace, names.actor_type, names.actor_id)?;
+    let method =
+        clean_method(names.method).map_err(|error| Answer::of(error.code, error.to_string()))?;
     let request_id = request_id(headers)?;
     let timeout = deadline(headers)?;
-    let body = collect(headers, body, REQUEST_BODY_BYTES_MAX).await?;
+    let body = collect(headers, body, context.body_max).await?;
     Ok(Invoke {
         actor,
         method,
@@ -180,7 +204,8 @@ async fn parse(
     })
 }
 
-fn request_id(headers: &HeaderMap) -> Result<Option<Bytes>, Answer> {
+/// A request id from outside, by either of its headers.
+pub(crate) fn request_id(headers: &HeaderMap) -> Result<Option<Bytes>, Answer> {
     let refused = |why: &str| {
         let advice = format!("{why}. Send one id of 1 to 256 bytes in Ghostlight-Request-Id");
         Answer::of(Code::InvalidRequestId, advice)
@@ -198,7 +223,8 @@ fn request_id(headers: &HeaderMap) -> Result<Option<Bytes>, Answer> {
     Ok(Some(Bytes::copy_from_slice(first.as_bytes())))
 }
 
-fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Answer> {
+/// How long the client waits.
+pub(crate) fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Answer> {
     let Some(given) = headers.get(DEADLINE_HEADER) else {
         return Ok(None);
     };
@@ -223,12 +249,12 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Answer> {
 }
 
 /// Dapr's SDKs match these texts. `method` is the one that was called: cleaned.
-fn in_daprs_words(mut refusal: NotRun, names: &Names<'_>, method: &str) -> NotRun {
-    let Names {
-        actor_type,
-        actor_id,
-        method: _,
-    } = names;
+pub(crate) fn in_daprs_words(
+    mut refusal: NotRun,
+    actor_type: &str,
+    actor_id: &str,
+    method: &str,
+) -> NotRun {
     let words = match refusal.code {
         Code::UnknownActorType => {
             format!("did not find address for actor '{actor_type}||{actor_id}'")
@@ -248,114 +274,13 @@ fn in_daprs_words(mut refusal: NotRun, names: &Names<'_>, method: &str) -> NotRu
     refusal
 }
 
-fn outcome_label(outcome: &CallOutcome) -> &'static str {
+/// The outcome as a label of metrics.
+pub(crate) fn outcome_label(outcome: &CallOutcome) -> &'static str {
     match outcome {
         CallOutcome::Reply(_) | CallOutcome::AppReply(_) => "reply",
         CallOutcome::App(_) => "app_error",
         CallOutcome::NotRun(_) => "not_run",
         CallOutcome::Unknown { .. } => "unknown",
-    }
-}
-
-/// Ready means: the core answers, and the node belongs to a cluster.
-async fn health(context: &Context, head: &Parts, error_code: &'static str) -> Response {
-    if head.method != Method::GET && head.method != Method::HEAD {
-        return not_allowed("GET, HEAD");
-    }
-    let asked = head.uri.query().and_then(|query| {
-        query
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("appid="))
-            .and_then(path::decode)
-    });
-    if asked.is_some_and(|id| id != context.name) {
-        return Answer::health("ERR_HEALTH_APPID_NOT_MATCH", "dapr app-id does not match")
-            .into_response();
-    }
-    let status = context.handle.admin(AdminRequest::Status);
-    let why = match tokio::time::timeout(HEALTH_WAIT_MAX, status).await {
-        Ok(AdminAnswer::Status(view)) if !view.cluster.is_empty() => {
-            return empty(StatusCode::NO_CONTENT);
-        }
-        Ok(AdminAnswer::Refused { .. }) => "node ending",
-        Ok(_) => "cluster not joined",
-        Err(_) => "node not answering",
-    };
-    Answer::health(error_code, format!("dapr is not ready: [{why}]")).into_response()
-}
-
-async fn metadata(context: &Context, method: &Method) -> Response {
-    if method != Method::GET {
-        return not_allowed("GET");
-    }
-    let mut counts: Map<String, Value> = context
-        .actor_types
-        .iter()
-        .map(|name| (name.clone(), Value::from(0_u64)))
-        .collect();
-    if let AdminAnswer::Actors(actors) = context.handle.admin(AdminRequest::Actors).await {
-        for actor in actors {
-            let actor_type = actor.actor.split('/').next().unwrap_or_default();
-            let count = counts
-                .entry(actor_type)
-                .or_insert_with(|| Value::from(0_u64));
-            *count = Value::from(count.as_u64().unwrap_or(0) + 1);
-        }
-    }
-    let active: Vec<Value> = counts
-        .into_iter()
-        // Dapr leaves a zero count out.
-        .map(|(name, count)| match count.as_u64() {
-            Some(0) => json!({"type": name}),
-            _ => json!({"type": name, "count": count}),
-        })
-        .collect();
-    let version = env!("CARGO_PKG_VERSION");
-    let mut extended = context.extended.all();
-    for ours in ["daprRuntimeVersion", "ghostlightVersion"] {
-        extended.insert(ours.to_owned(), version.to_owned());
-    }
-    json_response(
-        StatusCode::OK,
-        &json!({
-            "id": context.name,
-            "runtimeVersion": version,
-            "enabledFeatures": [],
-            "actors": active,
-            "components": [],
-            "extended": extended,
-            "subscriptions": [],
-            "httpEndpoints": [],
-            "actorRuntime": {
-                "runtimeStatus": "RUNNING",
-                "activeActors": active,
-                "hostReady": true,
-                "placement": "placement: connected",
-            },
-        }),
-    )
-}
-
-/// `PUT /v1.0/metadata/{key}`: the body is the value.
-async fn set_metadata(context: &Context, key: &str, request: Request) -> Response {
-    if request.method() != Method::PUT {
-        return not_allowed("PUT");
-    }
-    let (head, body) = request.into_parts();
-    let value = match collect(&head.headers, body, EXTENDED_BYTES_MAX).await {
-        Ok(value) => String::from_utf8_lossy(&value).into_owned(),
-        Err(refusal) => return refusal.into_response(),
-    };
-    match context.extended.set(key, value) {
-        Ok(()) => empty(StatusCode::NO_CONTENT),
-        Err(Full) => Answer::no_route(
-            StatusCode::BAD_REQUEST,
-            format!(
-                "metadata takes {EXTENDED_KEYS_MAX} keys, and {EXTENDED_BYTES_MAX} bytes for a key with \
-                 its value"
-            ),
-        )
-        .into_response(),
     }
 }
 

@@ -2,8 +2,11 @@
 //!
 //! Rules: 503 and 429 only when the call certainly did not run, because SDKs repeat those on their own; an
 //! unknown outcome is 500. Dapr's own cases keep Dapr's `errorCode`, ours are `ERR_GHOSTLIGHT_<NAME>`. Our
-//! number stands in the header `Ghostlight-Error` and at the end of the message. gRPC is absent until
-//! there is a gRPC API; it will be a second column of the same table.
+//! number stands in the header `Ghostlight-Error` and at the end of the message. `grpc` is the second column of
+//! the same table, `app` the rows of state, reminders and timers.
+
+pub mod app;
+pub mod grpc;
 
 use std::time::Duration;
 
@@ -11,15 +14,15 @@ use axum::response::Response;
 use ghostlight_protocol::code::{Class, Code};
 use ghostlight_protocol::outcome::{AppError, NotRun};
 use hyper::StatusCode;
-use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 
 /// Our number of an error, such as `E0107`.
-pub const ERROR_HEADER: HeaderName = HeaderName::from_static("ghostlight-error");
+pub const ERROR_HEADER: &str = "ghostlight-error";
 /// Name of an application's error: the turn ran and refused.
-pub const APP_ERROR_HEADER: HeaderName = HeaderName::from_static("ghostlight-app-error");
+pub const APP_ERROR_HEADER: &str = "ghostlight-app-error";
 /// `Retry-After` with its milliseconds.
-pub const RETRY_AFTER_MS_HEADER: HeaderName = HeaderName::from_static("ghostlight-retry-after-ms");
+pub const RETRY_AFTER_MS_HEADER: &str = "ghostlight-retry-after-ms";
 /// Dapr's text for a missing or wrong token.
 pub const TOKEN_REFUSED: &str = "invalid api token";
 
@@ -152,9 +155,15 @@ impl Answer {
     /// A path or verb that this API does not have.
     #[must_use]
     pub fn no_route(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::dapr(status, ERR_BAD_REQUEST, message)
+    }
+
+    /// One of Dapr's cases that has no number of ours.
+    #[must_use]
+    pub fn dapr(status: StatusCode, error_code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
-            error_code: ERR_BAD_REQUEST,
+            error_code,
             message: message.into(),
             code: None,
             retry_after: None,
@@ -177,13 +186,28 @@ impl Answer {
         self.status
     }
 
+    /// For the metric of refused requests: a class, never a text of the request.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self.status {
+            StatusCode::INTERNAL_SERVER_ERROR => "failed",
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "not_run",
+            _ => "invalid",
+        }
+    }
+
+    /// The message with our number at its end.
+    fn whole_message(&self) -> String {
+        match self.code {
+            Some(code) => format!("{} [{code}]", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// The response.
     #[must_use]
     pub fn into_response(self) -> Response {
-        let message = match self.code {
-            Some(code) => format!("{} [{code}]", self.message),
-            None => self.message,
-        };
+        let message = self.whole_message();
         let body = ErrorBody {
             error_code: self.error_code,
             message: &message,
@@ -291,6 +315,12 @@ pub fn admin_refused(code: Code, detail: String) -> Answer {
         answer.retry_after = Some(RETRY_PAUSE);
     }
     answer
+}
+
+/// The request says something that it may not.
+#[must_use]
+pub fn bad_request(message: impl Into<String>) -> Answer {
+    Answer::no_route(StatusCode::BAD_REQUEST, message)
 }
 
 /// The request body is over the limit.

@@ -6,21 +6,23 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
 use ghostlight_protocol::code::Code;
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use super::{Shared, admin, dapr, error_map};
+use super::{Shared, admin, dapr, error_map, grpc, introduction};
 use crate::config::{AddrOrigin, ListenAddr};
 
 /// Open connections of one listener; more wait in the kernel.
@@ -49,8 +51,12 @@ pub const END_WAIT_MAX: Duration = Duration::from_secs(5);
 pub enum Api {
     /// Dapr's.
     Dapr,
+    /// Dapr's, over gRPC.
+    Grpc,
     /// The operator's.
     Admin,
+    /// Of the port where sidecars ask whom to join.
+    Introduction,
 }
 
 /// What a listener allows.
@@ -274,12 +280,17 @@ async fn connection(
     drop(stream.set_nodelay(true));
     let activity = Arc::new(Activity::new());
     let counted = Arc::clone(&activity);
+    let grpc = (api == Api::Grpc).then(|| grpc::Server::new(Arc::clone(&context)));
     let service = service_fn(move |request: Request<Incoming>| {
-        let context = Arc::clone(&context);
+        let (context, grpc) = (Arc::clone(&context), grpc.clone());
         let under_way = counted.begin();
         async move {
-            let answer = answer(api, kind, context, request).await;
-            drop(under_way);
+            let answer = answer(api, kind, context, grpc, request).await;
+            // A stream is under way until its last frame has left.
+            let answer = answer.map(|body| {
+                let _under_way = under_way;
+                Body::new(Counted { body, _under_way })
+            });
             Ok::<_, std::convert::Infallible>(answer)
         }
     });
@@ -317,20 +328,52 @@ async fn connection(
     }
 }
 
+/// A body that keeps its request under way.
+struct Counted {
+    body: Body,
+    _under_way: UnderWay,
+}
+
+impl hyper::body::Body for Counted {
+    type Data = axum::body::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 fn answer(
     api: Api,
     kind: Kind,
     context: Shared,
+    grpc: Option<grpc::Server>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Response> + Send {
     let request = request.map(Body::new);
     async move {
-        match (api, kind) {
-            (Api::Dapr, Kind::Brief) if !dapr::is_health(request.uri().path()) => {
+        match (api, kind, grpc) {
+            (Api::Grpc, Kind::Ordinary, Some(server)) => server.answer(request).await,
+            (Api::Grpc, ..) => error_map::listener_full(CONNECTIONS_MAX)
+                .into_status()
+                .into_http(),
+            (Api::Dapr, Kind::Brief, _) if !dapr::is_health(request.uri().path()) => {
                 error_map::listener_full(CONNECTIONS_MAX).into_response()
             }
-            (Api::Dapr, _) => dapr::answer(context, request).await,
-            (Api::Admin, _) => admin::answer(context, request).await,
+            (Api::Dapr, ..) => dapr::answer(context, request).await,
+            (Api::Introduction, ..) => introduction::answer(&context, request).await,
+            (Api::Admin, ..) => admin::answer(context, request).await,
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::handle::{Invoke, Request};
 use ghostlight_core::hosts::words::AppOutcome;
 use serve::Api;
 
+pub(crate) mod app;
+pub(crate) mod fake;
+
 const NODE: &str = "n00000000000000000000000000000001";
 
 /// A node that answers by the name of the called actor.
@@ -143,9 +146,15 @@ async fn listen_within(
     api: Api,
     tokens: &[&str],
 ) -> (std::net::SocketAddr, watch::Sender<bool>) {
+    let context = context(tokens, Arc::new(app_calls::NoApplication));
+    listen_with(limits, api, context).await
+}
+
+/// What a listener needs, around a task that plays the core.
+pub(crate) fn context(tokens: &[&str], calls: Arc<dyn AppCalls>) -> Context {
     let (handle, requests) = NodeHandle::new();
     drop(tokio::spawn(core(requests)));
-    let context = Arc::new(Context {
+    Context {
         handle,
         name: "n1".into(),
         namespace: "default".into(),
@@ -154,7 +163,21 @@ async fn listen_within(
         actor_types: vec!["counter".into(), "log".into()],
         metrics: metrics::Renderer::none(),
         extended: extended::Extended::default(),
-    });
+        calls,
+        sidecar: Sidecar::default(),
+        resilience: Resilience::default(),
+        body_max: ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX,
+        drain_timeout: Duration::from_secs(30),
+        forced: Arc::default(),
+    }
+}
+
+pub(crate) async fn listen_with(
+    limits: serve::Limits,
+    api: Api,
+    context: Context,
+) -> (std::net::SocketAddr, watch::Sender<bool>) {
+    let context = Arc::new(context);
     let any = ListenAddr {
         addr: "127.0.0.1:0".parse().unwrap(),
         origin: AddrOrigin::Explicit,
@@ -168,7 +191,7 @@ async fn listen_within(
 }
 
 /// Sends raw HTTP and returns the whole answer, head and body.
-async fn raw(addr: std::net::SocketAddr, head: &str, body: &[u8]) -> String {
+pub(crate) async fn raw(addr: std::net::SocketAddr, head: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let request = format!(
         "{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
@@ -183,7 +206,7 @@ async fn raw(addr: std::net::SocketAddr, head: &str, body: &[u8]) -> String {
 }
 
 #[track_caller]
-fn has(answer: &str, parts: &[&str]) {
+pub(crate) fn has(answer: &str, parts: &[&str]) {
     for part in parts {
         assert!(
             answer.to_lowercase().contains(&part.to_lowercase()),
@@ -348,7 +371,7 @@ async fn dapr_calls() {
 }
 
 /// Puts the version at the end of the request line.
-fn versioned(head: &str) -> String {
+pub(crate) fn versioned(head: &str) -> String {
     match head.split_once("\r\n") {
         Some((line, headers)) => format!("{line} HTTP/1.1\r\n{headers}"),
         None => format!("{head} HTTP/1.1"),

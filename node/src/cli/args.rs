@@ -58,6 +58,34 @@ pub enum Command {
     /// Start one node
     #[command(after_help = START_EXAMPLES)]
     Start(Box<Start>),
+    /// Play Dapr's sidecar: every flag of daprd; also through a link named daprd
+    #[command(
+        disable_help_flag = true,
+        after_help = "Example:\n  ghostlight daprd --app-id shop --app-port 8000 --placement-host-address 127.0.0.1:50005"
+    )]
+    Daprd {
+        /// Dapr's flags
+        #[arg(
+            value_name = "FLAG",
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        arguments: Vec<String>,
+    },
+    /// Play Dapr's placement service: a storage node that introduces sidecars; also through a link
+    #[command(
+        disable_help_flag = true,
+        after_help = "Example:\n  ghostlight placement --port 50005"
+    )]
+    Placement {
+        /// Dapr's flags
+        #[arg(
+            value_name = "FLAG",
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        arguments: Vec<String>,
+    },
     /// Show the cluster's health, then one row per node
     #[command(
         after_help = "Example:\n  ghostlight status --exit-when-healthy\n\nExit code 3: some partitions cannot be served."
@@ -235,6 +263,9 @@ pub struct Start {
     /// Admin API and metrics [default: 127.0.0.1:7480]
     #[arg(long, value_name = "ADDR", env = "GHOSTLIGHT_ADMIN")]
     pub admin: Option<String>,
+    /// Where Dapr sidecars are introduced to this cluster, or none [default: 127.0.0.1:50005 unless taken]
+    #[arg(long, value_name = "ADDR", env = "GHOSTLIGHT_INTRODUCE")]
+    pub introduce: Option<String>,
     /// Failure zone: copies are spread over zones first
     #[arg(long, env = "GHOSTLIGHT_ZONE")]
     pub zone: Option<String>,
@@ -298,6 +329,7 @@ impl Start {
             http: self.http,
             grpc: self.grpc,
             admin: self.admin,
+            introduce: self.introduce,
             zone: self.zone,
             weight: self.weight,
             min_copies: self.min_copies,

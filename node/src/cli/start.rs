@@ -1,6 +1,7 @@
 //! `start`: one node in this process, until a signal or the cluster ends it.
 
 use std::io::{IsTerminal, Read};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ghostlight_protocol::code::Code;
@@ -29,15 +30,20 @@ pub(super) fn run(args: args::Start) -> Result<Verdict, Failure> {
     let config = NodeConfig::build(args.settings(), file, &|name| std::env::var(name).ok())?;
     start_log(&config.log);
     raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("ghostlight-api")
-        .build()
-        .map_err(|error| Failure::new(Code::Internal, format!("cannot start threads: {error}")))?;
+    let runtime = runtime()?;
     let result = runtime.block_on(serve(config, orders));
     // Nothing durable is left in the runtime's tasks: the node has ended.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
+}
+
+/// The threads of the APIs.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("ghostlight-api")
+        .build()
+        .map_err(|error| Failure::new(Code::Internal, format!("cannot start threads: {error}")))
 }
 
 async fn serve(config: NodeConfig, orders: Option<args::Orders>) -> Result<Verdict, Failure> {
@@ -60,16 +66,22 @@ async fn serve(config: NodeConfig, orders: Option<args::Orders>) -> Result<Verdi
     until_the_end(node, &mut signals, drain_timeout).await
 }
 
-async fn until_the_end(
+pub(super) async fn until_the_end(
     node: RunningNode,
     signals: &mut Signals,
     drain_timeout: Duration,
 ) -> Result<Verdict, Failure> {
-    let handle = node.handle();
+    let (handle, forced) = (node.handle(), node.forced());
     let ended = node.wait();
     tokio::pin!(ended);
     tokio::select! {
-        result = ended.as_mut() => return result.map(|()| Verdict::Ok).map_err(Failure::from),
+        result = ended.as_mut() => {
+            result?;
+            return match forced.load(Ordering::SeqCst) {
+                true => Err(Failure::told("ended at once, as it was asked to")),
+                false => Ok(Verdict::Ok),
+            };
+        }
         () = signals.next() => {}
     }
     eprintln!(
@@ -87,13 +99,13 @@ async fn until_the_end(
 }
 
 /// SIGTERM and SIGINT.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen() -> Result<Self, Failure> {
         let failed =
             |error| Failure::new(Code::Internal, format!("cannot listen to signals: {error}"));
         Ok(Self {
@@ -102,7 +114,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -141,7 +153,16 @@ impl Banner {
     }
 
     fn text(&self, addresses: &Addresses) -> String {
-        let Addresses { peer, http, admin } = addresses;
+        let Addresses {
+            peer,
+            http,
+            grpc,
+            admin,
+            introduce,
+        } = addresses;
+        let sidecars = introduce.map_or_else(String::new, |addr| {
+            format!("  sidecars    --placement-host-address {addr}\n")
+        });
         let serves = if self.seeds.is_empty() {
             "serves".to_owned()
         } else {
@@ -151,7 +172,7 @@ impl Banner {
             )
         };
         let mut text = format!(
-            "node {} {serves}\n  Dapr HTTP   http://{http}\n  admin       http://{admin}\n  peers       {peer}\n",
+            "node {} {serves}\n  Dapr HTTP   http://{http}\n  Dapr gRPC   {grpc}\n  admin       http://{admin}\n  peers       {peer}\n{sidecars}",
             self.name
         );
         if self.founding {
@@ -184,7 +205,7 @@ fn die_with_parent() -> Result<(), Failure> {
 
 /// Raises the limit of open files as far as the system lets this process: connections and the store need
 /// more than the usual 1,024, and a store that cannot open a file ends the node.
-fn raise_file_limit() {
+pub(super) fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
@@ -198,7 +219,7 @@ fn raise_file_limit() {
     }
 }
 
-fn start_log(log: &Log) {
+pub(super) fn start_log(log: &Log) {
     let filter = tracing_subscriber::EnvFilter::new(&log.level);
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -26,9 +26,11 @@ fn what_can_be_typed() {
     for line in [
         "demo --nodes 3 --chaos --for 30s",
         "start --config f --profile dev --name n --namespace x --data-dir d --listen 127.0.0.1:1 \
-         --advertise 127.0.0.1:1 --join a:1,b:2 --http :1 --grpc :2 --admin :3 --zone z --weight 0 \
+         --advertise 127.0.0.1:1 --join a:1,b:2 --introduce none --http :1 --grpc :2 --admin :3 --zone z --weight 0 \
          --min-copies 2 --cluster-key-file k --api-token-file t --partitions 64 --log-level debug \
          --log-format json --samples --app bank=3000,protocol=h2c --app shop=3001",
+        "daprd --app-id shop -app-port=1 --help --version",
+        "placement --port 1 -id x",
         "status -w --exit-when-healthy --json",
         "members n2 --json",
         "partitions 17",
@@ -92,4 +94,24 @@ fn flags_become_settings() {
     );
     assert_eq!((settings.samples, settings.weight), (Some(true), Some(3)));
     assert_eq!(settings.name, None);
+}
+
+#[test]
+fn links_and_commands_play_daprs_programs() {
+    let words = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
+    for (line, expected) in [
+        ("/opt/dapr/bin/daprd --app-id x", Some("daprd --app-id x")),
+        ("daprd daprd", Some("daprd daprd")),
+        ("./placement -port 1", Some("placement -port 1")),
+        ("ghostlight daprd -v", Some("daprd -v")),
+        ("ghostlight placement", Some("placement ")),
+        ("ghostlight start", None),
+        ("ghostlight", None),
+    ] {
+        let played = role(&words(line)).map(|role| match role {
+            Role::Daprd(arguments) => format!("daprd {}", arguments.join(" ")),
+            Role::Placement(arguments) => format!("placement {}", arguments.join(" ")),
+        });
+        assert_eq!(played.as_deref(), expected, "{line}");
+    }
 }

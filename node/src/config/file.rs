@@ -53,6 +53,8 @@ settings! {
     grpc: String = "grpc",
     /// Admin address.
     admin: String = "admin",
+    /// Where sidecars are introduced, or `none`.
+    introduce: String = "introduce",
     /// Failure zone.
     zone: String = "zone",
     /// Share of the partitions.

@@ -1,5 +1,6 @@
 //! Putting a node together: key, store, ports, threads, APIs.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,20 +12,17 @@ use ghostlight_protocol::code::Code;
 use ghostlight_protocol::wire::hello::{Duty, NodeRecord};
 use ghostlight_storage::{Engine, NodeIdentity};
 use rand::Rng;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::data::{self, Directory, Opened};
-use super::listeners::{self, Listeners};
-use super::{Addresses, RunningNode, StartError, replace};
+use super::entrance::{ApiSetup, Entrance};
+use super::listeners::{self, Back};
+use super::{Addresses, Lobby, RunningNode, StartError, replace};
 use crate::actors::Executor;
-use crate::api::extended::Extended;
-use crate::api::metrics::{Renderer, UPKEEP_PERIOD};
-use crate::api::serve::{Api, serve};
-use crate::api::{Context, Shared};
+use crate::api::metrics::Renderer;
 use crate::app::{AppChannel, bridge};
 use crate::clock::Clock;
 use crate::config::{KeySource, NodeConfig, Samples};
-use crate::handle::NodeHandle;
 use crate::security::key::ClusterKey;
 use crate::security::tls::node_tls;
 use crate::shell::admission::Doorkeeper;
@@ -48,11 +46,60 @@ pub async fn start(config: NodeConfig) -> Result<RunningNode, StartError> {
     launch(config, registry, renderer).await
 }
 
+/// Starts a node whose APIs serve already; it hosts no native actors.
+///
+/// # Errors
+/// When the data directory, a port, a key or the cluster refuses. The APIs end.
+pub async fn start_behind(
+    config: NodeConfig,
+    entrance: Entrance,
+    lobby: Lobby,
+) -> Result<RunningNode, StartError> {
+    open(config, ActorRegistry::new(), Doors::Open(entrance, lobby)).await
+}
+
 /// Starts a node with these actors.
 pub(super) async fn launch(
     config: NodeConfig,
     registry: ActorRegistry,
     renderer: Renderer,
+) -> Result<RunningNode, StartError> {
+    let actor_types = registry.types().map(str::to_owned).collect();
+    let setup = ApiSetup::without_application(&config, actor_types, renderer);
+    open(config, registry, Doors::Closed(Box::new(setup))).await
+}
+
+/// Whether the APIs that applications see serve already.
+enum Doors {
+    /// They do, and nobody is behind them yet.
+    Open(Entrance, Lobby),
+    /// They begin with the node.
+    Closed(Box<ApiSetup>),
+}
+
+impl Doors {
+    /// Opens them, where the node listened the last time.
+    async fn opened(
+        self,
+        config: &NodeConfig,
+        identity: &mut NodeIdentity,
+    ) -> Result<(Entrance, Lobby), StartError> {
+        match self {
+            Self::Open(entrance, lobby) => Ok((entrance, lobby)),
+            Self::Closed(setup) => {
+                let lobby = Lobby::new();
+                let front = listeners::front(config, Some(identity)).await?;
+                let entrance = Entrance::behind(config, *setup, &lobby, front)?;
+                Ok((entrance, lobby))
+            }
+        }
+    }
+}
+
+async fn open(
+    config: NodeConfig,
+    registry: ActorRegistry,
+    doors: Doors,
 ) -> Result<RunningNode, StartError> {
     metrics::describe();
     match config.data_dir.clone() {
@@ -68,11 +115,11 @@ pub(super) async fn launch(
                 Directory::Opened(opened) => *opened,
                 Directory::Lost(lost) => replace::come_back(*lost, &config).await?,
             };
-            assemble(config, registry, renderer, opened).await
+            assemble(config, registry, doors, opened).await
         }
         None => {
             let opened = data::open_nothing(&config)?;
-            assemble(config, registry, renderer, opened).await
+            assemble(config, registry, doors, opened).await
         }
     }
 }
@@ -80,7 +127,7 @@ pub(super) async fn launch(
 async fn assemble<E: Engine>(
     config: NodeConfig,
     registry: ActorRegistry,
-    renderer: Renderer,
+    doors: Doors,
     opened: Opened<E>,
 ) -> Result<RunningNode, StartError>
 where
@@ -95,11 +142,12 @@ where
         recovered,
         addresses,
     } = opened;
-    let listeners = listeners::bind(&config, &mut identity).await?;
+    let back = listeners::back(&config, &mut identity).await?;
+    let (mut entrance, lobby) = doors.opened(&config, &mut identity).await?;
     store
         .save_identity(&identity)
         .map_err(|error| StartError::new(error.code(), error.to_string()))?;
-    let bound = bound_addresses(&config, &listeners)?;
+    let bound = bound_addresses(&config, &entrance, &back)?;
     let record = record(&config, &identity, &registry, &bound);
     let me = record
         .id()
@@ -123,16 +171,15 @@ where
     let store = StoreThreads::start(disk, reader).map_err(internal)?;
     let (events, event_queues) = Events::new();
     let transport =
-        Transport::start(me, listeners.peer, tls, doorkeeper.clone(), events).map_err(internal)?;
+        Transport::start(me, back.peer, tls, doorkeeper.clone(), events).map_err(internal)?;
     let (runner_sink, runner) = mpsc::channel(RUNNER_INPUTS_MAX);
-    let actor_types: Vec<String> = registry.types().map(str::to_owned).collect();
     let executor = Executor::start(
         registry,
         Arc::new(runner_sink),
         Arc::new(move || clock.now()),
     )
     .map_err(internal)?;
-    let (handle, requests) = NodeHandle::new();
+    let (handle, requests) = lobby.into_parts();
     let thread = CoreThread {
         core,
         clock,
@@ -146,15 +193,14 @@ where
         doorkeeper,
     };
     let halted = spawn_core(thread, config.data_dir.clone())?;
-    let context = api_context(&config, handle.clone(), actor_types, renderer);
-    let (end_apis, end) = watch::channel(false);
-    let apis = serve_apis(Arc::new(context), listeners.http, listeners.admin, &end);
+    entrance.serve_back(back.admin, back.introduce);
     Ok(RunningNode {
         handle,
         addresses: bound,
         halted,
-        end_apis,
-        apis,
+        context: entrance.context,
+        end_apis: entrance.end,
+        apis: entrance.tasks,
     })
 }
 
@@ -166,24 +212,6 @@ fn connect_apps(config: &NodeConfig) -> AppPort {
         bridge::connect(channel, events, queues);
     }
     port
-}
-
-fn api_context(
-    config: &NodeConfig,
-    handle: NodeHandle,
-    actor_types: Vec<String>,
-    metrics: Renderer,
-) -> Context {
-    Context {
-        handle,
-        name: config.name.clone(),
-        namespace: config.namespace.clone(),
-        tokens: config.api_tokens.clone(),
-        weakened: config.weakened.clone(),
-        actor_types,
-        metrics,
-        extended: Extended::default(),
-    }
 }
 
 fn spawn_core(
@@ -205,30 +233,6 @@ fn spawn_core(
     Ok(halted)
 }
 
-fn serve_apis(
-    context: Shared,
-    http: tokio::net::TcpListener,
-    admin: tokio::net::TcpListener,
-    end: &watch::Receiver<bool>,
-) -> Vec<tokio::task::JoinHandle<()>> {
-    let upkeep = {
-        let (context, mut end) = (Arc::clone(&context), end.clone());
-        async move {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(UPKEEP_PERIOD) => context.metrics.upkeep(),
-                    _ = end.changed() => return,
-                }
-            }
-        }
-    };
-    vec![
-        tokio::spawn(serve(Api::Dapr, http, Arc::clone(&context), end.clone())),
-        tokio::spawn(serve(Api::Admin, admin, context, end.clone())),
-        tokio::spawn(upkeep),
-    ]
-}
-
 pub(super) fn cluster_key(source: &KeySource) -> Result<ClusterKey, StartError> {
     let key = match source {
         KeySource::Inline(text) => ClusterKey::parse(text.reveal()),
@@ -239,12 +243,26 @@ pub(super) fn cluster_key(source: &KeySource) -> Result<ClusterKey, StartError> 
     key.map_err(|error| StartError::new(error.code(), error.to_string()))
 }
 
-fn bound_addresses(config: &NodeConfig, listeners: &Listeners) -> Result<Addresses, StartError> {
-    let peer = listeners.peer.local_addr().map_err(internal)?;
+fn bound_addresses(
+    config: &NodeConfig,
+    entrance: &Entrance,
+    back: &Back,
+) -> Result<Addresses, StartError> {
+    let peer = back.peer.local_addr().map_err(internal)?;
+    let introduce = back.introduce.as_ref();
     Ok(Addresses {
-        peer: config.advertise.unwrap_or(peer),
-        http: listeners.http.local_addr().map_err(internal)?,
-        admin: listeners.admin.local_addr().map_err(internal)?,
+        // A free port was asked for: others need the one that it became.
+        peer: match config.advertise {
+            Some(advertise) if advertise.port() == 0 => {
+                SocketAddr::new(advertise.ip(), peer.port())
+            }
+            Some(advertise) => advertise,
+            None => peer,
+        },
+        http: entrance.http,
+        grpc: entrance.grpc,
+        admin: back.admin.local_addr().map_err(internal)?,
+        introduce: introduce.and_then(|listener| listener.local_addr().ok()),
     })
 }
 

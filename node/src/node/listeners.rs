@@ -10,31 +10,68 @@ use super::StartError;
 use crate::api::serve;
 use crate::config::{AddrOrigin, ListenAddr, NodeConfig};
 
-/// Everything bound.
-pub(super) struct Listeners {
-    pub(super) peer: UdpSocket,
+/// What applications see.
+pub(super) struct Front {
     pub(super) http: TcpListener,
-    pub(super) admin: TcpListener,
+    pub(super) grpc: TcpListener,
 }
 
-/// Binds all ports; those chosen are noted in `identity`.
-pub(super) async fn bind(
+/// What peers, operators and sidecars see.
+pub(super) struct Back {
+    pub(super) peer: UdpSocket,
+    pub(super) admin: TcpListener,
+    /// For introductions; `None`: switched off, or the default port is somebody else's.
+    pub(super) introduce: Option<TcpListener>,
+}
+
+async fn tcp(
+    what: &'static str,
+    listen: ListenAddr,
+    kept: Option<u16>,
+) -> Result<TcpListener, StartError> {
+    serve::bind(what, listen, kept)
+        .await
+        .map_err(|error| StartError::new(error.code(), error.to_string()))
+}
+
+/// Binds the ports that applications see; those chosen are noted in `identity`.
+pub(super) async fn front(
+    config: &NodeConfig,
+    identity: Option<&mut NodeIdentity>,
+) -> Result<Front, StartError> {
+    let before = |listener| identity.as_deref().and_then(|known| kept(known, listener));
+    let (http, grpc) = (before("http"), before("grpc"));
+    let http = tcp("the Dapr HTTP API", config.http, http).await?;
+    let grpc = tcp("the Dapr gRPC API", config.grpc, grpc).await?;
+    if let Some(identity) = identity {
+        note(identity, "http", port_of(http.local_addr()));
+        note(identity, "grpc", port_of(grpc.local_addr()));
+    }
+    Ok(Front { http, grpc })
+}
+
+/// Binds all other ports; those chosen are noted in `identity`.
+pub(super) async fn back(
     config: &NodeConfig,
     identity: &mut NodeIdentity,
-) -> Result<Listeners, StartError> {
-    let tcp = async |what: &'static str, listen, kept| {
-        serve::bind(what, listen, kept)
-            .await
-            .map_err(|error| StartError::new(error.code(), error.to_string()))
-    };
+) -> Result<Back, StartError> {
     let peer = peer_socket(config.listen, kept(identity, "peer"))?;
-    let http = tcp("the Dapr HTTP API", config.http, kept(identity, "http")).await?;
     let admin = tcp("the admin API", config.admin, kept(identity, "admin")).await?;
-    let listeners = Listeners { peer, http, admin };
-    note(identity, "peer", port_of(listeners.peer.local_addr()));
-    note(identity, "http", port_of(listeners.http.local_addr()));
-    note(identity, "admin", port_of(listeners.admin.local_addr()));
-    Ok(listeners)
+    let introduce = match config.introduce {
+        None => None,
+        // Sidecars look for this port: one at another would be of no use to them.
+        Some(listen) if listen.origin == AddrOrigin::Default => {
+            TcpListener::bind(listen.addr).await.ok()
+        }
+        Some(listen) => Some(tcp("introductions", listen, None).await?),
+    };
+    note(identity, "peer", port_of(peer.local_addr()));
+    note(identity, "admin", port_of(admin.local_addr()));
+    Ok(Back {
+        peer,
+        admin,
+        introduce,
+    })
 }
 
 fn port_of(address: std::io::Result<SocketAddr>) -> u16 {

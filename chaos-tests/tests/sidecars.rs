@@ -1,0 +1,361 @@
+//! Dapr's programs played for real: a sidecar that waits for its cluster, one without any, one that meets
+//! something else; what tools wait for in the log; how it ends on signals.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use ghostlight_chaos::app::{self, App, TYPE};
+use ghostlight_chaos::cluster::Cluster;
+use ghostlight_chaos::http::{Ask, Connection, Reply};
+use ghostlight_chaos::ports::free_address;
+use ghostlight_chaos::process::{self, Process};
+use ghostlight_chaos::scenario::{FEW_PARTITIONS, turn};
+use ghostlight_chaos::wait::until;
+use rustix::process::Signal;
+use serde_json::Value;
+
+const READY_TIME_MAX: Duration = Duration::from_secs(20);
+const END_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// The program of the applications; as a test it does nothing.
+#[test]
+fn application() {
+    app::play();
+}
+
+/// A state store that is marked for actors: it switches them on.
+const STORE: &str = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: store}\nspec:\n  type: \
+                     state.redis\n  version: v1\n  metadata: [{name: actorStateStore, value: \"true\"}]\n";
+
+fn port(address: &str) -> String {
+    address.rsplit_once(':').expect("host:port").1.to_owned()
+}
+
+/// A sidecar of the application `shop`, and where its HTTP API is.
+struct Sidecar {
+    process: Process,
+    http: String,
+}
+
+impl Sidecar {
+    fn start(mut command: Command, more: &[&str], log: &Path) -> Self {
+        let (http, grpc) = (free_address(), free_address());
+        command.args(["daprd", "-app-id", "shop", "--dapr-http-port", &port(&http)]);
+        command.args([&format!("--dapr-grpc-port={}", port(&grpc))]);
+        command.args(more);
+        let process = Process::spawn(command, log);
+        Self { process, http }
+    }
+
+    fn ask(&self, method: &'static str, path: &str) -> Option<Reply> {
+        let ask = Ask {
+            method,
+            path: path.to_owned(),
+            headers: Vec::new(),
+            body: "1".to_owned(),
+            time_max: Duration::from_secs(5),
+        };
+        Connection::to(&self.http).send(&ask).ok()
+    }
+
+    fn wait_ready(&self) {
+        for path in ["/v1.0/healthz/outbound", "/v1.0/healthz"] {
+            until("a sidecar is ready", READY_TIME_MAX, || {
+                self.ask("GET", path).filter(|reply| reply.status == 204)
+            });
+        }
+    }
+
+    fn runtime(&self) -> Value {
+        let reply = self.ask("GET", "/v1.0/metadata").expect("it answers");
+        let all: Value = serde_json::from_str(&reply.body).expect("JSON");
+        assert_eq!(all["id"], "shop");
+        all["actorRuntime"].clone()
+    }
+
+    #[track_caller]
+    fn end(mut self, signal: Signal) -> String {
+        self.process.signal(signal);
+        let status = self.process.wait(END_TIME_MAX);
+        let said = self.process.said();
+        assert_eq!(status.code(), Some(0), "{said}");
+        said
+    }
+}
+
+#[test]
+fn a_sidecar_waits_for_its_cluster_and_then_serves_its_actors() {
+    let _turn = turn();
+    let mut cluster = Cluster::plan(FEW_PARTITIONS);
+    let introduce = free_address();
+    let mut command = process::command();
+    command.env("GHOSTLIGHT_CLUSTER_KEY_FILE", cluster.path("cluster.key"));
+    let nobody = free_address();
+    let placement = format!("--placement-host-address={nobody},{introduce}");
+    let sidecar = Sidecar::start(command, &[&placement], &cluster.path("sidecar.log"));
+    // SDKs wait for this inside of their own start: it does not wait for the cluster.
+    sidecar.wait_ready();
+    let runtime = sidecar.runtime();
+    assert_eq!(runtime["placement"], "placement: disconnected", "{runtime}");
+    assert_eq!(
+        (&runtime["hostReady"], &runtime["runtimeStatus"]),
+        (&false.into(), &"RUNNING".into())
+    );
+    let early = sidecar
+        .ask("POST", "/v1.0/actors/counter/a/method/add")
+        .expect("it answers");
+    assert_eq!(early.status, 503, "{}", early.body);
+    until("it says which command to run", READY_TIME_MAX, || {
+        sidecar
+            .process
+            .said()
+            .contains("ghostlight demo")
+            .then_some(())
+    });
+    cluster.found_with(&["--introduce", &introduce]);
+    until("it is connected", READY_TIME_MAX, || {
+        (sidecar.runtime()["placement"] == "placement: connected").then_some(())
+    });
+    until("it calls an actor", READY_TIME_MAX, || {
+        let reply = sidecar.ask("POST", "/v1.0/actors/counter/a/method/add")?;
+        (reply.status == 200 && reply.body == "1").then_some(())
+    });
+    // No state store is marked for actors: Dapr's answers.
+    let state = sidecar
+        .ask("GET", "/v1.0/actors/counter/a/state/k")
+        .expect("it answers");
+    assert!(
+        state.body.contains("ERR_ACTOR_RUNTIME_NOT_FOUND"),
+        "{}",
+        state.body
+    );
+    let said = sidecar.end(Signal::TERM);
+    for words in [
+        "level=info msg=\"dapr initialized. Status: Running. Init Elapsed ",
+        "Internal gRPC server is running",
+        "app_id=shop",
+        "type=log ver=1.18.3",
+    ] {
+        assert!(said.contains(words), "{words} is not in {said}");
+    }
+}
+
+#[test]
+fn an_application_beside_a_sidecar_serves_its_actors() {
+    let _turn = turn();
+    let mut cluster = Cluster::plan(FEW_PARTITIONS);
+    let introduce = free_address();
+    cluster.found_with(&["--introduce", &introduce]);
+    let app_port = port(&free_address());
+    let app = App::start(app_port.parse().expect("a port"), &cluster.path("app.log"));
+    std::fs::create_dir(cluster.path("resources")).expect("a folder");
+    std::fs::write(cluster.path("resources/store.yaml"), STORE).expect("a file");
+    let folder = cluster.path("resources").display().to_string();
+    let mut command = process::command();
+    command.env("GHOSTLIGHT_CLUSTER_KEY_FILE", cluster.path("cluster.key"));
+    let more = [
+        "--app-port",
+        &app_port,
+        "--placement-host-address",
+        &introduce,
+        "--resources-path",
+        &folder,
+    ];
+    let sidecar = Sidecar::start(command, &more, &cluster.path("sidecar.log"));
+    sidecar.wait_ready();
+    let add = format!("/v1.0/actors/{TYPE}/a/method/add");
+    let mut node = Connection::to(&cluster.http()[0]);
+    for through in ["the sidecar", "the node"] {
+        let reply = until("the application's actor answers", READY_TIME_MAX, || {
+            let ask = Ask {
+                method: "POST",
+                path: add.clone(),
+                headers: Vec::new(),
+                body: "{}".to_owned(),
+                time_max: READY_TIME_MAX,
+            };
+            let reply = match through {
+                "the sidecar" => sidecar.ask("POST", &add),
+                _ => node.send(&ask).ok(),
+            };
+            reply.filter(|reply| reply.status == 200)
+        });
+        let told: Value = serde_json::from_str(&reply.body).expect("JSON");
+        assert_eq!(told["pid"], app.pid(), "{through}: {}", reply.body);
+    }
+    sidecar.end(Signal::TERM);
+}
+
+#[test]
+fn without_a_placement_address_actors_are_disabled() {
+    let _turn = turn();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let resources = directory.path().join("store.yaml");
+    std::fs::write(&resources, STORE).expect("a file");
+    let mut command = process::command();
+    command
+        .env("HOME", directory.path())
+        .env("TMPDIR", directory.path());
+    let folder = directory.path().display().to_string();
+    let log = directory.path().join("log");
+    let sidecar = Sidecar::start(
+        command,
+        &["--resources-path", &folder, "--log-as-json"],
+        &log,
+    );
+    sidecar.wait_ready();
+    let runtime = sidecar.runtime();
+    assert_eq!(runtime["runtimeStatus"], "DISABLED", "{runtime}");
+    let metadata = sidecar
+        .ask("GET", "/v1.0/metadata")
+        .expect("it answers")
+        .body;
+    assert!(metadata.contains("\"ACTOR\""), "{metadata}");
+    let said = sidecar.end(Signal::INT);
+    let line = said.lines().find(|line| line.contains("dapr initialized"));
+    let line: Value = serde_json::from_str(line.expect("it says so")).expect("JSON");
+    assert_eq!(
+        (&line["app_id"], &line["level"]),
+        (&"shop".into(), &"info".into())
+    );
+    let left = std::fs::read_dir(directory.path()).expect("readable");
+    let left: Vec<String> = left
+        .map(|entry| {
+            entry
+                .expect("readable")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .filter(|name| name.starts_with("ghostlight-sidecar"))
+        .collect();
+    assert_eq!(left, Vec::<String>::new(), "its directory goes with it");
+}
+
+#[test]
+fn what_is_not_ghostlight_is_named_and_the_sidecar_is_a_cluster_of_its_own() {
+    let _turn = turn();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let foreign = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = foreign.local_addr().expect("bound").to_string();
+    // Lives until the test process ends.
+    drop(std::thread::spawn(move || {
+        for stream in foreign.incoming() {
+            let mut stream = stream.expect("a connection");
+            drop(stream.read(&mut [0; 1_024]));
+            // The settings of an HTTP/2 server, as a gRPC service sends them.
+            drop(stream.write_all(b"\0\0\0\x04\0\0\0\0\0"));
+        }
+    }));
+    let mut command = process::command();
+    command
+        .env("HOME", directory.path())
+        .env("TMPDIR", directory.path());
+    let log = directory.path().join("log");
+    let sidecar = Sidecar::start(command, &["--placement-host-address", &address], &log);
+    sidecar.wait_ready();
+    until("it says so", READY_TIME_MAX, || {
+        sidecar
+            .process
+            .said()
+            .contains("is not Ghostlight")
+            .then_some(())
+    });
+    until("its own cluster is there", READY_TIME_MAX, || {
+        (sidecar.runtime()["placement"] == "placement: connected").then_some(())
+    });
+    sidecar.end(Signal::TERM);
+}
+
+#[test]
+fn the_placement_service_introduces_sidecars() {
+    let _turn = turn();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (introduce, health) = (free_address(), free_address());
+    let alone = |mut command: Command| {
+        command.env_clear().env("HOME", directory.path());
+        command
+    };
+    let mut placement = alone(process::command());
+    placement.args([
+        "placement",
+        "--port",
+        &port(&introduce),
+        "-healthz-port",
+        &port(&health),
+    ]);
+    placement.args([
+        "--tls-enabled=false",
+        "--metadata-enabled",
+        "--id",
+        "dapr-placement-0",
+    ]);
+    let mut placement = Process::spawn(placement, &directory.path().join("placement.log"));
+    let healthy = |address: &str| {
+        let ask = Ask {
+            method: "GET",
+            path: "/healthz".to_owned(),
+            headers: Vec::new(),
+            body: String::new(),
+            time_max: Duration::from_secs(2),
+        };
+        Connection::to(address)
+            .send(&ask)
+            .ok()
+            .filter(|reply| reply.status == 200)
+    };
+    until("the placement service is healthy", READY_TIME_MAX, || {
+        healthy(&health)
+    });
+    let log = directory.path().join("sidecar.log");
+    let address = ["--placement-host-address", &introduce];
+    let sidecar = Sidecar::start(alone(process::command()), &address, &log);
+    until("the sidecar is connected", READY_TIME_MAX, || {
+        sidecar.ask("GET", "/v1.0/healthz")?;
+        (sidecar.runtime()["placement"] == "placement: connected").then_some(())
+    });
+    sidecar.end(Signal::TERM);
+    placement.signal(Signal::TERM);
+    let status = placement.wait(END_TIME_MAX);
+    assert_eq!(status.code(), Some(0), "{}", placement.said());
+}
+
+#[test]
+fn what_the_dapr_command_line_asks_first() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let link = directory.path().join("daprd");
+    std::os::unix::fs::symlink(process::binary(), &link).expect("a link");
+    for (command, args, code, words) in [
+        (Command::new(&link), vec!["--version"], 0, "1.18.3\n"),
+        (process::command(), vec!["daprd", "-version"], 0, "1.18.3\n"),
+        (
+            process::command(),
+            vec!["placement", "--version"],
+            0,
+            "1.18.3\n",
+        ),
+        (Command::new(&link), vec!["--help"], 0, "--app-id VALUE"),
+        (
+            Command::new(&link),
+            vec!["--app-id", "x", "--mode", "kubernetes"],
+            2,
+            "--mode kubernetes is not supported",
+        ),
+        (
+            Command::new(&link),
+            vec!["--app-idd", "x"],
+            2,
+            "Did you mean --app-id?",
+        ),
+    ] {
+        let mut command = command;
+        let output = command.args(&args).output().expect("the binary runs");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(words), "{words} is not in {said}");
+    }
+}

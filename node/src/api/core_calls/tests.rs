@@ -1,0 +1,241 @@
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::api::app_calls::When;
+use crate::handle::Request;
+
+fn actor() -> ActorKey {
+    ActorKey::new("default", "bank", "a").unwrap()
+}
+
+/// Calls whose core answers so; returns also what it was asked.
+async fn play(call: AppCall, outcome: AppOutcome) -> (AppCallOutcome, String) {
+    let (handle, requests) = NodeHandle::new();
+    let calls = CoreCalls::new(handle);
+    let (outcome, asked) = tokio::join!(calls.app_call(actor(), call), answer(requests, outcome));
+    (outcome, asked)
+}
+
+async fn answer(mut requests: mpsc::Receiver<Request>, outcome: AppOutcome) -> String {
+    let Some(Request::App {
+        actor,
+        call,
+        answer,
+    }) = requests.recv().await
+    else {
+        panic!("an application's call")
+    };
+    answer.send(outcome).unwrap();
+    format!("{actor:?} {call:?}")
+}
+
+fn registration() -> Registration {
+    Registration {
+        name: "r".to_owned(),
+        when: When {
+            due_time: "2s".to_owned(),
+            period: "R3/PT5S".to_owned(),
+            ttl: "1h".to_owned(),
+        },
+        data: Some(Bytes::from_static(b"{}")),
+    }
+}
+
+#[tokio::test]
+async fn calls_about_state_arrive_in_the_cores_words() {
+    for (call, parts) in [
+        (
+            AppCall::StateTransaction(vec![
+                StateOp::Upsert {
+                    key: "k".to_owned(),
+                    value: Bytes::from_static(b"1"),
+                    ttl: Some(Duration::from_secs(60)),
+                },
+                StateOp::Delete {
+                    key: "old".to_owned(),
+                },
+            ]),
+            &[
+                "default:bank/a StateTransaction",
+                "Upsert { key: b\"k\", value: b\"1\", ttl: Some(60s) }",
+                "Delete { key: b\"old\" }",
+            ][..],
+        ),
+        (
+            AppCall::StateGet {
+                key: "k".to_owned(),
+            },
+            &["StateGet { key: b\"k\" }"],
+        ),
+    ] {
+        arrives(call, parts).await;
+    }
+}
+
+/// The core hears this, and says that it is done.
+async fn arrives(call: AppCall, parts: &[&str]) {
+    let (outcome, asked) = play(call, AppOutcome::Done).await;
+    assert_eq!(outcome, Ok(AppReply::Done));
+    for part in parts {
+        assert!(asked.contains(part), "{part} is not in {asked}");
+    }
+}
+
+#[tokio::test]
+async fn schedules_arrive_in_the_cores_words() {
+    let name = || "r".to_owned();
+    let register = |overwrite, failure_policy| AppCall::ReminderRegister {
+        registration: registration(),
+        overwrite,
+        failure_policy,
+    };
+    let twice = FailurePolicy::Constant {
+        interval: Duration::from_secs(2),
+        max_retries: Some(5),
+    };
+    for (call, parts) in [
+        (
+            register(Overwrite::Replace, None),
+            &[
+                "ScheduleSet { kind: Reminder, name: \"r\"",
+                "due_time: \"2s\", period: \"R3/PT5S\", ttl: \"1h\", data: Some(b\"{}\"), form: Json",
+                "overwrite: Yes, failure: None",
+            ][..],
+        ),
+        (
+            register(Overwrite::Refuse, Some(FailurePolicy::Drop)),
+            &[
+                "overwrite: No",
+                "FailurePolicy { interval_ms: 0, retries_max: Some(0) }",
+            ],
+        ),
+        (
+            register(Overwrite::Replace, Some(twice)),
+            &["FailurePolicy { interval_ms: 2000, retries_max: Some(5) }"],
+        ),
+        (
+            AppCall::ReminderUnregister { name: name() },
+            &["ScheduleUnset { kind: Reminder, name: \"r\" }"],
+        ),
+        (
+            AppCall::TimerRegister {
+                registration: registration(),
+                callback: "ring".to_owned(),
+            },
+            &[
+                "ScheduleSet { kind: Timer",
+                "callback: \"ring\", overwrite: Yes",
+            ],
+        ),
+        (
+            AppCall::TimerUnregister { name: name() },
+            &["ScheduleUnset { kind: Timer, name: \"r\" }"],
+        ),
+    ] {
+        arrives(call, parts).await;
+    }
+}
+
+#[tokio::test]
+async fn outcomes_come_back_in_the_apis_words() {
+    let not_run = |code| AppOutcome::Refused(NotRun::new(code, "why"));
+    let value = words::StateValue {
+        data: Bytes::from_static(b"1"),
+        expires_ms: Some(7),
+    };
+    let read = StateValue {
+        value: Bytes::from_static(b"1"),
+        expires: Some(WallTime(7)),
+    };
+    for (outcome, expected) in [
+        (AppOutcome::Value(None), Ok(AppReply::State(None))),
+        (
+            AppOutcome::Value(Some(value)),
+            Ok(AppReply::State(Some(read))),
+        ),
+        (
+            AppOutcome::InstanceMissing,
+            Err(AppRefusal::InstanceMissing),
+        ),
+        (AppOutcome::NotHosted, Err(AppRefusal::NotHosted)),
+        (AppOutcome::AlreadyExists, Err(AppRefusal::AlreadyExists)),
+        (
+            AppOutcome::Malformed("no time".to_owned()),
+            Err(AppRefusal::Failed("no time".to_owned())),
+        ),
+        (not_run(Code::ShuttingDown), Err(AppRefusal::Closed)),
+        (not_run(Code::NoHost), Err(AppRefusal::NoAddress)),
+        (not_run(Code::ChainTooDeep), Err(AppRefusal::StackDepth)),
+        (
+            not_run(Code::LeaderMoved),
+            Err(AppRefusal::NotRun(NotRun::new(Code::LeaderMoved, "why"))),
+        ),
+        (
+            AppOutcome::Unknown("lost".to_owned()),
+            Err(AppRefusal::Unknown {
+                code: Code::OutcomeUnknown,
+                detail: "lost".to_owned(),
+            }),
+        ),
+    ] {
+        let call = AppCall::StateGet {
+            key: "k".to_owned(),
+        };
+        assert_eq!(play(call, outcome).await.0, expected);
+    }
+}
+
+#[tokio::test]
+async fn reminders_are_shown_as_dapr_shows_them() {
+    let get = || AppCall::ReminderGet {
+        name: "r".to_owned(),
+    };
+    let (outcome, asked) = play(get(), AppOutcome::NotFound).await;
+    assert_eq!(outcome, Ok(AppReply::Reminder(None)));
+    assert!(
+        asked.contains("ScheduleGet { kind: Reminder, name: \"r\" }"),
+        "{asked}"
+    );
+    let row = ScheduleRow {
+        due_given: "2s".to_owned(),
+        period_given: "R3/PT5S".to_owned(),
+        ends_ms: 9,
+        data: Some(Bytes::from_static(b"hi")),
+        form: DataForm::Bytes as i32,
+        ..ScheduleRow::default()
+    };
+    let shown = ReminderView {
+        actor_type: "bank".to_owned(),
+        actor_id: "a".to_owned(),
+        due_time: "2s".to_owned(),
+        period: "@every 5s".to_owned(),
+        expires: Some(WallTime(9)),
+        data: Some(Bytes::from_static(b"\"aGk=\"")),
+    };
+    let rows = AppOutcome::Schedules(vec![("r".to_owned(), row.clone())]);
+    let (outcome, _) = play(get(), rows).await;
+    assert_eq!(
+        outcome,
+        Ok(AppReply::Reminder(Some(Box::new(shown.clone()))))
+    );
+    let once = ScheduleRow::default();
+    let (outcome, _) = play(get(), AppOutcome::Schedules(vec![("r".to_owned(), once)])).await;
+    let Ok(AppReply::Reminder(Some(bare))) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(
+        (bare.period.as_str(), bare.expires, bare.data),
+        ("", None, None)
+    );
+    let (handle, requests) = NodeHandle::new();
+    let calls = CoreCalls::new(handle);
+    let rows = AppOutcome::Schedules(vec![("r".to_owned(), row)]);
+    let listed = calls.reminders_call(Scope::Actor(actor()), RemindersCall::List);
+    let (listed, asked) = tokio::join!(listed, answer(requests, rows));
+    let named = NamedReminder {
+        name: "r".to_owned(),
+        reminder: shown,
+    };
+    assert_eq!(listed, Ok(AppReply::Reminders(vec![named])));
+    assert!(asked.contains("ScheduleList(Reminder)"), "{asked}");
+}

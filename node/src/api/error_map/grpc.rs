@@ -1,0 +1,63 @@
+//! The second column of the table: gRPC statuses.
+//!
+//! UNAVAILABLE and RESOURCE_EXHAUSTED only when the call certainly did not run, like 503 and 429; the stack
+//! depth is Dapr's exception. Our number travels in the same metadata as over HTTP.
+
+use hyper::StatusCode;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
+
+use super::{Answer, ERROR_HEADER, RETRY_AFTER_MS_HEADER};
+
+/// Dapr's text when a token is asked for and none was given.
+pub const TOKEN_MISSING: &str = "missing api token in request metadata";
+/// Dapr's text for a wrong token.
+pub const TOKEN_MISMATCH: &str = "authentication error: api token mismatch";
+
+impl Answer {
+    /// The gRPC code.
+    #[must_use]
+    pub fn grpc_code(&self) -> Code {
+        match self.error_code {
+            "ERR_ACTOR_NO_ADDRESS" => return Code::FailedPrecondition,
+            "ERR_ACTOR_STACK_DEPTH" => return Code::ResourceExhausted,
+            "ERR_ACTOR_INSTANCE_MISSING" => return Code::Internal,
+            "ERR_ACTOR_NO_APP_CHANNEL" | "ERR_ACTOR_NO_PLACEMENT" => return Code::Unavailable,
+            "ERR_ACTOR_REMINDER_ALREADY_EXISTS" => return Code::AlreadyExists,
+            _ => {}
+        }
+        match self.status {
+            StatusCode::BAD_REQUEST => Code::InvalidArgument,
+            StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+            StatusCode::FORBIDDEN => Code::PermissionDenied,
+            StatusCode::NOT_FOUND => Code::NotFound,
+            StatusCode::CONFLICT => Code::FailedPrecondition,
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => {
+                Code::ResourceExhausted
+            }
+            StatusCode::NOT_IMPLEMENTED => Code::Unimplemented,
+            StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => Code::DeadlineExceeded,
+            _ => Code::Internal,
+        }
+    }
+
+    /// The status, with our number and the pause in its metadata.
+    #[must_use]
+    pub fn into_status(self) -> Status {
+        let code = self.grpc_code();
+        let mut metadata = MetadataMap::new();
+        let mut put = |name: &'static str, text: String| {
+            if let Ok(value) = MetadataValue::try_from(text) {
+                metadata.insert(name, value);
+            }
+        };
+        if let Some(ours) = self.code {
+            put(ERROR_HEADER, ours.to_string());
+        }
+        if let Some(pause) = self.retry_after {
+            put(RETRY_AFTER_MS_HEADER, pause.as_millis().to_string());
+        }
+        Status::with_metadata(code, self.whole_message(), metadata)
+    }
+}

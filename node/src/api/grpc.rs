@@ -1,0 +1,152 @@
+//! Dapr's gRPC API of a node: the same calls as over HTTP, by the same checks and the same table of errors.
+//!
+//! [`Server`] answers one request of a listener of `serve`: token, then the method, or what is said about one
+//! that is not here. Reflection tells exactly the methods that are here, because .NET asks it. The wire is
+//! written in `node/proto`; Dapr's field numbers are kept. Absent: streams of actors and topics.
+
+mod invoke;
+mod service;
+mod wire;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use hyper::header::HeaderValue;
+use tonic::Status;
+use tonic::service::Routes;
+use tower_service::Service;
+
+use super::dapr::SUPPORTED;
+use super::error_map::grpc::{TOKEN_MISMATCH, TOKEN_MISSING};
+use super::token::{self, Verdict};
+use super::{Context, Shared, TOKEN_HEADER, metrics};
+use dapr::proto::runtime::v1::dapr_server::DaprServer;
+
+/// The generated messages and services, in the packages that they have on the wire. `node/proto/generate` writes
+/// them; they are kept here so that nobody needs its tools to build a node.
+#[expect(
+    missing_docs,
+    unused_qualifications,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    reason = "generated from node/proto"
+)]
+pub mod dapr {
+    /// Dapr's packages.
+    pub mod proto {
+        /// What services have in common.
+        pub mod common {
+            /// Version 1.
+            pub mod v1 {
+                include!("grpc/generated/common.v1.inc");
+            }
+        }
+        /// The sidecar and its callbacks.
+        pub mod runtime {
+            /// Version 1.
+            pub mod v1 {
+                include!("grpc/generated/runtime.v1.inc");
+            }
+        }
+    }
+}
+
+/// The descriptors of everything above, for reflection.
+const DESCRIPTORS: &[u8] = include_bytes!("grpc/generated/dapr.bin");
+/// Path of Dapr's service, and of any service of its packages.
+const DAPR_PATH: &str = "/dapr.proto.runtime.v1.Dapr/";
+/// Paths of reflection.
+const REFLECTION_PATHS: [&str; 2] = [
+    "/grpc.reflection.v1.ServerReflection/",
+    "/grpc.reflection.v1alpha.ServerReflection/",
+];
+/// The methods that are here; a test compares them with the descriptors.
+const METHODS: [&str; 13] = [
+    "ExecuteActorStateTransaction",
+    "GetActorReminder",
+    "GetActorState",
+    "GetMetadata",
+    "InvokeActor",
+    "ListActorReminders",
+    "RegisterActorReminder",
+    "RegisterActorTimer",
+    "SetMetadata",
+    "Shutdown",
+    "UnregisterActorReminder",
+    "UnregisterActorRemindersByType",
+    "UnregisterActorTimer",
+];
+
+/// Answers the requests of a connection. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Server {
+    context: Shared,
+    routes: Routes,
+}
+
+impl Server {
+    /// A server of this context.
+    ///
+    /// # Panics
+    /// When the descriptors that were compiled in are none, which a test would show.
+    #[must_use]
+    pub fn new(context: Shared) -> Self {
+        let service = DaprServer::new(service::Dapr::new(context.clone()))
+            .max_decoding_message_size(context.body_max)
+            .max_encoding_message_size(context.body_max);
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .with_service_name("dapr.proto.runtime.v1.Dapr")
+        };
+        let v1 = reflection().build_v1().expect("compiled in");
+        let v1alpha = reflection().build_v1alpha().expect("compiled in");
+        let routes = Routes::new(service).add_service(v1).add_service(v1alpha);
+        Self { context, routes }
+    }
+
+    /// Answers one request.
+    pub async fn answer(mut self, request: Request) -> Response {
+        if let Some(status) = refused(&self.context, request.headers().get(TOKEN_HEADER)) {
+            metrics::refused("token");
+            return status.into_http();
+        }
+        if let Some(status) = absent(request.uri().path()) {
+            metrics::refused("invalid");
+            return status.into_http();
+        }
+        match self.routes.call(request).await {
+            Ok(response) => response.map(Body::new),
+            Err(never) => match never {},
+        }
+    }
+}
+
+fn refused(context: &Context, given: Option<&HeaderValue>) -> Option<Status> {
+    match token::check(&context.tokens, given.map(HeaderValue::as_bytes)) {
+        Verdict::Admitted => None,
+        Verdict::Refused if given.is_none() => Some(Status::unauthenticated(TOKEN_MISSING)),
+        Verdict::Refused => Some(Status::unauthenticated(TOKEN_MISMATCH)),
+    }
+}
+
+/// What is said about a method that is not here.
+fn absent(path: &str) -> Option<Status> {
+    let known = match path.strip_prefix(DAPR_PATH) {
+        Some(method) => METHODS.contains(&method),
+        None => REFLECTION_PATHS
+            .iter()
+            .any(|prefix| path.starts_with(prefix)),
+    };
+    if known {
+        return None;
+    }
+    let method = path.trim_start_matches('/');
+    Some(Status::unimplemented(format!(
+        "{method} is not supported. {SUPPORTED}"
+    )))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! Dapr's resources from YAML: components, subscriptions, configurations, resiliency policies.
+//!
+//! In: folders (`--resources-path`, read in the order of names, `.yaml` and `.yml`) and files (`--config`), each
+//! with any number of documents. Out: typed values, and the warnings that a start prints once each. Errors name
+//! file and line. Secrets come from the environment: `envRef`, or `secretKeyRef` of a `secretstores.local.env`.
+//! Unknown kinds, fields and parts that have no effect here are tolerated. Absent: what a component does.
+
+mod component;
+mod configuration;
+mod document;
+mod resiliency;
+mod subscription;
+
+use std::path::{Path, PathBuf};
+
+pub use component::Component;
+pub use configuration::{ApiRule, Configuration};
+pub use resiliency::{Backoff, BreakerScope, CircuitBreaker, Resiliency, Retry, Target, TripRule};
+pub use subscription::{BulkSubscribe, Subscription};
+
+use crate::config::Environment;
+use document::Document;
+
+/// Largest file that is read, in bytes.
+pub const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Most documents in all.
+pub const DOCUMENTS_MAX: usize = 4_096;
+
+/// Everything that was loaded, in the order of files and documents.
+#[derive(Debug, Default)]
+pub struct Resources {
+    /// Components that this application may use.
+    pub components: Vec<Component>,
+    /// Declared subscriptions of this application.
+    pub subscriptions: Vec<Subscription>,
+    /// Configurations, laid over each other: a later one wins.
+    pub configuration: Configuration,
+    /// Resiliency policies for this application.
+    pub resiliency: Vec<Resiliency>,
+    /// One sentence for each thing that is tolerated and has no effect.
+    pub warnings: Vec<String>,
+}
+
+/// Why a resource cannot be loaded. Nothing was changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{place}: {why}")]
+pub struct Error {
+    /// File and, where there is one, line.
+    pub place: String,
+    /// What is wrong, and what to do.
+    pub why: String,
+}
+
+impl Error {
+    fn of_file(path: &Path, why: impl Into<String>) -> Self {
+        Self {
+            place: path.display().to_string(),
+            why: why.into(),
+        }
+    }
+}
+
+/// Where resources are read from, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// Folders, `--resources-path`.
+    pub folders: &'a [PathBuf],
+    /// Files, `--config`.
+    pub configs: &'a [PathBuf],
+    /// Resources with other `scopes` are left out.
+    pub app_id: &'a str,
+}
+
+impl Resources {
+    /// Loads everything.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be read, or a document that is not what its kind says.
+    pub fn load(sources: Sources<'_>, environment: Environment<'_>) -> Result<Self, Error> {
+        let mut documents = Vec::new();
+        for path in sources.configs {
+            documents.extend(read(path)?);
+        }
+        for folder in sources.folders {
+            for path in yaml_files(folder)? {
+                documents.extend(read(&path)?);
+            }
+        }
+        if documents.len() > DOCUMENTS_MAX {
+            return Err(Error {
+                place: "resources".to_owned(),
+                why: format!(
+                    "{} documents, at most {DOCUMENTS_MAX} are allowed",
+                    documents.len()
+                ),
+            });
+        }
+        Self::from_documents(&documents, sources.app_id, environment)
+    }
+
+    fn from_documents(
+        documents: &[Document],
+        app_id: &str,
+        environment: Environment<'_>,
+    ) -> Result<Self, Error> {
+        let mut all = Self::default();
+        // Secrets of a component may stand in a store that is declared after it.
+        let stores: Vec<component::SecretStore> = documents
+            .iter()
+            .filter(|document| document.kind() == "Component")
+            .filter_map(component::SecretStore::of)
+            .collect();
+        for document in documents {
+            match document.kind() {
+                "Component" => {
+                    let secrets = component::Secrets {
+                        stores: &stores,
+                        environment,
+                    };
+                    let component = Component::read(document, secrets, &mut all.warnings)?;
+                    if in_scope(&component.scopes, app_id) {
+                        all.add_component(component, document)?;
+                    }
+                }
+                "Subscription" => {
+                    let subscription = Subscription::read(document, &mut all.warnings)?;
+                    if in_scope(&subscription.scopes, app_id) {
+                        all.subscriptions.push(subscription);
+                    }
+                }
+                "Configuration" => {
+                    let later = Configuration::read(document, &mut all.warnings)?;
+                    all.configuration.overlay(later);
+                }
+                "Resiliency" => {
+                    let resiliency = Resiliency::read(document, &mut all.warnings)?;
+                    if in_scope(&resiliency.scopes, app_id) {
+                        all.resiliency.push(resiliency);
+                    }
+                }
+                other => all.warnings.push(format!(
+                    "{}: resources of kind {other} have no effect here",
+                    document.place()
+                )),
+            }
+        }
+        all.warnings.dedup();
+        Ok(all)
+    }
+
+    fn add_component(&mut self, component: Component, document: &Document) -> Result<(), Error> {
+        let known = self
+            .components
+            .iter()
+            .any(|other| other.name == component.name);
+        if known {
+            return Err(document.error(format!(
+                "there is a component {:?} already. Names of components are unique: choose another",
+                component.name
+            )));
+        }
+        self.components.push(component);
+        Ok(())
+    }
+
+    /// The component that keeps the state of actors, if one is marked.
+    ///
+    /// # Errors
+    /// More than one is.
+    pub fn actor_state_store(&self) -> Result<Option<&Component>, Error> {
+        let mut marked = self.components.iter().filter(|c| c.is_actor_state_store());
+        let first = marked.next();
+        match (first, marked.next()) {
+            (Some(first), Some(second)) => Err(Error {
+                place: second.place.clone(),
+                why: format!(
+                    "two state stores have actorStateStore: \"true\": {} and {}. Actors have one: take the mark \
+                     from one of them",
+                    first.name, second.name
+                ),
+            }),
+            (first, _) => Ok(first),
+        }
+    }
+}
+
+fn in_scope(scopes: &[String], app_id: &str) -> bool {
+    scopes.is_empty() || scopes.iter().any(|scope| scope == app_id)
+}
+
+/// The YAML files of a folder by name; those in folders below are not read, as in Dapr.
+fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let unreadable = |error: std::io::Error| {
+        Error::of_file(
+            folder,
+            format!("the folder of resources cannot be read ({error}). Check --resources-path"),
+        )
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if matches!(extension, Some("yaml" | "yml")) && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<Vec<Document>, Error> {
+    let unreadable =
+        |error: std::io::Error| Error::of_file(path, format!("it cannot be read ({error})"));
+    let length = std::fs::metadata(path).map_err(unreadable)?.len();
+    if length > FILE_BYTES_MAX {
+        let why = format!("it has {length} bytes, at most {FILE_BYTES_MAX} are read");
+        return Err(Error::of_file(path, why));
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    Document::split(&path.display().to_string(), &text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! Declared subscriptions: both versions of the file become one form.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::Error;
+use super::document::Document;
+
+/// A declared subscription.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subscription {
+    /// Its name.
+    pub name: String,
+    /// Name of the component.
+    pub pubsub: String,
+    /// The topic.
+    pub topic: String,
+    /// Expression and path, in order. An empty expression matches everything.
+    pub rules: Vec<(String, String)>,
+    /// Path of what no rule matches; `None`: it is dropped.
+    pub default_path: Option<String>,
+    /// Its metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Where dead letters go.
+    pub dead_letter_topic: Option<String>,
+    /// Delivery in batches.
+    pub bulk: Option<BulkSubscribe>,
+    /// Applications that it is for; empty: all.
+    pub scopes: Vec<String>,
+    /// File and line.
+    pub place: String,
+}
+
+/// Delivery in batches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BulkSubscribe {
+    /// Most events of a batch.
+    pub max_messages_count: u32,
+    /// How long a batch is gathered, in milliseconds.
+    pub max_await_duration_ms: u32,
+}
+
+#[derive(Deserialize)]
+struct File {
+    spec: Spec,
+    #[serde(default)]
+    scopes: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default)]
+    pubsubname: String,
+    #[serde(default)]
+    topic: String,
+    #[serde(default)]
+    route: Option<String>,
+    #[serde(default)]
+    routes: Option<Routes>,
+    #[serde(default)]
+    metadata: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    dead_letter_topic: Option<String>,
+    #[serde(default)]
+    bulk_subscribe: Option<Bulk>,
+}
+
+#[derive(Deserialize)]
+struct Routes {
+    #[serde(default)]
+    rules: Option<Vec<Rule>>,
+    #[serde(default)]
+    default: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    #[serde(rename = "match", default)]
+    expression: String,
+    #[serde(default)]
+    path: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Bulk {
+    #[serde(default)]
+    enabled: bool,
+    #[serde(default)]
+    max_messages_count: Option<u32>,
+    #[serde(default)]
+    max_await_duration_ms: Option<u32>,
+}
+
+fn filled(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+impl Subscription {
+    pub(super) fn read(document: &Document, warnings: &mut Vec<String>) -> Result<Self, Error> {
+        let name = document.name()?;
+        let File { spec, scopes } = document.decode()?;
+        for (field, value) in [("pubsubname", &spec.pubsubname), ("topic", &spec.topic)] {
+            if value.is_empty() {
+                return Err(document.error(format!("subscription {name} has no spec.{field}")));
+            }
+        }
+        document.warn_unknown(
+            &["spec"],
+            &[
+                "pubsubname",
+                "topic",
+                "route",
+                "routes",
+                "metadata",
+                "deadLetterTopic",
+                "bulkSubscribe",
+            ],
+            warnings,
+        );
+        let (rules, default_path) = match (document.api_version(), spec.routes) {
+            ("dapr.io/v1alpha1", _) => (Vec::new(), filled(spec.route)),
+            (_, Some(routes)) => {
+                let rules = routes.rules.unwrap_or_default().into_iter();
+                let rules = rules.map(|rule| (rule.expression, rule.path)).collect();
+                (rules, filled(routes.default))
+            }
+            (_, None) => (Vec::new(), filled(spec.route)),
+        };
+        if rules.is_empty() && default_path.is_none() {
+            return Err(document.error(format!(
+                "subscription {name} has no route: the application could not be asked. Write spec.routes.default"
+            )));
+        }
+        let bulk = spec.bulk_subscribe.filter(|bulk| bulk.enabled);
+        Ok(Self {
+            name,
+            pubsub: spec.pubsubname,
+            topic: spec.topic,
+            rules,
+            default_path,
+            metadata: spec.metadata.unwrap_or_default(),
+            dead_letter_topic: filled(spec.dead_letter_topic),
+            bulk: bulk.map(|bulk| BulkSubscribe {
+                max_messages_count: bulk.max_messages_count.unwrap_or(100),
+                max_await_duration_ms: bulk.max_await_duration_ms.unwrap_or(1_000),
+            }),
+            scopes: scopes.unwrap_or_default(),
+            place: document.place(),
+        })
+    }
+}

@@ -1,0 +1,294 @@
+use std::time::Duration;
+
+use super::*;
+
+fn environment(name: &str) -> Option<String> {
+    (name == "REDIS_PASSWORD").then(|| "hush".to_owned())
+}
+
+/// Folders and files as they stand on a disk.
+struct Files {
+    dir: tempfile::TempDir,
+}
+
+impl Files {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        Self { dir }
+    }
+
+    fn load(&self) -> Result<Resources, Error> {
+        let folders = [self.dir.path().to_owned()];
+        let sources = Sources {
+            folders: &folders,
+            configs: &[],
+            app_id: "shop",
+        };
+        Resources::load(sources, &environment)
+    }
+}
+
+const COMPONENTS: &str = r#"
+# A comment, and an empty document before the first.
+---
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata:
+  name: store
+  namespace: default
+spec:
+  type: state.redis
+  version: v1
+  initTimeout: 5s
+  metadata:
+  - name: redisHost
+    value: localhost:6379
+  - name: redisPassword
+    secretKeyRef:
+      name: REDIS_PASSWORD
+      key: REDIS_PASSWORD
+  - name: other
+    envRef: REDIS_PASSWORD
+  - name: actorStateStore
+    value: "true"
+  - name: count
+    value: 7
+  - name: script
+    value: |
+      first
+       --- not a marker
+auth:
+  secretStore: env
+---
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata: {name: env}
+spec: {type: secretstores.local.env}
+---
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata: {name: hidden}
+spec: {type: pubsub.in-memory, version: v1}
+scopes: [other]
+"#;
+
+const REST: &str = r#"
+apiVersion: dapr.io/v1alpha1
+kind: Subscription
+metadata: {name: old}
+spec: {pubsubname: bus, topic: orders, route: /orders, deadLetterTopic: ""}
+---
+apiVersion: dapr.io/v2alpha1
+kind: Subscription
+metadata: {name: new}
+spec:
+  pubsubname: bus
+  topic: events
+  routes:
+    rules:
+    - {match: event.type == "a", path: /a}
+    default: /rest
+  metadata: {rawPayload: "true"}
+  deadLetterTopic: dead
+  bulkSubscribe: {enabled: true, maxMessagesCount: 7}
+scopes: [shop]
+---
+apiVersion: dapr.io/v1alpha1
+kind: Configuration
+metadata: {name: config}
+spec:
+  features:
+  - {name: ActorStateTTL, enabled: true}
+  - {name: HotReload, enabled: false}
+  api: {allowed: [{name: actors, version: v1, protocol: http}]}
+  tracing: {samplingRate: "1"}
+---
+apiVersion: dapr.io/v1alpha1
+kind: Resiliency
+metadata: {name: policies}
+spec:
+  policies:
+    timeouts: {short: 5s, none: "0"}
+    retries:
+      often: {policy: constant, duration: 200ms, maxRetries: 4}
+      slow: {policy: exponential, maxInterval: 15s, maxRetries: -1}
+    circuitBreakers:
+      shy: {maxRequests: 2, interval: 8s, timeout: 45s, trip: consecutiveFailures >= 8}
+  targets:
+    actors:
+      bank: {timeout: short, retry: often, circuitBreaker: shy, circuitBreakerScope: both}
+      idle: {timeout: none, retry: slow}
+    components: {store: {outbound: {timeout: short}}}
+---
+apiVersion: dapr.io/v1alpha1
+kind: HTTPEndpoint
+metadata: {name: outside}
+spec: {baseUrl: "http://x"}
+"#;
+
+#[test]
+fn every_kind_is_read() {
+    let files = Files::new(&[
+        ("a.yaml", COMPONENTS),
+        ("b.yml", REST),
+        ("c.txt", "not: [yaml"),
+    ]);
+    let all = files.load().unwrap();
+    let names: Vec<&str> = all.components.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["store", "env"], "hidden is for another application");
+    let store = all.actor_state_store().unwrap().unwrap();
+    assert_eq!(
+        (store.kind.as_str(), store.version.as_str()),
+        ("state.redis", "v1")
+    );
+    for (name, value) in [
+        ("redishost", "localhost:6379"),
+        ("redisPassword", "hush"),
+        ("other", "hush"),
+        ("count", "7"),
+        ("script", "first\n --- not a marker\n"),
+    ] {
+        assert_eq!(store.value(name), Some(value), "{name}");
+    }
+    assert!(
+        !format!("{all:?}").contains("hush"),
+        "secrets are not printed"
+    );
+    let [old, new] = &all.subscriptions[..] else {
+        panic!("{:?}", all.subscriptions)
+    };
+    assert_eq!(
+        (old.default_path.as_deref(), &old.rules[..]),
+        (Some("/orders"), &[][..])
+    );
+    assert_eq!((old.dead_letter_topic.clone(), old.bulk), (None, None));
+    assert_eq!(
+        new.rules,
+        [("event.type == \"a\"".to_owned(), "/a".to_owned())]
+    );
+    assert_eq!(new.default_path.as_deref(), Some("/rest"));
+    assert_eq!(new.dead_letter_topic.as_deref(), Some("dead"));
+    let bulk = new.bulk.unwrap();
+    assert_eq!(
+        (bulk.max_messages_count, bulk.max_await_duration_ms),
+        (7, 1_000)
+    );
+    assert_eq!(all.configuration.enabled_features(), ["ActorStateTTL"]);
+    assert_eq!(all.configuration.allowed[0].name, "actors");
+    let bank = &all.resiliency[0].actors["bank"];
+    assert_eq!(bank.timeout, Some(Duration::from_secs(5)));
+    let often = bank.retry.clone().unwrap();
+    assert_eq!(often.backoff, Backoff::Constant(Duration::from_millis(200)));
+    assert_eq!(often.max_retries, Some(4));
+    let (shy, scope) = bank.breaker.clone().unwrap();
+    assert_eq!((shy.max_requests, scope), (2, BreakerScope::Both));
+    assert_eq!(shy.trip, TripRule::ConsecutiveFailuresOver(7));
+    let idle = &all.resiliency[0].actors["idle"];
+    assert_eq!(
+        (idle.timeout, idle.retry.clone().unwrap().max_retries),
+        (None, None)
+    );
+    let warned = [
+        "spec.tracing of Configuration config has no effect here",
+        "spec.targets.components of Resiliency policies has no effect here",
+        "resources of kind HTTPEndpoint have no effect here",
+    ];
+    for words in warned {
+        let times = all.warnings.iter().filter(|w| w.ends_with(words)).count();
+        assert_eq!(times, 1, "{words} in {:?}", all.warnings);
+    }
+    assert_eq!(all.warnings.len(), warned.len(), "{:?}", all.warnings);
+}
+
+#[test]
+fn errors_name_file_and_line() {
+    let component = |spec: &str| {
+        format!("kind: Component\nmetadata:\n  name: c\nspec:\n  type: state.x\n{spec}")
+    };
+    let mut wrong = Vec::new();
+    for (text, line, words) in [
+        ("kind: Component\nmetadata: {name: c}\n".to_owned(), 2, "missing field `spec`"),
+        ("a: 1\n".to_owned(), 1, "the document has no kind"),
+        ("kind: Component\nspec: {type: x}\n".to_owned(), 1, "metadata.name is missing"),
+        ("kind: Component\nmetadata: {name: c}\nspec: {}\n".to_owned(), 1, "has no spec.type"),
+        (format!("---\n---\n{}", component("  ignoreErrors: [1]\n")), 8, "scalar"),
+        (component("  type: again\n"), 6, "uplicate"),
+        (component("  - broken\n"), 6, ""),
+        (
+            component("  metadata: [{name: p, secretKeyRef: {name: n}}]\n"),
+            1,
+            "Declare a secretstores.local.env",
+        ),
+        (
+            component("  metadata: [{name: p, envRef: DAPR_API_TOKEN}]\n"),
+            1,
+            "may not be used in envRef",
+        ),
+        (
+            "kind: Subscription\nmetadata: {name: s}\nspec: {topic: t, route: /}\n".to_owned(),
+            1,
+            "has no spec.pubsubname",
+        ),
+        (
+            "kind: Subscription\nmetadata: {name: s}\nspec: {pubsubname: p, topic: t}\n".to_owned(),
+            1,
+            "has no route",
+        ),
+        (
+            "kind: Resiliency\nmetadata: {name: r}\nspec:\n  targets: {actors: {a: {retry: none}}}\n".to_owned(),
+            1,
+            "there is no retry named \"none\"",
+        ),
+        (
+            "kind: Resiliency\nmetadata: {name: r}\nspec:\n  policies: {timeouts: {t: soon}}\n".to_owned(),
+            1,
+            "policy t: \"soon\" is no duration",
+        ),
+    ] {
+        let files = Files::new(&[("x.yaml", &text)]);
+        let error = files.load().expect_err(&text).to_string();
+        let place = format!("x.yaml:{line}: ");
+        if !error.contains(&place) || !error.contains(words) {
+            wrong.push(format!("{place}{words} is not in {error}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn what_cannot_be_true_together_is_refused() {
+    let marked = |name: &str| {
+        format!(
+            "kind: Component\nmetadata: {{name: {name}}}\nspec:\n  type: state.x\n  metadata:\n  - {{name: \
+             actorStateStore, value: true}}\n"
+        )
+    };
+    let two = format!("{}---\n{}", marked("a"), marked("b"));
+    let all = Files::new(&[("x.yaml", &two)]).load().unwrap();
+    let error = all.actor_state_store().unwrap_err().to_string();
+    assert!(error.contains("x.yaml:8: two state stores"), "{error}");
+    let twice = format!("{}---\n{}", marked("a"), marked("a"));
+    let error = Files::new(&[("x.yaml", &twice)])
+        .load()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("there is a component \"a\" already"),
+        "{error}"
+    );
+    let nowhere = Sources {
+        folders: &[PathBuf::from("/nonexistent/resources")],
+        configs: &[],
+        app_id: "shop",
+    };
+    let error = Resources::load(nowhere, &environment)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("/nonexistent/resources: the folder of resources"),
+        "{error}"
+    );
+}
