@@ -235,7 +235,7 @@ impl NodeCore {
                 self.local
                     .push_back(Local::Gateway(GatewayInput::Hangup(ticket)));
             }
-            Input::Runner(input) => self.to_leader(now, input, out),
+            Input::Runner(input) => self.tell_leader(now, input, out),
             Input::App(input) => self.take_app(now, input, out),
             Input::Admin { ticket, request } => self.admin(now, ticket, request, out),
             Input::Store(input) => self.take_store(now, input, out),

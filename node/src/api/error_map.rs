@@ -11,6 +11,7 @@ pub mod grpc;
 use std::time::Duration;
 
 use axum::response::Response;
+use ghostlight_core::hosts::objects::APP_STATUS;
 use ghostlight_protocol::code::{Class, Code};
 use ghostlight_protocol::outcome::{AppError, NotRun};
 use hyper::StatusCode;
@@ -294,13 +295,15 @@ pub fn unknown(code: Code, detail: String) -> Answer {
 /// The turn ran and refused. Dapr's text for an application's status 500, our typed error beside it.
 #[must_use]
 pub fn app_error(error: AppError) -> Answer {
+    // Of an application the text is Dapr's own already.
+    let said = match error.name.as_str() {
+        APP_STATUS => error.message.clone(),
+        name => format!("error from actor service: (500) {name}: {}", error.message),
+    };
     Answer {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         error_code: ERR_ACTOR_INVOKE_METHOD,
-        message: format!(
-            "error invoke actor method: error from actor service: (500) {}: {}",
-            error.name, error.message
-        ),
+        message: format!("error invoke actor method: {said}"),
         code: None,
         retry_after: None,
         app: Some(Box::new(error)),

@@ -293,7 +293,7 @@ impl NodeCore {
                 .push_back(Local::Turns(activation.partition, input));
         } else if let RunnerInput::Asked { turn, ask, .. } = input {
             let told = TurnTold::Deposed;
-            self.to_runner(now, RunnerEffect::Tell { turn, ask, told }, out);
+            self.tell_runner(now, RunnerEffect::Tell { turn, ask, told }, out);
         }
     }
 
@@ -338,7 +338,7 @@ impl NodeCore {
     ) {
         for effect in effects {
             match effect {
-                TurnsEffect::Runner(effect) => self.to_runner(now, effect, out),
+                TurnsEffect::Runner(effect) => self.tell_runner(now, effect, out),
                 TurnsEffect::Propose(kind) => {
                     if !self.propose(now, partition, term, kind) {
                         self.local

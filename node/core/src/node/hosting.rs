@@ -105,25 +105,25 @@ impl Hosting {
 
 impl NodeCore {
     /// A turn engine speaks to whoever runs its turns.
-    pub(super) fn to_runner(&mut self, now: Now, effect: RunnerEffect, out: &mut Vec<Effect>) {
+    pub(super) fn tell_runner(&mut self, now: Now, effect: RunnerEffect, out: &mut Vec<Effect>) {
         match effect {
             RunnerEffect::Run(start) if !self.hosting.native.have(&start.actor) => {
                 self.place(now, start, out);
             }
             RunnerEffect::Run(_) => out.push(Effect::Runner(effect)),
-            RunnerEffect::Tell { turn, .. } => self.to_host(now, turn.activation, effect, out),
-            RunnerEffect::Reset(activation) => self.to_host(now, activation, effect, out),
+            RunnerEffect::Tell { turn, .. } => self.tell_placed(now, turn.activation, effect, out),
+            RunnerEffect::Reset(activation) => self.tell_placed(now, activation, effect, out),
             RunnerEffect::Drop(activation) => {
                 self.hosting
                     .waiting
                     .retain(|(_, start)| start.turn.activation != activation);
-                self.to_host(now, activation, effect, out);
+                self.tell_placed(now, activation, effect, out);
                 self.hosting.placed.remove(&activation);
             }
         }
     }
 
-    fn to_host(
+    fn tell_placed(
         &mut self,
         now: Now,
         activation: ActivationId,
@@ -264,7 +264,7 @@ impl NodeCore {
         for effect in effects {
             match effect {
                 HostEffect::App(effect) => out.push(Effect::App(effect)),
-                HostEffect::Leader(input) => self.to_leader(now, input, out),
+                HostEffect::Leader(input) => self.tell_leader(now, input, out),
                 HostEffect::Operate { ticket, actor, ask } => {
                     let input = GatewayInput::Operate { ticket, actor, ask };
                     self.local.push_back(Local::Gateway(input));
@@ -274,7 +274,7 @@ impl NodeCore {
     }
 
     /// What runs a turn here speaks to its leader.
-    pub(super) fn to_leader(&mut self, now: Now, input: RunnerInput, out: &mut Vec<Effect>) {
+    pub(super) fn tell_leader(&mut self, now: Now, input: RunnerInput, out: &mut Vec<Effect>) {
         let turn = turn_of(&input);
         match self.hosting.leaders.get(&turn.activation) {
             Some(led) if led.leader != self.me => {
@@ -285,11 +285,11 @@ impl NodeCore {
                     self.leader_lost(now, leader, out);
                 }
             }
-            Some(_) | None => self.from_host(now, self.me, input, out),
+            Some(_) | None => self.heard_of_host(now, self.me, input, out),
         }
     }
 
-    fn from_host(&mut self, now: Now, host: NodeId, input: RunnerInput, out: &mut Vec<Effect>) {
+    fn heard_of_host(&mut self, now: Now, host: NodeId, input: RunnerInput, out: &mut Vec<Effect>) {
         let turn = turn_of(&input);
         let placed = self.hosting.placed.get_mut(&turn.activation);
         if placed.as_ref().is_some_and(|placed| placed.host != host) {
@@ -327,7 +327,7 @@ impl NodeCore {
         let turn = turn_of(&input);
         let known = self.hosting.placed.get(&turn.activation);
         if known.is_some_and(|placed| placed.host == from) {
-            return self.from_host(now, from, input, out);
+            return self.heard_of_host(now, from, input, out);
         }
         if let RunnerInput::Asked { turn, ask, .. } = input {
             let told = crate::turn_io::TurnTold::Deposed;

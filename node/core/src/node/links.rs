@@ -318,16 +318,11 @@ impl NodeCore {
         if before == Some(Wire::Up) && kind == ConnectionKind::Bulk {
             self.bulk_lost(node);
         }
+        self.host_connected(now, node);
         let Some(link) = self.links.nodes.get_mut(&node) else {
             return;
         };
         link.dial_pause = DIAL_PAUSE.0;
-        if kind == ConnectionKind::Bulk {
-            self.host_connected(now, node);
-        }
-        let Some(link) = self.links.nodes.get_mut(&node) else {
-            return;
-        };
         if kind == ConnectionKind::Control {
             link.heard = now.instant;
             link.told_silent = false;
@@ -347,21 +342,26 @@ impl NodeCore {
         if kind == ConnectionKind::Control && self.cluster.is_some() {
             self.announce_all_to(node);
             self.found_company(out);
-            if let Some(cluster) = &self.cluster {
-                let frame = Frame::Descriptor(cluster.descriptor.clone());
-                out.push(Effect::Send {
-                    to: node,
-                    lane: Lane::Control,
-                    frame,
-                });
-                let hints = cluster.routes.hints().collect();
-                let frame = Frame::Routes(ghostlight_protocol::wire::frame::Routes { hints });
-                out.push(Effect::Send {
-                    to: node,
-                    lane: Lane::Control,
-                    frame,
-                });
-            }
+            self.tell_cluster(node, out);
+        }
+    }
+
+    /// A peer hears which cluster this is, and who leads what.
+    fn tell_cluster(&self, node: NodeId, out: &mut Vec<Effect>) {
+        let Some(cluster) = &self.cluster else {
+            return;
+        };
+        let hints = cluster.routes.hints().collect();
+        let frames = [
+            Frame::Descriptor(cluster.descriptor.clone()),
+            Frame::Routes(ghostlight_protocol::wire::frame::Routes { hints }),
+        ];
+        for frame in frames {
+            out.push(Effect::Send {
+                to: node,
+                lane: Lane::Control,
+                frame,
+            });
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) struct Waiting {
 
 /// Whether a call may still run.
 enum InTime {
-    Yes(CallRequest),
+    Yes(Box<CallRequest>),
     No(Caller),
 }
 
@@ -38,14 +38,14 @@ impl Waiting {
     fn at(self, now: Instant) -> InTime {
         let mut request = self.request;
         if request.remaining_ms == 0 {
-            return InTime::Yes(request);
+            return InTime::Yes(Box::new(request));
         }
         let waited = now.since(self.since).as_millis() as u64;
         match request.remaining_ms.saturating_sub(waited) {
             0 => InTime::No(self.from),
             left => {
                 request.remaining_ms = left;
-                InTime::Yes(request)
+                InTime::Yes(Box::new(request))
             }
         }
     }
@@ -107,7 +107,10 @@ impl NodeCore {
             let from = waiting.from;
             match waiting.at(now.instant) {
                 InTime::Yes(request) => {
-                    let input = TurnsInput::Call { from, request };
+                    let input = TurnsInput::Call {
+                        from,
+                        request: *request,
+                    };
                     self.local.push_back(Local::Turns(partition, input));
                 }
                 InTime::No(from) => {

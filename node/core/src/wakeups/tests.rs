@@ -22,7 +22,7 @@ struct Bed {
     now: Instant,
     wall: u64,
     fired: Vec<(String, u64)>,
-    running: Vec<Box<Due>>,
+    running: Vec<Due>,
 }
 
 impl Bed {
@@ -34,7 +34,7 @@ impl Bed {
             match effect {
                 WakeupsEffect::Fire(due) => {
                     self.fired.push((due.name.clone(), due.tick.0));
-                    self.running.push(due);
+                    self.running.push(*due);
                 }
                 WakeupsEffect::Read(wanted) => {
                     let (rows, rest) = self.read(wanted);
@@ -106,7 +106,7 @@ impl Bed {
                 let next = row(due.row.due_ms + step, &due.row.period);
                 self.set(due.kind, &due.name.clone(), Some(next));
             }
-            self.feed(WakeupsInput::Over(due));
+            self.feed(WakeupsInput::Over(Box::new(due)));
         }
     }
 }

@@ -52,7 +52,7 @@ pub(super) struct Bench {
     pub(super) told: Vec<RunnerEffect>,
     pub(super) calls: Vec<NestedCall>,
     pub(super) gone: Vec<TurnId>,
-    pub(super) over: Vec<Box<Due>>,
+    pub(super) over: Vec<Due>,
     pub(super) scheduled: Vec<ScheduleWrite>,
     pub(super) outcomes: Vec<EntryOutcome>,
 }
@@ -118,7 +118,7 @@ impl Bench {
                 TurnsEffect::Answer { to, kind } => self.answers.push((to, kind)),
                 TurnsEffect::Call(call) => self.calls.push(call),
                 TurnsEffect::TurnGone(turn) => self.gone.push(turn),
-                TurnsEffect::WakeupOver(due) => self.over.push(due),
+                TurnsEffect::WakeupOver(due) => self.over.push(*due),
                 TurnsEffect::Scheduled(_, writes) => self.scheduled.extend(writes),
             }
         }

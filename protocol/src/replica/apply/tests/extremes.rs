@@ -188,7 +188,6 @@ fn kind() -> impl Strategy<Value = Kind> {
             dedup_keys: keys.clone(),
             session_keys: keys.clone(),
             value_keys: keys,
-            ..Expire::default()
         })
     });
     let facts = vec((bytes(), option::of(bytes())), 0..3).prop_map(|writes| {
