@@ -46,6 +46,7 @@ fn list() -> String {
 
 /// The page of a code.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "one row for each code")]
 pub(super) fn page(code: Code) -> &'static str {
     use Code as C;
     match code {
@@ -73,6 +74,7 @@ pub(super) fn page(code: Code) -> &'static str {
         C::InvalidDeadline => include_str!("../../../docs/errors/E0122.md"),
         C::NoHost => include_str!("../../../docs/errors/E0124.md"),
         C::ActorTypeReserved => include_str!("../../../docs/errors/E0123.md"),
+        C::MessagesFull => include_str!("../../../docs/errors/E0125.md"),
         C::NoLeader => include_str!("../../../docs/errors/E0201.md"),
         C::MinCopies => include_str!("../../../docs/errors/E0202.md"),
         C::ShuttingDown => include_str!("../../../docs/errors/E0203.md"),
@@ -90,6 +92,7 @@ pub(super) fn page(code: Code) -> &'static str {
         C::ProtocolMismatch => include_str!("../../../docs/errors/E0215.md"),
         C::LeaderMoved => include_str!("../../../docs/errors/E0216.md"),
         C::SeedsSilent => include_str!("../../../docs/errors/E0217.md"),
+        C::HashRulesMismatch => include_str!("../../../docs/errors/E0218.md"),
         C::ClockOff => include_str!("../../../docs/errors/E0220.md"),
         C::OrderUnconfirmed => include_str!("../../../docs/errors/E0221.md"),
         C::DataDirLocked => include_str!("../../../docs/errors/E0301.md"),
@@ -101,7 +104,9 @@ pub(super) fn page(code: Code) -> &'static str {
         C::StorageFailed => include_str!("../../../docs/errors/E0307.md"),
         C::ReplicaCondemned => include_str!("../../../docs/errors/E0308.md"),
         C::DataDirUnusable => include_str!("../../../docs/errors/E0309.md"),
+        C::StatesDiffer => include_str!("../../../docs/errors/E0310.md"),
         C::DiskSlow => include_str!("../../../docs/errors/E0320.md"),
+        C::DiskRoomShort => include_str!("../../../docs/errors/E0321.md"),
         C::PortInUse => include_str!("../../../docs/errors/E0401.md"),
         C::ConfigUnknownKey => include_str!("../../../docs/errors/E0402.md"),
         C::ConfigInvalid => include_str!("../../../docs/errors/E0403.md"),
