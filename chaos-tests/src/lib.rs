@@ -3,7 +3,8 @@
 //!
 //! `tests/` by what they prove: `failover` (gaps after kills and freezes), `moves` (drain, restart, join, leave
 //! without a failed call), `forming` (growth, seeds, restarts), `demo`, `bad_input` (every refusal of the API),
-//! `commands` (every command of the binary), `clocks` (jumps of an hour), `apps` (applications that die), `cluster` (recorded replies).
+//! `commands` (every command of the binary), `clocks` (jumps of an hour), `room` (disks that fill up), `apps` (applications
+//! that die), `cluster` (recorded replies).
 //!
 //! The binary is run, never linked: it is what users get, and these tests compile in seconds. Absent on
 //! purpose: any knowledge of the inside of a node; what is asked goes through HTTP and the command line.
@@ -22,5 +23,6 @@ pub mod log_check;
 pub mod ports;
 pub mod process;
 pub mod scenario;
+pub mod small_disk;
 pub mod spread;
 pub mod wait;

@@ -77,6 +77,8 @@ pub enum TransportEvent {
         kind: ConnectionKind,
         /// How to send on it.
         link: LinkHandle,
+        /// The address that this node dialed, as it was given; `None`: the peer dialed.
+        dialed: Option<String>,
     },
     /// A connection is gone.
     Disconnected {

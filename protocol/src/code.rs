@@ -94,6 +94,7 @@ codes! {
     InvalidDeadline = 122, Invalid, "INVALID_DEADLINE";
     ActorTypeReserved = 123, Denied, "ACTOR_TYPE_RESERVED";
     NoHost = 124, Retry, "NO_HOST";
+    MessagesFull = 125, Overloaded, "MESSAGES_FULL";
 
     NoLeader = 201, Retry, "NO_LEADER";
     MinCopies = 202, Retry, "MIN_COPIES";
@@ -112,6 +113,7 @@ codes! {
     ProtocolMismatch = 215, Denied, "PROTOCOL_MISMATCH";
     LeaderMoved = 216, Retry, "LEADER_MOVED";
     SeedsSilent = 217, Retry, "SEEDS_SILENT";
+    HashRulesMismatch = 218, Denied, "HASH_RULES_MISMATCH";
     ClockOff = 220, Retry, "CLOCK_OFF";
     OrderUnconfirmed = 221, Unknown, "ORDER_UNCONFIRMED";
 
@@ -124,7 +126,9 @@ codes! {
     StorageFailed = 307, Fatal, "STORAGE_FAILED";
     ReplicaCondemned = 308, Fatal, "REPLICA_CONDEMNED";
     DataDirUnusable = 309, Fatal, "DATA_DIR_UNUSABLE";
+    StatesDiffer = 310, Fatal, "STATES_DIFFER";
     DiskSlow = 320, Retry, "DISK_SLOW";
+    DiskRoomShort = 321, Retry, "DISK_ROOM_SHORT";
 
     PortInUse = 401, Fatal, "PORT_IN_USE";
     ConfigUnknownKey = 402, Invalid, "CONFIG_UNKNOWN_KEY";

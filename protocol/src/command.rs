@@ -414,7 +414,7 @@ pub struct DeadLetter {
     pub age_ms: u64,
 }
 
-/// Dedup records and sessions that a leader found to be over their age; apply checks each again. A record
+/// Dedup records, sessions and dead letters that a leader found to be over their age; apply checks each again. A record
 /// of a session goes with it: never while the session is in use.
 #[derive(Clone, PartialEq, Message)]
 pub struct Expire {
@@ -427,6 +427,9 @@ pub struct Expire {
     /// Keys of `Family::Due` that say when state values stop counting.
     #[prost(bytes = "bytes", repeated, tag = "3")]
     pub value_keys: Vec<Bytes>,
+    /// Keys of `Family::DeadLetter`.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub dead_letter_keys: Vec<Bytes>,
 }
 
 /// Changes of the cluster's facts (partition 0).

@@ -60,6 +60,8 @@ pub mod domain {
     pub const REPLY: u8 = b'r';
     /// Chain of applied rows.
     pub const STATE: u8 = b's';
+    /// Digest of all rows of a partition.
+    pub const ROWS: u8 = b'w';
     /// A virtual node on the ring.
     pub const VIRTUAL_NODE: u8 = b'v';
     /// A partition on the ring.

@@ -77,6 +77,12 @@ pub const CLOSED_RANGES_MAX: usize = 64;
 pub const CLOSED_RANGES_TOLD_MAX: usize = 16;
 /// Dedup records and sessions of one partition, in bytes.
 pub const DEDUP_BYTES_MAX: u64 = 256 << 20;
+/// Messages in the outbox of one partition above which no request from outside is admitted to it; and in its
+/// inbox, or among its dead letters, above which it takes over no more from others. Turns that were admitted
+/// may still add to it.
+pub const PARTITION_MESSAGES_MAX: u64 = 262_144;
+/// The same in bytes.
+pub const PARTITION_MESSAGE_BYTES_MAX: u64 = 256 << 20;
 /// Outgoing messages of one turn.
 pub const TURN_SENDS_MAX: usize = 1_024;
 /// Messages in one outbox frame.
@@ -88,6 +94,8 @@ pub const INBOX_ATTEMPTS_MAX: u32 = 10;
 
 /// How long a dedup record of an id from outside, and an idle session, are kept: log time.
 pub const DEDUP_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// How long a message that failed for good is kept: log time.
+pub const DEAD_LETTER_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How long the record of a call made inside a turn is kept: log time.
 pub const DERIVED_AGE_MAX: Duration = Duration::from_secs(600);
 
@@ -139,6 +147,8 @@ pub const FIRST_SNAPSHOT: (u64, u64) = (5, 5);
 
 const _: () = assert!(FRAME_BYTES_MAX >= ENTRY_BYTES_MAX + FRAME_HEADER_BYTES_MAX);
 const _: () = assert!(ENTRY_BYTES_MAX > REQUEST_BODY_BYTES_MAX);
+const _: () = assert!(PARTITION_MESSAGES_MAX > TURN_SENDS_MAX as u64);
+const _: () = assert!(PARTITION_MESSAGE_BYTES_MAX > ENTRY_BYTES_MAX as u64);
 const _: () = assert!(CLOSED_RANGES_TOLD_MAX < CLOSED_RANGES_MAX);
 const _: () = assert!(PARTITIONS_DEFAULT.is_power_of_two());
 const _: () = assert!(LANE_FRAME_BYTES_MAX < FRAME_BYTES_MAX);

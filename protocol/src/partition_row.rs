@@ -6,7 +6,7 @@
 use prost::Message;
 
 use crate::ids::{LogIndex, NodeId, PeerId, RecoveryEpoch, Term};
-use crate::limits::FIRST_SNAPSHOT;
+use crate::limits::{FIRST_SNAPSHOT, PARTITION_MESSAGE_BYTES_MAX, PARTITION_MESSAGES_MAX};
 
 /// Applied position, log times, counters and membership of a partition.
 #[derive(Clone, PartialEq, Message)]
@@ -44,6 +44,41 @@ pub struct PartitionRow {
     /// Messages waiting in the inbox.
     #[prost(uint64, tag = "11")]
     pub inbox_rows: u64,
+    /// Bytes of the rows in the outbox, keys included.
+    #[prost(uint64, tag = "12")]
+    pub outbox_bytes: u64,
+    /// The same for the inbox.
+    #[prost(uint64, tag = "13")]
+    pub inbox_bytes: u64,
+    /// Messages that failed for good and are kept.
+    #[prost(uint64, tag = "14")]
+    pub dead_rows: u64,
+    /// Bytes of their rows.
+    #[prost(uint64, tag = "15")]
+    pub dead_bytes: u64,
+}
+
+/// Messages of a partition that are kept in one place, and their bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Kept {
+    /// How many.
+    pub rows: u64,
+    /// Their rows in bytes.
+    pub bytes: u64,
+}
+
+impl Kept {
+    /// Bound of each place; see `limits`.
+    pub const MAX: Self = Self {
+        rows: PARTITION_MESSAGES_MAX,
+        bytes: PARTITION_MESSAGE_BYTES_MAX,
+    };
+
+    /// Whether no more should come. What is admitted already may still be added.
+    #[must_use]
+    pub fn is_full(self, max: Self) -> bool {
+        self.rows >= max.rows || self.bytes >= max.bytes
+    }
 }
 
 /// The replication group of a partition, as of `index`.
@@ -110,6 +145,33 @@ impl PartitionRow {
     #[must_use]
     pub fn applied(&self) -> (LogIndex, Term) {
         (LogIndex(self.applied_index), Term(self.applied_term))
+    }
+
+    /// What waits to be accepted elsewhere.
+    #[must_use]
+    pub fn outbox(&self) -> Kept {
+        Kept {
+            rows: self.outbox_rows,
+            bytes: self.outbox_bytes,
+        }
+    }
+
+    /// What waits to be run here.
+    #[must_use]
+    pub fn inbox(&self) -> Kept {
+        Kept {
+            rows: self.inbox_rows,
+            bytes: self.inbox_bytes,
+        }
+    }
+
+    /// What failed for good.
+    #[must_use]
+    pub fn dead_letters(&self) -> Kept {
+        Kept {
+            rows: self.dead_rows,
+            bytes: self.dead_bytes,
+        }
     }
 
     /// The recovery epoch.

@@ -142,15 +142,24 @@ pub trait Engine: Read + Clone + Send + Sync + 'static {
     /// The state as of now.
     fn view(&self) -> Self::View;
 
-    /// Bytes left on the disk for this process.
+    /// How much room the disk has for this process. May take as long as a file system that hangs.
     ///
     /// # Errors
     /// The operating system does not say.
-    fn free_bytes(&self) -> Result<u64, EngineError>;
+    fn room(&self) -> Result<Room, EngineError>;
 
     /// Keeps a small note outside of the database, durably, for the day the database cannot be opened.
     ///
     /// # Errors
     /// The note may be the old one or the new one.
     fn write_note(&self, note: &[u8]) -> Result<(), EngineError>;
+}
+
+/// Room on the disk that an engine lies on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// Bytes that can still be written without privileges.
+    pub free_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
 }

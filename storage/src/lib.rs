@@ -16,7 +16,7 @@ mod record;
 #[cfg(test)]
 mod conformance;
 
-pub use engine::{Cf, Durability, Engine, EngineError, Limit, Read, WriteBatch};
+pub use engine::{Cf, Durability, Engine, EngineError, Limit, Read, Room, WriteBatch};
 pub use error::{Remedy, StorageError};
 pub use identity::{ChosenPort, NodeIdentity, Note};
 pub use memory::{MemoryDisk, MemoryEngine};

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::engine::{Cf, Durability, Engine, EngineError, Limit, Read, Row, WriteBatch};
+use crate::engine::{Cf, Durability, Engine, EngineError, Limit, Read, Room, Row, WriteBatch};
 use disk::Disk;
 pub use disk::DiskImage;
 pub use faults::{CrashKind, CrashReport, Fault, Operation, Pace};
@@ -87,9 +87,9 @@ impl MemoryDisk {
         self.lock().faults.pace
     }
 
-    /// Sets the free space that engines report, and at zero refuses writes.
-    pub fn set_free_bytes(&self, bytes: u64) {
-        self.lock().faults.free_bytes = bytes;
+    /// Sets the room that engines report, and without any refuses writes.
+    pub fn set_room(&self, room: Room) {
+        self.lock().faults.room = room;
     }
 
     /// Flips one random bit of a stored value. Returns whether there was such a row.
@@ -198,8 +198,8 @@ impl Engine for MemoryEngine {
         }
     }
 
-    fn free_bytes(&self) -> Result<u64, EngineError> {
-        Ok(lock(&self.disk).faults.free_bytes)
+    fn room(&self) -> Result<Room, EngineError> {
+        Ok(lock(&self.disk).faults.room)
     }
 
     fn write_note(&self, note: &[u8]) -> Result<(), EngineError> {

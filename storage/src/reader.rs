@@ -10,7 +10,7 @@ use ghostlight_protocol::partition_row::PartitionRow;
 use ghostlight_protocol::wire::hello::NodeRecord;
 use prost::Message;
 
-use crate::engine::{Cf, Engine, EngineError, Limit, Read};
+use crate::engine::{Cf, Engine, EngineError, Limit, Read, Room};
 use crate::error::StorageError;
 use crate::identity::{AddressBook, NodeIdentity};
 use crate::layout::{
@@ -108,6 +108,16 @@ impl<E: Engine> Reader<E> {
         partition: PartitionId,
     ) -> Result<Option<SnapshotReader<E::View>>, StorageError> {
         SnapshotReader::open(self.engine.view(), partition)
+    }
+
+    /// How much room the disk has. May take as long as a file system that hangs.
+    ///
+    /// # Errors
+    /// The operating system does not say.
+    pub fn room(&self) -> Result<Room, StorageError> {
+        self.engine
+            .room()
+            .map_err(StorageError::engine("ask for the room on the disk"))
     }
 
     pub(crate) fn identity(&self) -> Result<Option<NodeIdentity>, StorageError> {

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rocksdb::{ColumnFamily, DB, ErrorKind, ReadOptions, WriteOptions};
 
-use crate::engine::{Cf, Change, Durability, Engine, EngineError, Limit, Read, Row, WriteBatch};
+use crate::engine::{
+    Cf, Change, Durability, Engine, EngineError, Limit, Read, Room, Row, WriteBatch,
+};
 pub use data_dir::{DataDir, DataDirError};
 pub use view::RocksView;
 
@@ -108,8 +110,8 @@ impl Engine for RocksEngine {
         RocksView::new(Arc::clone(&self.shared))
     }
 
-    fn free_bytes(&self) -> Result<u64, EngineError> {
-        self.shared.dir.free_bytes()
+    fn room(&self) -> Result<Room, EngineError> {
+        self.shared.dir.room()
     }
 
     fn write_note(&self, note: &[u8]) -> Result<(), EngineError> {

@@ -9,6 +9,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::PartitionId;
 use ghostlight_protocol::partition_row::PartitionRow;
+use ghostlight_protocol::replica::rows::digest_row;
 
 use crate::engine::{Limit, Read};
 use crate::error::StorageError;
@@ -119,6 +120,31 @@ impl<V: Read> SnapshotReader<V> {
         self.chunks += 1;
         self.rows += count as u64;
         Ok(Some(chunk.freeze()))
+    }
+}
+
+impl<V: Read> SnapshotReader<V> {
+    /// Takes the next rows, about `bytes_max`, into a digest; `None`: all were taken before.
+    ///
+    /// # Errors
+    /// `Damaged`: condemn the replica. Else the engine failed.
+    ///
+    /// # Panics
+    /// When a chunk made here cannot be taken apart: a bug.
+    pub fn digest_next(
+        &mut self,
+        digest: u128,
+        bytes_max: usize,
+    ) -> Result<Option<u128>, StorageError> {
+        let number = self.chunks;
+        let Some(chunk) = self.next_chunk(bytes_max)? else {
+            return Ok(None);
+        };
+        let rows = parse_chunk(number, chunk).expect("it was made just now");
+        let digest = rows.into_iter().fold(digest, |digest, row| {
+            digest_row(digest, row.family, &row.key, &row.value)
+        });
+        Ok(Some(digest))
     }
 }
 

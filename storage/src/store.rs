@@ -142,16 +142,6 @@ impl<E: Engine> Store<E> {
         self.replicas.get(&partition)?.row.as_ref()
     }
 
-    /// Bytes left on the disk.
-    ///
-    /// # Errors
-    /// The operating system does not say.
-    pub fn free_bytes(&self) -> Result<u64, StorageError> {
-        self.engine
-            .free_bytes()
-            .map_err(StorageError::engine("ask for the free space"))
-    }
-
     /// Writes the collected batch; whatever happens, the next one begins empty.
     fn commit(&mut self, doing: &'static str, durability: Durability) -> Result<(), StorageError> {
         let result = self.engine.write(&self.batch, durability);

@@ -172,6 +172,8 @@ impl Checks {
             | StoreInput::SnapshotOpened { .. }
             | StoreInput::SnapshotChunk { .. }
             | StoreInput::Staged { .. }
+            | StoreInput::Digested { .. }
+            | StoreInput::Room(_)
             | StoreInput::Destroyed(_) => {}
         }
         Ok(())

@@ -491,6 +491,7 @@ fn kind_of(input: &Input) -> u8 {
         Input::Frame { .. } => b'f',
         Input::Gossip(_) => b'g',
         Input::Connected { .. } => b'c',
+        Input::Dialed { .. } => b'D',
         Input::Disconnected { .. } => b'd',
         Input::Refused(_) => b'R',
         Input::CallNotSent { .. } => b'n',

@@ -1,5 +1,5 @@
-//! What a partition's leader lets go by age: records of outside ids and of calls made inside turns, and
-//! idle sessions with their records.
+//! What a partition's leader lets go by age: records of outside ids and of calls made inside turns, idle
+//! sessions with their records, and messages that failed for good.
 //!
 //! Only *log age* counts, which jumps and elections can only slow. Records say in rows of their own when
 //! they are due, so a sweep reads what is over and nothing else; sessions are few, and all of them are
@@ -13,10 +13,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ghostlight_protocol::command::{Expire, SessionRow};
+use ghostlight_protocol::command::{DeadLetter, Expire, SessionRow};
 use ghostlight_protocol::family::{self, Family};
 use ghostlight_protocol::ids::PartitionId;
-use ghostlight_protocol::limits::DEDUP_AGE_MAX;
+use ghostlight_protocol::limits::{DEAD_LETTER_AGE_MAX, DEDUP_AGE_MAX};
 use ghostlight_protocol::time::{Age, Instant};
 use prost::Message;
 
@@ -31,6 +31,8 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 const RECORDS_MAX: usize = 1_024;
 /// Sessions looked at with one read.
 const SESSIONS_PAGE: usize = 256;
+/// Dead letters looked at with one read. They may be large; the store cuts a page by bytes too.
+const LETTERS_PAGE: usize = 256;
 
 /// What an expiry is fed.
 #[derive(Clone, PartialEq, Debug)]
@@ -75,6 +77,8 @@ enum Stage {
     ReadingSessions,
     /// The records of the first idle session are read.
     ReadingRecords(Idle),
+    /// The oldest dead letters are read.
+    ReadingLetters,
     /// An `Expire` is in the log.
     Proposed(Next),
 }
@@ -92,6 +96,7 @@ enum Next {
     Due,
     Sessions,
     Records(Idle),
+    Letters,
 }
 
 impl Expiry {
@@ -119,15 +124,19 @@ impl Expiry {
             (Stage::Resting { until }, ExpiryInput::Tick) if until <= now => read_due(out),
             (Stage::ReadingDue, ExpiryInput::Rows { rows, rest }) => due(age, &rows, rest, out),
             (Stage::ReadingSessions, ExpiryInput::Rows { rows, rest }) => {
-                sessions(now, age, rows, rest, out)
+                sessions(age, rows, rest, out)
             }
             (Stage::ReadingRecords(idle), ExpiryInput::Rows { rows, rest }) => {
                 records(idle, rows, rest, out)
             }
+            (Stage::ReadingLetters, ExpiryInput::Rows { rows, rest: _ }) => {
+                letters(now, age, rows, out)
+            }
             (Stage::Proposed(next), ExpiryInput::Applied) => match next {
                 Next::Due => read_due(out),
                 Next::Sessions => read_sessions(None, out),
-                Next::Records(idle) => read_records(now, idle, out),
+                Next::Records(idle) => read_records(idle, out),
+                Next::Letters => read_letters(out),
             },
             (Stage::Proposed(_), ExpiryInput::Dropped) => Stage::Resting {
                 until: now + REFUSED_PAUSE,
@@ -165,7 +174,6 @@ fn due(age: Age, rows: &[(Bytes, Bytes)], rest: Rest, out: &mut Vec<ExpiryEffect
     };
     out.push(ExpiryEffect::Propose(Expire {
         dedup_keys: over,
-        session_keys: Vec::new(),
         ..Expire::default()
     }));
     Stage::Proposed(next)
@@ -181,13 +189,7 @@ fn read_sessions(after: Option<Bytes>, out: &mut Vec<ExpiryEffect>) -> Stage {
     Stage::ReadingSessions
 }
 
-fn sessions(
-    now: Instant,
-    age: Age,
-    rows: Vec<(Bytes, Bytes)>,
-    rest: Rest,
-    out: &mut Vec<ExpiryEffect>,
-) -> Stage {
+fn sessions(age: Age, rows: Vec<(Bytes, Bytes)>, rest: Rest, out: &mut Vec<ExpiryEffect>) -> Stage {
     let last = rows.last().map(|(key, _)| key.clone());
     let after = last.filter(|_| rest == Rest::More);
     let limit = DEDUP_AGE_MAX.as_millis() as u64;
@@ -196,17 +198,15 @@ fn sessions(
         age.since(Age(used)) >= limit
     });
     let sessions = idle.map(|(key, _)| key).collect();
-    read_records(now, Idle { sessions, after }, out)
+    read_records(Idle { sessions, after }, out)
 }
 
-/// Goes on with the first idle session of a page, with the next page, or rests.
-fn read_records(now: Instant, idle: Idle, out: &mut Vec<ExpiryEffect>) -> Stage {
+/// Goes on with the first idle session of a page, with the next page, or with what is next.
+fn read_records(idle: Idle, out: &mut Vec<ExpiryEffect>) -> Stage {
     let Some(session) = idle.sessions.front() else {
         return match idle.after {
             Some(after) => read_sessions(Some(after), out),
-            None => Stage::Resting {
-                until: now + SWEEP_PAUSE,
-            },
+            None => read_letters(out),
         };
     };
     out.push(ExpiryEffect::Read(RowsWanted::Scan {
@@ -238,4 +238,40 @@ fn records(
         ..Expire::default()
     }));
     Stage::Proposed(next)
+}
+
+fn read_letters(out: &mut Vec<ExpiryEffect>) -> Stage {
+    out.push(ExpiryEffect::Read(RowsWanted::Scan {
+        family: Family::DeadLetter,
+        prefix: Bytes::new(),
+        after: None,
+        limit: LETTERS_PAGE,
+    }));
+    Stage::ReadingLetters
+}
+
+/// They are kept in the order in which they came, and the first that is young enough to stay ends a sweep:
+/// one that came early and failed late holds back those behind it for as long as it was tried, not more.
+fn letters(
+    now: Instant,
+    age: Age,
+    rows: Vec<(Bytes, Bytes)>,
+    out: &mut Vec<ExpiryEffect>,
+) -> Stage {
+    let limit = DEAD_LETTER_AGE_MAX.as_millis() as u64;
+    let over = rows.into_iter().take_while(|(_, value)| {
+        let died = DeadLetter::decode(value.clone()).unwrap_or_default().age_ms;
+        age.since(Age(died)) >= limit
+    });
+    let dead_letter_keys: Vec<Bytes> = over.map(|(key, _)| key).collect();
+    if dead_letter_keys.is_empty() {
+        return Stage::Resting {
+            until: now + SWEEP_PAUSE,
+        };
+    }
+    out.push(ExpiryEffect::Propose(Expire {
+        dead_letter_keys,
+        ..Expire::default()
+    }));
+    Stage::Proposed(Next::Letters)
 }

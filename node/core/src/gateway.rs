@@ -6,6 +6,7 @@
 //! Absent: how frames travel, the routing table (it asks `Routes`) and what a call does at its leader.
 
 mod calls;
+mod firsts;
 mod pending;
 mod retry;
 mod sessions;

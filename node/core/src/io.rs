@@ -84,6 +84,13 @@ pub enum Input {
         /// Which connection.
         kind: ConnectionKind,
     },
+    /// A dial to this address led to this node: a seed may be a name, and the node has another address.
+    Dialed {
+        /// As it was dialed.
+        address: String,
+        /// Who is there.
+        node: NodeId,
+    },
     /// A connection is gone.
     Disconnected {
         /// The peer.
@@ -188,6 +195,15 @@ pub enum StoreInput {
         /// Whether more follow.
         rest: Rest,
     },
+    /// The next rows of a snapshot are digested.
+    Digested {
+        /// Which transfer.
+        transfer: TransferId,
+        /// All rows up to here.
+        digest: u128,
+        /// Whether more follow.
+        rest: Rest,
+    },
     /// A chunk that arrived is staged.
     Staged {
         /// The partition.
@@ -218,6 +234,8 @@ pub enum StoreInput {
         /// What was wrong.
         why: String,
     },
+    /// How much room the file system of the data directory has; told every few seconds.
+    Room(Room),
     /// A replica's records were found damaged: it is set aside.
     Condemned {
         /// The partition.
@@ -227,6 +245,24 @@ pub enum StoreInput {
         /// What was found.
         why: String,
     },
+}
+
+/// Room on a file system, as a process without privileges sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// Bytes that can still be written.
+    pub free_bytes: u64,
+    /// Bytes that it has in all.
+    pub total_bytes: u64,
+}
+
+impl Room {
+    /// Free share in thousandths, rounded down. A file system that says nothing of its size is never full.
+    #[must_use]
+    pub fn free_per_mille(self) -> u64 {
+        let per_mille = (u128::from(self.free_bytes) * 1_000).checked_div(self.total_bytes.into());
+        per_mille.map_or(1_000, |share| u64::try_from(share).unwrap_or(1_000))
+    }
 }
 
 /// Whether more follows: chunks of a snapshot, rows of a scan.
@@ -419,6 +455,8 @@ pub enum SnapshotEffect {
     },
     /// Read its next chunk; then `SnapshotChunk`.
     ReadChunk(TransferId),
+    /// Digest its next rows instead; then `Digested`.
+    Digest(TransferId),
     /// Forget it.
     Close(TransferId),
 }
@@ -486,6 +524,13 @@ pub enum Event {
         /// The partition.
         partition: PartitionId,
         /// What was found.
+        why: String,
+    },
+    /// Replicas of a partition that this node leads have applied the same entries and hold other rows.
+    StatesDiffer {
+        /// The partition.
+        partition: PartitionId,
+        /// Who holds what, and what becomes of it.
         why: String,
     },
     /// Nobody answers at the seeds.

@@ -4,6 +4,7 @@
 //! hands out one batch to sync. Sub-cores never call each other: what one wants from another goes through
 //! `local`, a queue that is empty again before `handle` returns.
 
+mod audit;
 mod calls;
 mod control;
 mod expiry;
@@ -31,6 +32,7 @@ mod truncation;
 mod views;
 mod waiting;
 mod wakeups;
+mod wall;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -40,7 +42,7 @@ use ghostlight_placement::ring::{Candidate, PreferenceTable, Ring};
 use ghostlight_placement::routing::RoutingTable;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, PeerId, Term};
-use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::wire::border;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::{ClusterDescriptor, Duty, NodeRecord};
@@ -94,6 +96,10 @@ pub struct NodeCore {
     orders: orders::Orders,
     pauses: pauses::Pauses,
     hosting: hosting::Hosting,
+    audits: audit::Audits,
+    wall: wall::Wall,
+    /// What the machine's calendar clock said last: compared with the members', and nothing else.
+    machine: WallTime,
 }
 
 /// What exists once the node knows its cluster.
@@ -194,6 +200,9 @@ impl NodeCore {
             orders: orders::Orders::default(),
             pauses: pauses::Pauses::new(now.instant),
             hosting: hosting::Hosting::new(NativeTypes::new(start.record.actor_types.clone())),
+            audits: audit::Audits::default(),
+            wall: wall::Wall::new(now.instant, now.wall),
+            machine: now.wall,
             start,
         };
         if let Some(descriptor) = core.start.descriptor.clone() {
@@ -209,6 +218,7 @@ impl NodeCore {
             return;
         }
         let lag = self.pauses.woke(now.instant);
+        let now = self.read_wall(now);
         self.membership.set_lag_score(lag);
         match input {
             Input::Tick => self.tick_if_due(now, out),
@@ -221,6 +231,7 @@ impl NodeCore {
             } => {
                 self.connected(now, peer, descriptor, kind, out);
             }
+            Input::Dialed { address, node } => self.links.found_at(address, node),
             Input::Disconnected { node, kind } => {
                 self.disconnected(now, node, kind);
                 self.orders_disconnected(now, node, kind, out);
@@ -230,7 +241,7 @@ impl NodeCore {
                 self.local
                     .push_back(Local::Gateway(GatewayInput::NotSent { to, call }));
             }
-            Input::Call { ticket, call } => self.client_call(ticket, call, out),
+            Input::Call { ticket, call } => self.client_call(now, ticket, call, out),
             Input::Hangup(ticket) => {
                 self.local
                     .push_back(Local::Gateway(GatewayInput::Hangup(ticket)));
@@ -249,12 +260,13 @@ impl NodeCore {
         if self.ending == Ending::Halted {
             return;
         }
+        let now = self.read_wall(now);
         self.flush_turns(now, out);
         self.flush_groups(now, out);
         self.tell_outboxes();
         self.settle(now, out);
         self.flush_hosting(out);
-        self.flush_outbound(now, out);
+        self.flush_outbound(out);
         if self.introduced == Introduced::Outdated {
             self.introduced = Introduced::Current;
             out.push(Effect::Introduce {
@@ -262,6 +274,15 @@ impl NodeCore {
                 descriptor: self.cluster.as_ref().map(|c| c.descriptor.clone()),
                 removed: self.removed.iter().copied().collect(),
             });
+        }
+    }
+
+    /// Both clocks as this node goes by them: the calendar is its own one from here on.
+    fn read_wall(&mut self, now: Now) -> Now {
+        self.machine = now.wall;
+        Now {
+            instant: now.instant,
+            wall: self.wall.read(now.instant, now.wall),
         }
     }
 
@@ -317,6 +338,9 @@ impl NodeCore {
             Frame::AskRoutes(_) => self.tell_routes(from, out),
             Frame::Routes(routes) => self.take_hints(routes.hints),
             Frame::AskReplica(ask) => self.tell_standing(from, ask, out),
+            Frame::AskRows(ask) => self.take_ask_rows(now, from, ask, out),
+            Frame::RowsDigest(answer) => self.take_digest(now, from, &answer, out),
+            Frame::RowsDiffer(word) => self.take_rows_differ(now, from, &word, out),
             Frame::ReplicaStanding(standing) => self.take_standing(now, standing, out),
             Frame::Descriptor(descriptor) => self.adopt(now, descriptor, out),
             Frame::Order(order) => self.take_order(now, from, &order, out),
@@ -344,6 +368,13 @@ impl NodeCore {
             } => {
                 self.snapshot_opened(transfer, at, &membership, out);
             }
+            StoreInput::Digested {
+                transfer,
+                digest,
+                rest,
+            } => {
+                self.digested(now, transfer, digest, rest, out);
+            }
             StoreInput::SnapshotChunk {
                 transfer,
                 number,
@@ -362,6 +393,7 @@ impl NodeCore {
                 self.staged(partition, peer, transfer, number, verdict, out);
             }
             StoreInput::Destroyed(_) => {}
+            StoreInput::Room(room) => self.measured(room),
             StoreInput::Installed { partition, row } => self.installed(partition, row),
             StoreInput::InstallRefused { replica, why } => {
                 self.install_refused(now, &replica, &why, out);
@@ -406,6 +438,7 @@ impl NodeCore {
         self.tick_hosting(now, out);
         self.tick_control(now);
         self.tick_transfers(now, out);
+        self.tick_audits(now, out);
         self.tick_stuck(now, out);
         self.tick_handovers(now, out);
         self.tick_standing(now, out);

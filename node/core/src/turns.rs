@@ -28,7 +28,7 @@ mod running;
 mod tests;
 mod wakeup;
 
-pub use engine::{ActivationView, Counters, NativeTypes, Opening, Settings, Turns, Writes};
+pub use engine::{ActivationView, Counters, Load, NativeTypes, Opening, Settings, Turns, Writes};
 pub use jobs::{Due, Standing};
 pub(crate) use wakeup::next_tick;
 

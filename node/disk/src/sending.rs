@@ -1,4 +1,5 @@
-//! Snapshots that this node sends: opened, read chunk by chunk, closed; beside the one writer.
+//! Snapshots that this node sends: opened, read chunk by chunk, closed; beside the one writer. And those that
+//! it only digests, to compare them with what others have.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,8 @@ struct Sending<E: Engine> {
     number: u64,
     /// Read ahead, to know whether the one before is the last.
     next: Option<Bytes>,
+    /// Of all rows so far, if it is digested.
+    digest: u128,
 }
 
 impl<E: Engine> Snapshots<E> {
@@ -42,6 +45,7 @@ impl<E: Engine> Snapshots<E> {
                 partition,
             } => (transfer, self.open(transfer, partition)),
             SnapshotEffect::ReadChunk(transfer) => (transfer, self.read_chunk(transfer)),
+            SnapshotEffect::Digest(transfer) => (transfer, self.digest(transfer)),
             SnapshotEffect::Close(transfer) => {
                 self.sending.remove(&transfer);
                 (transfer, Ok(None))
@@ -59,17 +63,17 @@ impl<E: Engine> Snapshots<E> {
         partition: PartitionId,
     ) -> Result<Option<StoreInput>, StorageError> {
         // Destroyed meanwhile: the transfer stalls and is given up.
-        let Some(mut reader) = self.reader.open_snapshot(partition)? else {
+        let Some(reader) = self.reader.open_snapshot(partition)? else {
             return Ok(None);
         };
         let row = reader.row();
         let (index, term) = row.applied();
         let membership = row.membership.clone().unwrap_or_default();
-        let next = reader.next_chunk(SNAPSHOT_CHUNK_BYTES)?;
         let sending = Sending {
             reader,
             number: 0,
-            next,
+            next: None,
+            digest: 0,
         };
         self.sending.insert(transfer, sending);
         let at = LogPosition { index, term };
@@ -84,10 +88,13 @@ impl<E: Engine> Snapshots<E> {
         let Some(sending) = self.sending.get_mut(&transfer) else {
             return Ok(None);
         };
+        let number = sending.number;
+        if number == 0 {
+            sending.next = sending.reader.next_chunk(SNAPSHOT_CHUNK_BYTES)?;
+        }
         let Some(rows) = sending.next.take() else {
             return Ok(None);
         };
-        let number = sending.number;
         sending.number += 1;
         sending.next = sending.reader.next_chunk(SNAPSHOT_CHUNK_BYTES)?;
         let rest = if sending.next.is_some() {
@@ -99,6 +106,26 @@ impl<E: Engine> Snapshots<E> {
             transfer,
             number,
             rows,
+            rest,
+        }))
+    }
+
+    fn digest(&mut self, transfer: TransferId) -> Result<Option<StoreInput>, StorageError> {
+        let Some(sending) = self.sending.get_mut(&transfer) else {
+            return Ok(None);
+        };
+        let next = sending
+            .reader
+            .digest_next(sending.digest, SNAPSHOT_CHUNK_BYTES)?;
+        let rest = if next.is_some() {
+            Rest::More
+        } else {
+            Rest::Last
+        };
+        sending.digest = next.unwrap_or(sending.digest);
+        Ok(Some(StoreInput::Digested {
+            transfer,
+            digest: sending.digest,
             rest,
         }))
     }

@@ -65,6 +65,7 @@ struct AppDetail<'a> {
 
 /// Status and `errorCode` of each code.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "one row for each code")]
 pub fn mapping(code: Code) -> (StatusCode, &'static str) {
     use Code as C;
     let ours = code.error_code();
@@ -80,7 +81,7 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         C::UnknownMethod | C::TurnPanicked => {
             (StatusCode::INTERNAL_SERVER_ERROR, ERR_ACTOR_INVOKE_METHOD)
         }
-        C::MailboxFull | C::DedupFull | C::GatewayFull | C::TopicBusy => {
+        C::MailboxFull | C::DedupFull | C::GatewayFull | C::TopicBusy | C::MessagesFull => {
             (StatusCode::TOO_MANY_REQUESTS, ours)
         }
         C::RequestIdReused | C::Cycle | C::LeaveBelowFactor | C::RemoveLiveNode => {
@@ -111,13 +112,15 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::SeedsSilent
         | C::ClockOff
         | C::DiskSlow
+        | C::DiskRoomShort
         | C::NodeUnreachable => (StatusCode::SERVICE_UNAVAILABLE, ours),
         C::ClusterKeyRejected
         | C::ClusterIdMismatch
         | C::ShapeMismatch
         | C::StaleGeneration
         | C::Decommissioned
-        | C::ProtocolMismatch => (StatusCode::FORBIDDEN, ours),
+        | C::ProtocolMismatch
+        | C::HashRulesMismatch => (StatusCode::FORBIDDEN, ours),
         C::UnknownNode | C::UnknownGroup | C::UnknownTopic => (StatusCode::NOT_FOUND, ours),
         C::Yielded
         | C::DataDirLocked
@@ -129,6 +132,7 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::StorageFailed
         | C::ReplicaCondemned
         | C::DataDirUnusable
+        | C::StatesDiffer
         | C::PortInUse
         | C::KeyFileUnusable
         | C::ProfileRefuses

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ghostlight_core::inquiry::{Inquiry, InquiryEffect, InquiryInput, Verdict};
 use ghostlight_core::io::Lane;
 use ghostlight_protocol::code::Code;
+use ghostlight_protocol::hash::HASH_VERSION;
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::{
@@ -109,6 +110,7 @@ impl Admission for Asker {
             cluster: Some(self.cluster.clone()),
             node: Some(self.record.clone()),
             connection: kind as i32,
+            hash_version: HASH_VERSION,
             ..Hello::default()
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use ghostlight_protocol::hash::HASH_VERSION;
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::wire::hello::{
     ClusterDescriptor, ConnectionKind, Hello, HelloRefusal, Judge, NodeRecord, PROTOCOL_VERSION,
@@ -71,6 +72,7 @@ impl Admission for Doorkeeper {
             refusal: None,
             expected: Vec::new(),
             partitions: state.partitions,
+            hash_version: HASH_VERSION,
         }
     }
 

@@ -350,9 +350,13 @@ impl Running {
                 descriptor,
                 kind,
                 link,
+                dialed,
             } => {
                 if let Some(node) = peer.id() {
                     self.links.insert((node, kind), link);
+                    if let Some(address) = dialed {
+                        self.feed(Input::Dialed { address, node });
+                    }
                 }
                 self.feed(Input::Connected {
                     peer: *peer,

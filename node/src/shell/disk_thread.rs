@@ -1,14 +1,15 @@
 //! The threads that touch the store: one that writes, a few that read rows, one that reads snapshots. No
-//! RocksDB call happens elsewhere.
+//! RocksDB call happens elsewhere. One more looks how much room the disk has: a file system that hangs must
+//! keep nobody waiting.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ghostlight_core::io::{SnapshotEffect, StoreEffect};
+use ghostlight_core::io::{SnapshotEffect, StoreEffect, StoreInput};
 use ghostlight_disk::{Disk, PAGE_BYTES, Snapshots, read_rows};
-use ghostlight_storage::{Engine, Reader, Remedy};
+use ghostlight_storage::{Engine, Reader, Remedy, Room};
 use tokio::sync::mpsc;
 
 use super::metrics;
@@ -28,7 +29,12 @@ pub(crate) struct StoreThreads {
     /// Threads that panicked.
     pub(crate) panics: mpsc::Receiver<ThreadPanic>,
     threads: Vec<JoinHandle<()>>,
+    /// Dropped: nobody wants to know of the disk's room any more.
+    room: SyncSender<()>,
 }
+
+/// Pause between two looks at the disk's room.
+const ROOM_PAUSE: Duration = Duration::from_secs(2);
 
 impl StoreThreads {
     /// Starts them.
@@ -46,6 +52,8 @@ impl StoreThreads {
         let (panic, panics) = mpsc::channel(PANICS_MAX);
         let (snapshots, snapshot_queue) = sync_channel(SNAPSHOTS_MAX);
         let sending = Snapshots::new(reader.clone());
+        let (room, room_end) = sync_channel(0);
+        let (room_reader, room_told) = (reader.clone(), answer.clone());
         let (told, damages) = (answer.clone(), batches.clone());
         let mut threads = vec![
             threads::spawn("disk", panic.clone(), move || {
@@ -53,6 +61,9 @@ impl StoreThreads {
             })?,
             threads::spawn("snapshots", panic.clone(), move || {
                 send_all(sending, &snapshot_queue, &told, &damages);
+            })?,
+            threads::spawn("room", panic.clone(), move || {
+                watch_room(&room_reader, &room_told, &room_end);
             })?,
         ];
         let read_queue = Arc::new(Mutex::new(read_queue));
@@ -70,6 +81,7 @@ impl StoreThreads {
             snapshots,
             panics,
             threads,
+            room,
         })
     }
 
@@ -82,13 +94,45 @@ impl StoreThreads {
             snapshots,
             panics,
             threads,
+            room,
         } = self;
-        drop((batches, reads, snapshots));
+        drop((batches, reads, snapshots, room));
         for thread in threads {
             // A panic there has been reported by its thread.
             drop(thread.join());
         }
         drop((answers, panics));
+    }
+}
+
+fn watch_room<E: Engine>(
+    reader: &Reader<E>,
+    answer: &mpsc::Sender<DiskAnswer>,
+    end: &Receiver<()>,
+) {
+    loop {
+        match reader.room() {
+            Ok(Room {
+                free_bytes,
+                total_bytes,
+            }) => {
+                // Memory, which edges have instead, knows no end.
+                if total_bytes < u64::MAX {
+                    metrics::room(free_bytes);
+                }
+                let room = StoreInput::Room(ghostlight_core::io::Room {
+                    free_bytes,
+                    total_bytes,
+                });
+                // Full: the core is far behind, and the next look will do as well.
+                drop(answer.try_send(Ok(vec![room])));
+            }
+            Err(error) => tracing::debug!(%error, "the room on the disk is not known"),
+        }
+        match end.recv_timeout(ROOM_PAUSE) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+        }
     }
 }
 

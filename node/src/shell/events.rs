@@ -45,6 +45,10 @@ pub(crate) fn tell(event: Event, failed_dials: &BTreeMap<String, String>) {
                 "a replica here is damaged; it is set aside and replaced from the others [E0308]"
             );
         }
+        Event::StatesDiffer { partition, why } => {
+            metrics::differed();
+            tracing::error!(%partition, "{why}");
+        }
         Event::SeedsSilent(seeds) => {
             let tried = seeds.iter().map(|seed| {
                 let why = failed_dials

@@ -21,6 +21,11 @@ pub(crate) const LOOP_STALL: &str = "ghostlight_core_loop_stall_seconds";
 /// Replicas set aside because their records were damaged.
 pub(crate) const CONDEMNED: &str = "ghostlight_replica_condemned_total";
 
+/// Comparisons in which replicas of one partition held other rows at the same index.
+pub(crate) const DIFFERED: &str = "ghostlight_replica_states_differed_total";
+/// Bytes that can still be written to the file system of the data directory.
+pub(crate) const ROOM: &str = "ghostlight_storage_room_bytes";
+
 /// Says what each metric means; once per process.
 pub(crate) fn describe() {
     describe_histogram!(
@@ -45,6 +50,16 @@ pub(crate) fn describe() {
         CONDEMNED,
         Unit::Count,
         "Replicas set aside because of damaged records"
+    );
+    describe_counter!(
+        DIFFERED,
+        Unit::Count,
+        "Partitions led here whose replicas held other rows at the same index"
+    );
+    describe_gauge!(
+        ROOM,
+        Unit::Bytes,
+        "Room left on the file system of the data directory"
     );
 }
 
@@ -71,6 +86,14 @@ pub(crate) fn dropped(reason: &'static str) {
 
 pub(crate) fn stalled(longest: Duration) {
     gauge!(LOOP_STALL).set(longest.as_secs_f64());
+}
+
+pub(crate) fn differed() {
+    counter!(DIFFERED).increment(1);
+}
+
+pub(crate) fn room(free_bytes: u64) {
+    gauge!(ROOM).set(free_bytes as f64);
 }
 
 pub(crate) fn condemned() {

@@ -10,8 +10,9 @@ use ghostlight_protocol::ids::PartitionId;
 
 /// Batches that wait for the disk; then the core waits, and its peers with it.
 pub(crate) const DISK_BATCHES_MAX: usize = 1_024;
-/// Answers of the disk and of the reader of snapshots: more than there can be, so that neither waits.
-pub(crate) const DISK_ANSWERS_MAX: usize = DISK_BATCHES_MAX + SNAPSHOTS_MAX + 8;
+/// Answers of the disk and of the reader of snapshots: more than there can be, so that neither waits, also
+/// with a few words about the disk's room between them.
+pub(crate) const DISK_ANSWERS_MAX: usize = DISK_BATCHES_MAX + SNAPSHOTS_MAX + 64;
 /// Steps of snapshots being sent that wait to be read: more than the core wants at once.
 pub(crate) const SNAPSHOTS_MAX: usize = 256;
 /// Reads that wait; then the core waits. From as many on, it also leaves what would read more waiting.

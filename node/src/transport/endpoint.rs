@@ -365,7 +365,7 @@ async fn accept(
     let greeting = tokio::time::timeout(DIAL_MAX, greeting).await;
     drop(permit);
     match greeting {
-        Ok(Ok((connection, Ok(greeted)))) => serve(shared, connection, greeted, Dialer::Peer).await,
+        Ok(Ok((connection, Ok(greeted)))) => serve(shared, connection, greeted, None).await,
         Ok(Ok((connection, Err(error)))) => {
             connection.close(VarInt::from_u32(2), b"refused");
             if let DialError::Refused(refused) = error {
@@ -404,7 +404,9 @@ async fn dial_once(shared: Shared, dial: Dial) {
         Err(_) => Err(DialError::Silent(format!("within {DIAL_MAX:?}"))),
     };
     match result {
-        Ok((connection, greeted)) => serve(shared, connection, greeted, Dialer::Me).await,
+        Ok((connection, greeted)) => {
+            serve(shared, connection, greeted, Some(dial.address)).await;
+        }
         Err(why) => {
             let event = TransportEvent::DialFailed {
                 address: dial.address,
@@ -448,19 +450,11 @@ fn explain(error: quinn::ConnectionError) -> DialError {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Dialer {
-    Me,
-    Peer,
-}
-
-async fn serve(shared: Shared, connection: Connection, greeted: Greeted, dialer: Dialer) {
+/// `dialed`: the address, if this node dialed it.
+async fn serve(shared: Shared, connection: Connection, greeted: Greeted, dialed: Option<String>) {
     let Greeted { node, kind, hello } = greeted;
     let record = hello.node.clone().unwrap_or_default();
-    let dialer = match dialer {
-        Dialer::Me => shared.me,
-        Dialer::Peer => node,
-    };
+    let dialer = if dialed.is_some() { shared.me } else { node };
     let verdict = shared.registry().offer(
         (node, kind),
         &connection,
@@ -481,6 +475,7 @@ async fn serve(shared: Shared, connection: Connection, greeted: Greeted, dialer:
         descriptor: hello.cluster,
         kind,
         link,
+        dialed,
     };
     if events.send(connected).await.is_err() {
         return;

@@ -11,6 +11,7 @@
 //! Absent: conf changes (the Raft wrapper computes them) and any notion of now.
 
 mod inbox;
+mod messages;
 mod schedule;
 mod turn;
 

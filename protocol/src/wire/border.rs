@@ -6,7 +6,7 @@
 //!
 //! Absent: whether a message makes sense to its receiver; that is decided where it is used.
 
-use super::frame::{Control, Frame, Heartbeat, OutboxPush, SnapshotAck, SnapshotChunk};
+use super::frame::{AskRows, Control, Frame, Heartbeat, OutboxPush, SnapshotAck, SnapshotChunk};
 use super::hello::{ClusterDescriptor, NodeRecord};
 use crate::call::{AnswerKind, Ask, CallRequest, LeaderHint};
 use crate::hash::HASH_VERSION;
@@ -76,6 +76,14 @@ pub fn check(frame: &Frame) -> Result<(), BorderError> {
             count("a peer", standing.next_peer)
         }
         Frame::Descriptor(descriptor) => check_descriptor(descriptor),
+        Frame::AskRows(AskRows { peer, index, .. }) => {
+            count("a peer", *peer)?;
+            count("an index", *index)
+        }
+        Frame::RowsDigest(rows) | Frame::RowsDiffer(rows) => {
+            count("a peer", rows.peer)?;
+            count("an index", rows.index)
+        }
         // Their numbers are in the engine's encoding: `replica::group` of the core checks them.
         Frame::Raft(_) => Ok(()),
         // The numbers of orders are only compared.

@@ -15,7 +15,7 @@ pub struct NodeFrame {
     /// Absent when the peer is newer and says something we do not know.
     #[prost(
         oneof = "Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24"
     )]
     pub frame: Option<Frame>,
 }
@@ -83,6 +83,58 @@ pub enum Frame {
     /// Between a leader and the nodes that run turns of its actors.
     #[prost(message, tag = "21")]
     Host(HostFrame),
+    /// A leader asks what a replica's rows come to.
+    #[prost(message, tag = "22")]
+    AskRows(AskRows),
+    /// The answer.
+    #[prost(message, tag = "23")]
+    RowsDigest(RowsDigest),
+    /// The leader says that a replica's rows are not those of the majority.
+    #[prost(message, tag = "24")]
+    RowsDiffer(RowsDigest),
+}
+
+/// What do all rows of a replica come to, as of one index?
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct AskRows {
+    /// The partition.
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// The peer that is asked.
+    #[prost(uint64, tag = "2")]
+    pub peer: u64,
+    /// The applied index; a replica that is not there, or does not stay there, says nothing.
+    #[prost(uint64, tag = "3")]
+    pub index: u64,
+    /// `ROWS_VERSION` of the leader.
+    #[prost(uint32, tag = "4")]
+    pub version: u32,
+}
+
+/// All rows of a replica, digested.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct RowsDigest {
+    /// The partition.
+    #[prost(uint32, tag = "1")]
+    pub partition: u32,
+    /// The replica.
+    #[prost(uint64, tag = "2")]
+    pub peer: u64,
+    /// The applied index.
+    #[prost(uint64, tag = "3")]
+    pub index: u64,
+    /// The digest, 16 bytes.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub digest: Bytes,
+}
+
+impl RowsDigest {
+    /// The digest; `None` if the bytes are malformed.
+    #[must_use]
+    pub fn digest(&self) -> Option<u128> {
+        let bytes: [u8; 16] = self.digest.as_ref().try_into().ok()?;
+        Some(u128::from_be_bytes(bytes))
+    }
 }
 
 /// Would every group that a node is in have a live majority without it?
@@ -126,6 +178,8 @@ impl Frame {
             Self::AskReplica(ask) => ask.partition,
             Self::ReplicaStanding(standing) => standing.partition,
             Self::Hangup(hangup) => hangup.partition,
+            Self::AskRows(ask) => ask.partition,
+            Self::RowsDigest(rows) | Self::RowsDiffer(rows) => rows.partition,
             Self::Control(_)
             | Self::Answer(_)
             | Self::Record(_)
@@ -253,6 +307,10 @@ pub enum Fitness {
     DiskSlow = 1,
     /// Its calendar clock is too far from the members' median.
     ClockOff = 2,
+    /// Its disk has little room left.
+    RoomShort = 3,
+    /// Its disk has so little room left that it takes no writes either.
+    RoomGone = 4,
 }
 
 /// A replica whose data was not whole.
@@ -458,6 +516,9 @@ mod tests {
             Frame::OrderAnswer(OrderAnswer::default()),
             Frame::AskSurvival(AskSurvival::default()),
             Frame::Survival(Survival::default()),
+            Frame::AskRows(AskRows::default()),
+            Frame::RowsDigest(RowsDigest::default()),
+            Frame::RowsDiffer(RowsDigest::default()),
         ];
         for frame in frames {
             let sent = NodeFrame { frame: Some(frame) };

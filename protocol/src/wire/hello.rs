@@ -36,6 +36,9 @@ pub struct Hello {
     /// Partition count that the speaker was started with while it has no cluster; 0: any.
     #[prost(uint32, tag = "7")]
     pub partitions: u32,
+    /// [`HASH_VERSION`] of the speaker's build; 0: a build that did not say, whose rules are version 1.
+    #[prost(uint32, tag = "8")]
+    pub hash_version: u32,
 }
 
 /// The two connections of a node pair, and the one of a node that only asks.
@@ -277,6 +280,16 @@ impl Judge<'_> {
             );
             return Err(HelloRefusal::new(Code::ProtocolMismatch, detail));
         }
+        let theirs = hello.hash_version.max(1);
+        if theirs != HASH_VERSION {
+            let detail = format!(
+                "{} places actors by hash rules of version {HASH_VERSION}, the other node by version \
+                 {theirs}: they would look for one actor in two partitions. Run a build with the \
+                 cluster's rules",
+                self.ours.name
+            );
+            return Err(HelloRefusal::new(Code::HashRulesMismatch, detail));
+        }
         let record = hello.node.clone().unwrap_or_default();
         let Some(peer) = record.id() else {
             let detail = "the peer did not say which node it is".to_owned();
@@ -461,6 +474,10 @@ mod tests {
         };
         let mut old_wire = hello(2, 3, None);
         old_wire.protocol = 0;
+        let hashing = |hash_version| Hello {
+            hash_version,
+            ..hello(2, 3, None)
+        };
         let mut clone = hello(2, 3, None);
         clone.node.as_mut().unwrap().nonce = 8;
         let expecting = |node: u128| Hello {
@@ -483,6 +500,9 @@ mod tests {
             (hello(2, 3, Some(other)), Some(Code::ClusterIdMismatch)),
             (hello(2, 3, Some(shape)), Some(Code::ShapeMismatch)),
             (old_wire, Some(Code::ProtocolMismatch)),
+            (hashing(0), None),
+            (hashing(HASH_VERSION), None),
+            (hashing(HASH_VERSION + 1), Some(Code::HashRulesMismatch)),
             (expecting(1), None),
             (expecting(3), Some(Code::UnknownNode)),
         ];

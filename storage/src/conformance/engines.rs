@@ -131,7 +131,7 @@ fn views_do_not_move<B: Bed>(bed: &B) {
 
 fn reopening_finds_everything<B: Bed>(bed: &B) {
     let engine = bed.open();
-    assert!(engine.free_bytes().unwrap() > 0);
+    assert!(engine.room().unwrap().free_bytes > 0);
     write(&engine, Durability::Synced, |batch| {
         batch.put_raw(Cf::Meta, b"synced", b"1")
     });

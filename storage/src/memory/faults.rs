@@ -1,6 +1,6 @@
 //! What can be asked to go wrong with a simulated disk.
 
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Room};
 
 /// An operation that can fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +63,7 @@ pub struct CrashReport {
 pub(super) struct Faults {
     armed: Vec<(Operation, u64, Fault)>,
     pub(super) pace: Pace,
-    pub(super) free_bytes: u64,
+    pub(super) room: Room,
     pub(super) writes: u64,
     pub(super) syncs: u64,
     /// After a failed write or sync no later one succeeds, as in RocksDB.
@@ -75,7 +75,10 @@ impl Default for Faults {
         Self {
             armed: Vec::new(),
             pace: Pace::Normal,
-            free_bytes: u64::MAX,
+            room: Room {
+                free_bytes: u64::MAX,
+                total_bytes: u64::MAX,
+            },
             writes: 0,
             syncs: 0,
             poisoned: None,
@@ -109,7 +112,7 @@ impl Faults {
         }
         self.writes += 1;
         let full = EngineError::NoSpace("no space left on the simulated disk".to_owned());
-        let result = if self.free_bytes == 0 {
+        let result = if self.room.free_bytes == 0 {
             Err(full)
         } else {
             self.due(Operation::Write)

@@ -115,7 +115,10 @@ fn views_images_and_faults() {
     disk.fail(Operation::Read, 1, Fault::Io);
     assert!(engine.get(Cf::State, &[1]).is_err());
     assert!(engine.get(Cf::State, &[1]).is_ok());
-    disk.set_free_bytes(0);
+    disk.set_room(Room {
+        free_bytes: 0,
+        total_bytes: 1,
+    });
     let full = put(&engine, &[2], Durability::Buffered).unwrap_err();
     assert!(matches!(full, EngineError::NoSpace(_)), "{full}");
     disk.set_pace(Pace::Slow(7));

@@ -11,7 +11,7 @@ use ghostlight_protocol::code::Code;
 use rustix::fs::{FlockOperation, flock, statvfs};
 use rustix::io::Errno;
 
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Room};
 use crate::identity::Note;
 use crate::layout::DISK_FORMAT;
 
@@ -202,9 +202,12 @@ impl DataDir {
         sync_dir(&self.path).map_err(|error| failed(&self.path, &error))
     }
 
-    pub(super) fn free_bytes(&self) -> Result<u64, EngineError> {
+    pub(super) fn room(&self) -> Result<Room, EngineError> {
         let found = statvfs(&self.path).map_err(|error| EngineError::Io(error.to_string()))?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+        Ok(Room {
+            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+            total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        })
     }
 
     pub(super) fn write_note(&self, note: &[u8]) -> Result<(), EngineError> {

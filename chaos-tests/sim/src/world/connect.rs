@@ -2,6 +2,7 @@
 
 use ghostlight_core::io::{Input, Refused, Refuser};
 use ghostlight_protocol::code::Code;
+use ghostlight_protocol::hash::HASH_VERSION;
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::wire::hello::{
     ConnectionKind, Hello, HelloRefusal, Judge, PROTOCOL_VERSION, Removed,
@@ -257,6 +258,7 @@ fn judge(
         refusal: None,
         expected: expected.map_or_else(Vec::new, |node| node.to_bytes().to_vec()),
         partitions: 0,
+        hash_version: HASH_VERSION,
     };
     judge.judge(&hello).err()
 }

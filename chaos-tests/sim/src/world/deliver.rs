@@ -93,6 +93,10 @@ impl World {
             }
             CoreEvent::Closed { .. } => self.sometimes.hit("leadership closed"),
             CoreEvent::Condemned { .. } => self.sometimes.hit("replica condemned while running"),
+            // No disk here changes a row without a word: damage is found by checksums.
+            CoreEvent::StatesDiffer { partition, why } => {
+                self.violate(format!("{partition}: {why}"));
+            }
             CoreEvent::MemberDown(_) => self.sometimes.hit("member declared down"),
             CoreEvent::MemberSuspect(_) => self.sometimes.hit("member suspected"),
             CoreEvent::MemberUp(_)

@@ -2,12 +2,13 @@
 
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::command::{
-    Command, Kind, RequestRecord, TurnCommit, TurnKind, Turns as TurnsCommand,
+    Accept, Command, DeadLetterReason, Envelope, InboxFailed, Kind, RequestRecord, TurnCommit,
+    TurnKind, Turns as TurnsCommand,
 };
 use ghostlight_protocol::ids::{Generation, LogIndex, LogPosition, NodeId, Term};
 use ghostlight_protocol::limits::DERIVED_AGE_MAX;
 use ghostlight_protocol::outcome::TurnAnswer;
-use ghostlight_protocol::partition_row::PartitionRow;
+use ghostlight_protocol::partition_row::{Kept, PartitionRow};
 use ghostlight_protocol::replica::apply_command;
 use ghostlight_protocol::request::{RequestId, Session};
 
@@ -203,8 +204,8 @@ fn many_records_go_in_bounded_entries_and_none_is_looked_at_before_its_time() {
     );
     assert_eq!(
         (bench.proposed, bench.reads),
-        (3, 4),
-        "three pages, and the sessions"
+        (3, 5),
+        "three pages, the sessions, and the dead letters"
     );
 }
 
@@ -308,4 +309,45 @@ fn a_refused_proposal_is_made_again() {
     assert_eq!(bench.feed(ExpiryInput::Tick), [], "not at once");
     bench.sweep();
     assert_eq!((bench.count(Family::Dedup), bench.proposed), (0, 1));
+}
+
+#[test]
+fn dead_letters_go_after_a_week_of_log_time() {
+    let mut bench = Bench::new();
+    let many = 2 * LETTERS_PAGE as u64 + 5;
+    let die = |bench: &mut Bench, first: u64, count: u64| {
+        let messages = (0..count).map(|_| Envelope::default()).collect();
+        let before = bench.row.inbox_next;
+        bench.apply(
+            0,
+            Some(Kind::Accept(Accept {
+                source: 0,
+                source_epoch: 0,
+                first,
+                messages,
+            })),
+        );
+        for inbox_sequence in before..before + count {
+            let dead_letter = Some(DeadLetterReason::default());
+            bench.apply(
+                0,
+                Some(Kind::InboxFailed(InboxFailed {
+                    inbox_sequence,
+                    dead_letter,
+                })),
+            );
+        }
+    };
+    die(&mut bench, 1, many);
+    bench.pass(DEAD_LETTER_AGE_MAX - Duration::from_secs(1));
+    die(&mut bench, many + 1, 3);
+    bench.sweep();
+    assert_eq!(bench.count(Family::DeadLetter) as u64, many + 3);
+    bench.pass(Duration::from_secs(1));
+    bench.sweep();
+    assert_eq!(bench.count(Family::DeadLetter), 3, "the young stay");
+    assert_eq!(bench.row.dead_letters().rows, 3);
+    bench.pass(DEAD_LETTER_AGE_MAX);
+    bench.sweep();
+    assert_eq!(bench.row.dead_letters(), Kept::default());
 }

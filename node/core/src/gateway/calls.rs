@@ -20,6 +20,7 @@ use ghostlight_protocol::time::Instant;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use super::firsts::Firsts;
 use super::pending::{Pending, State, key_of};
 use super::retry::{Learned, Role, Search, Target};
 use super::sessions::Sessions;
@@ -104,6 +105,7 @@ pub struct Gateway {
     turns: Held,
     searches: Vec<Search>,
     sessions: Sessions,
+    firsts: Firsts,
     timers: BTreeSet<(Instant, u64)>,
     /// Partitions whose searching call is gone: a parked one takes over.
     to_wake: BTreeSet<PartitionId>,
@@ -176,6 +178,7 @@ impl Gateway {
             turns: Held::default(),
             searches: (0..partitions).map(|_| Search::default()).collect(),
             sessions: Sessions::new(me, generation, partitions),
+            firsts: Firsts::default(),
             timers: BTreeSet::new(),
             to_wake: BTreeSet::new(),
             next_key: ((generation.0 & 0xfff) << KEY_BITS) | 1,
@@ -260,6 +263,10 @@ impl Gateway {
         }
         // Whoever brings an id may have used it at another gateway: its record must be looked for.
         let attempt = if id.is_some() { 2 } else { 1 };
+        let stamp = match &id {
+            Some(id) => self.firsts.begin(cx.now, &call.actor, id, call.stamp),
+            None => call.stamp,
+        };
         self.admit(
             cx,
             NewCall {
@@ -270,7 +277,7 @@ impl Gateway {
                 body: call.body,
                 deadline: call.deadline,
                 chain: Vec::new(),
-                stamp: call.stamp,
+                stamp,
                 attempt,
                 metadata: call.metadata,
                 operation: None,

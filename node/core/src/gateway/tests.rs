@@ -595,6 +595,27 @@ fn what_was_not_sent_does_not_count_as_an_attempt() {
 }
 
 #[test]
+fn a_clients_later_attempt_with_its_own_id_has_the_time_of_the_first() {
+    let mut bench = Bench::new();
+    let ask = |bench: &mut Bench, ticket: u64, id: Option<&'static [u8]>, wall_ms: u64| {
+        let GatewayInput::Call { ticket, mut call } = client(ticket, None) else {
+            panic!("a client calls");
+        };
+        call.request_id = id.map(Bytes::from_static);
+        call.stamp.wall_ms = wall_ms;
+        let out = bench.feed(GatewayInput::Call { ticket, call });
+        sent(&out).1.stamp.map(|stamp| stamp.wall_ms)
+    };
+    assert_eq!(ask(&mut bench, 1, Some(b"order-7"), 10), Some(10));
+    // Its client heard nothing, and asks again.
+    bench.feed(GatewayInput::Hangup(CallTicket(1)));
+    assert_eq!(ask(&mut bench, 2, Some(b"order-7"), 20), Some(10));
+    assert_eq!(ask(&mut bench, 3, Some(b"order-8"), 30), Some(30));
+    assert_eq!(ask(&mut bench, 4, None, 40), Some(40));
+    assert_eq!(ask(&mut bench, 5, None, 50), Some(50));
+}
+
+#[test]
 fn refusals_are_passed_on_retried_or_doubted() {
     // (answer, whether it is tried again)
     let table = [

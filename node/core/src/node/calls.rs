@@ -58,8 +58,9 @@ impl Routes for RouteView<'_> {
 impl NodeCore {
     pub(super) fn client_call(
         &mut self,
+        now: Now,
         ticket: CallTicket,
-        call: ClientCall,
+        mut call: ClientCall,
         out: &mut Vec<Effect>,
     ) {
         if self.cluster.is_none() {
@@ -69,6 +70,8 @@ impl NodeCore {
             out.push(Effect::Reply { ticket, outcome });
             return;
         }
+        // The machine's clock was read when the call came; what actors see is the node's.
+        call.stamp.wall_ms = now.wall.0;
         self.local
             .push_back(Local::Gateway(GatewayInput::Call { ticket, call }));
     }
@@ -381,9 +384,16 @@ impl NodeCore {
         }
         let slot = cluster.and_then(|c| c.slot(destination));
         if let Some((_, serving)) = slot.and_then(|s| s.serving()) {
-            // With too few copies nothing is taken over from a partition that may have more: the source
-            // keeps its messages, and pushes again after a while.
+            // With too few copies or no room nothing is taken over from a partition that may have more: the
+            // source keeps its messages, and pushes again after a while.
             if serving.writes != Writes::Taken {
+                return;
+            }
+            // The same where too many wait already, or too many have failed: the source's own bound then stops
+            // whoever makes them.
+            let max = self.start.turns.messages_max;
+            let row = slot.and_then(|slot| slot.row.as_ref());
+            if row.is_some_and(|row| row.inbox().is_full(max) || row.dead_letters().is_full(max)) {
                 return;
             }
             let input = OutboxInput::Push { from, push };

@@ -6,6 +6,7 @@ use ghostlight_protocol::call::LeaderHint;
 use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
 use ghostlight_protocol::wire::frame::{CondemnedReplica, Control};
 
+use super::links::Word;
 use super::{CONTROL_TICKS, Local, NodeCore};
 use crate::gateway::GatewayInput;
 use crate::io::{Effect, Now};
@@ -19,7 +20,13 @@ impl NodeCore {
         control: Control,
         out: &mut Vec<Effect>,
     ) {
-        self.links.heard_control(now, from, &control);
+        let word = if self.pauses.may_be_stale(now.instant) {
+            Word::MayBeStale
+        } else {
+            Word::Fresh
+        };
+        self.links
+            .heard_control(now.instant, self.machine, from, &control, word);
         for heartbeat in &control.heartbeats {
             let Ok(partition) = u16::try_from(heartbeat.partition) else {
                 continue;

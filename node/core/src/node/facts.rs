@@ -9,13 +9,13 @@ use ghostlight_protocol::command::{Facts, Kind, StateWrite};
 use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
 use ghostlight_protocol::time::Instant;
-use ghostlight_protocol::wire::frame::{Frame, Order, OrderKind};
+use ghostlight_protocol::wire::frame::OrderKind;
 use ghostlight_protocol::wire::hello::Duty;
 
 use super::orders::Asker;
 use super::{Ending, Introduced, NodeCore};
 use crate::admin::{AdminAnswer, AdminRequest, AdminTicket, DrainChange};
-use crate::io::{Effect, HaltReason, Lane, Now};
+use crate::io::{Effect, HaltReason, Now};
 use crate::turns::RowsWanted;
 
 /// The partition that keeps the cluster's facts.
@@ -62,7 +62,10 @@ impl NodeCore {
             AdminRequest::Leave { node } => {
                 return self.order(now, ticket, node, OrderKind::Leave, out);
             }
-            AdminRequest::Remove(node) => self.order_remove(now, &node, out),
+            AdminRequest::Remove(node) => match self.order_remove(now, ticket, &node, out) {
+                None => return,
+                Some(refusal) => refusal,
+            },
         };
         out.push(Effect::AdminReply { ticket, answer });
     }
@@ -81,51 +84,47 @@ impl NodeCore {
         })
     }
 
-    fn send_removal(&self, to: NodeId, node: NodeId, out: &mut Vec<Effect>) {
-        let frame = Frame::Order(Order {
-            kind: OrderKind::Remove as i32,
-            node: Bytes::copy_from_slice(&node.to_bytes()),
-            number: 0,
-        });
-        out.push(Effect::Send {
-            to,
-            lane: Lane::Control,
-            frame,
-        });
-    }
-
-    fn order_remove(&mut self, now: Now, wanted: &str, out: &mut Vec<Effect>) -> AdminAnswer {
+    /// Answered when the removal is recorded; the refusal, if it cannot be.
+    fn order_remove(
+        &mut self,
+        now: Now,
+        ticket: AdminTicket,
+        wanted: &str,
+        out: &mut Vec<Effect>,
+    ) -> Option<AdminAnswer> {
         let Some(node) = self.find_node(wanted) else {
-            return unknown_node(wanted);
+            return Some(unknown_node(wanted));
         };
         let name = self.name_of(node);
         if node == self.me || self.member_state(node) != MemberState::Down {
-            return refused(
+            return Some(refused(
                 Code::RemoveLiveNode,
                 format!(
                     "{name} is not down, and only a dead node is removed. To take a live one out, run \
                      \"ghostlight leave\" against it"
                 ),
-            );
+            ));
+        }
+        if self.removed.contains(&node) {
+            return Some(AdminAnswer::Done(format!(
+                "{name} was removed for good before"
+            )));
         }
         let leader = self.cluster.as_ref().and_then(|c| c.routes.leader(FACTS));
-        match leader {
-            Some((leader, _)) if leader == self.me => {
-                self.record_removed(now, node);
-            }
-            Some((leader, _)) => self.send_removal(leader, node, out),
-            None => {
-                let detail = format!("{FACTS} has no leader, so the removal cannot be recorded");
-                return refused(
-                    Code::NoLeader,
-                    format!("{detail}. Try again when it has one"),
-                );
-            }
+        let no_leader = || {
+            let detail = format!("{FACTS} has no leader, so the removal cannot be recorded");
+            refused(
+                Code::NoLeader,
+                format!("{detail}. Try again when it has one"),
+            )
+        };
+        let Some((leader, _)) = leader else {
+            return Some(no_leader());
+        };
+        if leader == self.me && self.record_removed(now, node).is_none() {
+            return Some(no_leader());
         }
-        AdminAnswer::Done(format!(
-            "{name} is being removed for good: its copies are made anew, and it is refused if it comes \
-             back"
-        ))
+        self.send_order(now, ticket, leader, node, OrderKind::Remove, out)
     }
 
     /// Partition 0's leader records a removal. Nobody hears of it before it is committed: a removal that a
@@ -155,6 +154,7 @@ impl NodeCore {
         }
         self.recording.remove(&node);
         self.introduced = Introduced::Outdated;
+        self.removal_recorded(node, out);
         out.push(Effect::Close(node));
     }
 

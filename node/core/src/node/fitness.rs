@@ -1,27 +1,36 @@
-//! Whether this node is fit to lead, as far as it can see itself: a disk that is slow, a clock that is off.
+//! Whether this node is fit to lead, as far as it can see itself: a disk that is slow or almost full, a clock
+//! that is off.
 //!
 //! An unfit node hands its leaderships over and takes none, but only where another voter could lead: a
-//! group that nobody else can serve is served from here. Others hear of it with the control frames.
+//! group that nobody else can serve is served from here. Others hear of it with the control frames. With no
+//! room left at all it serves reads only: what is refused then leaves room for what must be written (votes,
+//! what other leaders replicate to here, deletions).
 
 use std::time::Duration;
 
 use ghostlight_protocol::code::Code;
-use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::ids::{NodeId, PartitionId};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::frame::Fitness;
 use ghostlight_protocol::wire::hello::NodeRecord;
 
 use super::handover::Haste;
 use super::slot::Slot;
+use super::wall::Agreement;
 use super::{NodeCore, TICK};
 use crate::gateway::Reachable;
-use crate::io::{Effect, Now};
+use crate::io::{Effect, Now, Room};
 use crate::replica::Candidacy;
 
 /// A batch that is not synced for longer than this makes the disk slow.
 const SYNC_MAX: Duration = Duration::from_millis(300);
 /// A slow disk keeps its node from leading for so long after it was last seen to be slow.
 const SLOW_DISK_PAUSE: Duration = Duration::from_secs(10);
+
+/// Free thousandths of the disk below which a node leads nothing, and from which on it leads again.
+const ROOM_SHORT: (u64, u64) = (50, 60);
+/// The same for writes.
+const ROOM_GONE: (u64, u64) = (20, 30);
 
 /// Ticks between the first sign and the first handover: by then the others have said whether they are fit,
 /// so that nodes with one disk between them do not hand over in circles.
@@ -34,15 +43,72 @@ pub(super) struct Watch {
     /// The node's tick at which it became so.
     since: u64,
     slow_until: Option<Instant>,
+    room: RoomStage,
+}
+
+/// How much room the disk has.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) enum RoomStage {
+    /// Enough, or nobody has said.
+    #[default]
+    Ample,
+    /// So little that the node should lead nothing.
+    Short,
+    /// So little that it takes no writes.
+    Gone,
+}
+
+impl RoomStage {
+    /// What follows when so many thousandths are free. It takes more to come back than to go, or a node at
+    /// the border would hand its leaderships to and fro.
+    fn after(self, free: u64) -> Self {
+        let (short, ample) = ROOM_SHORT;
+        let (gone, writes) = ROOM_GONE;
+        match self {
+            _ if free < gone => Self::Gone,
+            Self::Gone if free < writes => Self::Gone,
+            _ if free < short => Self::Short,
+            Self::Short | Self::Gone if free < ample => Self::Short,
+            Self::Ample | Self::Short | Self::Gone => Self::Ample,
+        }
+    }
+
+    fn fitness(self) -> Fitness {
+        match self {
+            Self::Ample => Fitness::Fit,
+            Self::Short => Fitness::RoomShort,
+            Self::Gone => Fitness::RoomGone,
+        }
+    }
 }
 
 impl Watch {
     pub(super) fn present(&self) -> Fitness {
         self.present
     }
+
+    pub(super) fn room(&self) -> RoomStage {
+        self.room
+    }
 }
 
 impl NodeCore {
+    /// The shell has measured the disk: writes stop, or are taken again, at once.
+    pub(super) fn measured(&mut self, room: Room) {
+        let before = self.fitness.room;
+        self.fitness.room = before.after(room.free_per_mille());
+        if self.fitness.room == before {
+            return;
+        }
+        let led: Vec<PartitionId> = match &self.cluster {
+            Some(cluster) => cluster.slots().map(Slot::partition).collect(),
+            None => return,
+        };
+        for partition in led {
+            self.count_copies(partition);
+        }
+    }
+
     /// Looks at disk and clock. Time at the disk is counted in ticks, and a late loop makes up for two at
     /// most: a node that stood still does not blame its disk.
     pub(super) fn tick_fitness(&mut self, now: Now, out: &mut Vec<Effect>) {
@@ -55,9 +121,17 @@ impl NodeCore {
             .fitness
             .slow_until
             .is_some_and(|until| now.instant < until);
+        let clock_off = self.links.clock_off_ms().is_some();
+        self.wall.compared(if clock_off {
+            Agreement::Differs
+        } else {
+            Agreement::Agrees
+        });
         let fitness = if slow {
             Fitness::DiskSlow
-        } else if self.links.clock_off_ms().is_some() {
+        } else if self.fitness.room != RoomStage::Ample {
+            self.fitness.room.fitness()
+        } else if clock_off {
             Fitness::ClockOff
         } else {
             Fitness::Fit
@@ -104,7 +178,9 @@ impl NodeCore {
     pub(super) fn haste(&self) -> Haste {
         match self.fitness.present {
             Fitness::DiskSlow => Haste::SettleBriefly,
-            Fitness::Fit | Fitness::ClockOff => Haste::Settle,
+            Fitness::Fit | Fitness::ClockOff | Fitness::RoomShort | Fitness::RoomGone => {
+                Haste::Settle
+            }
         }
     }
 
@@ -147,5 +223,18 @@ pub(super) fn unfit_reason(fitness: Fitness) -> Option<String> {
             "its calendar clock is more than 2 s off the members' median [{}]",
             Code::ClockOff
         )),
+        Fitness::RoomShort => Some(format!(
+            "its disk has less than {} % of its room left [{}]",
+            ROOM_SHORT.0 / 10,
+            Code::DiskRoomShort
+        )),
+        Fitness::RoomGone => Some(format!(
+            "its disk has less than {} % of its room left, so it refuses writes too [{}]",
+            ROOM_GONE.0 / 10,
+            Code::DiskRoomShort
+        )),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -205,8 +205,8 @@ impl NodeCore {
 
     /// Sends the gathered frames, then writes, then applies: in this order, so that a leader's appends
     /// travel while its own disk works.
-    pub(super) fn flush_outbound(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let wall_ms = now.wall.0;
+    pub(super) fn flush_outbound(&mut self, out: &mut Vec<Effect>) {
+        let wall_ms = self.machine.0;
         let shares = if self.flush.control.is_empty() {
             (0, 0)
         } else {

@@ -22,7 +22,7 @@ use crate::expiry::{Expiry, ExpiryInput};
 use crate::io::{Applied, Effect, Event, Now, ReadTicket, Rest};
 use crate::outbox::{Outbox, OutboxInput, OutboxSettings};
 use crate::replica::{ReadIndex, Role};
-use crate::turns::{ConfirmId, Opening, ReadId, RowsWanted, Turns, TurnsInput};
+use crate::turns::{ConfirmId, Load, Opening, ReadId, RowsWanted, Turns, TurnsInput};
 use crate::wakeups::{Wakeups, WakeupsInput};
 
 /// A ReadIndex without answer is asked again after two heartbeats.
@@ -107,13 +107,13 @@ impl NodeCore {
         self.learn_from_group(partition);
     }
 
-    /// Tells an open leadership whether it has copies enough to take writes.
-    fn count_copies(&mut self, partition: PartitionId) {
-        let min_copies = self.start.min_copies;
+    /// Tells an open leadership whether there are copies enough, and room enough here, to take writes.
+    pub(super) fn count_copies(&mut self, partition: PartitionId) {
+        let (min_copies, room) = (self.start.min_copies, self.fitness.room());
         let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
             return;
         };
-        let writes = slot.writes(min_copies);
+        let writes = slot.writes(min_copies, room);
         let Some(Leading {
             stage: Stage::Open(serving),
             ..
@@ -145,7 +145,7 @@ impl NodeCore {
     fn open_if_due(&mut self, now: Now, partition: PartitionId, out: &mut Vec<Effect>) {
         let settings = self.start.turns;
         let native = self.hosting.native.clone();
-        let min_copies = self.start.min_copies;
+        let (min_copies, room) = (self.start.min_copies, self.fitness.room());
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -154,7 +154,7 @@ impl NodeCore {
             return;
         };
         let may_open = slot.group.may_open();
-        let writes = slot.writes(min_copies);
+        let writes = slot.writes(min_copies, room);
         let Some(leading) = &mut slot.leading else {
             return;
         };
@@ -168,7 +168,7 @@ impl NodeCore {
             partitions,
             term,
             wall: now.wall,
-            dedup_bytes: row.dedup_bytes,
+            load: Load::of(&row),
             writes,
             settings,
             native,
@@ -749,12 +749,12 @@ impl NodeCore {
             let Some(term) = Slot::serving(slot).map(|(term, _)| term) else {
                 continue;
             };
-            let dedup_bytes = slot.row.as_ref().map_or(0, |row| row.dedup_bytes);
+            let load = slot.row.as_ref().map(Load::of).unwrap_or_default();
             let Some(serving) = slot.serving_mut(term) else {
                 continue;
             };
             let mut effects = Vec::new();
-            serving.turns.note(now.wall, dedup_bytes);
+            serving.turns.note(now.wall, load);
             let before = serving.turns.call_bytes();
             serving.turns.flush(now.instant, &mut effects);
             let after = serving.turns.call_bytes();

@@ -35,6 +35,10 @@ const SEED_PAUSE: Duration = Duration::from_secs(1);
 const STRANGER_PAUSE: Duration = Duration::from_secs(5);
 /// Rounds of silent seeds before the first word about it, and between two words.
 const SEED_ROUNDS: (u32, u32) = (3, 10);
+/// An edge that has been gone for so long is forgotten: it held nothing, and comes back as a new one.
+const EDGE_FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
+/// Ticks between two looks for such.
+const EDGE_TICKS: u64 = 20;
 /// A node whose clock is further from the members' median writes no wall time.
 const CLOCK_TOLERANCE_MS: u64 = 2_000;
 
@@ -43,6 +47,8 @@ pub(super) struct Links {
     me: NodeId,
     nodes: BTreeMap<NodeId, Link>,
     seeds: Vec<String>,
+    /// Who was found at a seed.
+    seed_nodes: BTreeMap<String, NodeId>,
     seeds_at: Instant,
     seed_rounds: u32,
 }
@@ -67,6 +73,17 @@ pub(super) struct Link {
     pub(super) leaders: u32,
     /// Its condemned replicas: partition, smallest peer id it accepts.
     pub(super) condemned: BTreeMap<PartitionId, PeerId>,
+    /// Since when it has been down and unconnected.
+    gone: Option<Instant>,
+}
+
+/// Whether a frame may have been on its way while this node did nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Word {
+    /// It came soon after it was sent.
+    Fresh,
+    /// It may have waited here through a pause of this node.
+    MayBeStale,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,6 +112,7 @@ impl Links {
             me: start.me(),
             nodes: BTreeMap::new(),
             seeds: start.seeds.clone(),
+            seed_nodes: BTreeMap::new(),
             seeds_at: Instant::default(),
             seed_rounds: 0,
         };
@@ -104,6 +122,24 @@ impl Links {
             }
         }
         links
+    }
+
+    /// A dial to an address led to a node.
+    pub(super) fn found_at(&mut self, address: String, node: NodeId) {
+        if self.seeds.contains(&address) {
+            self.seed_nodes.insert(address, node);
+        }
+    }
+
+    /// Seeds behind which no connected node is known to be.
+    fn strangers(&self, own: &str) -> Vec<String> {
+        let up = |link: &Link| link.control == Wire::Up;
+        let met = |seed: &String| {
+            let by_name = self.seed_nodes.get(seed).and_then(|n| self.nodes.get(n));
+            let mut by_address = self.nodes.values().filter(|l| l.record.address == *seed);
+            seed == own || by_name.is_some_and(up) || by_address.any(up)
+        };
+        self.seeds.iter().filter(|s| !met(s)).cloned().collect()
     }
 
     pub(super) fn known(&self) -> impl Iterator<Item = NodeId> {
@@ -134,17 +170,29 @@ impl Links {
         }
     }
 
-    pub(super) fn heard_control(&mut self, now: Now, from: NodeId, control: &Control) {
+    /// `machine`: this node's calendar clock.
+    pub(super) fn heard_control(
+        &mut self,
+        now: Instant,
+        machine: WallTime,
+        from: NodeId,
+        control: &Control,
+        word: Word,
+    ) {
         let Some(link) = self.nodes.get_mut(&from) else {
             return;
         };
-        link.heard = now.instant;
+        link.heard = now;
         link.told_silent = false;
         (link.replicas, link.leaders) = (control.replicas, control.leaders);
         if control.wall_ms != 0 {
             let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
-            let offset = signed(control.wall_ms).saturating_sub(signed(now.wall.0));
-            link.wall_offset_ms = Some(offset);
+            let offset = signed(control.wall_ms).saturating_sub(signed(machine.0));
+            // An old frame makes a clock look slow that is not; it cannot make a wrong one look right for
+            // longer than it takes the next one to come.
+            if word == Word::Fresh || offset.unsigned_abs() <= CLOCK_TOLERANCE_MS {
+                link.wall_offset_ms = Some(offset);
+            }
         }
         link.fitness = control.fitness();
         if !control.condemned.is_empty() || !link.condemned.is_empty() {
@@ -261,6 +309,7 @@ impl Link {
             replicas: 0,
             leaders: 0,
             condemned: BTreeMap::new(),
+            gone: None,
         }
     }
 
@@ -522,6 +571,9 @@ impl NodeCore {
     }
 
     pub(super) fn tick_links(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.ticks.is_multiple_of(EDGE_TICKS) {
+            self.forget_edges(now);
+        }
         let removed = self.removed.clone();
         self.dial_members(now, &removed, out);
         self.dial_seeds(now, out);
@@ -533,6 +585,22 @@ impl NodeCore {
             let saved = self.start.addresses.clone();
             out.push(Effect::Store(StoreEffect::SaveAddresses(saved)));
         }
+    }
+
+    /// Edges come and go with what runs beside them; the address book must not grow by each.
+    fn forget_edges(&mut self, now: Now) {
+        let membership = &self.membership;
+        self.links.nodes.retain(|node, link| {
+            // Of generation 0: others told of it, and nobody has said yet what it is.
+            let edge = link.record.weight == 0 && link.record.generation > 0;
+            let down = membership.state_of(*node).unwrap_or(MemberState::Down) == MemberState::Down;
+            if !edge || !down || link.control == Wire::Up {
+                link.gone = None;
+                return true;
+            }
+            let gone = *link.gone.get_or_insert(now.instant);
+            now.instant.since(gone) < EDGE_FORGOTTEN_AFTER
+        });
     }
 
     fn dial_members(&mut self, now: Now, removed: &BTreeSet<NodeId>, out: &mut Vec<Effect>) {
@@ -571,16 +639,8 @@ impl NodeCore {
         if now.instant < self.links.seeds_at {
             return;
         }
-        let links = &self.links;
-        let up = links
-            .nodes
-            .values()
-            .filter(|link| link.control == Wire::Up)
-            .map(|link| &link.record.address);
-        let known: BTreeSet<&String> = up.chain([&self.record.address]).collect();
-        let alone = known.len() == 1;
-        let strangers = links.seeds.iter().filter(|seed| !known.contains(seed));
-        let strangers: Vec<String> = strangers.cloned().collect();
+        let alone = self.links.connected().is_empty();
+        let strangers = self.links.strangers(&self.record.address);
         if strangers.is_empty() {
             return;
         }

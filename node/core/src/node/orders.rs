@@ -1,4 +1,5 @@
-//! Orders to a node: drain, take part again, leave. Given to this node by its operator, or by another one.
+//! Orders to a node: drain, take part again, leave; and to the leader of partition 0: record that a node was
+//! removed for good. Given to this node by its operator, or by another one.
 //!
 //! An order for another node is sent to it, and the operator hears what that node says: an order is answered
 //! when it was taken, never before. What cannot be known is said to be unknown.
@@ -14,7 +15,7 @@ use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::frame::{Frame, Order, OrderAnswer, OrderKind, OrderStage};
 use ghostlight_protocol::wire::hello::{ConnectionKind, Duty};
 
-use super::facts::{refused, unknown_node};
+use super::facts::{FACTS, refused, unknown_node};
 use super::{Ending, NodeCore};
 use crate::admin::{AdminAnswer, AdminTicket};
 use crate::io::{Effect, Lane, Now};
@@ -35,12 +36,26 @@ pub(super) struct Orders {
     waiting: BTreeMap<u64, Waiting>,
     /// The latest order taken from each node: what comes late must not undo it.
     taken: BTreeMap<NodeId, u64>,
+    /// Nodes that wait to hear that a removal is recorded.
+    removals: Vec<RemovalAsked>,
+}
+
+/// Another node wants to know when a removal is recorded here.
+#[derive(Debug)]
+struct RemovalAsked {
+    removed: NodeId,
+    by: NodeId,
+    number: u64,
+    until: Instant,
 }
 
 #[derive(Debug)]
 struct Waiting {
     ticket: AdminTicket,
+    /// Who carries it out.
     to: NodeId,
+    /// The node that it is about.
+    about: NodeId,
     kind: OrderKind,
     stage: Stage,
 }
@@ -87,7 +102,7 @@ impl NodeCore {
             Some(me) if me == self.me => {
                 return self.carry_out(now, Asker::Operator(ticket), kind, out);
             }
-            Some(other) => match self.send_order(now, ticket, other, kind, out) {
+            Some(other) => match self.send_order(now, ticket, other, other, kind, out) {
                 None => return,
                 Some(refusal) => refusal,
             },
@@ -99,15 +114,17 @@ impl NodeCore {
         });
     }
 
-    fn send_order(
+    /// Hands an order on, and remembers who waits for its answer; the refusal, if there is no way.
+    pub(super) fn send_order(
         &mut self,
         now: Now,
         ticket: AdminTicket,
         to: NodeId,
+        about: NodeId,
         kind: OrderKind,
         out: &mut Vec<Effect>,
     ) -> Option<AdminAnswer> {
-        if !self.links.answers(to) {
+        if to != self.me && !self.links.answers(to) {
             let name = self.name_of(to);
             return Some(refused(
                 Code::NodeUnreachable,
@@ -134,13 +151,17 @@ impl NodeCore {
             Waiting {
                 ticket,
                 to,
+                about,
                 kind,
                 stage,
             },
         );
+        if to == self.me {
+            return None;
+        }
         let frame = Frame::Order(Order {
             kind: kind as i32,
-            node: Bytes::copy_from_slice(&to.to_bytes()),
+            node: Bytes::copy_from_slice(&about.to_bytes()),
             number,
         });
         out.push(Effect::Send {
@@ -166,10 +187,7 @@ impl NodeCore {
             return;
         };
         match kind {
-            OrderKind::Remove => {
-                // Refused: the leadership ends, and the operator orders it again.
-                self.record_removed(now, node);
-            }
+            OrderKind::Remove => self.take_removal(now, from, node, order.number, out),
             OrderKind::Drain | OrderKind::Undrain | OrderKind::Leave if node == self.me => {
                 let number = order.number;
                 let latest = self.orders.taken.entry(from).or_default();
@@ -180,6 +198,56 @@ impl NodeCore {
                 self.carry_out(now, Asker::Node { node: from, number }, kind, out);
             }
             OrderKind::Drain | OrderKind::Undrain | OrderKind::Leave => {}
+        }
+    }
+
+    /// Another node wants partition 0 to record a removal. It hears when that is committed.
+    fn take_removal(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        removed: NodeId,
+        number: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let asker = Asker::Node { node: from, number };
+        if self.removed.contains(&removed) {
+            return self.answer_order(asker, OrderKind::Remove, None, out);
+        }
+        if self.record_removed(now, removed).is_none() {
+            let why = format!("{} does not lead {FACTS} any more", self.name_of(self.me));
+            let refusal = refused(Code::NoLeader, format!("{why}. Give the order again"));
+            return self.answer_order(asker, OrderKind::Remove, Some(refusal), out);
+        }
+        // More than the bound: those hear of it with the control frames.
+        if self.orders.removals.len() < ORDERS_MAX {
+            self.orders.removals.push(RemovalAsked {
+                removed,
+                by: from,
+                number,
+                until: now.instant + TAKEN_MAX,
+            });
+        }
+    }
+
+    /// A removal is recorded: whoever ordered it hears so.
+    pub(super) fn removal_recorded(&mut self, removed: NodeId, out: &mut Vec<Effect>) {
+        let asked = std::mem::take(&mut self.orders.removals);
+        let (told, rest) = asked
+            .into_iter()
+            .partition(|asked| asked.removed == removed);
+        self.orders.removals = rest;
+        let told: Vec<RemovalAsked> = told;
+        for RemovalAsked { by, number, .. } in told {
+            let asker = Asker::Node { node: by, number };
+            self.answer_order(asker, OrderKind::Remove, None, out);
+        }
+        let waiting = self.orders.waiting.iter();
+        let concerned = waiting.filter(|(_, w)| w.kind == OrderKind::Remove && w.about == removed);
+        let concerned: Vec<u64> = concerned.map(|(number, _)| *number).collect();
+        for number in concerned {
+            let done = AdminAnswer::Done(self.done(removed, OrderKind::Remove));
+            self.settle_order(number, done, out);
         }
     }
 
@@ -272,7 +340,9 @@ impl NodeCore {
             OrderKind::Leave => {
                 format!("{name} has left the cluster for good; its data directory may be deleted")
             }
-            OrderKind::Remove => format!("{name} is removed for good"),
+            OrderKind::Remove => format!(
+                "{name} is removed for good: its copies are made anew, and it is refused if it comes back"
+            ),
         }
     }
 
@@ -292,11 +362,11 @@ impl NodeCore {
         if waiting.to != from {
             return;
         }
-        let kind = waiting.kind;
+        let (kind, about) = (waiting.kind, waiting.about);
         match stage {
             OrderStage::Taken => waiting.stage = Stage::Taken,
             OrderStage::Done => {
-                let done = AdminAnswer::Done(self.done(from, kind));
+                let done = AdminAnswer::Done(self.done(about, kind));
                 self.settle_order(answer.number, done, out);
             }
             OrderStage::Refused => {
@@ -322,6 +392,8 @@ impl NodeCore {
         let mut unconfirmed = Vec::new();
         for (number, waiting) in concerned {
             match waiting.stage {
+                // Recorded or not: the next leader of partition 0 says so to everybody.
+                Stage::Sent { .. } if waiting.kind == OrderKind::Remove => {}
                 Stage::Sent { .. } => unconfirmed.push(*number),
                 // One that leaves ends its connections: whether it has left comes by gossip.
                 Stage::Taken => {
@@ -337,6 +409,9 @@ impl NodeCore {
     }
 
     pub(super) fn tick_orders(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.orders
+            .removals
+            .retain(|asked| asked.until > now.instant);
         let mut left = Vec::new();
         let mut unconfirmed = Vec::new();
         for (number, waiting) in &self.orders.waiting {
@@ -349,7 +424,7 @@ impl NodeCore {
         }
         for number in left {
             if let Some(waiting) = self.orders.waiting.get(&number) {
-                let done = AdminAnswer::Done(self.done(waiting.to, waiting.kind));
+                let done = AdminAnswer::Done(self.done(waiting.about, waiting.kind));
                 self.settle_order(number, done, out);
             }
         }
@@ -369,10 +444,17 @@ impl NodeCore {
             return;
         };
         let name = self.name_of(waiting.to);
-        let detail = format!(
-            "{name} was told, and did not confirm it: it may have taken the order or not. See its duty \
-             with \"ghostlight members\", and give the order again if it was not taken"
-        );
+        let detail = match waiting.kind {
+            OrderKind::Remove => format!(
+                "{name}, which led {FACTS}, did not say in time that the removal of {} is recorded: it may \
+                 be or not. Give the order again",
+                self.name_of(waiting.about)
+            ),
+            OrderKind::Drain | OrderKind::Undrain | OrderKind::Leave => format!(
+                "{name} was told, and did not confirm it: it may have taken the order or not. See its \
+                 duty with \"ghostlight members\", and give the order again if it was not taken"
+            ),
+        };
         self.settle_order(number, refused(Code::OrderUnconfirmed, detail), out);
     }
 

@@ -16,6 +16,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(200);
 const LAG_STEP: Duration = Duration::from_millis(200);
 /// The score sinks by one after this time without a worse gap.
 const LAG_SINKS_AFTER: Duration = Duration::from_secs(2);
+/// What waited during a pause has been handled after this, also if the transport's threads are behind.
+const STALE_FOR: Duration = Duration::from_millis(500);
 /// Highest score that is told; the failure detector bounds it again.
 const LAG_MAX: u32 = 8;
 
@@ -29,6 +31,8 @@ pub(super) struct Pauses {
     score: u32,
     /// When the score was last raised or lowered.
     scored: Instant,
+    /// When the last pause ended.
+    woke: Option<Instant>,
 }
 
 impl Pauses {
@@ -38,6 +42,7 @@ impl Pauses {
             asleep: Duration::ZERO,
             score: 0,
             scored: now,
+            woke: None,
         }
     }
 
@@ -47,6 +52,7 @@ impl Pauses {
         self.last = self.last.max(now);
         if gap >= PAUSE_MIN {
             self.asleep += gap;
+            self.woke = Some(now);
         }
         let steps = u32::try_from(gap.as_millis() / LAG_STEP.as_millis()).unwrap_or(LAG_MAX);
         let steps = steps.min(LAG_MAX);
@@ -56,6 +62,11 @@ impl Pauses {
             (self.score, self.scored) = (self.score - 1, now);
         }
         self.score
+    }
+
+    /// Whether what comes in now may be older than the end of the last pause.
+    pub(super) fn may_be_stale(&self, now: Instant) -> bool {
+        self.woke.is_some_and(|woke| now.since(woke) < STALE_FOR)
     }
 
     /// The time that the failure detector lives in.
@@ -99,6 +110,16 @@ mod tests {
             ms(2_300),
             "an older time is no pause"
         );
+    }
+
+    #[test]
+    fn what_comes_soon_after_a_pause_may_be_old() {
+        let mut pauses = Pauses::new(ms(1_000));
+        pauses.woke(ms(1_050));
+        assert!(!pauses.may_be_stale(ms(1_050)));
+        pauses.woke(ms(11_050));
+        assert!(pauses.may_be_stale(ms(11_050)) && pauses.may_be_stale(ms(11_549)));
+        assert!(!pauses.may_be_stale(ms(11_550)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl NodeCore {
             // The word of a member of this very cluster: whoever goes on would be a second one of the same id.
             (Some(_), Some(code @ (Code::StaleGeneration | Code::Decommissioned)))
             // It was started for another cluster than the one it was sent to.
-            | (None, Some(code @ Code::ShapeMismatch)) => {
+            | (None, Some(code @ (Code::ShapeMismatch | Code::HashRulesMismatch))) => {
                 self.stop(code, refused.detail.clone(), out);
             }
             (_, Some(_) | None) => {}
@@ -202,6 +202,21 @@ mod tests {
                 Code::ShapeMismatch,
                 Some(cluster(1, Shared)),
                 Some(Code::ShapeMismatch),
+            ),
+            // A joiner of a build with other hash rules; and a member that meets one.
+            (
+                None,
+                Peer,
+                Code::HashRulesMismatch,
+                Some(cluster(1, Shared)),
+                Some(Code::HashRulesMismatch),
+            ),
+            (
+                Some(cluster(1, Shared)),
+                Us,
+                Code::HashRulesMismatch,
+                None,
+                None,
             ),
         ];
         for (ours, by, code, theirs, expected) in rows {

@@ -10,6 +10,7 @@ use ghostlight_protocol::partition_row::PartitionRow;
 use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::time::{Age, Instant};
 
+use super::fitness::RoomStage;
 use super::waiting::Waiting;
 use crate::expiry::Expiry;
 use crate::outbox::Outbox;
@@ -32,6 +33,7 @@ pub(super) struct Slot {
     pub(super) reconciler: super::reconcile::State,
     /// Since when no leader is known, for asking where we stand.
     pub(super) leaderless: Option<Instant>,
+    pub(super) quiet: super::audit::Quiet,
 }
 
 /// A leadership of this node.
@@ -144,6 +146,7 @@ impl Slot {
             waiting: VecDeque::new(),
             reconciler: super::reconcile::State::default(),
             leaderless: Some(now),
+            quiet: super::audit::Quiet::default(),
         }
     }
 
@@ -173,11 +176,13 @@ impl Slot {
         Age(applied.saturating_add(since))
     }
 
-    /// Whether there are copies enough to take writes.
-    pub(super) fn writes(&self, min_copies: u8) -> Writes {
+    /// Whether there are copies enough, and room enough here, to take writes.
+    pub(super) fn writes(&self, min_copies: u8, room: RoomStage) -> Writes {
         let (voters, wanted) = (self.copies(), usize::from(min_copies));
         if voters < wanted {
-            Writes::Refused { voters, wanted }
+            Writes::FewCopies { voters, wanted }
+        } else if room == RoomStage::Gone {
+            Writes::NoRoom
         } else {
             Writes::Taken
         }

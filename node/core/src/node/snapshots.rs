@@ -15,6 +15,7 @@ use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::frame::{Frame, SnapshotAck, SnapshotChunk};
 
 use super::NodeCore;
+use super::audit::Opened;
 use super::flush::ArrivedSnapshot;
 use crate::io::{Effect, Lane, Now, Rest, SnapshotEffect, StageVerdict, StoreEffect, TransferId};
 use crate::replica::SnapshotResult;
@@ -196,6 +197,9 @@ impl NodeCore {
         membership: &Membership,
         out: &mut Vec<Effect>,
     ) {
+        if self.audit_opened(transfer, at, out) == Opened::ForAudit {
+            return;
+        }
         let Some(sending) = self.transfers.sending.get(&transfer) else {
             out.push(Effect::Snapshot(SnapshotEffect::Close(transfer)));
             return;

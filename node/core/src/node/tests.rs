@@ -4,6 +4,7 @@ pub(super) mod bench;
 mod leading;
 mod losses;
 mod many;
+mod removal;
 mod snapshots;
 
 use std::collections::BTreeSet;
@@ -26,7 +27,12 @@ fn counter() -> ActorKey {
 }
 
 /// A call as the gateway of another node sends it.
-fn request(call: u64, method: &str, body: &'static [u8], remaining_ms: u64) -> CallRequest {
+pub(super) fn request(
+    call: u64,
+    method: &str,
+    body: &'static [u8],
+    remaining_ms: u64,
+) -> CallRequest {
     let session = Session {
         gateway: node_id(9),
         generation: Generation(1),

@@ -16,13 +16,15 @@ use ghostlight_protocol::time::Instant;
 
 use super::activation::Ground;
 use super::answers::{not_run, reused, unknown};
-use super::engine::{Evicted, Turns};
+use super::engine::{Evicted, Load, Turns};
 use super::jobs::{CallWork, Job, JobId, Place, Reach, Speculation, Work};
 use super::mailbox::End;
 use super::{Caller, TurnsEffect};
 
 /// Pause that a caller is asked to make when something is full.
 pub(super) const FULL_PAUSE: Duration = Duration::from_millis(100);
+/// The same while too many messages wait, which takes longer to become better.
+const MESSAGES_PAUSE: Duration = Duration::from_secs(1);
 
 impl Turns {
     pub(super) fn on_call(
@@ -192,6 +194,7 @@ impl Turns {
             // What runs must be able to end; there are only as many of these as running turns ask for.
             return Ok(());
         }
+        self.room_for_messages()?;
         let key = &job.actor;
         let max = self.settings.mailbox_calls_max;
         if let Some(actor) = self.actors.get(key) {
@@ -212,6 +215,24 @@ impl Turns {
             ),
             FULL_PAUSE,
         ))
+    }
+}
+
+impl Turns {
+    /// A request from outside may make messages; what is admitted is never refused later.
+    fn room_for_messages(&self) -> Result<(), NotRun> {
+        let max = self.settings.messages_max;
+        let (place, kept) = match self.load {
+            Load { outbox, .. } if outbox.is_full(max) => ("outbox", outbox),
+            Load { inbox, .. } if inbox.is_full(max) => ("inbox", inbox),
+            Load { .. } => return Ok(()),
+        };
+        let text = format!(
+            "{} messages of {} bytes wait in the {place} of {}, at most {} of {} bytes may: send less, or \
+             wait until they are done",
+            kept.rows, kept.bytes, self.partition, max.rows, max.bytes
+        );
+        Err(NotRun::retry(Code::MessagesFull, text, MESSAGES_PAUSE))
     }
 }
 

@@ -165,7 +165,7 @@ impl Turns {
     }
 
     fn dedup_full(&mut self) -> Option<ghostlight_protocol::call::AnswerKind> {
-        if self.dedup_bytes <= self.settings.dedup_bytes_max {
+        if self.load.dedup_bytes <= self.settings.dedup_bytes_max {
             return None;
         }
         self.counters.calls_refused += 1;
@@ -174,7 +174,7 @@ impl Turns {
             format!(
                 "{} keeps {} bytes of request records, at most {} are allowed; use fewer request \
                  ids of your own, or wait until old ones expire",
-                self.partition, self.dedup_bytes, self.settings.dedup_bytes_max
+                self.partition, self.load.dedup_bytes, self.settings.dedup_bytes_max
             ),
             FULL_PAUSE,
         )))

@@ -34,8 +34,8 @@ use super::mailbox::{End, Gate};
 use super::wakeup::{self, FiringEnd};
 use crate::turn_io::{Answered, OutMessage, RunnerEffect, Staged, TurnEnd, TurnId};
 
-/// Pause that a writer is asked to make while copies are missing.
-const MIN_COPIES_PAUSE: Duration = Duration::from_secs(1);
+/// Pause that a writer is asked to make while copies or room are missing.
+const UNWANTED_PAUSE: Duration = Duration::from_secs(1);
 /// How often a call is handed to a host anew that it did not reach.
 const NOT_STARTED_MAX: u8 = 3;
 /// Pause that its caller is asked to make after that.
@@ -183,8 +183,8 @@ impl Turns {
             return self.end_too_large(key, over, what, out);
         }
         let changes = raises || !commit.schedule.is_empty();
-        if let (true, Writes::Refused { voters, wanted }) = (changes, self.writes) {
-            return self.end_unwanted(key, over, voters, wanted, out);
+        if changes && let Some(refusal) = self.unwanted() {
+            return self.end_unwanted(key, over, &refusal, out);
         }
         if raises {
             return self.push_entry(key, over.job, over.order, commit, answer);
@@ -496,29 +496,51 @@ impl Turns {
         }
     }
 
-    /// A turn wrote, and the partition has too few copies for writes.
+    /// What a writer is told while writes are refused; `None`: they are taken.
+    pub(super) fn unwanted(&self) -> Option<NotRun> {
+        let (code, text) = match self.writes {
+            Writes::Taken => return None,
+            Writes::FewCopies { voters, wanted } => (
+                Code::MinCopies,
+                format!(
+                    "{} has {voters} voting copies, --min-copies asks for {wanted}: writes are refused. \
+                     Start or bring back nodes",
+                    self.partition
+                ),
+            ),
+            Writes::NoRoom => (
+                Code::DiskRoomShort,
+                format!(
+                    "the disk of the node that leads {} is all but full: writes are refused, reads are \
+                     served. Make room on it; it takes writes again by itself",
+                    self.partition
+                ),
+            ),
+        };
+        Some(NotRun::retry(code, text, UNWANTED_PAUSE))
+    }
+
+    /// A turn wrote, and writes are refused.
     fn end_unwanted(
         &mut self,
         key: &ActorKey,
         over: Over,
-        voters: usize,
-        wanted: usize,
+        refusal: &NotRun,
         out: &mut Vec<TurnsEffect>,
     ) {
         self.reset(over.turn, out);
-        let refusal = self.too_few_copies(voters, wanted);
         let job = self.jobs.at(over.job);
         let answer = match (&job.work, job.reach) {
             (Work::Wakeup(_), _) => return self.wakeup_done(over.job, out),
             (Work::Call(_), _) if job.parts > 0 => unknown(Code::Interrupted, &refusal.detail),
-            // It began before copies were lost. It waits for them, and no attempt is counted.
+            // It began before copies or room were lost. It waits for them, and no attempt is counted.
             (Work::Message { .. }, _) => {
                 job.place = Place::Waiting;
                 self.log.release(&mut job.speculation);
                 let mailbox = &mut self.actors.at(key).mailbox;
                 return mailbox.push_message(over.job, End::Front);
             }
-            (Work::Call(_), Reach::Inside) => not_run(&refusal),
+            (Work::Call(_), Reach::Inside) => not_run(refusal),
             // What it called stays; asked again with its id, it calls nothing twice.
             (Work::Call(_), Reach::CalledOut) => unknown(
                 Code::OutcomeUnknown,
@@ -530,16 +552,6 @@ impl Turns {
         };
         self.counters.calls_refused += 1;
         self.hold(over.job, over.order, Ground::State, answer);
-    }
-
-    /// What a writer is told while the partition has too few copies.
-    pub(super) fn too_few_copies(&self, voters: usize, wanted: usize) -> NotRun {
-        let text = format!(
-            "{} has {voters} voting copies, --min-copies asks for {wanted}: writes are refused. Start or \
-             bring back nodes",
-            self.partition
-        );
-        NotRun::retry(Code::MinCopies, text, MIN_COPIES_PAUSE)
     }
 
     fn settle_app(&mut self, key: &ActorKey, over: Over, error: AppError) {

@@ -10,6 +10,7 @@ use ghostlight_protocol::limits::{
     DEDUP_BYTES_MAX, ENTRY_BYTES_MAX, MAILBOX_CALLS_MAX, SPECULATION_BYTES_MAX,
     SPECULATION_TURNS_MAX, TURN_SENDS_MAX,
 };
+use ghostlight_protocol::partition_row::{Kept, PartitionRow};
 use ghostlight_protocol::time::{Instant, WallTime};
 
 use super::activation::{Actors, Leaves, Rest, Stage};
@@ -35,6 +36,8 @@ pub struct Settings {
     pub mailbox_calls_max: usize,
     /// Dedup records of the partition, in bytes.
     pub dedup_bytes_max: u64,
+    /// Messages in the outbox, the inbox or the dead letters of the partition.
+    pub messages_max: Kept,
     /// Turns on results not yet committed.
     pub speculation_turns_max: usize,
     /// Bytes of their write sets.
@@ -52,6 +55,7 @@ impl Default for Settings {
             activations_max: 100_000,
             mailbox_calls_max: MAILBOX_CALLS_MAX,
             dedup_bytes_max: DEDUP_BYTES_MAX,
+            messages_max: Kept::MAX,
             speculation_turns_max: SPECULATION_TURNS_MAX,
             speculation_bytes_max: SPECULATION_BYTES_MAX,
             entry_bytes_max: ENTRY_BYTES_MAX,
@@ -79,6 +83,29 @@ impl NativeTypes {
     }
 }
 
+/// What a partition holds, as its row counts it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Load {
+    /// Bytes of dedup records.
+    pub dedup_bytes: u64,
+    /// Messages that wait to be accepted elsewhere.
+    pub outbox: Kept,
+    /// Messages that wait to be run.
+    pub inbox: Kept,
+}
+
+impl Load {
+    /// What a row says.
+    #[must_use]
+    pub fn of(row: &PartitionRow) -> Self {
+        Self {
+            dedup_bytes: row.dedup_bytes,
+            outbox: row.outbox(),
+            inbox: row.inbox(),
+        }
+    }
+}
+
 /// What a leadership begins with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Opening {
@@ -90,8 +117,8 @@ pub struct Opening {
     pub term: Term,
     /// The node's calendar clock.
     pub wall: WallTime,
-    /// Bytes of dedup records that the partition holds.
-    pub dedup_bytes: u64,
+    /// What the partition holds.
+    pub load: Load,
     /// Whether writes are taken.
     pub writes: Writes,
     /// Bounds.
@@ -146,19 +173,21 @@ pub struct ActivationView<'a> {
     pub version: ActorVersion,
 }
 
-/// Whether the partition has the copies that its operator asks for. Turns run in any case: which of them
-/// write is known when they end.
+/// Whether writes are taken. Turns run in any case: which of them write is known when they end. Where they
+/// are not taken, turns that write are rolled back and refused, and messages wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Writes {
-    /// It has.
+    /// They are.
     Taken,
-    /// It has not: turns that write are rolled back and refused, and messages wait.
-    Refused {
+    /// The partition has fewer copies than its operator asks for.
+    FewCopies {
         /// Voters it has.
         voters: usize,
         /// Voters it should have.
         wanted: usize,
     },
+    /// The disk of this node has no room left for them.
+    NoRoom,
 }
 
 /// Whether turns may start.
@@ -176,7 +205,7 @@ pub struct Turns {
     pub(super) partitions: u16,
     pub(super) term: Term,
     pub(super) wall: WallTime,
-    pub(super) dedup_bytes: u64,
+    pub(super) load: Load,
     pub(super) settings: Settings,
     pub(super) native: NativeTypes,
     pub(super) admission: Admission,
@@ -208,7 +237,7 @@ impl Turns {
             partitions: opening.partitions,
             term: opening.term,
             wall: opening.wall,
-            dedup_bytes: opening.dedup_bytes,
+            load: opening.load,
             settings: opening.settings,
             native: opening.native,
             admission: Admission::Open,
@@ -228,11 +257,11 @@ impl Turns {
         }
     }
 
-    /// What the engine cannot see itself: the node's calendar clock, and the partition row's bytes of
-    /// dedup records. To be told before the inputs of each loop turn.
-    pub fn note(&mut self, wall: WallTime, dedup_bytes: u64) {
+    /// What the engine cannot see itself: the node's calendar clock, and what the partition row counts. To
+    /// be told before the inputs of each loop turn.
+    pub fn note(&mut self, wall: WallTime, load: Load) {
         self.wall = wall;
-        self.dedup_bytes = dedup_bytes;
+        self.load = load;
     }
 
     /// Feeds one input. Wanted effects are pushed to `out`, in the order they must happen.

@@ -24,7 +24,7 @@ use super::activation::{Ground, Stage};
 use super::answers::not_run;
 use super::arrival::FULL_PAUSE;
 use super::dedup::{PendingRead, Rows, read_version};
-use super::engine::{Turns, Writes};
+use super::engine::Turns;
 use super::jobs::{JobId, Place};
 use super::log::{COMMAND_BYTES, Purpose, turn_bytes};
 use super::{RowsWanted, TurnsEffect};
@@ -374,8 +374,7 @@ impl Turns {
         if turn_bytes(&commit) + COMMAND_BYTES > self.settings.entry_bytes_max {
             return self.refuse_operation(now, id, &too_many(&key), out);
         }
-        if let Writes::Refused { voters, wanted } = self.writes {
-            let refusal = self.too_few_copies(voters, wanted);
+        if let Some(refusal) = self.unwanted() {
             return self.refuse_operation(now, id, &refusal, out);
         }
         self.push_entry_for(

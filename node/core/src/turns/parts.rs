@@ -15,7 +15,7 @@ use ghostlight_protocol::time::Instant;
 
 use super::activation::Stage;
 use super::dedup::{PendingRead, Rows};
-use super::engine::{Turns, Writes};
+use super::engine::Turns;
 use super::jobs::{Standing, Work};
 use super::log::{COMMAND_BYTES, Purpose, turn_bytes};
 use super::running::tell;
@@ -100,8 +100,7 @@ impl Turns {
         if let Some(what) = self.too_many(&staged.sends) {
             return refused(&what, out);
         }
-        if let Writes::Refused { voters, wanted } = self.writes {
-            let refusal = self.too_few_copies(voters, wanted);
+        if let Some(refusal) = self.unwanted() {
             return tell(turn, ask, TurnTold::Part(PartEnd::Refused(refusal)), out);
         }
         let share = if self.jobs.at(id).parts == 0 {

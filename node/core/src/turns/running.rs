@@ -80,7 +80,7 @@ impl Turns {
     ) -> Option<JobId> {
         let messages = match self.writes {
             Writes::Taken => Messages::Run,
-            Writes::Refused { .. } => Messages::Wait,
+            Writes::FewCopies { .. } | Writes::NoRoom => Messages::Wait,
         };
         loop {
             let mailbox = &mut self.actors.at(key).mailbox;

@@ -15,9 +15,9 @@ use ghostlight_protocol::ids::{Generation, NodeId};
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::request::{RequestId, Session};
 use ghostlight_protocol::wire::frame::{
-    AskReplica, AskRoutes, AskSurvival, CondemnedReplica, Control, Frame, Hangup, Heartbeat, Order,
-    OrderAnswer, OutboxMark, OutboxPush, RaftMessage, RaftMessages, ReplicaStanding, Routes,
-    SnapshotAck, SnapshotChunk, Survival,
+    AskReplica, AskRoutes, AskRows, AskSurvival, CondemnedReplica, Control, Frame, Hangup,
+    Heartbeat, Order, OrderAnswer, OutboxMark, OutboxPush, RaftMessage, RaftMessages,
+    ReplicaStanding, Routes, RowsDigest, SnapshotAck, SnapshotChunk, Survival,
 };
 use ghostlight_protocol::wire::hello::{ClusterDescriptor, NodeRecord};
 use prost::Message;
@@ -351,7 +351,32 @@ impl Dice {
         }
     }
 
+    fn digest(&mut self) -> RowsDigest {
+        RowsDigest {
+            partition: self.small(),
+            peer: self.number(),
+            index: self.number(),
+            digest: self.bytes(),
+        }
+    }
+
+    fn comparison(&mut self) -> Frame {
+        match self.0.random_range(0..3) {
+            0 => Frame::AskRows(AskRows {
+                partition: self.small(),
+                peer: self.number(),
+                index: self.number(),
+                version: self.0.random_range(0..2),
+            }),
+            1 => Frame::RowsDigest(self.digest()),
+            _ => Frame::RowsDiffer(self.digest()),
+        }
+    }
+
     fn frame(&mut self) -> Frame {
+        if self.0.random_range(0..8) == 0 {
+            return self.comparison();
+        }
         match self.0.random_range(0..21) {
             0 | 1 => Frame::Control(self.control()),
             2 | 3 => Frame::Raft(RaftMessages {

@@ -14,13 +14,14 @@ fn a_removal_is_announced_when_it_is_committed() {
     node.disconnect(PEER);
     node.pass(Duration::from_secs(60));
     node.order(AdminRequest::Remove("peer-2".to_owned()));
+    assert!(node.admin.is_empty(), "it is not in the log yet");
+    assert!(node.closed.is_empty());
+    node.run();
     assert!(
         matches!(node.admin[..], [AdminAnswer::Done(_)]),
         "{:?}",
         node.admin
     );
-    assert!(node.closed.is_empty(), "it is not in the log yet");
-    node.run();
     assert_eq!(node.closed, [PEER]);
     // The next leader knows it from the log, and does not speak to the node.
     let mut node = node.restart();

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::EntryOutcome;
+use super::messages::{self, Place};
 use super::turn::read_version;
 use crate::command::{Accept, DeadLetter, Envelope, InboxFailed, TrimOutbox};
 use crate::family::{self, Family};
@@ -43,11 +44,9 @@ pub(super) fn accept<R: Rows>(
             accepted_ms: partition.wall_ms,
             ..message
         };
-        rows.put(
-            Family::Inbox,
-            family::inbox_key(inbox_sequence),
-            row.encode_to_vec().into(),
-        );
+        let key = family::inbox_key(inbox_sequence);
+        let value = row.encode_to_vec().into();
+        messages::add(rows, partition, Place::Inbox, key, value);
         messages.push((inbox_sequence, row));
     }
     if mark != before {
@@ -56,7 +55,6 @@ pub(super) fn accept<R: Rows>(
             mark_key,
             Bytes::copy_from_slice(&mark.to_be_bytes()),
         );
-        partition.inbox_rows = partition.inbox_rows.saturating_add(messages.len() as u64);
     }
     Ok(EntryOutcome::Accepted {
         source,
@@ -82,8 +80,11 @@ pub(super) fn trim<R: Rows>(
         .min(trimmed.saturating_add(TRIM_ROWS_MAX))
         .max(trimmed);
     for sequence in (trimmed..through).map(|before| before + 1) {
-        rows.delete(Family::Outbox, family::outbox_key(destination, sequence));
-        partition.outbox_rows = partition.outbox_rows.saturating_sub(1);
+        let key = family::outbox_key(destination, sequence);
+        // Read, because the bytes that wait are counted.
+        if let Some(value) = rows.get(Family::Outbox, &key)? {
+            messages::remove(rows, partition, Place::Outbox, key, &value);
+        }
     }
     if through > trimmed {
         rows.put(
@@ -112,7 +113,7 @@ pub(super) fn failed<R: Rows>(
     let Some(bytes) = rows.get(Family::Inbox, &key)? else {
         return Ok(gone);
     };
-    let mut envelope = Envelope::decode(bytes).unwrap_or_default();
+    let mut envelope = Envelope::decode(bytes.clone()).unwrap_or_default();
     envelope.attempts = envelope.attempts.saturating_add(1);
     match failed.dead_letter {
         Some(reason) => {
@@ -121,17 +122,13 @@ pub(super) fn failed<R: Rows>(
                 error: reason.error,
                 age_ms: partition.age_ms,
             };
-            rows.put(
-                Family::DeadLetter,
-                key.clone(),
-                letter.encode_to_vec().into(),
-            );
-            rows.delete(Family::Inbox, key);
-            partition.inbox_rows = partition.inbox_rows.saturating_sub(1);
+            let value = letter.encode_to_vec().into();
+            messages::add(rows, partition, Place::DeadLetters, key.clone(), value);
+            messages::remove(rows, partition, Place::Inbox, key, &bytes);
             Ok(gone)
         }
         None => {
-            rows.put(Family::Inbox, key, envelope.encode_to_vec().into());
+            messages::rewrite(rows, partition, key, &bytes, &envelope);
             Ok(EntryOutcome::InboxFailed {
                 inbox_sequence,
                 envelope: Some(envelope),

@@ -5,17 +5,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
+use super::messages::{self, Place};
 use super::{SkipReason, TurnOutcome, schedule};
 use crate::actor::ActorKey;
 use crate::closed::Closed;
 use crate::command::{
-    DedupRecord, Envelope, Expire, Fate, RequestRecord, Send, SessionRow, Share, TurnCommit,
-    TurnKind,
+    DeadLetter, DedupRecord, Envelope, Expire, Fate, RequestRecord, Send, SessionRow, Share,
+    TurnCommit, TurnKind,
 };
 use crate::family::{self, Family};
 use crate::hash::{domain, hash128};
 use crate::ids::{ActorVersion, PartitionId};
-use crate::limits::{DEDUP_AGE_MAX, RECORDED_REPLY_BYTES_MAX};
+use crate::limits::{DEAD_LETTER_AGE_MAX, DEDUP_AGE_MAX, RECORDED_REPLY_BYTES_MAX};
 use crate::outcome::{Answer, TurnAnswer};
 use crate::partition_row::PartitionRow;
 use crate::replica::rows::Rows;
@@ -46,11 +47,13 @@ pub(super) fn apply<R: Rows>(
     if schedule::collides(rows, &actor, &turn.schedule)? {
         return Ok(TurnOutcome::Skipped(SkipReason::ScheduleThere));
     }
+    let mut accepted = None;
     if turn.inbox_sequence != 0 {
         let key = family::inbox_key(turn.inbox_sequence);
-        if rows.get(Family::Inbox, &key)?.is_none() {
+        let Some(value) = rows.get(Family::Inbox, &key)? else {
             return Ok(TurnOutcome::Skipped(SkipReason::MessageGone));
-        }
+        };
+        accepted = Some((key, value));
     }
     let stored = version(rows, &actor)?;
     let mut version = stored;
@@ -62,8 +65,8 @@ pub(super) fn apply<R: Rows>(
         (version, outbox) = write(id, rows, partition, &actor, stored, &turn)?;
     }
     schedule::write(rows, &actor, &turn.schedule)?;
-    if turn.inbox_sequence != 0 {
-        message(rows, partition, turn.inbox_sequence, turn.share())?;
+    if let Some((key, value)) = accepted {
+        message(rows, partition, key, &value, turn.share());
     }
     if let Some(request) = &turn.request {
         if matches!(turn.share(), Share::More | Share::Rest) {
@@ -91,24 +94,18 @@ pub(super) fn apply<R: Rows>(
 fn message<R: Rows>(
     rows: &mut R,
     partition: &mut PartitionRow,
-    sequence: u64,
+    key: Bytes,
+    value: &Bytes,
     share: Share,
-) -> Result<(), R::Error> {
-    let key = family::inbox_key(sequence);
+) {
     match share {
-        Share::Whole | Share::Rest => {
-            rows.delete(Family::Inbox, key);
-            partition.inbox_rows = partition.inbox_rows.saturating_sub(1);
-        }
+        Share::Whole | Share::Rest => messages::remove(rows, partition, Place::Inbox, key, value),
         Share::Part | Share::More => {
-            if let Some(bytes) = rows.get(Family::Inbox, &key)? {
-                let mut envelope = Envelope::decode(bytes).unwrap_or_default();
-                envelope.committed = Share::Part as i32;
-                rows.put(Family::Inbox, key, envelope.encode_to_vec().into());
-            }
+            let mut envelope = Envelope::decode(value.clone()).unwrap_or_default();
+            envelope.committed = Share::Part as i32;
+            messages::rewrite(rows, partition, key, value, &envelope);
         }
     }
-    Ok(())
 }
 
 fn request_fence<R: Rows>(
@@ -194,9 +191,8 @@ fn write<R: Rows>(
     rows.put(Family::Version, actor.to_bytes(), row.into());
     let mut outbox = Vec::with_capacity(turn.sends.len());
     for send in &turn.sends {
-        outbox.push(enqueue(id, rows, actor, send)?);
+        outbox.push(enqueue(id, rows, partition, actor, send)?);
     }
-    partition.outbox_rows = partition.outbox_rows.saturating_add(outbox.len() as u64);
     Ok((version, outbox))
 }
 
@@ -206,6 +202,7 @@ type Outbox = Vec<(PartitionId, u64, Envelope)>;
 fn enqueue<R: Rows>(
     source: PartitionId,
     rows: &mut R,
+    partition: &mut PartitionRow,
     sender: &ActorKey,
     send: &Send,
 ) -> Result<(PartitionId, u64, Envelope), R::Error> {
@@ -224,11 +221,9 @@ fn enqueue<R: Rows>(
         accepted_ms: 0,
         committed: Share::Whole as i32,
     };
-    rows.put(
-        Family::Outbox,
-        family::outbox_key(destination, sequence),
-        envelope.encode_to_vec().into(),
-    );
+    let key = family::outbox_key(destination, sequence);
+    let value = envelope.encode_to_vec().into();
+    messages::add(rows, partition, Place::Outbox, key, value);
     rows.put(
         Family::Mark,
         next_key,
@@ -393,6 +388,15 @@ pub(super) fn expire<R: Rows>(
     for key in expire.session_keys {
         if is_idle(rows, partition, &key)? {
             delete(rows, partition, Family::Session, key)?;
+        }
+    }
+    for key in expire.dead_letter_keys {
+        let Some(value) = rows.get(Family::DeadLetter, &key)? else {
+            continue;
+        };
+        let died = DeadLetter::decode(value.clone()).unwrap_or_default().age_ms;
+        if Age(partition.age_ms).since(Age(died)) >= DEAD_LETTER_AGE_MAX.as_millis() as u64 {
+            messages::remove(rows, partition, Place::DeadLetters, key, &value);
         }
     }
     schedule::expire(rows, partition, expire.value_keys)

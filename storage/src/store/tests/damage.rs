@@ -8,7 +8,7 @@ use super::for_seeds;
 use crate::conformance::material::{
     ME, actor, advance, all_families, at, command, entry, founded, hard_state, items, turn, write,
 };
-use crate::engine::{Cf, Durability, Engine, EngineError, Limit, Read, Row, WriteBatch};
+use crate::engine::{Cf, Durability, Engine, EngineError, Limit, Read, Room, Row, WriteBatch};
 use crate::error::{Remedy, StorageError};
 use crate::layout::{FORMAT_KEY, IDENTITY_KEY, Own, after, log_key, own_key, row_prefix};
 use crate::memory::{MemoryDisk, MemoryEngine, MemoryView};
@@ -264,8 +264,8 @@ impl Engine for DamagedFile {
         self.sound.view()
     }
 
-    fn free_bytes(&self) -> Result<u64, EngineError> {
-        self.sound.free_bytes()
+    fn room(&self) -> Result<Room, EngineError> {
+        self.sound.room()
     }
 
     fn write_note(&self, note: &[u8]) -> Result<(), EngineError> {

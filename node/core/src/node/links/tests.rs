@@ -5,16 +5,10 @@ use super::*;
 use crate::io::{Event, Input};
 
 const OTHER: NodeId = NodeId(2);
+const WALL: WallTime = WallTime(1_000_000_100);
 
 fn ms(n: u64) -> Instant {
     Instant(n * 1_000_000)
-}
-
-fn at(n: u64) -> Now {
-    Now {
-        instant: ms(n),
-        wall: WallTime(1_000_000_000 + n),
-    }
 }
 
 /// Links to other nodes, all connected at time 0.
@@ -23,6 +17,7 @@ fn links(others: usize) -> Links {
         me: NodeId(1),
         nodes: BTreeMap::new(),
         seeds: Vec::new(),
+        seed_nodes: BTreeMap::new(),
         seeds_at: Instant::default(),
         seed_rounds: 0,
     };
@@ -51,7 +46,7 @@ fn a_node_is_silent_400_ms_after_its_last_frame_and_said_so_once() {
     ];
     for (time, comes, silent, reachable) in table {
         if comes {
-            links.heard_control(at(time), OTHER, &frame);
+            links.heard_control(ms(time), WALL, OTHER, &frame, Word::Fresh);
         }
         let expected: Vec<NodeId> = silent.then_some(OTHER).into_iter().collect();
         assert_eq!(links.newly_silent(ms(time)), expected, "at {time} ms");
@@ -79,17 +74,41 @@ fn a_clock_is_off_when_the_median_of_the_members_is_more_than_two_seconds_away()
     for (offsets, off) in table {
         let mut links = links(offsets.len() + 1);
         for (number, offset) in (0..).zip(offsets) {
-            let wall_ms = at(100).wall.0.checked_add_signed(*offset).unwrap();
+            let wall_ms = WALL.0.checked_add_signed(*offset).unwrap();
             let control = Control {
                 wall_ms,
                 ..Control::default()
             };
-            links.heard_control(at(100), NodeId(OTHER.0 + number), &control);
+            let from = NodeId(OTHER.0 + number);
+            links.heard_control(ms(100), WALL, from, &control, Word::Fresh);
         }
         // The last one has not said what its clock is: it is no opinion.
         assert_eq!(links.clock_off_ms().is_some(), off, "{offsets:?}");
         let believed = links.agreed_wall(WallTime(7));
         assert_eq!(believed, (!off).then_some(WallTime(7)), "{offsets:?}");
+    }
+}
+
+#[test]
+fn a_frame_that_waited_through_a_pause_says_nothing_bad_about_clocks() {
+    // (the other's clock against ours in the frame, whether it may be stale, whether ours is off then)
+    let table = [
+        (-10_000, Word::MayBeStale, false),
+        (-10_000, Word::Fresh, true),
+        // Still so, until it says something else.
+        (-9_000, Word::MayBeStale, true),
+        (-10, Word::MayBeStale, false),
+    ];
+    let mut links = links(2);
+    for (offset, word, off) in table {
+        for other in [OTHER, NodeId(OTHER.0 + 1)] {
+            let control = Control {
+                wall_ms: WALL.0.checked_add_signed(offset).unwrap(),
+                ..Control::default()
+            };
+            links.heard_control(ms(100), WALL, other, &control, word);
+        }
+        assert_eq!(links.clock_off_ms().is_some(), off, "{offset} {word:?}");
     }
 }
 
@@ -112,6 +131,54 @@ fn a_connection_is_made_anew_once_in_a_while_and_only_if_it_is_up() {
         .unwrap() = Wire::Down;
     assert!(!links.may_reconnect(OTHER, ms(9_000), pause));
     assert!(!links.may_reconnect(NodeId(9), ms(9_000), pause));
+}
+
+#[test]
+fn a_seed_is_a_stranger_until_the_node_behind_it_is_connected() {
+    let mut links = links(1);
+    let name = "one.example:7400".to_owned();
+    let number = "10.0.0.2:7400".to_owned();
+    links.seeds = vec![name.clone(), number.clone(), "10.0.0.1:7400".to_owned()];
+    let strangers = |links: &Links| links.strangers("10.0.0.1:7400");
+    assert_eq!(strangers(&links), [name.clone(), number.clone()]);
+    links.nodes.get_mut(&OTHER).unwrap().record.address = number.clone();
+    assert_eq!(strangers(&links), std::slice::from_ref(&name));
+    links.found_at(name.clone(), OTHER);
+    assert_eq!(strangers(&links), Vec::<String>::new());
+    // What is not a seed is not remembered.
+    links.found_at("10.0.0.9:7400".to_owned(), OTHER);
+    assert_eq!(links.seed_nodes.len(), 1);
+    links.nodes.get_mut(&OTHER).unwrap().control = Wire::Down;
+    assert_eq!(strangers(&links), [name, number]);
+}
+
+#[test]
+fn an_edge_that_is_gone_for_a_day_leaves_the_address_book_and_a_storage_node_does_not() {
+    let mut bed = ByHand::new();
+    for (number, weight) in [(7, 0), (8, 1)] {
+        let record = NodeRecord {
+            node: NodeId(number).to_bytes().to_vec(),
+            generation: 1,
+            address: format!("10.0.0.{number}:7400"),
+            weight,
+            ..NodeRecord::default()
+        };
+        bed.core.links.take_record(record);
+    }
+    let there = |bed: &ByHand| [7, 8].map(|n| bed.core.links.link(NodeId(n)).is_some());
+    bed.run(2 * EDGE_TICKS);
+    let almost = EDGE_FORGOTTEN_AFTER.saturating_sub(Duration::from_secs(10));
+    bed.now.instant = bed.now.instant + almost;
+    bed.run(2 * EDGE_TICKS);
+    assert_eq!(there(&bed), [true, true]);
+    bed.now.instant = bed.now.instant + Duration::from_secs(10);
+    let saved = bed.run(2 * EDGE_TICKS);
+    assert_eq!(there(&bed), [false, true]);
+    let told = saved.iter().rev().find_map(|effect| match effect {
+        Effect::Store(StoreEffect::SaveAddresses(records)) => Some(records.len()),
+        _ => None,
+    });
+    assert_eq!(told, Some(2), "nodes 2 and 8");
 }
 
 /// Ticks, and answers nobody; what is said about others.

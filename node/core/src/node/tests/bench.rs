@@ -10,6 +10,7 @@ use ghostlight_protocol::ids::{ClusterId, LogPosition, NodeId, PartitionId, Peer
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::partition_row::{Membership, PartitionRow, Peer};
 use ghostlight_protocol::replica::log::RecoveredReplica;
+use ghostlight_protocol::replica::rows::digest_row;
 use ghostlight_protocol::replica::{ApplyItem, EntryOutcome, HardState, apply_command};
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::wire::frame::Frame;
@@ -17,9 +18,11 @@ use ghostlight_protocol::wire::hello::{
     ClusterDescriptor, ConnectionKind, NodeRecord, new_descriptor,
 };
 
+use crate::admin::AdminAnswer;
 use crate::gateway::CallTicket;
 use crate::io::{
-    Applied, Effect, Event, Input, Lane, Now, Rest, StageVerdict, StoreEffect, StoreInput,
+    Applied, Effect, Event, Input, Lane, Now, Rest, SnapshotEffect, StageVerdict, StoreEffect,
+    StoreInput, TransferId,
 };
 use crate::map_rows::MapRows;
 use crate::node::{NodeCore, Start};
@@ -37,54 +40,58 @@ const BEGIN: Now = Now {
 /// Both kinds of connections.
 const KINDS: [ConnectionKind; 2] = [ConnectionKind::Control, ConnectionKind::Bulk];
 
-pub(super) fn node_id(number: u64) -> NodeId {
+pub(in crate::node) fn node_id(number: u64) -> NodeId {
     NodeId(u128::from(number))
 }
 
 /// Whether something is done when it is wanted, or when the test says so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Speed {
+pub(in crate::node) enum Speed {
     AtOnce,
     Held,
 }
 
 /// A frame that a node wanted to send.
 #[derive(Clone, Debug)]
-pub(super) struct Sent {
-    pub(super) from: NodeId,
-    pub(super) to: NodeId,
-    pub(super) lane: Lane,
-    pub(super) frame: Frame,
+pub(in crate::node) struct Sent {
+    pub(in crate::node) from: NodeId,
+    pub(in crate::node) to: NodeId,
+    pub(in crate::node) lane: Lane,
+    pub(in crate::node) frame: Frame,
 }
 
-pub(super) struct Member {
-    pub(super) id: NodeId,
-    pub(super) core: NodeCore,
+pub(in crate::node) struct Member {
+    pub(in crate::node) id: NodeId,
+    pub(in crate::node) core: NodeCore,
     inbox: VecDeque<Input>,
     rows: BTreeMap<PartitionId, (PartitionRow, MapRows)>,
     runner: LocalRunner,
-    pub(super) sync: Speed,
-    pub(super) apply: Speed,
-    pub(super) stage: Speed,
-    pub(super) turns: Speed,
-    pub(super) held: VecDeque<StoreEffect>,
-    pub(super) runs: Vec<RunnerEffect>,
-    pub(super) events: Vec<Event>,
-    pub(super) replies: Vec<(CallTicket, CallOutcome)>,
+    pub(in crate::node) sync: Speed,
+    pub(in crate::node) apply: Speed,
+    pub(in crate::node) stage: Speed,
+    pub(in crate::node) turns: Speed,
+    /// Snapshots that are digested. Held: nobody opens any.
+    pub(in crate::node) views: Speed,
+    viewed: BTreeMap<TransferId, PartitionId>,
+    pub(in crate::node) held: VecDeque<StoreEffect>,
+    pub(in crate::node) runs: Vec<RunnerEffect>,
+    pub(in crate::node) events: Vec<Event>,
+    pub(in crate::node) replies: Vec<(CallTicket, CallOutcome)>,
+    pub(in crate::node) admin: Vec<AdminAnswer>,
 }
 
-pub(super) struct Bench {
-    pub(super) now: Now,
-    pub(super) members: Vec<Member>,
+pub(in crate::node) struct Bench {
+    pub(in crate::node) now: Now,
+    pub(in crate::node) members: Vec<Member>,
     /// Everything that was sent, lost or not.
-    pub(super) sent: Vec<Sent>,
+    pub(in crate::node) sent: Vec<Sent>,
     /// Frames that are lost.
-    pub(super) lose: fn(&Sent) -> bool,
+    pub(in crate::node) lose: fn(&Sent) -> bool,
 }
 
 impl Bench {
     /// Nodes 1 to `nodes`, connected, each with a voter of every partition; nobody leads yet.
-    pub(super) fn new(nodes: u64, partitions: u16) -> Self {
+    pub(in crate::node) fn new(nodes: u64, partitions: u16) -> Self {
         let mut bench = Self {
             now: BEGIN,
             members: Vec::new(),
@@ -107,7 +114,7 @@ impl Bench {
     }
 
     /// The same, with a node that serves every partition.
-    pub(super) fn led(nodes: u64, partitions: u16) -> (Self, u64) {
+    pub(in crate::node) fn led(nodes: u64, partitions: u16) -> (Self, u64) {
         let mut bench = Self::new(nodes, partitions);
         bench.until("every partition is served", |b| {
             let replicas = b.members.iter().flat_map(|member| member.core.replicas());
@@ -117,12 +124,12 @@ impl Bench {
         (bench, leader)
     }
 
-    pub(super) fn at(&mut self, number: u64) -> &mut Member {
+    pub(in crate::node) fn at(&mut self, number: u64) -> &mut Member {
         &mut self.members[number as usize - 1]
     }
 
     /// The node that serves a partition.
-    pub(super) fn server(&self, partition: PartitionId) -> Option<u64> {
+    pub(in crate::node) fn server(&self, partition: PartitionId) -> Option<u64> {
         let serves = |member: &Member| {
             let mut replicas = member.core.replicas();
             replicas.any(|r| r.partition == partition && r.serves.is_some())
@@ -132,14 +139,14 @@ impl Bench {
     }
 
     /// The term in which a node serves a partition.
-    pub(super) fn serves(&self, number: u64, partition: PartitionId) -> Option<Term> {
+    pub(in crate::node) fn serves(&self, number: u64, partition: PartitionId) -> Option<Term> {
         let core = &self.members[number as usize - 1].core;
         let mut replicas = core.replicas();
         replicas.find(|r| r.partition == partition)?.serves
     }
 
     /// Node `at` hears that it is connected to `peer`.
-    pub(super) fn connect(&mut self, at: u64, peer: u64, kind: ConnectionKind) {
+    pub(in crate::node) fn connect(&mut self, at: u64, peer: u64, kind: ConnectionKind) {
         let peer = record(peer);
         self.at(at).inbox.push_back(Input::Connected {
             peer,
@@ -148,24 +155,24 @@ impl Bench {
         });
     }
 
-    pub(super) fn feed(&mut self, at: u64, input: Input) {
+    pub(in crate::node) fn feed(&mut self, at: u64, input: Input) {
         self.at(at).inbox.push_back(input);
         self.settle();
     }
 
     /// A frame from node `from` arrives.
-    pub(super) fn frame(&mut self, at: u64, from: u64, frame: Frame) {
+    pub(in crate::node) fn frame(&mut self, at: u64, from: u64, frame: Frame) {
         let from = node_id(from);
         self.feed(at, Input::Frame { from, frame });
     }
 
     /// What has been sent since the last call.
-    pub(super) fn take_sent(&mut self) -> Vec<Sent> {
+    pub(in crate::node) fn take_sent(&mut self) -> Vec<Sent> {
         std::mem::take(&mut self.sent)
     }
 
     /// Lets time pass in steps of 10 ms.
-    pub(super) fn pass(&mut self, millis: u64) {
+    pub(in crate::node) fn pass(&mut self, millis: u64) {
         for _ in 0..millis / 10 {
             self.now.instant = self.now.instant + Duration::from_millis(10);
             self.now.wall = WallTime(self.now.wall.0 + 10);
@@ -173,7 +180,7 @@ impl Bench {
         }
     }
 
-    pub(super) fn until(&mut self, what: &str, mut reached: impl FnMut(&Self) -> bool) {
+    pub(in crate::node) fn until(&mut self, what: &str, mut reached: impl FnMut(&Self) -> bool) {
         for _ in 0..1_000 {
             if reached(self) {
                 return;
@@ -184,7 +191,7 @@ impl Bench {
     }
 
     /// Runs every loop until nobody has anything to do at this moment.
-    pub(super) fn settle(&mut self) {
+    pub(in crate::node) fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
             let now = self.now;
             let due = |member: &Member| {
@@ -211,7 +218,7 @@ impl Bench {
         self.perform(index, effects);
     }
 
-    pub(super) fn perform(&mut self, index: usize, effects: Vec<Effect>) {
+    pub(in crate::node) fn perform(&mut self, index: usize, effects: Vec<Effect>) {
         let now = self.now;
         for effect in effects {
             let member = &mut self.members[index];
@@ -246,6 +253,8 @@ impl Bench {
                 Effect::Reply { ticket, outcome } => member.replies.push((ticket, outcome)),
                 Effect::App(effect) => panic!("no application here: {effect:?}"),
                 Effect::Event(event) => member.events.push(event),
+                Effect::AdminReply { answer, .. } => member.admin.push(answer),
+                Effect::Snapshot(effect) => member.view(effect),
                 Effect::Gossip { to, data } => {
                     if let Some(target) = self.members.iter_mut().find(|m| m.id == to) {
                         target.inbox.push_back(Input::Gossip(data));
@@ -254,8 +263,6 @@ impl Bench {
                 Effect::Reconnect { .. }
                 | Effect::Dial { .. }
                 | Effect::Close(_)
-                | Effect::AdminReply { .. }
-                | Effect::Snapshot(_)
                 | Effect::Introduce { .. } => {}
                 Effect::Halt(reason) => panic!("{:?} halts: {reason:?}", member.id),
             }
@@ -273,7 +280,7 @@ impl Bench {
     }
 
     /// What the disk of a node held back is done now, and what comes from now on at once.
-    pub(super) fn release(&mut self, number: u64) {
+    pub(in crate::node) fn release(&mut self, number: u64) {
         let member = self.at(number);
         (member.sync, member.apply) = (Speed::AtOnce, Speed::AtOnce);
         for effect in std::mem::take(&mut member.held) {
@@ -299,10 +306,13 @@ impl Member {
             apply: Speed::AtOnce,
             stage: Speed::AtOnce,
             turns: Speed::AtOnce,
+            views: Speed::Held,
+            viewed: BTreeMap::new(),
             held: VecDeque::new(),
             runs: Vec::new(),
             events: Vec::new(),
             replies: Vec::new(),
+            admin: Vec::new(),
         }
     }
 
@@ -346,6 +356,51 @@ impl Member {
         self.inbox.push_back(Input::Store(answer));
     }
 
+    fn view(&mut self, effect: SnapshotEffect) {
+        if self.views == Speed::Held {
+            return;
+        }
+        let answer = match effect {
+            SnapshotEffect::Open {
+                transfer,
+                partition,
+            } => {
+                self.viewed.insert(transfer, partition);
+                let Some((row, _)) = self.rows.get(&partition) else {
+                    return;
+                };
+                let (index, term) = row.applied();
+                StoreInput::SnapshotOpened {
+                    transfer,
+                    at: LogPosition { index, term },
+                    membership: row.membership.clone().unwrap_or_default(),
+                }
+            }
+            SnapshotEffect::Digest(transfer) => {
+                let rows = &self.rows[&self.viewed[&transfer]].1.0;
+                let digest = rows.iter().fold(0, |digest, ((family, key), value)| {
+                    digest_row(digest, *family, key, value)
+                });
+                StoreInput::Digested {
+                    transfer,
+                    digest,
+                    rest: Rest::Last,
+                }
+            }
+            SnapshotEffect::ReadChunk(_) => return,
+            SnapshotEffect::Close(transfer) => {
+                self.viewed.remove(&transfer);
+                return;
+            }
+        };
+        self.inbox.push_back(Input::Store(answer));
+    }
+
+    /// What the disk holds of a partition.
+    pub(in crate::node) fn rows(&mut self, partition: PartitionId) -> &mut MapRows {
+        &mut self.rows.get_mut(&partition).expect("it has a replica").1
+    }
+
     fn apply(&mut self, partition: PartitionId, items: Vec<ApplyItem>) -> Applied {
         let (row, rows) = self.rows.get_mut(&partition).expect("it has a replica");
         let mut outcomes = Vec::new();
@@ -380,7 +435,7 @@ impl Member {
     }
 }
 
-pub(super) fn record(number: u64) -> NodeRecord {
+pub(in crate::node) fn record(number: u64) -> NodeRecord {
     NodeRecord {
         node: node_id(number).to_bytes().to_vec(),
         generation: 1,
@@ -391,7 +446,7 @@ pub(super) fn record(number: u64) -> NodeRecord {
     }
 }
 
-pub(super) fn founded(voters: u64) -> PartitionRow {
+pub(in crate::node) fn founded(voters: u64) -> PartitionRow {
     let mut row = PartitionRow::founded(node_id(1));
     row.membership = Some(Membership {
         index: row.applied_index,

@@ -11,7 +11,7 @@ use super::harness::*;
 use crate::turn_io::{OutMessage, RunnerEffect, TurnAsk, TurnEnd};
 use crate::turns::{TurnsInput, Writes};
 
-const REFUSED: Writes = Writes::Refused {
+const REFUSED: Writes = Writes::FewCopies {
     voters: 1,
     wanted: 2,
 };
@@ -69,6 +69,19 @@ fn min_copies_refuses_writes_alone() {
     assert!(bench.state(&actor_key("a"), b"n").is_none());
     bench.feed(TurnsInput::Writes(Writes::Taken));
     let answer = run(&mut bench, Ask::first(6, "a"), wrote("w", "n", "1"));
+    assert_eq!(answer, reply("w"));
+}
+
+#[test]
+fn without_room_writes_are_refused_and_reads_are_served() {
+    let mut bench = Bench::new();
+    bench.feed(TurnsInput::Writes(Writes::NoRoom));
+    assert_eq!(run(&mut bench, Ask::first(1, "a"), read("1")), reply("1"));
+    let refused = run(&mut bench, Ask::first(2, "a"), wrote("w", "n", "1"));
+    assert_eq!(code(&refused), Code::DiskRoomShort);
+    assert!(bench.rows.0.is_empty() && bench.log.is_empty());
+    bench.feed(TurnsInput::Writes(Writes::Taken));
+    let answer = run(&mut bench, Ask::first(3, "a"), wrote("w", "n", "1"));
     assert_eq!(answer, reply("w"));
 }
 

@@ -19,8 +19,8 @@ use prost::Message;
 use crate::map_rows::MapRows;
 use crate::turn_io::{RunnerEffect, RunnerInput, TurnAsk, TurnEnd, TurnId, TurnStart};
 use crate::turns::{
-    Caller, ConfirmId, Due, NativeTypes, NestedCall, Opening, ReadId, RowsWanted, Settings, Turns,
-    TurnsEffect, TurnsInput, Writes,
+    Caller, ConfirmId, Due, Load, NativeTypes, NestedCall, Opening, ReadId, RowsWanted, Settings,
+    Turns, TurnsEffect, TurnsInput, Writes,
 };
 use ghostlight_protocol::command::ScheduleWrite;
 
@@ -91,7 +91,7 @@ impl Bench {
     pub(super) fn feed(&mut self, input: TurnsInput) {
         let mut out = Vec::new();
         self.engine
-            .note(WallTime(self.now.0 / 1_000_000), self.row.dedup_bytes);
+            .note(WallTime(self.now.0 / 1_000_000), Load::of(&self.row));
         self.engine.handle(self.now, input, &mut out);
         self.perform(out);
     }
@@ -255,7 +255,7 @@ fn open(term: Term, row: &PartitionRow, settings: Settings) -> Turns {
         partitions: 1,
         term,
         wall: WallTime(0),
-        dedup_bytes: row.dedup_bytes,
+        load: Load::of(row),
         writes: Writes::Taken,
         settings,
         native: NativeTypes::new(["counter".to_owned()]),

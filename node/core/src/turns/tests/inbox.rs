@@ -12,8 +12,8 @@ use ghostlight_protocol::time::WallTime;
 
 use super::harness::*;
 use crate::turn_io::TurnEnd;
-use crate::turns::TurnsInput;
 use crate::turns::inbox::{MESSAGES_MAX, message_request, pause};
+use crate::turns::{Load, TurnsInput};
 
 /// Accepts messages for the named actors.
 fn accept(bench: &mut Bench, first: u64, actors: &[&str]) {
@@ -150,7 +150,7 @@ fn message_that_dies_of_a_long_text_leaves_a_dead_letter_of_bounded_size() {
 fn message_has_the_time_of_the_log_and_the_same_seed_under_every_leader() {
     let stamp = |own_clock: u64| {
         let mut bench = Bench::new();
-        bench.engine.note(WallTime(own_clock), 0);
+        bench.engine.note(WallTime(own_clock), Load::default());
         bench.row.wall_ms = 1_234;
         accept(&mut bench, 1, &["a"]);
         bench.turn().stamp

@@ -1,15 +1,18 @@
 //! The bounds of the defaults, reached.
 
 use bytes::Bytes;
+use ghostlight_protocol::call::AnswerKind;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::StateWrite;
 use ghostlight_protocol::limits::{
     ENTRY_BYTES_MAX, MAILBOX_CALLS_MAX, REQUEST_BODY_BYTES_MAX, SPECULATION_BYTES_MAX,
     SPECULATION_TURNS_MAX,
 };
+use ghostlight_protocol::partition_row::Kept;
 
 use super::harness::*;
 use crate::turn_io::{OutMessage, TurnEnd};
+use crate::turns::{Load, Settings};
 
 fn writes(bytes: usize) -> TurnEnd {
     TurnEnd::Ok {
@@ -125,4 +128,51 @@ fn speculation_ends_at_64_turns_or_1_mib_and_is_always_one_turn() {
     );
     assert_eq!(started_ahead(|| writes(SPECULATION_BYTES_MAX / 4)), 1 + 4);
     assert_eq!(started_ahead(|| writes(3 * SPECULATION_BYTES_MAX)), 1 + 1);
+}
+
+#[test]
+fn requests_from_outside_are_refused_while_too_many_messages_wait_and_those_of_turns_are_not() {
+    let max = Kept {
+        rows: 10,
+        bytes: 1_000,
+    };
+    let kept = |rows, bytes| Kept { rows, bytes };
+    let nothing = Kept::default();
+    // (outbox, inbox, whether a request from outside is refused)
+    let table = [
+        (nothing, nothing, false),
+        (kept(9, 999), kept(9, 999), false),
+        (kept(10, 1), nothing, true),
+        (kept(1, 1_000), nothing, true),
+        (nothing, kept(10, 1), true),
+        (nothing, kept(1, 1_000), true),
+    ];
+    for (outbox, inbox, refused) in table {
+        let mut bench = Bench::with(Settings {
+            messages_max: max,
+            ..Settings::default()
+        });
+        (bench.row.outbox_rows, bench.row.outbox_bytes) = (outbox.rows, outbox.bytes);
+        (bench.row.inbox_rows, bench.row.inbox_bytes) = (inbox.rows, inbox.bytes);
+        assert_eq!(Load::of(&bench.row).outbox, outbox);
+        let shown = format!("{outbox:?} {inbox:?}");
+        let outside = bench.call(Ask::first(1, "a"));
+        if refused {
+            let answer = bench.answer(outside);
+            assert_eq!(code(&answer), Code::MessagesFull, "{shown}");
+            let AnswerKind::NotRun(refusal) = answer else {
+                panic!("it certainly did not run: {answer:?}");
+            };
+            assert!(refusal.retry_after_ms > 0, "{shown}");
+        } else {
+            bench.turn();
+        }
+        // A turn waits for this one: were it refused, nothing that sends could ever end.
+        bench.call(Ask {
+            chain: vec![actor_key("caller")],
+            ..Ask::first(2, "b")
+        });
+        bench.turn();
+        bench.silent();
+    }
 }

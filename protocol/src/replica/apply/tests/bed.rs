@@ -11,7 +11,7 @@ use crate::command::{Command, Kind, RequestRecord, StateWrite, TurnCommit, TurnK
 use crate::family::Family;
 use crate::ids::{Generation, LogIndex, LogPosition, NodeId, PartitionId, Term};
 use crate::outcome::TurnAnswer;
-use crate::partition_row::PartitionRow;
+use crate::partition_row::{Kept, PartitionRow};
 use crate::replica::apply::{EntryOutcome, TurnOutcome, apply_command};
 use crate::replica::rows::Rows;
 use crate::request::{RequestId, Session};
@@ -122,12 +122,24 @@ impl Bed {
     /// Every counter of the partition row equals what the rows say.
     #[track_caller]
     pub(super) fn check_counters(&self) {
-        assert_eq!(self.row.inbox_rows, self.count(Family::Inbox), "inbox rows");
-        assert_eq!(
-            self.row.outbox_rows,
-            self.count(Family::Outbox),
-            "outbox rows"
-        );
+        let kept = [
+            (Family::Inbox, self.row.inbox()),
+            (Family::Outbox, self.row.outbox()),
+            (Family::DeadLetter, self.row.dead_letters()),
+        ];
+        for (family, counted) in kept {
+            let rows = self
+                .rows
+                .0
+                .iter()
+                .filter(|((found, _), _)| *found == family);
+            let bytes: usize = rows.map(|((_, key), value)| key.len() + value.len()).sum();
+            let there = Kept {
+                rows: self.count(family),
+                bytes: bytes as u64,
+            };
+            assert_eq!(counted, there, "{family:?}");
+        }
         let records = self
             .rows
             .0

@@ -5,10 +5,13 @@ use prost::Message;
 
 use super::bed::{Bed, actor, committed, write_turn};
 use crate::command::{
-    Accept, DeadLetter, DeadLetterReason, Envelope, InboxFailed, Kind, Send, TrimOutbox, TurnKind,
+    Accept, DeadLetter, DeadLetterReason, Envelope, Expire, InboxFailed, Kind, Send, TrimOutbox,
+    TurnKind,
 };
 use crate::family::{Family, inbox_key, outbox_key};
 use crate::ids::PartitionId;
+use crate::limits::DEAD_LETTER_AGE_MAX;
+use crate::partition_row::Kept;
 use crate::replica::apply::{EntryOutcome, SkipReason, TurnOutcome};
 
 const SOURCE: u32 = 3;
@@ -208,4 +211,52 @@ fn failures_are_counted_until_the_message_is_given_up() {
     }
     assert_eq!(bed.rows, before.rows);
     bed.check_counters();
+}
+
+#[test]
+fn dead_letters_go_by_age_and_each_is_looked_at_again() {
+    let mut bed = Bed::new();
+    accept(&mut bed, 0, 1, 2);
+    fail(&mut bed, 1, Some("Early"));
+    let week = DEAD_LETTER_AGE_MAX.as_millis() as u64;
+    bed.pass(week - 1);
+    fail(&mut bed, 2, Some("Late"));
+    assert_eq!(bed.row.dead_letters().rows, 2);
+    // (log time that passes, letters left)
+    for (passes, left) in [(0, 2), (1, 1), (week - 2, 1), (1, 0), (0, 0)] {
+        bed.pass(passes);
+        let expire = Expire {
+            dead_letter_keys: vec![inbox_key(1), inbox_key(2)],
+            ..Expire::default()
+        };
+        assert_eq!(bed.apply(Kind::Expire(expire)), EntryOutcome::Expired);
+        assert_eq!(bed.row.dead_letters().rows, left, "after {passes} ms more");
+        bed.check_counters();
+    }
+    assert_eq!(bed.row.dead_letters(), Kept::default());
+}
+
+#[test]
+fn a_trim_counts_what_it_deletes() {
+    let mut bed = Bed::new();
+    let mut turn = write_turn(&actor("a"), 0, "k", "v");
+    turn.sends = (1..=3)
+        .map(|n| Send {
+            destination: 2,
+            actor: actor("b").to_bytes(),
+            method: "hear".to_owned(),
+            body: vec![0; n * 100].into(),
+        })
+        .collect();
+    assert!(committed(&bed.turn(turn)).is_some());
+    bed.check_counters();
+    for through in [1, 1, 3] {
+        let trim = TrimOutbox {
+            destination: 2,
+            through,
+        };
+        bed.apply(Kind::TrimOutbox(trim));
+        bed.check_counters();
+    }
+    assert_eq!(bed.row.outbox(), Kept::default());
 }

@@ -187,7 +187,8 @@ fn kind() -> impl Strategy<Value = Kind> {
         Kind::Expire(Expire {
             dedup_keys: keys.clone(),
             session_keys: keys.clone(),
-            value_keys: keys,
+            value_keys: keys.clone(),
+            dead_letter_keys: keys,
         })
     });
     let facts = vec((bytes(), option::of(bytes())), 0..3).prop_map(|writes| {

@@ -202,7 +202,6 @@ fn records_expire_by_their_own_age_alone() {
             let key = dedup_key(&actor("a"), &id);
             let expire = Expire {
                 dedup_keys: vec![key.clone(), Bytes::from_static(b"none")],
-                session_keys: vec![],
                 ..Expire::default()
             };
             assert_eq!(bed.apply(Kind::Expire(expire)), EntryOutcome::Expired);
@@ -265,7 +264,6 @@ fn a_record_of_a_session_stays_while_the_session_is_in_use() {
     bed.turn(asked(&sequence(2), 1, 1, "v"));
     let expire = Expire {
         dedup_keys: vec![dedup_key(&actor("a"), &sequence(1))],
-        session_keys: vec![],
         ..Expire::default()
     };
     bed.apply(Kind::Expire(expire));
@@ -322,7 +320,6 @@ fn sessions_expire_when_idle() {
         bed.pass(idle);
         let key = session_key(session());
         let expire = Expire {
-            dedup_keys: vec![],
             session_keys: vec![key.clone(), Bytes::from_static(b"none")],
             ..Expire::default()
         };
