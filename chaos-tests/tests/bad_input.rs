@@ -87,14 +87,14 @@ fn unknown_things() -> Vec<Refused> {
         Refused::post(
             "/v1.0/actors/ghost/a/method/get",
             (404, "ERR_ACTOR_NO_ADDRESS", "E0106"),
-            "did not find address for actor 'ghost||a': no actor type `ghost` here. \
+            "did not find address for actor 'ghost||a': no node hosts actor type `ghost`. \
              Known: account, counter, echo, log",
         ),
         Refused::post(
             "/v1.0/actors/dapr.internal.default.app.workflow/a/method/get",
             (403, "ERR_ACTOR_TYPE_RESERVED", "E0123"),
             "actor type \"dapr.internal.default.app.workflow\" is reserved for the Dapr workflow \
-             runtime; use another name",
+             runtime; direct actor API access is not permitted",
         ),
         unknown_method("sub", "sub"),
         // Cleaned as a path: it never climbs out of its actor.

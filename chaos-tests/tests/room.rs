@@ -7,7 +7,9 @@ use std::time::Duration;
 use ghostlight_chaos::cluster::Cluster;
 use ghostlight_chaos::http::{Ask, Connection, Reply};
 use ghostlight_chaos::load::Load;
-use ghostlight_chaos::scenario::{FEW_PARTITIONS, SERVED_TIME_MAX, end_clean, turn, without};
+use ghostlight_chaos::scenario::{
+    FEW_PARTITIONS, SERVED_TIME_MAX, end_clean, is_long, turn, without,
+};
 use ghostlight_chaos::small_disk::{Mounted, SmallDisk};
 use ghostlight_chaos::wait::until;
 use rustix::process::Signal;
@@ -127,6 +129,11 @@ fn r02_a_lone_node_without_room_refuses_writes_and_serves_reads() {
 #[test]
 fn r03_a_node_whose_disk_is_full_ends_with_a_word_and_the_others_go_on() {
     let _turn = turn();
+    // RocksDB has room for its log set aside: how long it lasts depends on what the load writes.
+    if !is_long() {
+        println!("skipped: a full disk; run with GHOSTLIGHT_CHAOS=long");
+        return;
+    }
     let mut cluster = Cluster::plan(FEW_PARTITIONS);
     let Some(disk) = small_disk(&cluster) else {
         return skipped("a full disk");
@@ -140,7 +147,7 @@ fn r03_a_node_whose_disk_is_full_ends_with_a_word_and_the_others_go_on() {
     // What other leaders replicate to it cannot be refused: so it must end.
     disk.fill(0);
     let mut node = cluster.take(0);
-    let status = node.wait(SERVED_TIME_MAX * 3);
+    let status = node.wait(SERVED_TIME_MAX * 30);
     let said = node.said();
     println!("full: {}", said.lines().last().unwrap_or_default());
     assert_eq!(status.code(), Some(1), "{said}");

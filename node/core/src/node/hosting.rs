@@ -180,13 +180,25 @@ impl NodeCore {
     }
 
     fn refuse_unhosted(&mut self, start: &TurnStart) {
-        let (actor_type, id) = (start.actor.actor_type(), start.actor.actor_id());
         let text = format!(
-            "no node hosts actor type {actor_type:?}, so that {actor_type}/{id} cannot run. Start the application that \
-             has it, or check the name"
+            "no node hosts actor type `{}`. Known: {}",
+            start.actor.actor_type(),
+            self.known_types().join(", ")
         );
         let refusal = NotRun::new(Code::UnknownActorType, text);
         self.end_turn(start.turn, TurnEnd::Refused(refusal));
+    }
+
+    /// Types that some node hosts, ascending.
+    fn known_types(&self) -> Vec<String> {
+        let others = self.links.iter().map(|(_, link)| &link.record);
+        let records = std::iter::once(&self.record).chain(others);
+        let types = records.flat_map(|record| {
+            let apps = record.app_types.iter().map(|hosted| &hosted.name);
+            record.actor_types.iter().chain(apps).cloned()
+        });
+        let types: std::collections::BTreeSet<String> = types.collect();
+        types.into_iter().collect()
     }
 
     fn end_turn(&mut self, turn: TurnId, end: TurnEnd) {
