@@ -112,12 +112,6 @@ impl Wakeups {
         }
     }
 
-    /// Reminders and timers that run at the moment, and timers in memory.
-    #[must_use]
-    pub fn counts(&self) -> (usize, usize) {
-        (self.running.len(), self.timers.len())
-    }
-
     /// Feeds one input; `wall` is a calendar clock that can be believed.
     pub fn handle(
         &mut self,

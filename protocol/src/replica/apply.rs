@@ -15,7 +15,7 @@ mod messages;
 mod schedule;
 mod turn;
 
-pub use turn::is_deleted;
+pub use turn::{is_deleted, read_version};
 
 use bytes::Bytes;
 use prost::Message;

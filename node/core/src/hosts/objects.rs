@@ -166,12 +166,6 @@ impl Objects {
         up.flat_map(|app| app.types.values())
     }
 
-    /// Objects that serve an activation.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.activations.len()
-    }
-
     /// A process is ready. Another one than before has none of the objects of the one before.
     pub fn hosting(
         &mut self,

@@ -474,11 +474,13 @@ impl NodeCore {
         for channel in self.hosting.channels.values_mut() {
             channel.resend(now.instant, Resend::Time);
         }
-        let mut hosts: Vec<NodeId> = self.hosting.placed.values().map(|p| p.host).collect();
-        hosts.sort_unstable();
-        hosts.dedup();
-        for host in hosts {
-            if host != self.me && self.links.silence(host, now.instant) >= HOST_SILENT {
+        // Activations are many, peers are few: only those of a silent one are looked for.
+        let peers = self.hosting.channels.keys().copied();
+        let silent: Vec<NodeId> = peers
+            .filter(|peer| self.links.silence(*peer, now.instant) >= HOST_SILENT)
+            .collect();
+        for host in silent {
+            if self.hosting.placed.values().any(|p| p.host == host) {
                 self.host_lost(now, host, "the host does not answer");
             }
         }

@@ -9,6 +9,7 @@ use ghostlight_protocol::command::{DedupRecord, SessionRow};
 use ghostlight_protocol::family::{self, Family};
 use ghostlight_protocol::ids::ActorVersion;
 use ghostlight_protocol::outcome::NotRun;
+use ghostlight_protocol::replica::apply::read_version;
 use ghostlight_protocol::request::RequestId;
 use ghostlight_protocol::time::Instant;
 use prost::Message;
@@ -199,9 +200,4 @@ impl Turns {
         actor.stage = Stage::Idle;
         self.touch(now, key, out);
     }
-}
-
-/// Reads the value of a `Family::Version` row.
-pub(super) fn read_version(row: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(row.get(..8)?.try_into().ok()?))
 }

@@ -17,13 +17,14 @@ use ghostlight_protocol::command::{
 use ghostlight_protocol::family::{self, Family};
 use ghostlight_protocol::ids::ActorVersion;
 use ghostlight_protocol::outcome::{NotRun, TurnAnswer};
+use ghostlight_protocol::replica::apply::read_version;
 use ghostlight_protocol::time::Instant;
 use prost::Message;
 
 use super::activation::{Ground, Stage};
 use super::answers::not_run;
 use super::arrival::FULL_PAUSE;
-use super::dedup::{PendingRead, Rows, read_version};
+use super::dedup::{PendingRead, Rows};
 use super::engine::Turns;
 use super::jobs::{JobId, Place};
 use super::log::{COMMAND_BYTES, Purpose, turn_bytes};

@@ -151,7 +151,8 @@ fn version<R: Rows>(rows: &mut R, actor: &ActorKey) -> Result<ActorVersion, R::E
 }
 
 /// Reads the value of a `Family::Version` row, or a counter of `Family::Mark`.
-pub(super) fn read_version(bytes: &[u8]) -> Option<u64> {
+#[must_use]
+pub fn read_version(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?))
 }
 
