@@ -10,8 +10,10 @@ use serde_json::Value;
 
 use crate::clocks::Clocks;
 use crate::http::{Ask, Connection};
+use crate::network::Network;
 use crate::ports::free_address;
 use crate::process::{self, Process};
+use crate::sync_faults::SyncFaults;
 use crate::wait::until;
 
 /// Longest time for nodes to become healthy.
@@ -25,6 +27,8 @@ pub struct Cluster {
     directory: tempfile::TempDir,
     partitions: u32,
     clocks: Option<Clocks>,
+    network: Option<Network>,
+    sync_faults: Option<SyncFaults>,
     nodes: Vec<Node>,
 }
 
@@ -32,11 +36,22 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Node {
     name: String,
+    /// Where it listens.
     peer: String,
+    /// Where others reach it.
+    reached_at: String,
     http: String,
     grpc: String,
     admin: String,
+    addresses: Addresses,
     process: Option<Process>,
+}
+
+/// Whether a node that starts again must be told where it listens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Addresses {
+    Remembered,
+    New,
 }
 
 /// How a node finds its cluster.
@@ -57,12 +72,20 @@ impl Cluster {
     #[must_use]
     pub fn form(nodes: usize, partitions: u32) -> Self {
         let mut cluster = Self::plan(partitions);
-        cluster.found();
-        for _ in 1..nodes {
-            cluster.join();
-        }
-        cluster.wait_healthy();
+        cluster.form_planned(nodes);
         cluster
+    }
+
+    /// Founds a cluster that was planned, and waits until it is healthy.
+    ///
+    /// # Panics
+    /// When it does not form in time.
+    pub fn form_planned(&mut self, nodes: usize) {
+        self.found();
+        for _ in 1..nodes {
+            self.join();
+        }
+        self.wait_healthy();
     }
 
     /// A cluster without a node: a directory and a key.
@@ -79,6 +102,8 @@ impl Cluster {
             directory,
             partitions,
             clocks: None,
+            network: None,
+            sync_faults: None,
             nodes: Vec::new(),
         }
     }
@@ -93,6 +118,46 @@ impl Cluster {
         let clocks = Clocks::find(cluster.directory.path())?;
         cluster.clocks = Some(clocks.clone());
         Some((cluster, clocks))
+    }
+
+    /// The same with a network between the nodes that can be cut and made lossy.
+    ///
+    /// # Panics
+    /// When directory or key cannot be made.
+    #[must_use]
+    pub fn plan_with_network(partitions: u32, seed: u64) -> Self {
+        let mut cluster = Self::plan(partitions);
+        cluster.network = Some(Network::new(seed));
+        cluster
+    }
+
+    /// The same with disks whose syncs can be slow or fail; `None`: this machine cannot make them.
+    ///
+    /// # Panics
+    /// When directory or key cannot be made.
+    #[must_use]
+    pub fn plan_with_sync_faults(partitions: u32) -> Option<Self> {
+        let mut cluster = Self::plan(partitions);
+        cluster.sync_faults = Some(SyncFaults::make(cluster.directory.path())?);
+        Some(cluster)
+    }
+
+    /// The disks of the nodes.
+    ///
+    /// # Panics
+    /// When the cluster was planned without such disks.
+    #[must_use]
+    pub fn sync_faults(&self) -> &SyncFaults {
+        self.sync_faults.as_ref().expect("planned with such disks")
+    }
+
+    /// The network between the nodes.
+    ///
+    /// # Panics
+    /// When the cluster was planned without one.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("planned with a network")
     }
 
     /// Starts the founder, and returns its number at once.
@@ -120,13 +185,13 @@ impl Cluster {
 
     /// Starts one more node with the first one as its seed, and returns its number at once.
     pub fn join(&mut self) -> usize {
-        let seed = self.nodes[0].peer.clone();
+        let seed = self.nodes[0].reached_at.clone();
         self.join_by(&[seed])
     }
 
     /// The same with more arguments, in this start only.
     pub fn join_with(&mut self, more: &[&str]) -> usize {
-        let seed = self.nodes[0].peer.clone();
+        let seed = self.nodes[0].reached_at.clone();
         let more = more.iter().map(|arg| (*arg).to_owned()).collect();
         self.add(free_address(), Begin::Joins(vec![seed], more))
     }
@@ -138,12 +203,18 @@ impl Cluster {
 
     fn add(&mut self, peer: String, begin: Begin) -> usize {
         let number = self.nodes.len();
+        let reached_at = match &mut self.network {
+            Some(network) => network.attach(&peer),
+            None => peer.clone(),
+        };
         self.nodes.push(Node {
             name: format!("n{}", number + 1),
             peer,
+            reached_at,
             http: free_address(),
             grpc: free_address(),
             admin: free_address(),
+            addresses: Addresses::New,
             process: None,
         });
         self.begin(number, begin);
@@ -153,10 +224,15 @@ impl Cluster {
     /// Gives a node that does not run other addresses for its next start.
     ///
     /// # Panics
-    /// When it runs.
+    /// When it runs, or behind a network, which knows nodes by their addresses.
     pub fn readdress(&mut self, node: usize) {
+        assert!(
+            self.network.is_none(),
+            "a network knows nodes by their addresses"
+        );
         let node = &mut self.nodes[node];
         assert!(node.process.is_none(), "a running node keeps its addresses");
+        node.addresses = Addresses::New;
         for address in [
             &mut node.peer,
             &mut node.http,
@@ -165,9 +241,10 @@ impl Cluster {
         ] {
             *address = free_address();
         }
+        node.reached_at.clone_from(&node.peer);
     }
 
-    /// Starts a node again: it remembers its cluster, no seed is named.
+    /// Starts a node again, with nothing but its data directory where its addresses are the old ones.
     pub fn start(&mut self, node: usize) {
         self.begin(node, Begin::Remembers);
     }
@@ -185,7 +262,11 @@ impl Cluster {
 
     fn begin(&mut self, node: usize, begin: Begin) {
         assert!(self.nodes[node].process.is_none(), "it runs already");
-        let mut args = self.start_args(node);
+        let addresses = std::mem::replace(&mut self.nodes[node].addresses, Addresses::Remembered);
+        let mut args = match (&begin, addresses) {
+            (Begin::Remembers, Addresses::Remembered) => self.data_dir_args(node),
+            (Begin::Founds(_) | Begin::Joins(..), _) | (_, Addresses::New) => self.start_args(node),
+        };
         match begin {
             Begin::Founds(more) => {
                 args.extend(["--partitions".to_owned(), self.partitions.to_string()]);
@@ -202,23 +283,38 @@ impl Cluster {
         if let Some(clocks) = &self.clocks {
             clocks.give_to(&mut start, &self.nodes[node].name);
         }
+        if let Some(disks) = &self.sync_faults {
+            disks.give_to(&mut start, &self.nodes[node].name);
+        }
         self.nodes[node].process = Some(Process::node(start, &self.log_file(node)));
     }
 
-    /// The arguments of a node that remembers its cluster.
+    /// All that a restart needs.
+    fn data_dir_args(&self, node: usize) -> Vec<String> {
+        let data = self.path(&self.nodes[node].name);
+        vec!["--data-dir".to_owned(), data.display().to_string()]
+    }
+
+    /// All arguments of a node that remembers its cluster.
     #[must_use]
     pub fn start_args(&self, node: usize) -> Vec<String> {
         let Node {
             name,
             peer,
+            reached_at,
             http,
             grpc,
             admin,
+            addresses: _,
             process: _,
         } = &self.nodes[node];
         let data = self.path(name).display().to_string();
         let key = self.path("cluster.key").display().to_string();
-        [
+        let advertise: &[_] = match reached_at == peer {
+            true => &[],
+            false => &[["--advertise", reached_at]],
+        };
+        let all = [
             ["--name", name],
             ["--data-dir", &data],
             ["--cluster-key-file", &key],
@@ -227,11 +323,9 @@ impl Cluster {
             ["--grpc", grpc],
             ["--admin", admin],
             ["--samples", "true"],
-        ]
-        .concat()
-        .into_iter()
-        .map(ToOwned::to_owned)
-        .collect()
+        ];
+        let all = all.iter().chain(advertise).flatten();
+        all.map(|arg| (*arg).to_owned()).collect()
     }
 
     /// A path in the cluster's directory.
@@ -284,10 +378,10 @@ impl Cluster {
         &self.nodes[node].name
     }
 
-    /// A node's peer address.
+    /// The peer address at which others reach a node.
     #[must_use]
     pub fn peer(&self, node: usize) -> &str {
-        &self.nodes[node].peer
+        &self.nodes[node].reached_at
     }
 
     /// A node's admin URL, as `--node` takes it.

@@ -3,7 +3,7 @@
 //!
 //! `tests/` by what they prove: `failover` (gaps after kills and freezes), `moves` (drain, restart, join, leave
 //! without a failed call), `forming` (growth, seeds, restarts), `demo`, `bad_input` (every refusal of the API),
-//! `commands` (every command of the binary), `clocks` (jumps of an hour), `room` (disks that fill up), `apps` (applications
+//! `commands` (every command of the binary), `clocks` (jumps of an hour), `room` (disks that fill up), `gray` (nodes neither well nor dead), `splits` (networks that are cut, lossy, one-way), `apps` (applications
 //! that die), `cluster` (recorded replies).
 //!
 //! The binary is run, never linked: it is what users get, and these tests compile in seconds. Absent on
@@ -20,9 +20,11 @@ pub mod flood;
 pub mod http;
 pub mod load;
 pub mod log_check;
+pub mod network;
 pub mod ports;
 pub mod process;
 pub mod scenario;
 pub mod small_disk;
 pub mod spread;
+pub mod sync_faults;
 pub mod wait;

@@ -47,6 +47,8 @@ struct Seen {
     repeated: u64,
     /// Longest wait since the last mark.
     longest: Duration,
+    /// Every wait since the last mark.
+    waits: Vec<Duration>,
     waiting_since: Option<Instant>,
     /// Longest gap that ended since the last mark.
     gap: Duration,
@@ -124,6 +126,7 @@ impl Load {
                 acknowledged: 0,
                 repeated: 0,
                 longest: Duration::ZERO,
+                waits: Vec::new(),
                 waiting_since: None,
                 gap: Duration::ZERO,
                 answered: Instant::now(),
@@ -178,6 +181,7 @@ impl Load {
         for client in &self.clients {
             let mut seen = lock(&client.seen);
             (seen.longest, seen.gap) = (Duration::ZERO, Duration::ZERO);
+            seen.waits.clear();
         }
     }
 
@@ -190,6 +194,15 @@ impl Load {
             is_wanted.then(|| seen.gap.max(seen.answered.elapsed()))
         });
         gaps.collect()
+    }
+
+    /// The waits of all clients since the mark, of calls that have ended.
+    #[must_use]
+    pub fn waits(&self) -> Vec<Duration> {
+        let clients = self.clients.iter();
+        clients
+            .flat_map(|client| lock(&client.seen).waits.clone())
+            .collect()
     }
 
     /// Each client's longest wait since the mark, calls that still wait included.
@@ -294,6 +307,7 @@ impl Worker {
         let mut seen = lock(&self.seen);
         seen.waiting_since = None;
         seen.longest = seen.longest.max(began.elapsed());
+        seen.waits.push(began.elapsed());
         seen.gap = seen.gap.max(seen.answered.elapsed());
         seen.answered = Instant::now();
         seen.repeated = self.client.repeated();

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// A quick run takes about half a minute on two idle cores.
 const QUICK_MAX: Duration = Duration::from_secs(300);
 
-const ROWS: [&str; 21] = [
+const ROWS: [&str; 26] = [
     "machine",
     "fsync",
     "load_generator",
@@ -34,6 +34,11 @@ const ROWS: [&str; 21] = [
     "join_failed",
     "join_p99",
     "join_time",
+    "overload_capacity",
+    "overload_2x",
+    "overload_10x",
+    "overload_after",
+    "overload_memory",
 ];
 
 fn bench(directory: &Path, args: &[&str]) -> Child {

@@ -336,3 +336,30 @@ fn e04_two_clusters_with_company_refuse_each_other() {
         ended.check(&cluster.http());
     }
 }
+
+/// Every restart of these tests names the data directory alone; here, what it must bring back is looked at.
+#[test]
+fn e05_a_restart_needs_its_data_directory_alone() {
+    let _turn = turn();
+    let mut cluster = Cluster::plan(PARTITIONS);
+    cluster.found_with(&["--zone", "attic", "--weight", "3"]);
+    cluster.wait_healthy();
+    let of_node = |cluster: &Cluster| {
+        let row = cluster.row(0, 0).expect("a node that answers");
+        let shown = ["name", "zone", "weight", "peer", "http"].map(|field| row[field].clone());
+        assert!(shown.iter().all(|value| !value.is_null()), "{row}");
+        shown
+    };
+    let before = of_node(&cluster);
+    cluster.kill(0);
+    cluster.start(0);
+    cluster.wait_healthy();
+    assert_eq!(of_node(&cluster), before);
+    assert_eq!(before[1], "attic");
+    let load = Load::start(&cluster.http());
+    load.wait_acknowledged(5, SERVED_TIME_MAX);
+    load.stop().check(&cluster.http());
+    let said = cluster.said(0);
+    let told = said.lines().find(|line| line.contains("as the last time"));
+    println!("restart: {}", told.expect("it says what it took"));
+}

@@ -1,25 +1,33 @@
 //! The configuration of a node: parsed once into types, checked as a whole, then passed on as data.
 //!
 //! Four sources, the first that names a value wins: flag, environment (`GHOSTLIGHT_*`), file (TOML), default.
-//! Flags and environment arrive as one [`Settings`] (clap reads both), the file as another; [`NodeConfig::build`]
-//! overlays them and checks every relation. Absent here: components (stores, clocks, transports) are
+//! Flags and environment arrive as one [`Settings`] (clap reads both), the file as another, what the data directory
+//! remembers of the last start as a third; [`NodeConfig::build`] overlays them and checks every relation. Absent here: components (stores, clocks, transports) are
 //! constructor arguments, never settings; a value nobody has needed to change is a constant in `limits.rs`.
 
 mod file;
+mod remembered;
 mod units;
+mod values;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ghostlight_protocol::code::Code;
-use ghostlight_protocol::limits::{PARTITIONS_MAX, WEIGHT_MAX};
+use ghostlight_protocol::limits::WEIGHT_MAX;
 
 pub(crate) use file::nearest;
 pub use file::{KEYS, Settings};
+pub use remembered::Remembered;
 pub use units::parse_duration;
 
-use crate::app::settings::{AppFlagError, AppSettings};
+use values::{
+    api_tokens, apps, drain_timeout, in_range, introduce, key_source, listen_addr, log, name,
+    partition_count, profile, seeds, socket_addr,
+};
+
+use crate::app::settings::AppSettings;
 
 /// Peer port (QUIC, UDP).
 pub const PEER_PORT: u16 = 7400;
@@ -231,10 +239,7 @@ impl NodeConfig {
             .or_else(|| environment("NAMESPACE").filter(|n| !n.is_empty()));
         let given = top.over(file);
         let weight = in_range("weight", given.weight.unwrap_or(1), 0, WEIGHT_MAX)?;
-        let data_dir = match (given.data_dir, weight) {
-            (None, 0) => None,
-            (given, _) => Some(given.unwrap_or_else(|| PathBuf::from(DATA_DIR))),
-        };
+        let data_dir = given.data_directory();
         let join = seeds(given.join.unwrap_or_default())?;
         let mut config = Self {
             name: name(given.name, data_dir.as_deref())?,
@@ -340,246 +345,6 @@ impl NodeConfig {
         }
         Ok(())
     }
-}
-
-fn name(given: Option<String>, data_dir: Option<&Path>) -> Result<String, Error> {
-    let name = given.unwrap_or_else(|| {
-        data_dir
-            .and_then(Path::file_name)
-            .map_or_else(|| "edge".to_owned(), |n| n.to_string_lossy().into_owned())
-    });
-    let fits = !name.is_empty()
-        && name.len() <= 64
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if fits {
-        return Ok(name);
-    }
-    Err(Error::invalid(format!(
-        "name = {name:?} is not a node name. Use 1 to 64 letters, digits, '-', '_' or '.', with --name"
-    )))
-}
-
-fn seeds(given: Vec<String>) -> Result<Vec<String>, Error> {
-    let mut seeds = Vec::new();
-    for seed in given
-        .iter()
-        .flat_map(|s| s.split(','))
-        .map(str::trim)
-        .filter(|s| !s.is_empty())
-    {
-        let seed = with_port(seed);
-        let port = seed.rsplit_once(':').map_or("", |(_, port)| port);
-        if seed.contains("//") || port.parse::<u16>().map_or(true, |port| port == 0) {
-            return Err(Error::invalid(format!(
-                "join: {seed:?} is not host:port. Give the peer address of a member, such as 127.0.0.1:7400"
-            )));
-        }
-        seeds.push(seed);
-    }
-    if seeds.len() > SEEDS_MAX {
-        return Err(Error::invalid(format!(
-            "join names {} seeds, at most {SEEDS_MAX} are allowed. A few are enough: one that answers \
-             is enough to find all the others",
-            seeds.len()
-        )));
-    }
-    Ok(seeds)
-}
-
-/// Adds the default port to a seed without one.
-fn with_port(seed: &str) -> String {
-    match seed.parse::<IpAddr>() {
-        Ok(ip) => SocketAddr::new(ip, PEER_PORT).to_string(),
-        Err(_) if seed.contains(':') && !seed.ends_with(']') => seed.to_owned(),
-        Err(_) => format!("{seed}:{PEER_PORT}"),
-    }
-}
-
-fn listen_addr(key: &str, given: Option<&str>, port: u16) -> Result<ListenAddr, Error> {
-    match given {
-        Some(text) => Ok(ListenAddr {
-            addr: socket_addr(key, text, port)?,
-            origin: AddrOrigin::Explicit,
-        }),
-        None => Ok(ListenAddr {
-            addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
-            origin: AddrOrigin::Default,
-        }),
-    }
-}
-
-/// `none` switches it off; an edge has nothing to introduce to.
-fn introduce(given: Option<&str>, weight: u32) -> Result<Option<ListenAddr>, Error> {
-    match (given, weight) {
-        (Some("none"), _) | (None, 0) => Ok(None),
-        (given, _) => listen_addr("introduce", given, INTRODUCE_PORT).map(Some),
-    }
-}
-
-/// `ip:port`, `ip` (default port), `:port` (loopback) or `port` (loopback).
-fn socket_addr(key: &str, text: &str, port: u16) -> Result<SocketAddr, Error> {
-    let text = text.trim();
-    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let bare = text.strip_prefix(':').unwrap_or(text);
-    if let Ok(addr) = text.parse::<SocketAddr>() {
-        return Ok(addr);
-    }
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, port));
-    }
-    if let Ok(port) = bare.parse::<u16>() {
-        return Ok(SocketAddr::new(loopback, port));
-    }
-    let text = text.replace("localhost:", "127.0.0.1:");
-    text.parse::<SocketAddr>().map_err(|_| {
-        Error::invalid(format!(
-            "{key} = {text:?} is not an address. Write ip:port, such as 127.0.0.1:{port} or 0.0.0.0:{port}"
-        ))
-    })
-}
-
-fn partition_count(count: u32) -> Result<u16, Error> {
-    match u16::try_from(count) {
-        Ok(fits) if fits.is_power_of_two() && fits <= PARTITIONS_MAX => Ok(fits),
-        _ => Err(Error::new(
-            Code::PartitionsInvalid,
-            format!(
-                "partitions = {count} is not possible. Use a power of two from 1 to {PARTITIONS_MAX}; \
-                 it is fixed when the cluster is founded, and 256 suits most"
-            ),
-        )),
-    }
-}
-
-fn in_range(key: &str, value: u32, low: u32, high: u32) -> Result<u32, Error> {
-    if (low..=high).contains(&value) {
-        return Ok(value);
-    }
-    Err(Error::invalid(format!(
-        "{key} = {value} is out of range. Use a number from {low} to {high}"
-    )))
-}
-
-fn key_source(file: Option<PathBuf>, environment: Environment<'_>) -> KeySource {
-    if let Some(file) = file {
-        return KeySource::File(file);
-    }
-    if let Some(key) = environment("GHOSTLIGHT_CLUSTER_KEY").filter(|key| !key.is_empty()) {
-        return KeySource::Inline(Secret::new(key.trim()));
-    }
-    let set = |name: &str| {
-        environment(name)
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-    };
-    set("XDG_CONFIG_HOME")
-        .or_else(|| set("HOME").map(|home| home.join(".config")))
-        .map_or(KeySource::Process, |base| {
-            KeySource::UserFile(base.join("ghostlight").join("cluster.key"))
-        })
-}
-
-/// Tokens of the file, one per line, so that a new one can be added before the old one goes.
-fn api_tokens(file: Option<&Path>, environment: Environment<'_>) -> Result<Vec<Secret>, Error> {
-    let Some(path) = file else {
-        let token = environment("DAPR_API_TOKEN").filter(|token| !token.is_empty());
-        return Ok(token.map(Secret::new).into_iter().collect());
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Error::new(
-            Code::KeyFileUnusable,
-            format!(
-                "cannot read the API token file {} ({error}). Write one token per line into it",
-                path.display()
-            ),
-        )
-    })?;
-    let tokens: Vec<Secret> = text
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty())
-        .map(Secret::new)
-        .collect();
-    if tokens.is_empty() {
-        return Err(Error::new(
-            Code::KeyFileUnusable,
-            format!(
-                "the API token file {} is empty, which would leave the API open. Write one token per line",
-                path.display()
-            ),
-        ));
-    }
-    Ok(tokens)
-}
-
-/// Applications; the token that the node shows to them is `APP_API_TOKEN`, as in Dapr.
-fn apps(given: Vec<String>, environment: Environment<'_>) -> Result<Vec<AppSettings>, Error> {
-    if given.len() > APPS_MAX {
-        return Err(Error::invalid(format!(
-            "{} applications are too many for one node. Name at most {APPS_MAX}",
-            given.len()
-        )));
-    }
-    let token = environment("APP_API_TOKEN").filter(|token| !token.is_empty());
-    let mut apps: Vec<AppSettings> = Vec::with_capacity(given.len());
-    for text in given {
-        let mut app: AppSettings = text
-            .parse()
-            .map_err(|error: AppFlagError| Error::invalid(error.to_string()))?;
-        if apps.iter().any(|other| other.id == app.id) {
-            return Err(Error::invalid(format!(
-                "app = {text:?}: there is another application of that name. Give each its own",
-            )));
-        }
-        app.token = token.clone().map(Secret::new);
-        apps.push(app);
-    }
-    Ok(apps)
-}
-
-fn profile(given: Option<&str>) -> Result<Profile, Error> {
-    match given.unwrap_or("dev") {
-        "dev" => Ok(Profile::Dev),
-        "prod" => Ok(Profile::Prod),
-        other => Err(Error::invalid(format!(
-            "profile = {other:?} does not exist. Use dev or prod"
-        ))),
-    }
-}
-
-fn drain_timeout(given: Option<&str>) -> Result<Duration, Error> {
-    let Some(text) = given else {
-        return Ok(DRAIN_TIMEOUT);
-    };
-    parse_duration(text)
-        .filter(|d| *d <= Duration::from_secs(3_600))
-        .ok_or_else(|| {
-            Error::invalid(format!(
-                "drain-timeout = {text:?} is not a time up to 1h. Write a number with a unit, such as 30s"
-            ))
-        })
-}
-
-fn log(level: Option<String>, format: Option<&str>) -> Result<Log, Error> {
-    let level = level.unwrap_or_else(|| "info".to_owned());
-    if level.parse::<tracing_subscriber::EnvFilter>().is_err() {
-        return Err(Error::invalid(format!(
-            "log-level = {level:?} is neither a level nor a filter. \
-             Use error, warn, info, debug or trace, or a list such as info,ghostlight=debug"
-        )));
-    }
-    let format = match format.unwrap_or("text") {
-        "text" => LogFormat::Text,
-        "json" => LogFormat::Json,
-        other => {
-            return Err(Error::invalid(format!(
-                "log-format = {other:?} does not exist. Use text or json"
-            )));
-        }
-    };
-    Ok(Log { level, format })
 }
 
 #[cfg(test)]

@@ -75,6 +75,11 @@ pub const INBOX_LOADING_BYTES_MAX: usize = 4 << 20;
 pub const CLOSED_RANGES_MAX: usize = 64;
 /// Ranges of closed request ids that one request tells: so many calls that run for long are stepped around.
 pub const CLOSED_RANGES_TOLD_MAX: usize = 16;
+/// Newly closed request ids that are worth writing a session's row and deleting their records. Until then the
+/// records stay: to know an id for longer than needed is safe.
+pub const CLOSED_STEP: usize = 16;
+/// Age after which a session's row is written in any case, so that a session in use never looks idle.
+pub const SESSION_ROW_AGE_MAX: Duration = Duration::from_secs(60);
 /// Dedup records and sessions of one partition, in bytes.
 pub const DEDUP_BYTES_MAX: u64 = 256 << 20;
 /// Messages in the outbox of one partition above which no request from outside is admitted to it; and in its

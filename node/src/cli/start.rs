@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::args;
 use super::{Failure, Verdict};
 use crate::api::serve::CONNECTIONS_MAX;
-use crate::config::{KeySource, Log, LogFormat, NodeConfig, Settings};
+use crate::config::{KeySource, Log, LogFormat, NodeConfig, Remembered, Settings};
 use crate::node::{Addresses, RunningNode};
 
 /// Connections of both listeners, the store's files, and some to spare.
@@ -27,11 +27,24 @@ pub(super) fn run(args: args::Start) -> Result<Verdict, Failure> {
         None => Settings::default(),
     };
     let orders = args.orders;
-    let config = NodeConfig::build(args.settings(), file, &|name| std::env::var(name).ok())?;
+    let top = args.settings();
+    let given = top.clone().over(file.clone());
+    let dir = given.data_directory();
+    let last = match &dir {
+        Some(dir) => Remembered::read(dir, &given)?,
+        None => Remembered::default(),
+    };
+    let settings = given.over(last.settings.clone());
+    let config = NodeConfig::build(top, file.over(last.settings), &|name| {
+        std::env::var(name).ok()
+    })?;
     start_log(&config.log);
+    if let Some(told) = last.told {
+        tracing::info!("started as the last time: {told}");
+    }
     raise_file_limit();
     let runtime = runtime()?;
-    let result = runtime.block_on(serve(config, orders));
+    let result = runtime.block_on(serve(config, settings, orders));
     // Nothing durable is left in the runtime's tasks: the node has ended.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
@@ -46,7 +59,11 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(Code::Internal, format!("cannot start threads: {error}")))
 }
 
-async fn serve(config: NodeConfig, orders: Option<args::Orders>) -> Result<Verdict, Failure> {
+async fn serve(
+    config: NodeConfig,
+    settings: Settings,
+    orders: Option<args::Orders>,
+) -> Result<Verdict, Failure> {
     let mut signals = Signals::listen()?;
     for mark in &config.weakened {
         tracing::warn!("{mark}");
@@ -54,10 +71,14 @@ async fn serve(config: NodeConfig, orders: Option<args::Orders>) -> Result<Verdi
     let drain_timeout = config.drain_timeout;
     let banner = Banner::of(&config);
     let namespace = config.namespace.clone();
+    let data_dir = config.data_dir.clone();
     let node = tokio::select! {
         started = crate::node::start(config) => started?,
         () = signals.next() => return Ok(Verdict::Ok),
     };
+    if let Some(dir) = &data_dir {
+        settings.remember(dir)?;
+    }
     match orders {
         Some(args::Orders::Load) => super::bench::take_orders(node.handle(), namespace)?,
         None => {}

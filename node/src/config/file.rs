@@ -6,17 +6,17 @@
 use std::path::{Path, PathBuf};
 
 use ghostlight_protocol::code::Code;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{DATA_DIR, Error};
 
 macro_rules! settings {
     ($($(#[$doc:meta])* $field:ident: $type:ty = $key:literal,)*) => {
         /// What one source says; absent values come from the next source.
-        #[derive(Clone, Default, PartialEq, Debug, Deserialize)]
+        #[derive(Clone, Default, PartialEq, Debug, Deserialize, Serialize)]
         #[serde(rename_all = "kebab-case")]
         pub struct Settings {
-            $($(#[$doc])* pub $field: Option<$type>,)*
+            $($(#[$doc])* #[serde(skip_serializing_if = "Option::is_none")] pub $field: Option<$type>,)*
         }
 
         /// Every key of the file.
@@ -80,6 +80,15 @@ settings! {
 }
 
 impl Settings {
+    /// Where the node keeps everything; `None` only for an edge without a directory of its own.
+    #[must_use]
+    pub fn data_directory(&self) -> Option<PathBuf> {
+        match (&self.data_dir, self.weight) {
+            (None, Some(0)) => None,
+            (given, _) => Some(given.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR))),
+        }
+    }
+
     /// Reads a file.
     ///
     /// # Errors

@@ -180,3 +180,43 @@ fn applications() {
         assert!(error.to_string().contains(says), "{wrong}: {error}");
     }
 }
+
+/// What a start takes from the last one: all of it, or nothing.
+#[test]
+fn a_restart_is_the_last_start_unless_it_says_what_the_node_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Settings {
+        zone: Some("a".into()),
+        weight: Some(2),
+        samples: Some(true),
+        cluster_key_file: Some("k/cluster.key".into()),
+        join: Some(vec!["10.0.0.1:7400".into()]),
+        partitions: Some(16),
+        ..Settings::default()
+    };
+    first.remember(dir.path()).unwrap();
+    let key = std::env::current_dir().unwrap().join("k/cluster.key");
+    let all = Settings {
+        partitions: None,
+        cluster_key_file: Some(key),
+        ..first
+    };
+    for (given, wanted) in [
+        ("", &all),
+        (
+            "data-dir = 'd'\njoin = ['x:1']\nlog-level = 'debug'\ndrain-timeout = '1s'",
+            &all,
+        ),
+        ("zone = 'b'", &Settings::default()),
+        ("samples = false", &Settings::default()),
+        ("http = '9'", &Settings::default()),
+    ] {
+        let given_settings = Settings::parse(given, "given").unwrap();
+        let last = Remembered::read(dir.path(), &given_settings).unwrap();
+        assert_eq!(&last.settings, wanted, "{given}");
+        assert_eq!(last.told.is_some(), wanted == &all, "{given}");
+    }
+    let nowhere = dir.path().join("nowhere");
+    let nothing = Remembered::read(&nowhere, &Settings::default()).unwrap();
+    assert_eq!(nothing, Remembered::default());
+}

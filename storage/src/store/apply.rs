@@ -1,4 +1,4 @@
-//! Committed entries become rows: rows, partition row and commit index in one batch.
+//! Committed entries become rows: rows and partition row in one batch.
 
 use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::{LogIndex, LogPosition, PartitionId};
@@ -6,9 +6,9 @@ use ghostlight_protocol::partition_row::PartitionRow;
 use ghostlight_protocol::replica::{ApplyItem, EntryOutcome, apply_command};
 use prost::Message;
 
+use super::Store;
 use super::overlay::Overlay;
 use super::recent::Fresh;
-use super::{Store, put_hard_state};
 use crate::engine::{Cf, Durability, Engine};
 use crate::error::StorageError;
 use crate::layout::row_prefix;
@@ -117,12 +117,6 @@ impl<E: Engine> Store<E> {
         overlay.write_to(&mut self.batch, fresh);
         let key = row_prefix(partition, Family::Partition);
         self.batch.put(Cf::Raft, &key, &[&row.encode_to_vec()]);
-        if replica.hard_state.commit.0 < row.applied_index {
-            // Trap 15: the engine refuses to start when applied is past commit.
-            let mut hard_state = replica.hard_state;
-            hard_state.commit = LogIndex(row.applied_index);
-            put_hard_state(&mut self.batch, partition, replica.peer, hard_state);
-        }
         Ok(Some((partition, row)))
     }
 

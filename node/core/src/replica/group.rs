@@ -671,6 +671,10 @@ fn config(peer: PeerId, applied: LogIndex) -> Config {
         max_election_tick: ELECTION_TICKS_MAX,
         // Without a bound of its own: `ready::split_append` cuts what it merges.
         batch_append: true,
+        // Followers hear of a commit with the next append or heartbeat, not by a message for each: nobody waits
+        // for their apply, and what they apply at once writes the rows that repeat once. A membership is told at
+        // once all the same.
+        skip_bcast_commit: true,
         max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
         max_committed_size_per_ready: COMMITTED_BYTES_PER_READY,
         ..Config::default()

@@ -18,7 +18,7 @@ use super::activation::Ground;
 use super::answers::{not_run, reused, unknown};
 use super::engine::{Evicted, Load, Turns};
 use super::jobs::{CallWork, Job, JobId, Place, Reach, Speculation, Work};
-use super::mailbox::End;
+use super::mailbox::{End, Line};
 use super::{Caller, TurnsEffect};
 
 /// Pause that a caller is asked to make when something is full.
@@ -86,7 +86,10 @@ impl Turns {
         let job = self.jobs.at(id);
         job.place = Place::Waiting;
         let key = job.actor.clone();
-        self.actors.at(&key).mailbox.push_call(id, End::Back);
+        self.actors
+            .at(&key)
+            .mailbox
+            .push(Line::Calls, id, End::Back);
         self.advance(now, &key, out);
     }
 

@@ -23,7 +23,7 @@ use super::engine::Turns;
 use super::inbox::interrupted_message;
 use super::jobs::{JobId, Place, Work};
 use super::log::{Entry, Failure, Proposal, Purpose};
-use super::mailbox::{End, Gate};
+use super::mailbox::{End, Gate, Line};
 use super::operations::not_done;
 use crate::turn_io::TurnId;
 
@@ -290,7 +290,8 @@ impl Turns {
                 self.interrupt(key, id, out);
             } else if job.call().is_none() {
                 job.place = Place::Waiting;
-                self.actors.at(key).mailbox.push_message(id, End::Front);
+                let line = job.line();
+                self.actors.at(key).mailbox.push(line, id, End::Front);
             } else if unwanted || job.reruns > RERUNS_MAX {
                 let answer = undone(job);
                 self.finish(id, answer, out);
@@ -298,7 +299,7 @@ impl Turns {
                 job.place = Place::Waiting;
                 let mailbox = &mut self.actors.at(key).mailbox;
                 mailbox.admit();
-                mailbox.push_call(id, End::Front);
+                mailbox.push(Line::Calls, id, End::Front);
             }
         }
     }
@@ -379,7 +380,10 @@ impl Turns {
             return;
         };
         self.jobs.at(id).place = Place::Waiting;
-        self.actors.at(&key).mailbox.push_message(id, End::Front);
+        self.actors
+            .at(&key)
+            .mailbox
+            .push(Line::Messages, id, End::Front);
         self.close_gate(&key, now + DROPPED_PAUSE);
         self.touch(now, &key, out);
     }

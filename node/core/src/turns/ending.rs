@@ -30,7 +30,7 @@ use super::answers::{not_run, unknown};
 use super::engine::{Turns, Writes};
 use super::jobs::{CallWork, JobId, Place, Reach, Standing, Work};
 use super::log::{COMMAND_BYTES, Entry, Failure, Purpose, turn_bytes};
-use super::mailbox::{End, Gate};
+use super::mailbox::{End, Gate, Line};
 use super::wakeup::{self, FiringEnd};
 use crate::turn_io::{Answered, OutMessage, RunnerEffect, Staged, TurnEnd, TurnId};
 
@@ -281,7 +281,7 @@ impl Turns {
                 self.log.release(&mut job.speculation);
                 let mailbox = &mut self.actors.at(key).mailbox;
                 mailbox.admit();
-                mailbox.push_call(over.job, End::Front);
+                mailbox.push(Line::Calls, over.job, End::Front);
             }
             Work::Message { .. } => {
                 job.place = Place::Waiting;
@@ -289,7 +289,7 @@ impl Turns {
                 self.actors
                     .at(key)
                     .mailbox
-                    .push_message(over.job, End::Front);
+                    .push(Line::Messages, over.job, End::Front);
             }
         }
     }
@@ -538,7 +538,7 @@ impl Turns {
                 job.place = Place::Waiting;
                 self.log.release(&mut job.speculation);
                 let mailbox = &mut self.actors.at(key).mailbox;
-                return mailbox.push_message(over.job, End::Front);
+                return mailbox.push(Line::Messages, over.job, End::Front);
             }
             (Work::Call(_), Reach::Inside) => not_run(refusal),
             // What it called stays; asked again with its id, it calls nothing twice.

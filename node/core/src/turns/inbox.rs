@@ -22,7 +22,7 @@ use super::dedup::{PendingRead, Rows};
 use super::engine::Turns;
 use super::jobs::{Job, JobId, Place, Reach, Speculation, Work};
 use super::log::Failure;
-use super::mailbox::{End, Gate};
+use super::mailbox::{End, Gate, Line};
 use super::running::seed_of;
 use super::{RowsWanted, TurnsEffect};
 use crate::io::Rest as PageRest;
@@ -182,7 +182,10 @@ impl Turns {
             parts: 0,
             metadata: Vec::new(),
         });
-        self.actors.at(&actor).mailbox.push_message(id, End::Back);
+        self.actors
+            .at(&actor)
+            .mailbox
+            .push(Line::Messages, id, End::Back);
         self.advance(now, &actor, out);
     }
 
@@ -216,7 +219,10 @@ impl Turns {
                 if let Work::Message { attempts, .. } = &mut job.work {
                     *attempts = count;
                 }
-                self.actors.at(&key).mailbox.push_message(id, End::Front);
+                self.actors
+                    .at(&key)
+                    .mailbox
+                    .push(Line::Messages, id, End::Front);
                 self.close_gate(&key, now + pause(count));
             }
         }

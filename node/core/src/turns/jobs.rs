@@ -13,6 +13,7 @@ use ghostlight_protocol::time::{Instant, WallTime};
 
 use super::Caller;
 use super::fixed_hash::{FixedHash, FixedMap};
+use super::mailbox::Line;
 
 /// Callers of one request that wait at the same time; beyond it the oldest is told that the outcome is
 /// unknown to it. A gateway asks once, so this is about clients that share an id from outside.
@@ -153,6 +154,15 @@ impl Job {
         match &self.work {
             Work::Call(call) => Some(call),
             Work::Message { .. } | Work::Wakeup(_) => None,
+        }
+    }
+
+    /// Where it waits in its actor's mailbox.
+    pub(super) fn line(&self) -> Line {
+        match &self.work {
+            Work::Call(_) => Line::Calls,
+            Work::Message { .. } => Line::Messages,
+            Work::Wakeup(_) => Line::Wakeups,
         }
     }
 

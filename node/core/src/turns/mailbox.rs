@@ -1,7 +1,7 @@
-//! What waits for one actor: calls (bounded) and messages, first come first served. While a leadership is
+//! What waits for one actor: calls (bounded), messages and wake-ups, first come first served. While a leadership is
 //! handed over, a call that a running turn waits for is taken from between the others.
 //!
-//! A failing message holds back the later messages of its actor, never calls. The mailbox holds numbers
+//! A failing message holds back the later messages of its actor, never calls or wake-ups. The mailbox holds numbers
 //! only; a call that hung up leaves a stale number behind, which is skipped, and swept when such numbers
 //! would outweigh the live ones.
 
@@ -23,7 +23,17 @@ pub(super) struct Mailbox {
     /// Live calls: in `calls`, or on their way into it through a lookup.
     waiting: usize,
     messages: VecDeque<JobId>,
+    /// As many as the actor has reminders and timers at most.
+    wakeups: VecDeque<JobId>,
     pub(super) gate: Gate,
+}
+
+/// One of the queues.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Line {
+    Calls,
+    Messages,
+    Wakeups,
 }
 
 /// Whether the next message may run.
@@ -38,12 +48,12 @@ pub(super) enum Gate {
     Until(Instant),
 }
 
-/// Whether messages run at all at the moment.
+/// Whether messages and wake-ups run at all at the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Messages {
     /// They do.
     Run,
-    /// They wait for copies: what a message leaves behind is always a write.
+    /// They wait for copies: what they leave behind is always a write.
     Wait,
 }
 
@@ -70,17 +80,15 @@ impl Mailbox {
         }
     }
 
-    pub(super) fn push_call(&mut self, id: JobId, end: End) {
+    pub(super) fn push(&mut self, line: Line, id: JobId, end: End) {
+        let queue = match line {
+            Line::Calls => &mut self.calls,
+            Line::Messages => &mut self.messages,
+            Line::Wakeups => &mut self.wakeups,
+        };
         match end {
-            End::Front => self.calls.push_front(id),
-            End::Back => self.calls.push_back(id),
-        }
-    }
-
-    pub(super) fn push_message(&mut self, id: JobId, end: End) {
-        match end {
-            End::Front => self.messages.push_front(id),
-            End::Back => self.messages.push_back(id),
+            End::Front => queue.push_front(id),
+            End::Back => queue.push_back(id),
         }
     }
 
@@ -91,14 +99,13 @@ impl Mailbox {
         {
             self.calls.pop_front();
         }
-        let message = match (self.gate, messages) {
-            (Gate::Open, Messages::Run) => self.messages.front(),
-            (Gate::Failing | Gate::Until(_), _) | (Gate::Open, Messages::Wait) => None,
+        let (message, wakeup) = match (messages, self.gate) {
+            (Messages::Wait, _) => (None, None),
+            (Messages::Run, Gate::Failing | Gate::Until(_)) => (None, self.wakeups.front()),
+            (Messages::Run, Gate::Open) => (self.messages.front(), self.wakeups.front()),
         };
-        match (self.calls.front(), message) {
-            (Some(call), Some(message)) => Some(*call.min(message)),
-            (call, message) => call.or(message).copied(),
-        }
+        let heads = [self.calls.front(), message, wakeup];
+        heads.into_iter().flatten().min().copied()
     }
 
     /// Waiting calls, in order.
@@ -113,8 +120,9 @@ impl Mailbox {
             self.calls.remove(at);
             self.waiting -= 1;
         } else {
-            let front = self.messages.pop_front();
-            assert_eq!(front, Some(id), "only what was peeked is taken");
+            let lines = [&mut self.messages, &mut self.wakeups];
+            let line = lines.into_iter().find(|line| line.front() == Some(&id));
+            line.expect("only what was peeked is taken").pop_front();
         }
     }
 
@@ -123,14 +131,18 @@ impl Mailbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting == 0 && self.messages.is_empty() && self.gate == Gate::Open
+        self.waiting == 0
+            && self.messages.is_empty()
+            && self.wakeups.is_empty()
+            && self.gate == Gate::Open
     }
 
     /// Gives memory of a burst back.
     pub(super) fn shrink(&mut self) {
-        if self.calls.capacity() > KEPT_MAX || self.messages.capacity() > KEPT_MAX {
-            self.calls = VecDeque::new();
-            self.messages = VecDeque::new();
+        for line in [&mut self.calls, &mut self.messages, &mut self.wakeups] {
+            if line.capacity() > KEPT_MAX {
+                *line = VecDeque::new();
+            }
         }
     }
 }

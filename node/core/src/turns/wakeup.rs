@@ -18,7 +18,7 @@ use ghostlight_protocol::wire::host::{Wakeup, Wish};
 use super::TurnsEffect;
 use super::engine::Turns;
 use super::jobs::{Due, Job, JobId, Place, Reach, Speculation, Work};
-use super::mailbox::End;
+use super::mailbox::{End, Line};
 use super::running::seed_of;
 
 /// What Dapr does when nothing is said: three retries, one second apart.
@@ -149,7 +149,10 @@ impl Turns {
             parts: 0,
             metadata: Vec::new(),
         });
-        self.actors.at(&actor).mailbox.push_message(id, End::Back);
+        self.actors
+            .at(&actor)
+            .mailbox
+            .push(Line::Wakeups, id, End::Back);
         self.advance(now, &actor, out);
     }
 

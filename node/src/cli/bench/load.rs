@@ -22,6 +22,7 @@ pub(super) fn run(node: &NodeHandle, namespace: &str, load: &Load) -> Result<Rep
     let targets = Targets::find(node, namespace, load)?;
     let (method, body) = request(load.work);
     let node = node.clone();
+    let timeout = load.timeout_ms.map(Duration::from_millis);
     closed_loop::run(&load.run, move |number| {
         let call = Invoke {
             metadata: Vec::new(),
@@ -29,7 +30,7 @@ pub(super) fn run(node: &NodeHandle, namespace: &str, load: &Load) -> Result<Rep
             method: method.to_owned(),
             body: body.clone(),
             request_id: None,
-            timeout: None,
+            timeout,
         };
         let node = node.clone();
         async move { answered(node.invoke(call).await) }

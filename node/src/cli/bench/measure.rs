@@ -5,6 +5,7 @@
 mod baselines;
 mod idle;
 mod join;
+mod overload;
 mod reads;
 mod turns;
 
@@ -67,6 +68,7 @@ impl Bench {
         self.three_nodes().await?;
         self.idle_activation().await?;
         self.join().await?;
+        self.overload().await?;
         self.scratch.clean_up().await;
         Ok(self.rows)
     }
@@ -113,7 +115,12 @@ impl Bench {
     /// A load on the usual actors, which no other measurement calls.
     fn load(&mut self, work: Work, run: Loop, place: Place) -> Load {
         let actors = self.actors(self.plan.actors, place);
-        Load { work, actors, run }
+        Load {
+            work,
+            actors,
+            run,
+            timeout_ms: None,
+        }
     }
 
     fn actors(&mut self, count: u64, place: Place) -> Actors {

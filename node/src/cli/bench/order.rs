@@ -102,6 +102,8 @@ pub(super) struct Load {
     pub(super) actors: Actors,
     /// How often.
     pub(super) run: Loop,
+    /// How long each call waits; `None`: for ever.
+    pub(super) timeout_ms: Option<u64>,
 }
 
 /// The called method.
@@ -303,6 +305,7 @@ mod tests {
                 amount: Amount::Calls(7),
                 per_second: Some(5),
             },
+            timeout_ms: Some(9),
         });
         let line = serde_json::to_string(&order).unwrap();
         assert!(!line.contains('\n'));

@@ -31,7 +31,7 @@ const fn spec(name: &'static str, unit: &'static str, budget: Budget) -> Spec {
 }
 
 /// Every row, in the order in which they are shown.
-pub(super) const SPECS: [Spec; 21] = [
+pub(super) const SPECS: [Spec; 26] = [
     spec("machine", "cores", Budget::None),
     spec("fsync", "us", Budget::None),
     spec("load_generator", "calls/s", Budget::None),
@@ -53,6 +53,11 @@ pub(super) const SPECS: [Spec; 21] = [
     spec("join_failed", "calls", Budget::ValueMax(0.0)),
     spec("join_p99", "us", Budget::RatioMax(3.0)),
     spec("join_time", "s", Budget::None),
+    spec("overload_capacity", "turns/s", Budget::None),
+    spec("overload_2x", "turns/s", Budget::RatioMin(0.9)),
+    spec("overload_10x", "turns/s", Budget::RatioMin(0.8)),
+    spec("overload_after", "turns/s", Budget::RatioMin(0.9)),
+    spec("overload_memory", "MiB", Budget::ValueMax(1_024.0)),
 ];
 
 /// A measured row. Field names are the contract of `--json`.

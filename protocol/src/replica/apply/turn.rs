@@ -16,7 +16,9 @@ use crate::command::{
 use crate::family::{self, Family};
 use crate::hash::{domain, hash128};
 use crate::ids::{ActorVersion, PartitionId};
-use crate::limits::{DEAD_LETTER_AGE_MAX, DEDUP_AGE_MAX, RECORDED_REPLY_BYTES_MAX};
+use crate::limits::{
+    CLOSED_STEP, DEAD_LETTER_AGE_MAX, DEDUP_AGE_MAX, RECORDED_REPLY_BYTES_MAX, SESSION_ROW_AGE_MAX,
+};
 use crate::outcome::{Answer, TurnAnswer};
 use crate::partition_row::PartitionRow;
 use crate::replica::rows::Rows;
@@ -288,14 +290,22 @@ fn close<R: Rows>(
 ) -> Result<(), R::Error> {
     let key = family::session_key(session);
     let stored = rows.get(Family::Session, &key)?;
-    let mut closed = stored
+    let before = stored
         .clone()
-        .and_then(|bytes| SessionRow::decode(bytes).ok())
-        .map_or(Closed::new(1, &[]), |row| row.closed());
+        .and_then(|bytes| SessionRow::decode(bytes).ok());
+    let mut closed = before
+        .as_ref()
+        .map_or(Closed::new(1, &[]), SessionRow::closed);
     let told = Closed::new(request.closed_below, &request.closed_ranges).except(sequence);
     let mut newly = Vec::new();
     // A bound on the work of one entry: what is left goes with the next.
     closed.close(&told, CLOSED_RECORDS_PER_TURN_MAX, |s| newly.push(s));
+    let fresh = before.is_some_and(|row| {
+        partition.age_ms.saturating_sub(row.age_ms) < SESSION_ROW_AGE_MAX.as_millis() as u64
+    });
+    if fresh && newly.len() < CLOSED_STEP {
+        return Ok(());
+    }
     for sequence in newly {
         let closed = RequestId::Session { session, sequence };
         forget(rows, partition, family::dedup_key(actor, &closed))?;

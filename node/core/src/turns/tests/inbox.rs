@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ghostlight_protocol::call::AnswerKind;
 use ghostlight_protocol::code::Code;
-use ghostlight_protocol::command::{Accept, Envelope, Kind};
+use ghostlight_protocol::command::{Accept, Envelope, Kind, ScheduleKind, ScheduleRow};
 use ghostlight_protocol::family::Family;
 use ghostlight_protocol::limits::{INBOX_ATTEMPTS_MAX, TEXT_BYTES_MAX};
 use ghostlight_protocol::outcome::{AppError, NotRun};
@@ -13,7 +13,7 @@ use ghostlight_protocol::time::WallTime;
 use super::harness::*;
 use crate::turn_io::TurnEnd;
 use crate::turns::inbox::{MESSAGES_MAX, message_request, pause};
-use crate::turns::{Load, TurnsInput};
+use crate::turns::{Due, Load, Standing, TurnsInput};
 
 /// Accepts messages for the named actors.
 fn accept(bench: &mut Bench, first: u64, actors: &[&str]) {
@@ -113,6 +113,36 @@ fn message_that_cannot_run_is_tried_again_with_growing_pauses_then_dead() {
 }
 
 /// The dead letter carries the message and the reason; together they must fit into a snapshot's frame.
+#[test]
+fn failing_message_holds_back_messages_and_no_wakeup() {
+    let mut bench = Bench::new();
+    accept(&mut bench, 1, &["a", "a"]);
+    let turn = bench.turn().turn;
+    bench.end(turn, refused());
+    bench.settle();
+    assert!(bench.started.is_empty(), "both wait for the pause to end");
+    let due = Due {
+        actor: actor_key("a"),
+        kind: ScheduleKind::Reminder,
+        name: "r".to_owned(),
+        row: ScheduleRow {
+            due_ms: 100,
+            ..ScheduleRow::default()
+        },
+        tick: WallTime(100),
+        standing: Standing::Stands,
+    };
+    bench.feed(TurnsInput::Due(Box::new(due)));
+    let fired = bench.turn();
+    assert_eq!(fired.method, "r");
+    bench.end(fired.turn, read(""));
+    bench.settle();
+    assert!(bench.started.is_empty(), "the messages wait on");
+    bench.now = bench.engine.next_deadline().unwrap();
+    bench.feed(TurnsInput::Tick);
+    assert_eq!(bench.turn().request, message_request(P0, 1));
+}
+
 #[test]
 fn message_that_dies_of_a_long_text_leaves_a_dead_letter_of_bounded_size() {
     let text = "x".repeat(9 << 20);

@@ -74,6 +74,7 @@ async fn touch(cluster: &mut Cluster, actors: Actors, calls: u64) -> Result<Repo
         work: Work::Get,
         actors,
         run,
+        timeout_ms: None,
     };
     cluster.load(0, load).await
 }

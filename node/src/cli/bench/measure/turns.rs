@@ -155,7 +155,12 @@ impl Bench {
             ..run
         };
         let work = Work::Add;
-        let load = |run| Load { work, actors, run };
+        let load = |run| Load {
+            work,
+            actors,
+            run,
+            timeout_ms: None,
+        };
         cluster.load_from_first(3, load(first)).await?;
         cluster.load_from_first(3, load(run)).await
     }

@@ -8,7 +8,9 @@ use crate::closed::ClosedRange;
 use crate::command::{DedupRecord, Expire, Kind, SessionRow, TurnCommit, TurnKind};
 use crate::family::{Family, dedup_key, due_key, session_key, state_key};
 use crate::hash::{domain, hash128};
-use crate::limits::{DEDUP_AGE_MAX, DERIVED_AGE_MAX, RECORDED_REPLY_BYTES_MAX};
+use crate::limits::{
+    CLOSED_STEP, DEDUP_AGE_MAX, DERIVED_AGE_MAX, RECORDED_REPLY_BYTES_MAX, SESSION_ROW_AGE_MAX,
+};
 use crate::outcome::{AppError, TurnAnswer};
 use crate::replica::apply::{EntryOutcome, SkipReason, TurnOutcome};
 use crate::request::RequestId;
@@ -145,23 +147,54 @@ fn large_replies_leave_a_digest() {
 #[test]
 fn closed_sequences_never_run_again() {
     let mut bed = Bed::new();
-    for number in 1..=4 {
+    for number in 1..=20 {
         assert!(committed(&bed.turn(closing(number, 0))).is_some());
     }
-    assert_eq!(bed.count(Family::Dedup), 4);
-    // Sequence 5 says that 1, 2 and 3 have their answers.
-    bed.turn(closing(5, 4));
+    assert_eq!(bed.count(Family::Dedup), 20);
+    // Sequence 21 says that 1 to 19 have their answers.
+    bed.turn(closing(21, 20));
     assert_eq!(bed.count(Family::Dedup), 2);
     bed.check_counters();
-    for (number, expected) in [(1, true), (3, true), (4, false), (5, false), (6, false)] {
+    for (number, expected) in [(1, true), (19, true), (20, false), (21, false), (22, false)] {
         let outcome = bed.turn(closing(number, 0));
         let closed = outcome == TurnOutcome::Skipped(SkipReason::SessionClosed);
         assert_eq!(closed, expected, "sequence {number}: {outcome:?}");
     }
     // A floor never sinks.
-    bed.turn(closing(7, 2));
+    bed.turn(closing(23, 2));
+    assert_eq!(session_row(&mut bed).closed_below, 20);
+}
+
+fn session_row(bed: &mut Bed) -> SessionRow {
     let row = bed.get(Family::Session, &session_key(session())).unwrap();
-    assert_eq!(SessionRow::decode(row).unwrap().closed_below, 4);
+    SessionRow::decode(row).unwrap()
+}
+
+/// A row for each turn would be the dearest part of a small turn.
+#[test]
+fn a_session_is_written_in_steps() {
+    let mut bed = Bed::new();
+    let step = CLOSED_STEP as u64;
+    for number in 1..=step {
+        bed.turn(closing(number, number));
+        assert_eq!(session_row(&mut bed).closed_below, 1, "{number}");
+    }
+    assert_eq!(bed.count(Family::Dedup), step);
+    // Not yet closed, so each is still known.
+    let outcome = bed.turn(closing(1, 0));
+    assert!(
+        matches!(outcome, TurnOutcome::Skipped(SkipReason::Recorded(_))),
+        "{outcome:?}"
+    );
+    bed.turn(closing(step + 1, step + 1));
+    assert_eq!(session_row(&mut bed).closed_below, step + 1);
+    assert_eq!(bed.count(Family::Dedup), 1);
+    // A session in use is known to be so.
+    bed.pass(SESSION_ROW_AGE_MAX.as_millis() as u64);
+    bed.turn(closing(step + 2, step + 2));
+    let row = session_row(&mut bed);
+    assert_eq!((row.closed_below, row.age_ms), (step + 2, bed.row.age_ms));
+    bed.check_counters();
 }
 
 #[test]
@@ -170,8 +203,7 @@ fn closing_many_is_bounded_and_goes_on_with_the_next_entry() {
     let mut floors = Vec::new();
     for number in [3_001, 3_002, 3_003, 3_004] {
         bed.turn(closing(number, 3_001));
-        let row = bed.get(Family::Session, &session_key(session())).unwrap();
-        floors.push(SessionRow::decode(row).unwrap().closed_below);
+        floors.push(session_row(&mut bed).closed_below);
     }
     assert_eq!(floors, [1_025, 2_049, 3_001, 3_001]);
 }
@@ -277,34 +309,34 @@ fn a_record_of_a_session_stays_while_the_session_is_in_use() {
 #[test]
 fn ranges_are_closed_above_a_call_that_runs_for_long() {
     let mut bed = Bed::new();
-    for number in 2..=9 {
+    for number in 2..=29 {
         bed.turn(closing(number, 1));
     }
-    // The first still runs; 2 to 4 and 6 to 8 have their answers.
-    let ranges = [(2, 5), (6, 9)].map(|(first, end)| ClosedRange { first, end });
-    let mut telling = closing(10, 1);
+    // The first still runs; 2 to 14 and 16 to 28 have their answers.
+    let ranges = [(2, 15), (16, 29)].map(|(first, end)| ClosedRange { first, end });
+    let mut telling = closing(30, 1);
     telling.request.as_mut().unwrap().closed_ranges = ranges.to_vec();
     bed.turn(telling);
-    assert_eq!(bed.count(Family::Dedup), 3, "5, 9 and 10");
+    assert_eq!(bed.count(Family::Dedup), 3, "15, 29 and 30");
     bed.check_counters();
-    for number in 1..=12 {
+    for number in 1..=32 {
         let before = bed.clone();
         let outcome = bed.turn(closing(number, 1));
         let closed = outcome == TurnOutcome::Skipped(SkipReason::SessionClosed);
         let known = matches!(outcome, TurnOutcome::Skipped(SkipReason::Recorded(_)));
         let expected = (
-            matches!(number, 2..=4 | 6..=8),
-            matches!(number, 5 | 9 | 10),
+            matches!(number, 2..=14 | 16..=28),
+            matches!(number, 15 | 29 | 30),
         );
         assert_eq!((closed, known), expected, "sequence {number}: {outcome:?}");
         bed = before;
     }
     // The long one ends at last: one floor again.
     bed.turn(closing(1, 1));
-    bed.turn(closing(11, 10));
-    let row = bed.get(Family::Session, &session_key(session())).unwrap();
-    let row = SessionRow::decode(row).unwrap();
-    assert_eq!((row.closed_below, row.closed_ranges), (10, vec![]));
+    bed.pass(SESSION_ROW_AGE_MAX.as_millis() as u64);
+    bed.turn(closing(31, 30));
+    let row = session_row(&mut bed);
+    assert_eq!((row.closed_below, row.closed_ranges), (30, vec![]));
     bed.check_counters();
 }
 
