@@ -284,7 +284,7 @@ fn e03_a_wiped_founder_that_founds_again_gives_way() {
     load.wait_acknowledged(10, SERVED_TIME_MAX);
     cluster.kill(0);
     fs::remove_dir_all(cluster.path("n1")).expect("a folder that can be removed");
-    cluster.start(0);
+    cluster.start_with(0, &[]);
     let mut founder = cluster.take(0);
     let status = founder.wait(TOLD_TIME_MAX);
     let said = founder.said();
@@ -346,7 +346,7 @@ fn e05_a_restart_needs_its_data_directory_alone() {
     cluster.wait_healthy();
     let of_node = |cluster: &Cluster| {
         let row = cluster.row(0, 0).expect("a node that answers");
-        let shown = ["name", "zone", "weight", "peer", "http"].map(|field| row[field].clone());
+        let shown = ["name", "zone", "weight", "address", "http"].map(|field| row[field].clone());
         assert!(shown.iter().all(|value| !value.is_null()), "{row}");
         shown
     };

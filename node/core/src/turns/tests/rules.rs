@@ -7,7 +7,7 @@ use ghostlight_protocol::call::{AnswerKind, CallAnswer, MayHaveRun};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::Kind;
 use ghostlight_protocol::ids::NodeId;
-use ghostlight_protocol::limits::{CALL_CHAIN_MAX, TEXT_BYTES_MAX};
+use ghostlight_protocol::limits::{CALL_CHAIN_MAX, CLOSED_STEP, TEXT_BYTES_MAX};
 use ghostlight_protocol::outcome::{AppError, NotRun};
 use ghostlight_protocol::request::RequestId;
 use prost::Message;
@@ -125,9 +125,11 @@ fn dedup_a_request_in_flight_is_joined_and_every_caller_gets_the_answer() {
 fn dedup_a_closed_session_sequence_is_unknown_and_never_runs() {
     let mut bench = Bench::new();
     run(&mut bench, Ask::first(1, "a"), wrote("one", "n", "1"));
+    // Enough that the session's row says so.
+    let last = CLOSED_STEP as u64 + 1;
     let closing = Ask {
-        closed_below: 2,
-        ..Ask::first(2, "a")
+        closed_below: last,
+        ..Ask::first(last, "a")
     };
     run(&mut bench, closing, wrote("two", "n", "2"));
     let late = bench.call(Ask {
