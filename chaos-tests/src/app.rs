@@ -14,6 +14,10 @@ use std::sync::{Mutex, PoisonError};
 
 /// The actor type it hosts.
 pub const TYPE: &str = "Tally";
+/// The topic of the component `bus` that it is subscribed to.
+pub const TOPIC: &str = "orders";
+/// What its log says before each event.
+pub const EVENT: &str = "event: ";
 /// The test that plays it.
 pub const PLAYER: &str = "application";
 /// What its log says when it was told to forget what it never made.
@@ -127,7 +131,7 @@ fn serve(stream: TcpStream, objects: &Mutex<HashMap<String, u64>>) -> std::io::R
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body)?;
-        let (status, said) = answer(&line, objects);
+        let (status, said) = answer(&line, &body, objects);
         let text = format!(
             "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{said}",
             said.len()
@@ -136,7 +140,7 @@ fn serve(stream: TcpStream, objects: &Mutex<HashMap<String, u64>>) -> std::io::R
     }
 }
 
-fn answer(line: &str, objects: &Mutex<HashMap<String, u64>>) -> (u16, String) {
+fn answer(line: &str, body: &[u8], objects: &Mutex<HashMap<String, u64>>) -> (u16, String) {
     let mut words = line.split_whitespace();
     let (verb, path) = (
         words.next().unwrap_or_default(),
@@ -144,6 +148,14 @@ fn answer(line: &str, objects: &Mutex<HashMap<String, u64>>) -> (u16, String) {
     );
     if path == "/dapr/config" {
         return (200, format!(r#"{{"entities":["{TYPE}"]}}"#));
+    }
+    if path == "/dapr/subscribe" {
+        let wanted = format!(r#"[{{"pubsubname":"bus","topic":"{TOPIC}","route":"/events"}}]"#);
+        return (200, wanted);
+    }
+    if path == "/events" {
+        eprintln!("{EVENT}{}", String::from_utf8_lossy(body));
+        return (200, String::new());
     }
     let mut parts = path.split('/').skip(3);
     let Some(id) = parts.next().filter(|_| path.starts_with("/actors/")) else {

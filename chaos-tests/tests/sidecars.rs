@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use ghostlight_chaos::app::{self, App, TYPE};
+use ghostlight_chaos::app::{self, App, EVENT, TOPIC, TYPE};
 use ghostlight_chaos::cluster::Cluster;
 use ghostlight_chaos::http::{Ask, Connection, Reply};
 use ghostlight_chaos::ports::free_address;
@@ -186,6 +186,61 @@ fn an_application_beside_a_sidecar_serves_its_actors() {
         let told: Value = serde_json::from_str(&reply.body).expect("JSON");
         assert_eq!(told["pid"], app.pid(), "{through}: {}", reply.body);
     }
+    sidecar.end(Signal::TERM);
+}
+
+/// A bus of one process.
+const BUS: &str = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: bus}\nspec: {type: pubsub.in-memory, \
+                   version: v1}\n";
+
+#[test]
+fn events_reach_an_application_before_and_after_it_was_killed() {
+    let _turn = turn();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let resources = directory.path().join("resources");
+    std::fs::create_dir(&resources).expect("a folder");
+    std::fs::write(resources.join("bus.yaml"), BUS).expect("a file");
+    let log = directory.path().join("app.log");
+    let app_port = port(&free_address());
+    let number = app_port.parse().expect("a port");
+    let folder = resources.display().to_string();
+    let mut command = process::command();
+    command.env("HOME", directory.path());
+    // Neither a store for actors nor a cluster: pub/sub needs none of them.
+    let more = ["--app-port", &app_port, "--resources-path", &folder];
+    let sidecar = Sidecar::start(command, &more, &directory.path().join("sidecar.log"));
+    sidecar.wait_ready();
+    for round in 1..=2 {
+        let app = App::start(number, &log);
+        until("the application is subscribed", READY_TIME_MAX, || {
+            let reply = sidecar.ask("GET", "/v1.0/metadata")?;
+            let all: Value = serde_json::from_str(&reply.body).ok()?;
+            (all["subscriptions"][0]["topic"] == TOPIC).then_some(())
+        });
+        // It is listed a moment before its bus knows it.
+        let path = format!("/v1.0/publish/bus/{TOPIC}?metadata.cloudevent.id=round{round}");
+        until("an event arrives", READY_TIME_MAX, || {
+            let reply = sidecar.ask("POST", &path)?;
+            assert_eq!(reply.status, 204, "{}", reply.body);
+            let said = app.said();
+            let event = said.lines().rfind(|line| line.starts_with(EVENT))?;
+            event.contains(&format!("round{round}")).then_some(())
+        });
+        app.kill();
+        until("its subscriptions end with it", READY_TIME_MAX, || {
+            let reply = sidecar.ask("GET", "/v1.0/metadata")?;
+            let all: Value = serde_json::from_str(&reply.body).ok()?;
+            (all["subscriptions"] == serde_json::json!([])).then_some(())
+        });
+    }
+    let nobody = sidecar
+        .ask("POST", "/v1.0/publish/nobody/orders")
+        .expect("it answers");
+    assert!(
+        nobody.body.contains("ERR_PUBSUB_NOT_FOUND"),
+        "{}",
+        nobody.body
+    );
     sidecar.end(Signal::TERM);
 }
 

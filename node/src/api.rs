@@ -34,6 +34,7 @@ use hyper::{HeaderMap, StatusCode};
 
 use crate::config::Secret;
 use crate::handle::NodeHandle;
+use crate::pubsub::PubSub;
 use app_calls::AppCalls;
 use error_map::{Answer, TOKEN_REFUSED};
 use resilience::Resilience;
@@ -63,6 +64,8 @@ pub struct Context {
     pub calls: Arc<dyn AppCalls>,
     /// What metadata says.
     pub sidecar: Sidecar,
+    /// Publishing and subscribing.
+    pub pubsub: Arc<PubSub>,
     /// Policies of calls.
     pub resilience: Resilience,
     /// Largest body of a request, in bytes; at most `REQUEST_BODY_BYTES_MAX`.

@@ -10,6 +10,7 @@ pub(crate) mod bridge;
 mod callback;
 pub mod config;
 mod connection;
+pub(crate) mod grpc_line;
 mod health;
 mod instance;
 mod keeper;
@@ -139,6 +140,19 @@ pub enum Callback {
 
 /// How long a `DELETE` may take.
 pub const DEACTIVATE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Anything else that an application is asked: an event, a batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Post {
+    /// Path in the application, with or without its first slash.
+    pub path: String,
+    /// Headers; those that concern a connection, and the sidecar's token, are left out.
+    pub headers: Vec<(String, String)>,
+    /// Content type of the body.
+    pub content_type: String,
+    /// The body.
+    pub body: Bytes,
+}
 
 /// How a request to an application ended.
 #[derive(Clone, PartialEq, Debug)]
@@ -310,6 +324,17 @@ impl AppChannel {
         let found = lock(&self.shared.instances).get(&instance).cloned();
         match found {
             Some(found) => found.send(request).await,
+            None => AppAnswer::not_sent(format!("{instance} of the application is gone")),
+        }
+    }
+
+    /// Posts something to one instance that is reached by HTTP, and waits for its answer without a time limit.
+    ///
+    /// Not cancel-safe, as [`AppChannel::send`].
+    pub async fn post(&self, instance: InstanceId, post: Post) -> AppAnswer {
+        let found = lock(&self.shared.instances).get(&instance).cloned();
+        match found {
+            Some(found) => found.post(post).await,
             None => AppAnswer::not_sent(format!("{instance} of the application is gone")),
         }
     }

@@ -31,10 +31,7 @@ impl Clock {
     /// The calendar clock of the machine, which may jump. Before 1970 it reads as 1970.
     #[must_use]
     pub fn wall(&self) -> WallTime {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
-        WallTime(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+        wall_now()
     }
 
     /// The standard library's form of a core's instant, for timers.
@@ -42,6 +39,15 @@ impl Clock {
     pub fn to_std(&self, at: Instant) -> std::time::Instant {
         self.start + Duration::from_nanos(at.0)
     }
+}
+
+/// The calendar clock of the machine, for those who have no other. Before 1970 it reads as 1970.
+#[must_use]
+pub fn wall_now() -> WallTime {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    WallTime(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

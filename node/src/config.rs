@@ -87,6 +87,8 @@ pub struct NodeConfig {
     pub samples: Samples,
     /// Applications beside this node, each with another name.
     pub apps: Vec<AppSettings>,
+    /// Folders with Dapr's resources: components, subscriptions, resiliency.
+    pub resources: Vec<PathBuf>,
     /// How much is left to the operator.
     pub profile: Profile,
     /// Longest drain before the end.
@@ -270,6 +272,7 @@ impl NodeConfig {
                 Samples::Absent
             },
             apps: apps(given.app.unwrap_or_default(), environment)?,
+            resources: given.resources_path.unwrap_or_default(),
             profile: profile(given.profile.as_deref())?,
             drain_timeout: drain_timeout(given.drain_timeout.as_deref())?,
             log: log(given.log_level, given.log_format.as_deref())?,

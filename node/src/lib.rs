@@ -9,12 +9,14 @@ extern crate self as ghostlight;
 pub mod actors;
 pub mod api;
 pub mod app;
+pub mod buses;
 #[doc(hidden)]
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod handle;
 pub mod node;
+pub mod pubsub;
 pub mod resources;
 pub mod security;
 mod shell;

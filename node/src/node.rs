@@ -131,6 +131,7 @@ impl RunningNode {
     /// threads panicked.
     pub async fn wait(self) -> Result<(), StartError> {
         let reason = self.halted.await;
+        self.context.pubsub.close();
         // Requests in flight are answered; nobody listens any more if the tasks are gone.
         self.end_apis.send_replace(true);
         for api in self.apis {

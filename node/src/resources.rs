@@ -15,7 +15,10 @@ use std::path::{Path, PathBuf};
 
 pub use component::Component;
 pub use configuration::{ApiRule, Configuration};
-pub use resiliency::{Backoff, BreakerScope, CircuitBreaker, Resiliency, Retry, Target, TripRule};
+pub use resiliency::{
+    Backoff, BreakerScope, CircuitBreaker, ComponentTargets, Direction, Pauses, Resiliency, Retry,
+    Target, TripRule, of_pubsub,
+};
 pub use subscription::{BulkSubscribe, Subscription};
 
 use crate::config::Environment;
@@ -31,6 +34,8 @@ pub const DOCUMENTS_MAX: usize = 4_096;
 pub struct Resources {
     /// Components that this application may use.
     pub components: Vec<Component>,
+    /// Names of components that are other applications' alone.
+    pub hidden_components: Vec<String>,
     /// Declared subscriptions of this application.
     pub subscriptions: Vec<Subscription>,
     /// Configurations, laid over each other: a later one wins.
@@ -120,6 +125,8 @@ impl Resources {
                     let component = Component::read(document, secrets, &mut all.warnings)?;
                     if in_scope(&component.scopes, app_id) {
                         all.add_component(component, document)?;
+                    } else {
+                        all.hidden_components.push(component.name);
                     }
                 }
                 "Subscription" => {

@@ -3,19 +3,19 @@
 //! Names by Dapr's rules; schedules are read once here, so that a wrong one is refused in Dapr's words before
 //! anybody is asked, and travel as they were written. Absent: JSON and protobuf, which belong to the transports.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::limits::STATE_KEY_BYTES_MAX;
 use ghostlight_protocol::schedule::{Kind, Schedule, Texts};
-use ghostlight_protocol::time::WallTime;
 
 use super::app_calls::{
     Registration, SCHEDULE_NAME_BYTES_MAX, StateOp, TRANSACTION_OPERATIONS_MAX, When,
 };
 use super::error_map::app::{Operation, failed};
 use super::error_map::{self, Answer};
+use crate::clock::wall_now;
 
 /// Prefix of actor types that Dapr keeps to itself.
 const RESERVED_TYPE_PREFIX: &str = "dapr.internal.";
@@ -109,17 +109,11 @@ pub(super) fn registration(
         Kind::Reminder => Operation::ReminderRegister,
         Kind::Timer => Operation::TimerRegister,
     };
+    // Only to refuse what has expired already: when something fires, the leader decides by the log's time.
     match Schedule::parse(kind, &key, texts, wall_now()) {
         Ok(_) => Ok(registration),
         Err(error) => Err(failed(operation, &error.to_string())),
     }
-}
-
-/// The clock of this machine. Only for refusing what has expired already; when something fires, the leader of
-/// its partition decides by the log's time.
-fn wall_now() -> WallTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    WallTime(since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0)))
 }
 
 /// Checks how many operations a transaction has.

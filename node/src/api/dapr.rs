@@ -6,6 +6,7 @@
 
 mod actor_calls;
 pub(crate) mod metadata;
+mod publish;
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use super::error_map::{self, Answer};
 use super::{Context, Shared, app_requests, collect, json_bytes, metrics, path, refused};
 use crate::handle::Invoke;
 use metadata::Health;
+use publish::Count;
 
 /// A repeated id gets the recorded reply.
 pub const REQUEST_ID_HEADER: &str = "ghostlight-request-id";
@@ -35,10 +37,10 @@ pub const DEADLINE_HEADER: &str = "ghostlight-deadline-ms";
 /// Longest deadline of a call.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// What is supported, for the answer to everything else of Dapr.
-pub const SUPPORTED: &str = "Ghostlight has Dapr's actors (invocation, state, reminders, timers), health, metadata \
-                             and shutdown";
+pub const SUPPORTED: &str = "Ghostlight has Dapr's actors (invocation, state, reminders, timers), pub/sub, health, \
+                             metadata and shutdown";
 /// First segments below a version that are Dapr's building blocks and not here.
-const ABSENT_BLOCKS: [&str; 15] = [
+const ABSENT_BLOCKS: [&str; 13] = [
     "bindings",
     "configuration",
     "conversation",
@@ -46,11 +48,9 @@ const ABSENT_BLOCKS: [&str; 15] = [
     "invoke",
     "jobs",
     "lock",
-    "publish",
     "query",
     "secrets",
     "state",
-    "subscribe",
     "unlock",
     "unsubscribe",
     "workflows",
@@ -116,6 +116,15 @@ pub async fn answer(context: Shared, request: Request) -> Response {
             };
             let answered = actor_calls::answer(&context, path, request).await;
             answered.unwrap_or_else(|| no_such_path(&parts))
+        }
+        ["v1.0-alpha1", "publish", "bulk", rest @ ..] => {
+            publish::answer(&context, Count::Several, rest, request).await
+        }
+        ["v1.0", "publish", "bulk", rest @ ..] if rest.len() > 1 => {
+            publish::answer(&context, Count::Several, rest, request).await
+        }
+        ["v1.0", "publish", rest @ ..] => {
+            publish::answer(&context, Count::One, rest, request).await
         }
         ["v1.0", "metadata"] => metadata::metadata(&context, request.method()).await,
         ["v1.0", "metadata", key] => metadata::set_metadata(&context, key, request).await,

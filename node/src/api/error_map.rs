@@ -3,11 +3,13 @@
 //! Rules: 503 and 429 only when the call certainly did not run, because SDKs repeat those on their own; an
 //! unknown outcome is 500. Dapr's own cases keep Dapr's `errorCode`, ours are `ERR_GHOSTLIGHT_<NAME>`. Our
 //! number stands in the header `Ghostlight-Error` and at the end of the message. `grpc` is the second column of
-//! the same table, `app` the rows of state, reminders and timers.
+//! the same table, `app` the rows of state, reminders and timers, `pubsub` those of publishing.
 
 pub mod app;
 pub mod grpc;
+pub mod pubsub;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -41,7 +43,32 @@ pub struct Answer {
     code: Option<Code>,
     retry_after: Option<Duration>,
     app: Option<Box<AppError>>,
+    details: Vec<Detail>,
 }
+
+/// One of Dapr's details of an error (`google.rpc`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Detail {
+    /// `ErrorInfo`.
+    Reason {
+        /// Such as `DAPR_PUBSUB_NOT_FOUND`.
+        reason: &'static str,
+        /// What belongs to it.
+        metadata: BTreeMap<&'static str, String>,
+    },
+    /// `ResourceInfo`.
+    Resource {
+        /// Such as `pubsub`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// The message.
+        description: String,
+    },
+}
+
+/// Domain of Dapr's reasons.
+pub(crate) const DETAIL_DOMAIN: &str = "dapr.io";
 
 #[derive(Serialize)]
 struct ErrorBody<'a> {
@@ -49,7 +76,28 @@ struct ErrorBody<'a> {
     error_code: &'a str,
     message: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    details: Vec<AppDetail<'a>>,
+    details: Vec<DetailBody<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum DetailBody<'a> {
+    App(AppDetail<'a>),
+    Reason {
+        #[serde(rename = "@type")]
+        kind: &'static str,
+        domain: &'static str,
+        reason: &'static str,
+        metadata: &'a BTreeMap<&'static str, String>,
+    },
+    Resource {
+        #[serde(rename = "@type")]
+        kind: &'static str,
+        resource_type: &'static str,
+        resource_name: &'a str,
+        owner: &'static str,
+        description: &'a str,
+    },
 }
 
 /// The typed error of an actor, in Dapr's `details`.
@@ -113,6 +161,7 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::ClockOff
         | C::DiskSlow
         | C::DiskRoomShort
+        | C::BusUnavailable
         | C::NodeUnreachable => (StatusCode::SERVICE_UNAVAILABLE, ours),
         C::ClusterKeyRejected
         | C::ClusterIdMismatch
@@ -138,6 +187,7 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::ProfileRefuses
         | C::DemoFailed
         | C::BenchFailed
+        | C::BusNotServed
         | C::Internal => (StatusCode::INTERNAL_SERVER_ERROR, ours),
     }
 }
@@ -154,6 +204,7 @@ impl Answer {
             code: Some(code),
             retry_after: None,
             app: None,
+            details: Vec::new(),
         }
     }
 
@@ -173,6 +224,7 @@ impl Answer {
             code: None,
             retry_after: None,
             app: None,
+            details: Vec::new(),
         }
     }
 
@@ -201,6 +253,37 @@ impl Answer {
         }
     }
 
+    /// The same with Dapr's details.
+    #[must_use]
+    pub fn with_details(mut self, details: Vec<Detail>) -> Self {
+        self.details = details;
+        self
+    }
+
+    fn detail_bodies(&self) -> Vec<DetailBody<'_>> {
+        let app = self.app.iter().map(|error| app_detail(error));
+        let rest = self.details.iter().map(|detail| match detail {
+            Detail::Reason { reason, metadata } => DetailBody::Reason {
+                kind: "type.googleapis.com/google.rpc.ErrorInfo",
+                domain: DETAIL_DOMAIN,
+                reason,
+                metadata,
+            },
+            Detail::Resource {
+                kind,
+                name,
+                description,
+            } => DetailBody::Resource {
+                kind: "type.googleapis.com/google.rpc.ResourceInfo",
+                resource_type: kind,
+                resource_name: name,
+                owner: "",
+                description,
+            },
+        });
+        app.map(DetailBody::App).chain(rest).collect()
+    }
+
     /// The message with our number at its end.
     fn whole_message(&self) -> String {
         match self.code {
@@ -216,7 +299,7 @@ impl Answer {
         let body = ErrorBody {
             error_code: self.error_code,
             message: &message,
-            details: self.app.iter().map(|error| app_detail(error)).collect(),
+            details: self.detail_bodies(),
         };
         let mut response = super::json(self.status, &body);
         let headers = response.headers_mut();
@@ -311,6 +394,7 @@ pub fn app_error(error: AppError) -> Answer {
         code: None,
         retry_after: None,
         app: Some(Box::new(error)),
+        details: Vec::new(),
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! [`Server`] answers one request of a listener of `serve`: token, then the method, or what is said about one
 //! that is not here. Reflection tells exactly the methods that are here, because .NET asks it. The wire is
-//! written in `node/proto`; Dapr's field numbers are kept. Absent: streams of actors and topics.
+//! written in `node/proto`; Dapr's field numbers are kept. Absent: streams of actors.
 
 mod invoke;
+mod publish;
 mod service;
+mod topic_stream;
 mod wire;
 
 use axum::body::Body;
@@ -62,17 +64,21 @@ const REFLECTION_PATHS: [&str; 2] = [
     "/grpc.reflection.v1alpha.ServerReflection/",
 ];
 /// The methods that are here; a test compares them with the descriptors.
-const METHODS: [&str; 13] = [
+const METHODS: [&str; 17] = [
+    "BulkPublishEvent",
+    "BulkPublishEventAlpha1",
     "ExecuteActorStateTransaction",
     "GetActorReminder",
     "GetActorState",
     "GetMetadata",
     "InvokeActor",
     "ListActorReminders",
+    "PublishEvent",
     "RegisterActorReminder",
     "RegisterActorTimer",
     "SetMetadata",
     "Shutdown",
+    "SubscribeTopicEventsAlpha1",
     "UnregisterActorReminder",
     "UnregisterActorRemindersByType",
     "UnregisterActorTimer",

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ghostlight_protocol::outcome::CallOutcome;
 use hyper::StatusCode;
@@ -14,12 +14,10 @@ use hyper::StatusCode;
 use super::breaker::{Breaker, Ended, Passage};
 use super::error_map::{Answer, ERR_ACTOR_INVOKE_METHOD};
 use crate::handle::{Invoke, NodeHandle};
-use crate::resources::{Backoff, BreakerScope, Resiliency, Target};
+use crate::resources::{BreakerScope, Resiliency, Target};
 
 /// Breakers of single actors that one type keeps; the one that was used longest ago goes first.
 const ACTOR_BREAKERS_MAX: usize = 5_000;
-/// First pause of an exponential retry.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The policies of a process.
 #[derive(Debug, Default)]
@@ -79,7 +77,8 @@ impl Policies {
             (asked, policy) => asked.or(policy),
         };
         let mut attempts: u32 = 0;
-        let mut pause = FIRST_PAUSE;
+        let retry = self.target.retry.as_ref();
+        let mut pauses = retry.map(|retry| retry.backoff.pauses());
         loop {
             let asked = self.ask(&keys)?;
             let outcome = handle.invoke(call.clone()).await;
@@ -93,7 +92,8 @@ impl Policies {
             if !self.repeats(&call, &outcome, attempts) {
                 return Ok(outcome);
             }
-            tokio::time::sleep(self.pause(&mut pause)).await;
+            let pause = pauses.as_mut().and_then(Iterator::next);
+            tokio::time::sleep(pause.unwrap_or_default()).await;
         }
     }
 
@@ -115,19 +115,7 @@ impl Policies {
             CallOutcome::Reply(_) | CallOutcome::AppReply(_) | CallOutcome::Unknown { .. } => false,
             CallOutcome::App(_) | CallOutcome::NotRun(_) => call.request_id.is_none(),
         };
-        may_repeat && retry.max_retries.is_none_or(|most| attempts <= most)
-    }
-
-    fn pause(&self, next: &mut Duration) -> Duration {
-        match self.target.retry.as_ref().map(|retry| retry.backoff) {
-            Some(Backoff::Constant(pause)) => pause,
-            Some(Backoff::Exponential { max }) => {
-                let pause = (*next).min(max);
-                *next = next.saturating_mul(3) / 2;
-                pause
-            }
-            None => Duration::ZERO,
-        }
+        may_repeat && retry.goes_on_after(attempts)
     }
 
     fn ask<'a>(&'a self, keys: &'a [BreakerKey]) -> Result<Asked<'a>, Answer> {

@@ -4,12 +4,13 @@
 //! active actors, which the way to the application and the node's core know.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use ghostlight_core::admin::{AdminAnswer, AdminRequest};
 
 use super::Context;
 use super::app_calls::Hosting;
+use crate::pubsub::PubSub;
+use crate::resources::Resources;
 
 /// The version of Dapr whose API is spoken; SDKs and tools read it.
 pub const DAPR_VERSION: &str = "1.18.3";
@@ -25,8 +26,6 @@ pub struct Sidecar {
     pub http_endpoints: Vec<String>,
     /// How the application is reached; `None`: there is none.
     pub app: Option<AppConnection>,
-    /// Subscriptions; they change while the process runs.
-    pub subscriptions: Mutex<Vec<SubscriptionView>>,
 }
 
 /// A component as metadata shows it.
@@ -40,6 +39,36 @@ pub struct ComponentView {
     pub version: String,
     /// What it can do, such as `ETAG`.
     pub capabilities: Vec<&'static str>,
+}
+
+/// The components of these resources as metadata shows them. Pub/sub components without YAML are among them.
+#[must_use]
+pub fn components(resources: &Resources, pubsub: &PubSub) -> Vec<ComponentView> {
+    let declared = &resources.components;
+    let views = declared.iter().map(|component| ComponentView {
+        name: component.name.clone(),
+        kind: component.kind.clone(),
+        version: component.version.clone(),
+        capabilities: match component.is_actor_state_store() {
+            true => vec!["ETAG", "TRANSACTIONAL", "TTL", "ACTOR"],
+            false => Vec::new(),
+        },
+    });
+    let mut views: Vec<ComponentView> = views.collect();
+    for component in pubsub.registry().all() {
+        let known = views.iter_mut().find(|view| view.name == component.name);
+        let capabilities = component.capabilities();
+        match known {
+            Some(view) => view.capabilities = capabilities,
+            None => views.push(ComponentView {
+                name: component.name.clone(),
+                kind: component.kind.clone(),
+                version: component.version.clone(),
+                capabilities,
+            }),
+        }
+    }
+    views
 }
 
 /// How an application is reached.
@@ -98,16 +127,6 @@ pub struct SubscriptionView {
     pub origin: SubscriptionOrigin,
 }
 
-impl Sidecar {
-    /// Says which subscriptions there are now.
-    pub fn set_subscriptions(&self, subscriptions: Vec<SubscriptionView>) {
-        *self
-            .subscriptions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = subscriptions;
-    }
-}
-
 /// Everything at one moment.
 #[derive(Clone, Debug)]
 pub struct Metadata {
@@ -144,17 +163,11 @@ pub async fn gather(context: &Context) -> Metadata {
     extended.insert("daprRuntimeVersion".to_owned(), DAPR_VERSION.to_owned());
     let ours = env!("CARGO_PKG_VERSION").to_owned();
     extended.insert("ghostlightVersion".to_owned(), ours);
-    let subscriptions = context
-        .sidecar
-        .subscriptions
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
     Metadata {
         id: context.name.clone(),
         actors: counts.into_iter().collect(),
         extended,
-        subscriptions,
+        subscriptions: context.pubsub.views(),
         hosting,
     }
 }

@@ -15,11 +15,13 @@ use tokio::sync::{mpsc, watch};
 use super::*;
 use crate::config::{AddrOrigin, ListenAddr};
 use crate::handle::{Invoke, Request};
+use crate::resources::Resources;
 use ghostlight_core::hosts::words::AppOutcome;
 use serve::Api;
 
 pub(crate) mod app;
 pub(crate) mod fake;
+mod publish;
 
 const NODE: &str = "n00000000000000000000000000000001";
 
@@ -165,6 +167,9 @@ pub(crate) fn context(tokens: &[&str], calls: Arc<dyn AppCalls>) -> Context {
         extended: extended::Extended::default(),
         calls,
         sidecar: Sidecar::default(),
+        pubsub: Arc::new(
+            PubSub::new(crate::pubsub::tests::owner(), &Resources::default()).unwrap(),
+        ),
         resilience: Resilience::default(),
         body_max: ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX,
         drain_timeout: Duration::from_secs(30),

@@ -1,7 +1,10 @@
 //! Between the core's words for applications and the channel's: queues on one side, futures on the other.
 //!
-//! Requests of the core are started in order and answered as they end; events of the channel reach the core in order.
+//! Requests of the core are started in order and answered as they end; events of the channel reach pub/sub and the
+//! core in order.
 //! Absent: any decision. What stands here is translation.
+
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,20 +18,33 @@ use tokio::sync::mpsc;
 use super::config::HostedType;
 use super::{AppAnswer, AppChannel, AppEvent, AppRequest, Callback, InstanceId, Sent};
 use crate::api::app_metadata::QUERY;
+use crate::pubsub::PubSub;
 use crate::shell::apps::{AppAsk, AppQueues};
 
 const CONTENT_TYPE: &str = "content-type";
 const REENTRANCY: &str = "dapr-reentrancy-id";
 
 /// Connects a channel with the core; ends with it.
-pub(crate) fn connect(channel: AppChannel, events: mpsc::Receiver<AppEvent>, queues: AppQueues) {
+pub(crate) fn connect(
+    channel: AppChannel,
+    events: mpsc::Receiver<AppEvent>,
+    queues: AppQueues,
+    pubsub: Arc<PubSub>,
+) {
     let AppQueues { asks, inputs } = queues;
-    drop(tokio::spawn(report(events, inputs.clone())));
+    let reported = report(channel.clone(), events, inputs.clone(), pubsub);
+    drop(tokio::spawn(reported));
     drop(tokio::spawn(ask(channel, asks, inputs)));
 }
 
-async fn report(mut events: mpsc::Receiver<AppEvent>, inputs: mpsc::Sender<AppInput>) {
+async fn report(
+    channel: AppChannel,
+    mut events: mpsc::Receiver<AppEvent>,
+    inputs: mpsc::Sender<AppInput>,
+    pubsub: Arc<PubSub>,
+) {
     while let Some(event) = events.recv().await {
+        pubsub.heard(&channel, &event);
         if inputs.send(input(event)).await.is_err() {
             // The node has ended.
             return;
@@ -66,7 +82,7 @@ fn input(event: AppEvent) -> AppInput {
             app,
             instance,
             types,
-            // For topics, which ask nothing of the core.
+            // For pub/sub, which has heard it.
             subscriptions: _,
         } => AppInput::Hosting {
             app: app.as_str().to_owned(),

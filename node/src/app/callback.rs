@@ -15,7 +15,7 @@ use hyper::{Method, Request, Uri};
 
 use super::connection::{Carries, Exchanged, Outgoing};
 use super::settings::{AppAddress, AppSettings};
-use super::{Answered, AppRequest, Callback};
+use super::{Answered, AppRequest, Callback, Post};
 use crate::api::TOKEN_HEADER;
 
 const REENTRANCY_HEADER: HeaderName = HeaderName::from_static("dapr-reentrancy-id");
@@ -110,6 +110,22 @@ pub(super) fn request(
         }
     }
     assemble(settings, address, verb, &path, headers, body)
+}
+
+/// An event or a batch as a request, or why it cannot be one.
+pub(super) fn post(
+    settings: &AppSettings,
+    address: &AppAddress,
+    post: &Post,
+) -> Result<Outgoing, String> {
+    let mut headers = HeaderMap::new();
+    pass_on(&post.headers, &mut headers);
+    if let Some(value) = value(&post.content_type) {
+        headers.insert(CONTENT_TYPE, value);
+    }
+    let path = format!("/{}", post.path.trim_start_matches('/'));
+    let body = post.body.clone();
+    assemble(settings, address, Method::POST, &path, headers, body)
 }
 
 /// One of the node's own questions: configuration, subscriptions, health.

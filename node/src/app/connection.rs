@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::owner::Pair;
 use super::settings::{AppAddress, Protocol};
@@ -172,12 +173,7 @@ impl Socket {
         protocol: Protocol,
         address: &AppAddress,
     ) -> Result<Line, OpenError> {
-        let failed = |why: &dyn std::fmt::Display| {
-            OpenError::Failed(format!(
-                "the application on {address} does not speak {}: {why}",
-                protocol.as_str()
-            ))
-        };
+        let failed = |why: &dyn std::fmt::Display| mute(protocol, address, why);
         if !protocol.is_encrypted() {
             let carries = if protocol == Protocol::Http {
                 Carries::One
@@ -187,6 +183,36 @@ impl Socket {
             let line = handshake(self.stream, carries).await;
             return line.map_err(|error| failed(&error));
         }
+        let stream = self.encrypted(protocol, address).await?;
+        let carries = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Carries::Many,
+            Some(_) | None => Carries::One,
+        };
+        handshake(stream, carries)
+            .await
+            .map_err(|error| failed(&error))
+    }
+
+    /// Speaks gRPC over it.
+    pub(super) async fn grpc(
+        self,
+        protocol: Protocol,
+        address: &AppAddress,
+    ) -> Result<(GrpcSender, watch::Receiver<()>), OpenError> {
+        let opened = if protocol.is_encrypted() {
+            grpc_handshake(self.encrypted(protocol, address).await?).await
+        } else {
+            grpc_handshake(self.stream).await
+        };
+        opened.map_err(|error| mute(protocol, address, &error))
+    }
+
+    async fn encrypted(
+        self,
+        protocol: Protocol,
+        address: &AppAddress,
+    ) -> Result<TlsStream<TcpStream>, OpenError> {
+        let failed = |why: &dyn std::fmt::Display| mute(protocol, address, why);
         let alpn: &[&[u8]] = match protocol {
             Protocol::Grpcs => &[b"h2"],
             Protocol::Https | Protocol::Http | Protocol::H2c | Protocol::Grpc => {
@@ -196,18 +222,45 @@ impl Socket {
         let config = super::tls::client(alpn).map_err(|error| failed(&error))?;
         let name = server_name(&address.host, self.pair.far);
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, self.stream);
-        let stream = tokio::time::timeout(CONNECT_TIME_MAX, connecting)
+        tokio::time::timeout(CONNECT_TIME_MAX, connecting)
             .await
             .map_err(|_| failed(&"no TLS within five seconds"))?
-            .map_err(|error| failed(&error))?;
-        let carries = match stream.get_ref().1.alpn_protocol() {
-            Some(b"h2") => Carries::Many,
-            Some(_) | None => Carries::One,
-        };
-        handshake(stream, carries)
-            .await
             .map_err(|error| failed(&error))
     }
+}
+
+/// The application does not speak its protocol.
+fn mute(protocol: Protocol, address: &AppAddress, why: &dyn std::fmt::Display) -> OpenError {
+    OpenError::Failed(format!(
+        "the application on {address} does not speak {}: {why}",
+        protocol.as_str()
+    ))
+}
+
+/// Sends the requests of a generated client.
+pub(super) type GrpcSender = http2::SendRequest<tonic::body::Body>;
+
+/// The receiver is closed when the connection ends.
+async fn grpc_handshake<S>(stream: S) -> Result<(GrpcSender, watch::Receiver<()>), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (alive, life) = watch::channel(());
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL)
+        .keep_alive_while_idle(true)
+        .max_header_list_size(HEADER_BYTES_MAX as u32)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    drop(tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to an application ended with an error");
+        }
+        drop(alive);
+    }));
+    Ok((sender, life))
 }
 
 fn server_name(host: &str, far: SocketAddr) -> ServerName<'static> {

@@ -16,7 +16,9 @@ use super::pool::Pool;
 use super::registrar::Registrar;
 use super::settings::{AppAddress, AppSettings};
 use super::stream::StreamLine;
-use super::{AppAnswer, AppRequest, Callback, DEACTIVATE_TIME_MAX, InstanceId, callback, lock};
+use super::{
+    AppAnswer, AppRequest, Callback, DEACTIVATE_TIME_MAX, InstanceId, Post, callback, lock,
+};
 
 /// Requests under way in one instance; more are refused. A nested call holds the one that made it, so this must not
 /// be a queue.
@@ -57,6 +59,21 @@ pub(super) struct Instance {
 enum Way {
     Http(Box<Http>),
     Stream(Mutex<Arc<StreamLine>>),
+}
+
+/// What an application is asked.
+enum Errand {
+    Callback(Box<AppRequest>),
+    Post(Post),
+}
+
+impl Errand {
+    fn deactivates(&self) -> bool {
+        match self {
+            Self::Callback(request) => matches!(request.callback, Callback::Deactivate),
+            Self::Post(_) => false,
+        }
+    }
 }
 
 /// How an instance is reached by HTTP.
@@ -178,6 +195,15 @@ impl Instance {
 
     /// Asks, and waits for the answer.
     pub(super) async fn send(&self, request: AppRequest) -> AppAnswer {
+        self.run(Errand::Callback(Box::new(request))).await
+    }
+
+    /// Posts, and waits for the answer.
+    pub(super) async fn post(&self, post: Post) -> AppAnswer {
+        self.run(Errand::Post(post)).await
+    }
+
+    async fn run(&self, errand: Errand) -> AppAnswer {
         let Some(_under_way) = UnderWay::begin(&self.in_flight) else {
             return AppAnswer::not_sent(format!(
                 "{REQUESTS_MAX} requests are under way in the application {}",
@@ -185,8 +211,8 @@ impl Instance {
             ));
         };
         let begun = AtomicBool::new(false);
-        let deactivates = matches!(request.callback, Callback::Deactivate);
-        let asked = self.ask(request, &begun);
+        let deactivates = errand.deactivates();
+        let asked = self.ask(errand, &begun);
         let late = async {
             if deactivates {
                 tokio::time::sleep(DEACTIVATE_TIME_MAX).await;
@@ -216,7 +242,7 @@ impl Instance {
         why.unwrap_or_else(|| "this node is ending".into())
     }
 
-    async fn ask(&self, request: AppRequest, begun: &AtomicBool) -> AppAnswer {
+    async fn ask(&self, errand: Errand, begun: &AtomicBool) -> AppAnswer {
         if self.gone.borrow().is_some() {
             // Over since it was looked up.
             return AppAnswer::not_sent(format!("the application {} is gone", self.app.id));
@@ -228,7 +254,13 @@ impl Instance {
         };
         match &self.way {
             Way::Http(http) => {
-                let outgoing = match callback::request(&self.app, &http.address, &request) {
+                let outgoing = match &errand {
+                    Errand::Callback(request) => {
+                        callback::request(&self.app, &http.address, request)
+                    }
+                    Errand::Post(post) => callback::post(&self.app, &http.address, post),
+                };
+                let outgoing = match outgoing {
                     Ok(outgoing) => outgoing,
                     Err(why) => return AppAnswer::not_sent(why),
                 };
@@ -237,9 +269,12 @@ impl Instance {
                     Err(answer) => answer,
                 }
             }
-            Way::Stream(_) => match self.stream() {
-                Some(line) => line.ask(request, begun).await,
-                None => AppAnswer::not_sent("the stream has ended"),
+            Way::Stream(_) => match (self.stream(), errand) {
+                (Some(line), Errand::Callback(request)) => line.ask(*request, begun).await,
+                (Some(_), Errand::Post(_)) => {
+                    AppAnswer::not_sent("a stream of actors carries nothing else")
+                }
+                (None, _) => AppAnswer::not_sent("the stream has ended"),
             },
         }
     }

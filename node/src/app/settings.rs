@@ -128,6 +128,18 @@ pub struct AppSettings {
     pub body_bytes_max: usize,
     /// Bound of the drain of calls.
     pub disseminate_timeout: Duration,
+    /// Whether its actors count.
+    pub actors: Actors,
+}
+
+/// Whether an application's actors count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Actors {
+    /// They do.
+    #[default]
+    Hosted,
+    /// It gets events alone.
+    Ignored,
 }
 
 impl AppSettings {
@@ -143,6 +155,7 @@ impl AppSettings {
             health: None,
             body_bytes_max: BODY_BYTES_MAX,
             disseminate_timeout: DISSEMINATE_TIMEOUT,
+            actors: Actors::default(),
         }
     }
 

@@ -299,6 +299,14 @@ pub struct Start {
     /// Application beside this node: ID=PORT, then words such as protocol=h2c; may be repeated
     #[arg(long, value_name = "ID=PORT[,WORD=VALUE]")]
     pub app: Option<Vec<String>>,
+    /// Folder with Dapr's resources (components, subscriptions, resiliency); may be repeated
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "GHOSTLIGHT_RESOURCES_PATH",
+        value_delimiter = ','
+    )]
+    pub resources_path: Option<Vec<PathBuf>>,
     /// End as soon as stdin ends
     #[arg(long, hide = true)]
     pub die_with_parent: bool,
@@ -341,6 +349,7 @@ impl Start {
             log_format: self.log_format,
             samples: self.samples,
             app: self.app,
+            resources_path: self.resources_path,
         }
     }
 }

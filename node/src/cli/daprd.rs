@@ -24,14 +24,14 @@ use crate::api::app_calls::{AppCalls, NoApplication};
 use crate::api::core_calls::CoreCalls;
 use crate::api::metrics::Renderer;
 use crate::api::resilience::Resilience;
-use crate::api::sidecar::{
-    AppConnection, ComponentView, DAPR_VERSION, Sidecar, SubscriptionOrigin, SubscriptionView,
-};
+use crate::api::sidecar::{AppConnection, DAPR_VERSION, Sidecar, components};
 use crate::app::AppId;
-use crate::app::settings::{AppAddress, AppSettings, HealthProbes, Protocol};
+use crate::app::settings::{self, AppAddress, AppSettings, HealthProbes, Protocol};
 use crate::config::{NodeConfig, Secret, Settings};
 use crate::node::{ApiSetup, Entrance, Lobby, RunningNode, StartError, Waited};
-use crate::resources::{Component, Resources, Sources, Subscription};
+use crate::pubsub::PubSub;
+use crate::pubsub::registry::{KIND_PREFIX, Owner};
+use crate::resources::{Component, Resources, Sources};
 use hosting::{Actors, Layer, Stage};
 use introduced::Found;
 use options::{Asked, Cluster, FLAGS, LogForm, Options};
@@ -142,8 +142,19 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
         None => Arc::new(NoApplication),
     };
     let layer = Layer::new(inner, actors, stage);
-    let setup = setup(&options, resources, layer.clone())?;
-    let config = front_config(&options)?;
+    let mut config = front_config(&options)?;
+    let app = options.app.as_ref();
+    config.apps = app
+        .map(|app| AppSettings {
+            actors: match actors == Actors::Stored && stage != Stage::Alone {
+                true => settings::Actors::Hosted,
+                false => settings::Actors::Ignored,
+            },
+            ..beside(&options, app)
+        })
+        .into_iter()
+        .collect();
+    let setup = setup(&options, &config, resources, layer.clone())?;
     for mark in &config.weakened {
         tracing::warn!("{mark}");
     }
@@ -161,14 +172,7 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
             return ended(&forced);
         }
     };
-    let (mut config, directory) = place.config(&options)?;
-    if actors == Actors::Stored && stage != Stage::Alone {
-        config.apps = options
-            .app
-            .iter()
-            .map(|app| beside(&options, app))
-            .collect();
-    }
+    let (config, directory) = place.config(&options)?;
     let node = tokio::select! {
         started = crate::node::start_behind(config, entrance, lobby) => started?,
         () = signals.next() => return Ok(Verdict::Ok),
@@ -187,17 +191,25 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
 
 fn setup(
     options: &Options,
+    config: &NodeConfig,
     resources: Resources,
     calls: Arc<dyn AppCalls>,
 ) -> Result<ApiSetup, Failure> {
     let renderer = Renderer::install().map_err(|error| {
         Failure::new(Code::Internal, format!("cannot install metrics: {error}"))
     })?;
+    let owner = Owner {
+        app_id: options.app_id.clone(),
+        namespace: config.namespace.clone(),
+        pod: instance(),
+    };
+    let pubsub = Arc::new(PubSub::new(owner, &resources).map_err(invalid)?);
     Ok(ApiSetup {
         app_id: options.app_id.clone(),
         calls: Some(calls),
         resilience: Resilience::new(&resources.resiliency),
-        sidecar: told(options, resources),
+        sidecar: told(options, &resources, &pubsub),
+        pubsub,
         body_max: options.body_max,
         actor_types: Vec::new(),
         renderer,
@@ -308,41 +320,19 @@ fn load(options: &Options) -> Result<Resources, Failure> {
     Ok(resources)
 }
 
-/// Whether its building block is there: state for actors, and secrets for other components.
+/// Whether its building block is there: state for actors, pub/sub, and secrets for other components.
 fn has_block(component: &Component) -> bool {
-    component.is_actor_state_store() || component.kind.starts_with("secretstores.local.env")
+    component.is_actor_state_store()
+        || component.kind.starts_with("secretstores.local.env")
+        || component.kind.starts_with(KIND_PREFIX)
 }
 
-fn told(options: &Options, resources: Resources) -> Sidecar {
-    let components = resources.components.iter().map(|component| ComponentView {
-        name: component.name.clone(),
-        kind: component.kind.clone(),
-        version: component.version.clone(),
-        capabilities: match component.is_actor_state_store() {
-            true => vec!["ETAG", "TRANSACTIONAL", "TTL", "ACTOR"],
-            false => Vec::new(),
-        },
-    });
-    let sidecar = Sidecar {
+fn told(options: &Options, resources: &Resources, pubsub: &PubSub) -> Sidecar {
+    Sidecar {
         enabled_features: resources.configuration.enabled_features(),
-        components: components.collect(),
+        components: components(resources, pubsub),
         app: options.app.clone(),
         ..Sidecar::default()
-    };
-    let declared = resources.subscriptions.into_iter().map(subscription);
-    sidecar.set_subscriptions(declared.collect());
-    sidecar
-}
-
-fn subscription(declared: Subscription) -> SubscriptionView {
-    let default = declared.default_path.map(|path| (String::new(), path));
-    SubscriptionView {
-        pubsub: declared.pubsub,
-        topic: declared.topic,
-        metadata: declared.metadata,
-        rules: declared.rules.into_iter().chain(default).collect(),
-        dead_letter_topic: declared.dead_letter_topic.unwrap_or_default(),
-        origin: SubscriptionOrigin::Declarative,
     }
 }
 

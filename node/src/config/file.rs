@@ -77,6 +77,8 @@ settings! {
     samples: bool = "samples",
     /// Applications beside the node.
     app: Vec<String> = "app",
+    /// Folders with Dapr's resources.
+    resources_path: Vec<PathBuf> = "resources-path",
 }
 
 impl Settings {

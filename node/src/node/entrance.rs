@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use ghostlight_protocol::code::Code;
 use ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -18,10 +19,16 @@ use crate::api::extended::Extended;
 use crate::api::metrics::{Renderer, UPKEEP_PERIOD};
 use crate::api::resilience::Resilience;
 use crate::api::serve::{Api, serve};
-use crate::api::sidecar::Sidecar;
+use crate::api::sidecar::{self, Sidecar};
 use crate::api::{Context, Shared};
+use crate::app::{AppChannel, bridge};
 use crate::config::NodeConfig;
 use crate::handle::NodeHandle;
+use crate::pubsub::registry::Owner;
+use crate::pubsub::wanted::Wanted;
+use crate::pubsub::{PubSub, grpc_app};
+use crate::resources::{Resources, Sources};
+use crate::shell::apps::{self, AppPort};
 
 /// What the APIs are told beside the configuration of the node.
 #[derive(Debug)]
@@ -32,6 +39,8 @@ pub struct ApiSetup {
     pub calls: Option<Arc<dyn AppCalls>>,
     /// What metadata says.
     pub sidecar: Sidecar,
+    /// Publishing and subscribing.
+    pub pubsub: Arc<PubSub>,
     /// Policies of calls.
     pub resilience: Resilience,
     /// Largest body of a request, in bytes.
@@ -43,22 +52,47 @@ pub struct ApiSetup {
 }
 
 impl ApiSetup {
-    /// Of a node that has no application.
-    #[must_use]
-    pub fn without_application(
+    /// Of a node: with its resources, and with the name of its application if it has one alone.
+    ///
+    /// # Errors
+    /// A resource that cannot be read.
+    pub fn of_node(
         config: &NodeConfig,
         actor_types: Vec<String>,
         renderer: Renderer,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, StartError> {
+        let app_id = match config.apps.as_slice() {
+            [app] => app.id.as_str(),
+            _ => config.name.as_str(),
+        };
+        let resources = load(config, app_id)?;
+        for warning in &resources.warnings {
+            tracing::warn!("{warning}");
+        }
+        let owner = Owner {
+            app_id: app_id.to_owned(),
+            namespace: config.namespace.clone(),
+            pod: config.name.clone(),
+        };
+        let pubsub = PubSub::new(owner, &resources).map_err(invalid)?;
+        for app in config.apps.iter().map(|app| app.id.as_str()) {
+            let declared = load(config, app)?.subscriptions;
+            pubsub.declare(app, declared.iter().map(Wanted::from).collect());
+        }
+        let pubsub = Arc::new(pubsub);
+        Ok(Self {
             app_id: config.name.clone(),
             calls: None,
-            sidecar: Sidecar::default(),
-            resilience: Resilience::default(),
+            sidecar: Sidecar {
+                components: sidecar::components(&resources, &pubsub),
+                ..Sidecar::default()
+            },
+            pubsub,
+            resilience: Resilience::new(&resources.resiliency),
             body_max: REQUEST_BODY_BYTES_MAX,
             actor_types,
             renderer,
-        }
+        })
     }
 
     fn context(self, config: &NodeConfig, handle: NodeHandle) -> Context {
@@ -77,12 +111,26 @@ impl ApiSetup {
             extended: Extended::default(),
             calls,
             sidecar: self.sidecar,
+            pubsub: self.pubsub,
             resilience: self.resilience,
             body_max: self.body_max,
             drain_timeout: config.drain_timeout,
             forced: Arc::default(),
         }
     }
+}
+
+fn load(config: &NodeConfig, app_id: &str) -> Result<Resources, StartError> {
+    let sources = Sources {
+        folders: &config.resources,
+        configs: &[],
+        app_id,
+    };
+    Resources::load(sources, &|name| std::env::var(name).ok()).map_err(invalid)
+}
+
+fn invalid(why: impl std::fmt::Display) -> StartError {
+    StartError::new(Code::ConfigInvalid, why.to_string())
 }
 
 /// APIs that serve.
@@ -93,6 +141,8 @@ pub struct Entrance {
     /// Dapr gRPC API.
     pub grpc: SocketAddr,
     pub(super) context: Shared,
+    /// The core's end of the way to the applications.
+    pub(super) apps: AppPort,
     pub(super) end: watch::Sender<bool>,
     pub(super) tasks: Vec<JoinHandle<()>>,
 }
@@ -118,14 +168,21 @@ impl Entrance {
         Front { http, grpc }: Front,
     ) -> Result<Self, StartError> {
         let context = Arc::new(setup.context(config, lobby.handle()));
+        let apps = connect_apps(config, &context.pubsub);
         let (end, ended) = watch::channel(false);
         let mut entrance = Self {
             http: http.local_addr().map_err(internal)?,
             grpc: grpc.local_addr().map_err(internal)?,
             context,
+            apps,
             end,
             tasks: vec![],
         };
+        for app in config.apps.iter().filter(|app| app.protocol.is_grpc()) {
+            let pubsub = Arc::clone(&entrance.context.pubsub);
+            let keeping = grpc_app::keep(pubsub, app.clone(), entrance.end.subscribe());
+            entrance.tasks.push(tokio::spawn(keeping));
+        }
         entrance.serve(Api::Dapr, http);
         entrance.serve(Api::Grpc, grpc);
         let context = Arc::clone(&entrance.context);
@@ -160,11 +217,23 @@ impl Entrance {
 
     /// Ends the APIs of a node that never began; requests in flight are answered.
     pub async fn close(self) {
+        self.context.pubsub.close();
         self.end.send_replace(true);
         for task in self.tasks {
             drop(task.await);
         }
     }
+}
+
+/// Looks for the applications from now on: events reach them before the node is there. Without any the core hears
+/// that there are none when it asks.
+fn connect_apps(config: &NodeConfig, pubsub: &Arc<PubSub>) -> AppPort {
+    let (port, queues) = apps::queues();
+    if !config.apps.is_empty() {
+        let (channel, events) = AppChannel::start(config.apps.clone());
+        bridge::connect(channel, events, queues, Arc::clone(pubsub));
+    }
+    port
 }
 
 async fn upkeep(context: Shared, mut end: watch::Receiver<bool>) {

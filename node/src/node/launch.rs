@@ -20,13 +20,11 @@ use super::listeners::{self, Back};
 use super::{Addresses, Lobby, RunningNode, StartError, replace};
 use crate::actors::Executor;
 use crate::api::metrics::Renderer;
-use crate::app::{AppChannel, bridge};
 use crate::clock::Clock;
 use crate::config::{KeySource, NodeConfig, Samples};
 use crate::security::key::ClusterKey;
 use crate::security::tls::node_tls;
 use crate::shell::admission::Doorkeeper;
-use crate::shell::apps::{self, AppPort};
 use crate::shell::core_thread::CoreThread;
 use crate::shell::disk_thread::StoreThreads;
 use crate::shell::metrics;
@@ -65,7 +63,7 @@ pub(super) async fn launch(
     renderer: Renderer,
 ) -> Result<RunningNode, StartError> {
     let actor_types = registry.types().map(str::to_owned).collect();
-    let setup = ApiSetup::without_application(&config, actor_types, renderer);
+    let setup = ApiSetup::of_node(&config, actor_types, renderer)?;
     open(config, registry, Doors::Closed(Box::new(setup))).await
 }
 
@@ -180,6 +178,7 @@ where
     )
     .map_err(internal)?;
     let (handle, requests) = lobby.into_parts();
+    entrance.serve_back(back.admin, back.introduce);
     let thread = CoreThread {
         core,
         clock,
@@ -189,11 +188,10 @@ where
         requests,
         runner,
         executor,
-        apps: connect_apps(&config),
+        apps: entrance.apps,
         doorkeeper,
     };
     let halted = spawn_core(thread, config.data_dir.clone())?;
-    entrance.serve_back(back.admin, back.introduce);
     Ok(RunningNode {
         handle,
         addresses: bound,
@@ -202,16 +200,6 @@ where
         end_apis: entrance.end,
         apis: entrance.tasks,
     })
-}
-
-/// Looks for the applications from now on. Without any the core hears that there are none when it asks.
-fn connect_apps(config: &NodeConfig) -> AppPort {
-    let (port, queues) = apps::queues();
-    if !config.apps.is_empty() {
-        let (channel, events) = AppChannel::start(config.apps.clone());
-        bridge::connect(channel, events, queues);
-    }
-    port
 }
 
 fn spawn_core(

@@ -10,7 +10,7 @@ use super::Error;
 use super::document::Document;
 
 /// Policies of one resource.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Resiliency {
     /// Its name.
     pub name: String,
@@ -18,8 +18,84 @@ pub struct Resiliency {
     pub scopes: Vec<String>,
     /// What calls of an actor type use.
     pub actors: BTreeMap<String, Target>,
-    /// What retries there are beside those, by name: the built-in ones may be overridden.
+    /// What components use, by their names.
+    pub components: BTreeMap<String, ComponentTargets>,
+    /// All timeouts by name: those of built-in names count where no target says anything.
+    pub timeouts: BTreeMap<String, Duration>,
+    /// All retries by name.
     pub retries: BTreeMap<String, Retry>,
+    /// All circuit breakers by name.
+    pub breakers: BTreeMap<String, CircuitBreaker>,
+}
+
+/// What a component uses. Names are resolved.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct ComponentTargets {
+    /// Towards the application.
+    pub inbound: Target,
+    /// From the application.
+    pub outbound: Target,
+}
+
+/// Which way a component is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// Towards the application.
+    Inbound,
+    /// From the application.
+    Outbound,
+}
+
+/// The target of a pub/sub component: its own, or what built-in names say, the most particular name first. A later
+/// resource wins.
+#[must_use]
+pub fn of_pubsub(resources: &[Resiliency], component: &str, direction: Direction) -> Target {
+    let own = resources
+        .iter()
+        .rev()
+        .find_map(|one| one.components.get(component));
+    if let Some(targets) = own {
+        return match direction {
+            Direction::Inbound => targets.inbound.clone(),
+            Direction::Outbound => targets.outbound.clone(),
+        };
+    }
+    let prefixes = match direction {
+        Direction::Inbound => [
+            "PubsubComponentInbound",
+            "ComponentInbound",
+            "Component",
+            "",
+        ],
+        Direction::Outbound => [
+            "PubsubComponentOutbound",
+            "ComponentOutbound",
+            "Component",
+            "",
+        ],
+    };
+    Target {
+        timeout: built_in(resources, prefixes, "Timeout", |one| &one.timeouts)
+            .filter(|timeout| !timeout.is_zero()),
+        retry: built_in(resources, prefixes, "Retry", |one| &one.retries),
+        breaker: built_in(resources, prefixes, "CircuitBreaker", |one| &one.breakers)
+            .map(|breaker| (breaker, BreakerScope::Type)),
+    }
+}
+
+fn built_in<T: Clone>(
+    resources: &[Resiliency],
+    prefixes: [&str; 4],
+    what: &str,
+    policies: impl Fn(&Resiliency) -> &BTreeMap<String, T>,
+) -> Option<T> {
+    let mut names = prefixes
+        .iter()
+        .map(|prefix| format!("Default{prefix}{what}Policy"));
+    names.find_map(|name| {
+        let mut all = resources.iter().rev();
+        all.find_map(|one| policies(one).get(&name).cloned())
+    })
 }
 
 /// What the calls of one actor type use. Names are resolved.
@@ -42,6 +118,14 @@ pub struct Retry {
     pub max_retries: Option<u32>,
 }
 
+impl Retry {
+    /// Whether so many attempts are followed by another one.
+    #[must_use]
+    pub fn goes_on_after(&self, attempts: u32) -> bool {
+        self.max_retries.is_none_or(|most| attempts <= most)
+    }
+}
+
 /// Pause between attempts.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Backoff {
@@ -52,6 +136,43 @@ pub enum Backoff {
         /// Longest pause.
         max: Duration,
     },
+}
+
+/// First pause of an exponential backoff.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+impl Backoff {
+    /// Its pauses, one after the other, without an end.
+    #[must_use]
+    pub fn pauses(self) -> Pauses {
+        let next = FIRST_PAUSE;
+        Pauses {
+            backoff: self,
+            next,
+        }
+    }
+}
+
+/// See [`Backoff::pauses`].
+#[derive(Clone, Debug)]
+pub struct Pauses {
+    backoff: Backoff,
+    next: Duration,
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(match self.backoff {
+            Backoff::Constant(pause) => pause,
+            Backoff::Exponential { max } => {
+                let pause = self.next.min(max);
+                self.next = self.next.saturating_mul(3) / 2;
+                pause
+            }
+        })
+    }
 }
 
 /// When calls are refused at once.
@@ -137,6 +258,14 @@ struct BreakerFile {
 #[serde(default)]
 struct Targets {
     actors: BTreeMap<String, TargetFile>,
+    components: BTreeMap<String, ComponentFile>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ComponentFile {
+    inbound: TargetFile,
+    outbound: TargetFile,
 }
 
 #[derive(Deserialize, Default)]
@@ -155,36 +284,64 @@ impl Resiliency {
         document.warn_unknown(&["spec"], &["policies", "targets"], warnings);
         let policies = ["timeouts", "retries", "circuitBreakers"];
         document.warn_unknown(&["spec", "policies"], &policies, warnings);
-        document.warn_unknown(&["spec", "targets"], &["actors"], warnings);
+        document.warn_unknown(&["spec", "targets"], &["actors", "components"], warnings);
         let wrong = |why: String| document.error(format!("resiliency {name}: {why}"));
-        let Policies {
-            timeouts,
-            retries,
-            circuit_breakers,
-        } = spec.policies;
-        let timeouts = resolve(timeouts, |text| duration(&text, Duration::ZERO)).map_err(wrong)?;
-        let retries = resolve(retries, RetryFile::read).map_err(wrong)?;
-        let breakers = resolve(circuit_breakers, BreakerFile::read).map_err(wrong)?;
+        let policies = spec.policies.resolve().map_err(wrong)?;
         let mut actors = BTreeMap::new();
         for (actor_type, target) in spec.targets.actors {
-            let breaker = named(&breakers, &target.circuit_breaker, "circuit breaker");
-            let read = Target {
-                timeout: named(&timeouts, &target.timeout, "timeout")
-                    .map_err(wrong)?
-                    .filter(|timeout| !timeout.is_zero()),
-                retry: named(&retries, &target.retry, "retry").map_err(wrong)?,
-                breaker: breaker
-                    .map_err(wrong)?
-                    .map(|breaker| (breaker, target.circuit_breaker_scope)),
-            };
-            actors.insert(actor_type, read);
+            actors.insert(actor_type, target.read(&policies).map_err(wrong)?);
         }
+        let mut components = BTreeMap::new();
+        for (component, target) in spec.targets.components {
+            let targets = ComponentTargets {
+                inbound: target.inbound.read(&policies).map_err(wrong)?,
+                outbound: target.outbound.read(&policies).map_err(wrong)?,
+            };
+            components.insert(component, targets);
+        }
+        let Resolved {
+            timeouts,
+            retries,
+            breakers,
+        } = policies;
         let scopes = scopes.unwrap_or_default();
         Ok(Self {
             name,
             scopes,
             actors,
+            components,
+            timeouts,
             retries,
+            breakers,
+        })
+    }
+}
+
+/// Policies by name, read.
+struct Resolved {
+    timeouts: BTreeMap<String, Duration>,
+    retries: BTreeMap<String, Retry>,
+    breakers: BTreeMap<String, CircuitBreaker>,
+}
+
+impl Policies {
+    fn resolve(self) -> Result<Resolved, String> {
+        Ok(Resolved {
+            timeouts: resolve(self.timeouts, |text| duration(&text, Duration::ZERO))?,
+            retries: resolve(self.retries, RetryFile::read)?,
+            breakers: resolve(self.circuit_breakers, BreakerFile::read)?,
+        })
+    }
+}
+
+impl TargetFile {
+    fn read(self, policies: &Resolved) -> Result<Target, String> {
+        let breaker = named(&policies.breakers, &self.circuit_breaker, "circuit breaker")?;
+        Ok(Target {
+            timeout: named(&policies.timeouts, &self.timeout, "timeout")?
+                .filter(|timeout| !timeout.is_zero()),
+            retry: named(&policies.retries, &self.retry, "retry")?,
+            breaker: breaker.map(|breaker| (breaker, self.circuit_breaker_scope)),
         })
     }
 }

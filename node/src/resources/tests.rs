@@ -121,7 +121,8 @@ spec:
     actors:
       bank: {timeout: short, retry: often, circuitBreaker: shy, circuitBreakerScope: both}
       idle: {timeout: none, retry: slow}
-    components: {store: {outbound: {timeout: short}}}
+    components: {bus: {outbound: {timeout: short}, inbound: {retry: often}}}
+    apps: {other: {timeout: short}}
 ---
 apiVersion: dapr.io/v1alpha1
 kind: HTTPEndpoint
@@ -187,13 +188,11 @@ fn every_kind_is_read() {
     assert_eq!((shy.max_requests, scope), (2, BreakerScope::Both));
     assert_eq!(shy.trip, TripRule::ConsecutiveFailuresOver(7));
     let idle = &all.resiliency[0].actors["idle"];
-    assert_eq!(
-        (idle.timeout, idle.retry.clone().unwrap().max_retries),
-        (None, None)
-    );
+    let retries = idle.retry.clone().unwrap().max_retries;
+    assert_eq!((idle.timeout, retries), (None, None));
     let warned = [
         "spec.tracing of Configuration config has no effect here",
-        "spec.targets.components of Resiliency policies has no effect here",
+        "spec.targets.apps of Resiliency policies has no effect here",
         "resources of kind HTTPEndpoint have no effect here",
     ];
     for words in warned {
@@ -201,6 +200,7 @@ fn every_kind_is_read() {
         assert_eq!(times, 1, "{words} in {:?}", all.warnings);
     }
     assert_eq!(all.warnings.len(), warned.len(), "{:?}", all.warnings);
+    both_directions(&all.resiliency);
 }
 
 #[test]
@@ -291,4 +291,46 @@ fn what_cannot_be_true_together_is_refused() {
         error.contains("/nonexistent/resources: the folder of resources"),
         "{error}"
     );
+}
+
+fn both_directions(all: &[Resiliency]) {
+    let inbound = of_pubsub(all, "bus", Direction::Inbound);
+    assert_eq!(inbound.retry.unwrap().max_retries, Some(4));
+    assert_eq!(inbound.timeout, None);
+    let outbound = of_pubsub(all, "bus", Direction::Outbound);
+    assert!(outbound.timeout.is_some() && outbound.retry.is_none());
+}
+
+#[test]
+fn built_in_names_count_where_no_target_says_anything() {
+    let timeouts = |names: &[(&str, u64)]| Resiliency {
+        timeouts: names
+            .iter()
+            .map(|(name, seconds)| ((*name).to_owned(), Duration::from_secs(*seconds)))
+            .collect(),
+        ..Resiliency::default()
+    };
+    let all = [
+        timeouts(&[
+            ("DefaultTimeoutPolicy", 1),
+            ("DefaultPubsubComponentInboundTimeoutPolicy", 2),
+        ]),
+        timeouts(&[
+            ("DefaultComponentTimeoutPolicy", 3),
+            ("DefaultTimeoutPolicy", 4),
+        ]),
+    ];
+    for (count, direction, seconds) in [
+        (1, Direction::Inbound, 2),
+        (1, Direction::Outbound, 1),
+        (2, Direction::Inbound, 2),
+        (2, Direction::Outbound, 3),
+    ] {
+        let found = of_pubsub(&all[..count], "bus", direction);
+        assert_eq!(
+            found.timeout,
+            Some(Duration::from_secs(seconds)),
+            "{count} {direction:?}"
+        );
+    }
 }

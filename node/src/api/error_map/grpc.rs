@@ -6,8 +6,9 @@
 use hyper::StatusCode;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetail, ErrorInfo, ResourceInfo, StatusExt};
 
-use super::{Answer, ERROR_HEADER, RETRY_AFTER_MS_HEADER};
+use super::{Answer, DETAIL_DOMAIN, Detail, ERROR_HEADER, RETRY_AFTER_MS_HEADER};
 
 /// Dapr's text when a token is asked for and none was given.
 pub const TOKEN_MISSING: &str = "missing api token in request metadata";
@@ -24,6 +25,11 @@ impl Answer {
             "ERR_ACTOR_INSTANCE_MISSING" => return Code::Internal,
             "ERR_ACTOR_NO_APP_CHANNEL" | "ERR_ACTOR_NO_PLACEMENT" => return Code::Unavailable,
             "ERR_ACTOR_REMINDER_ALREADY_EXISTS" => return Code::AlreadyExists,
+            "ERR_PUBSUB_NOT_CONFIGURED" => return Code::FailedPrecondition,
+            "ERR_PUBSUB_NOT_FOUND"
+            | "ERR_PUBSUB_EMPTY"
+            | "ERR_TOPIC_NAME_EMPTY"
+            | "ERR_PUBSUB_CLOUD_EVENTS_SER" => return Code::InvalidArgument,
             _ => {}
         }
         match self.status {
@@ -58,6 +64,28 @@ impl Answer {
         if let Some(pause) = self.retry_after {
             put(RETRY_AFTER_MS_HEADER, pause.as_millis().to_string());
         }
-        Status::with_metadata(code, self.whole_message(), metadata)
+        let message = self.whole_message();
+        if self.details.is_empty() {
+            return Status::with_metadata(code, message, metadata);
+        }
+        let details = self.details.into_iter().map(wire_detail);
+        Status::with_error_details_vec_and_metadata(code, message, details, metadata)
+    }
+}
+
+fn wire_detail(detail: Detail) -> ErrorDetail {
+    match detail {
+        Detail::Reason { reason, metadata } => {
+            let metadata = metadata
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value));
+            let metadata: std::collections::HashMap<_, _> = metadata.collect();
+            ErrorInfo::new(reason, DETAIL_DOMAIN, metadata).into()
+        }
+        Detail::Resource {
+            kind,
+            name,
+            description,
+        } => ResourceInfo::new(kind, name, "", description).into(),
     }
 }

@@ -1,11 +1,11 @@
 //! The service: every method of Dapr's that is here.
 
 use ghostlight_protocol::schedule::Kind;
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::dapr::proto::runtime::v1 as pb;
 use super::dapr::proto::runtime::v1::dapr_server;
-use super::{invoke, wire};
+use super::{invoke, publish, topic_stream, wire};
 use crate::api::app_calls::{AppCall, AppReply, RemindersCall, Scope};
 use crate::api::dapr::metadata::{end_soon, extended_full};
 use crate::api::error_map::Answer;
@@ -96,6 +96,40 @@ fn mismatched(operation: Operation, reply: &AppReply) -> Status {
 
 #[async_trait]
 impl dapr_server::Dapr for Dapr {
+    async fn publish_event(
+        &self,
+        request: Request<pb::PublishEventRequest>,
+    ) -> Result<Response<()>, Status> {
+        publish::publish(self.context(), request).await
+    }
+
+    async fn bulk_publish_event(
+        &self,
+        request: Request<pb::BulkPublishRequest>,
+    ) -> Result<Response<pb::BulkPublishResponse>, Status> {
+        publish::bulk_publish(self.context(), request).await
+    }
+
+    async fn bulk_publish_event_alpha1(
+        &self,
+        request: Request<pb::BulkPublishRequest>,
+    ) -> Result<Response<pb::BulkPublishResponse>, Status> {
+        publish::bulk_publish(self.context(), request).await
+    }
+
+    type SubscribeTopicEventsAlpha1Stream = topic_stream::Events;
+
+    async fn subscribe_topic_events_alpha1(
+        &self,
+        request: Request<Streaming<pb::SubscribeTopicEventsRequestAlpha1>>,
+    ) -> Result<Response<Self::SubscribeTopicEventsAlpha1Stream>, Status> {
+        let pubsub = std::sync::Arc::clone(&self.context().pubsub);
+        Ok(Response::new(topic_stream::serve(
+            pubsub,
+            request.into_inner(),
+        )))
+    }
+
     async fn invoke_actor(
         &self,
         request: Request<pb::InvokeActorRequest>,

@@ -1,5 +1,7 @@
 //! The contract of the gRPC service, over a real socket and with a generated client.
 
+mod pubsub;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -500,7 +502,11 @@ async fn every_refusal_has_its_code() {
 #[tokio::test]
 async fn metadata_is_told_and_kept() {
     let sidecar = app::full_sidecar();
-    let mut bed = bed(|context| Context { sidecar, ..context }, &[]).await;
+    let declared = |context: Context| {
+        context.pubsub.declare("shop", vec![app::wanted()]);
+        Context { sidecar, ..context }
+    };
+    let mut bed = bed(declared, &[]).await;
     let set = pb::SetMetadataRequest {
         key: "cliPID".into(),
         value: "4711".into(),

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::code::Code;
@@ -6,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::handle::Request;
-use crate::resources::{CircuitBreaker, Retry, TripRule};
+use crate::resources::{Backoff, CircuitBreaker, Retry, TripRule};
 
 /// How the core answers, in this order; then the last again.
 fn core(outcomes: Vec<CallOutcome>) -> (NodeHandle, mpsc::Receiver<Option<Duration>>) {
@@ -39,9 +41,8 @@ fn call(actor_id: &str) -> Invoke {
 fn policies(target: Target) -> Resilience {
     Resilience::new(&[Resiliency {
         name: "r".to_owned(),
-        scopes: Vec::new(),
         actors: [("bank".to_owned(), target)].into(),
-        retries: BTreeMap::new(),
+        ..Resiliency::default()
     }])
 }
 
@@ -101,21 +102,9 @@ async fn what_is_repeated_and_how_often() {
 
 #[test]
 fn pauses_grow_up_to_their_bound() {
-    let pauses = |backoff| {
-        let retry = Retry {
-            backoff,
-            max_retries: None,
-        };
-        let target = Target {
-            retry: Some(retry),
-            ..Target::default()
-        };
-        let policies = Policies {
-            target,
-            breakers: Mutex::default(),
-        };
-        let mut next = FIRST_PAUSE;
-        [(); 4].map(|()| policies.pause(&mut next).as_millis())
+    let pauses = |backoff: Backoff| -> Vec<u128> {
+        let pauses = backoff.pauses().take(4);
+        pauses.map(|pause| pause.as_millis()).collect()
     };
     let max = Duration::from_secs(1);
     assert_eq!(

@@ -4,9 +4,8 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::api::app_calls::{HostState, PlacementState, RuntimeStatus};
-use crate::api::sidecar::{
-    AppConnection, AppHealth, ComponentView, SubscriptionOrigin, SubscriptionView,
-};
+use crate::api::sidecar::{AppConnection, AppHealth, ComponentView, SubscriptionOrigin};
+use crate::pubsub::wanted::Wanted;
 use fake::FakeApp;
 
 /// Request line, body, what the answer has, and what the application's side was asked; empty: nothing.
@@ -360,16 +359,9 @@ const SCHEDULES: &[Row] = &[
 
 const ABSENT: &[Row] = &[
     (
-        "POST /v1.0/publish/p/t",
-        "1",
-        &["501", "publish is not supported", "actors"],
-        &[],
-    ),
-    ("POST /v1.0-alpha1/publish/bulk/p/t", "[]", &["501"], &[]),
-    (
         "GET /v1.0/state/s/k",
         "",
-        &["501", "state is not supported"],
+        &["501", "state is not supported", "actors", "pub/sub"],
         &[],
     ),
     ("GET /v1.0/secrets/s/k", "", &["501"], &[]),
@@ -551,7 +543,7 @@ async fn health_waits_for_the_application_and_outbound_does_not() {
 
 /// What metadata has in all its fields.
 pub(crate) fn full_sidecar() -> Sidecar {
-    let sidecar = Sidecar {
+    Sidecar {
         enabled_features: vec!["ActorStateTTL".into()],
         components: vec![ComponentView {
             name: "store".into(),
@@ -572,20 +564,22 @@ pub(crate) fn full_sidecar() -> Sidecar {
                 threshold: 3,
             }),
         }),
-        ..Sidecar::default()
-    };
-    sidecar.set_subscriptions(vec![SubscriptionView {
+    }
+}
+
+/// A subscription with everything.
+pub(crate) fn wanted() -> Wanted {
+    Wanted {
         pubsub: "bus".into(),
         topic: "orders".into(),
         metadata: [("k".to_owned(), "v".to_owned())].into(),
-        rules: vec![
-            ("event.type == 'x'".into(), "/x".into()),
-            (String::new(), "/".into()),
-        ],
-        dead_letter_topic: "dead".into(),
+        rules: vec![("event.type == 'x'".into(), "/x".into())],
+        default_path: Some("/".into()),
+        dead_letter_topic: Some("dead".into()),
+        bulk: None,
         origin: SubscriptionOrigin::Programmatic,
-    }]);
-    sidecar
+        place: "x".into(),
+    }
 }
 
 #[tokio::test]
@@ -595,6 +589,7 @@ async fn metadata_has_all_its_fields() {
         sidecar: full_sidecar(),
         ..context(&[], app.clone())
     };
+    context.pubsub.declare("shop", vec![wanted()]);
     let (addr, _end) = listen_with(serve::Limits::default(), Api::Dapr, context).await;
     let read = raw(addr, "GET /v1.0/metadata HTTP/1.1", b"").await;
     let body = read.split_once("\r\n\r\n").unwrap().1;

@@ -1,0 +1,181 @@
+//! An application on gRPC: found, asked for its subscriptions, and delivered to.
+//!
+//! In Dapr's order: connect until it accepts, ask `ListTopicSubscriptions`, subscribe. When the connection ends the
+//! application is gone; it is looked for again, and asked again. Its actors come by a stream of their own, which is not
+//! here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tonic::{Code, Request};
+
+use super::PubSub;
+use super::grpc_words::{self, said, said_of_each, said_of_failure};
+use super::target::{Batch, Letter, Said, Target};
+use super::wanted::Wanted;
+use crate::api::TOKEN_HEADER;
+use crate::api::grpc::dapr::proto::runtime::v1 as pb;
+use crate::api::grpc::dapr::proto::runtime::v1::app_callback_alpha_client::AppCallbackAlphaClient;
+use crate::api::grpc::dapr::proto::runtime::v1::app_callback_client::AppCallbackClient;
+use crate::app::grpc_line::{self, Channel, End};
+use crate::app::settings::{AppAddress, AppSettings};
+
+/// Time between attempts to connect.
+const CONNECT_PERIOD: Duration = Duration::from_millis(100);
+/// Time for the answer to `ListTopicSubscriptions`.
+const QUESTION_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Keeps an application subscribed until `end` becomes true.
+pub(crate) async fn keep(pubsub: Arc<PubSub>, app: AppSettings, mut end: watch::Receiver<bool>) {
+    let Some(address) = app.address.clone() else {
+        return;
+    };
+    tokio::select! {
+        () = subscribed(&pubsub, &app, &address) => {}
+        // A dropped sender means that the node is gone: that is an end, too.
+        _ = end.wait_for(|ended| *ended) => {}
+    }
+}
+
+async fn subscribed(pubsub: &PubSub, app: &AppSettings, address: &AppAddress) {
+    let app_id = app.id.as_str().to_owned();
+    loop {
+        if let Ok((channel, end)) = grpc_line::open(app, address).await {
+            let target = GrpcTarget::new(channel, app);
+            match target.subscriptions(&app_id).await {
+                Ok(said) => {
+                    let target: Arc<dyn Target> = Arc::new(target);
+                    pubsub.app_ready(&app_id, said, &target);
+                    gone(end).await;
+                    pubsub.app_gone(&app_id);
+                    tracing::warn!(app = app_id, "an application on gRPC is gone");
+                }
+                Err(why) => {
+                    tracing::warn!(
+                        app = app_id,
+                        "an application on gRPC is not ready yet: {why}"
+                    );
+                }
+            }
+        }
+        tokio::time::sleep(CONNECT_PERIOD).await;
+    }
+}
+
+async fn gone(mut end: End) {
+    // Nothing is ever sent: only the end wakes.
+    while end.changed().await.is_ok() {}
+}
+
+/// One connection to an application.
+#[derive(Debug)]
+struct GrpcTarget {
+    channel: Channel,
+    body_max: usize,
+    token: Option<tonic::metadata::AsciiMetadataValue>,
+    limit: Option<tokio::sync::Semaphore>,
+    /// Set when it does not know the method for batches by its stable name.
+    alpha: AtomicBool,
+}
+
+impl GrpcTarget {
+    fn new(channel: Channel, app: &AppSettings) -> Self {
+        Self {
+            channel,
+            body_max: app.body_bytes_max,
+            token: app
+                .token
+                .as_ref()
+                .and_then(|token| token.reveal().parse().ok()),
+            limit: app
+                .concurrency
+                .map(|limit| tokio::sync::Semaphore::new(limit.get())),
+            alpha: AtomicBool::new(false),
+        }
+    }
+
+    fn client(&self) -> AppCallbackClient<Channel> {
+        let origin = self.channel.origin.clone();
+        AppCallbackClient::with_origin(self.channel.clone(), origin)
+            .max_decoding_message_size(self.body_max)
+            .max_encoding_message_size(self.body_max)
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert(TOKEN_HEADER, token.clone());
+        }
+        request
+    }
+
+    /// An application without the method has no subscriptions.
+    async fn subscriptions(&self, app_id: &str) -> Result<Vec<Wanted>, String> {
+        let mut request = self.request(());
+        request.set_timeout(QUESTION_TIME_MAX);
+        match self.client().list_topic_subscriptions(request).await {
+            Ok(answer) => Ok(grpc_words::wanted(answer.into_inner(), app_id)),
+            Err(status) if status.code() == Code::Unimplemented => Ok(Vec::new()),
+            Err(status) => Err(format!("ListTopicSubscriptions: {status}")),
+        }
+    }
+
+    async fn batch(
+        &self,
+        batch: pb::TopicEventBulkRequest,
+    ) -> Result<pb::TopicEventBulkResponse, tonic::Status> {
+        if !self.alpha.load(Ordering::Relaxed) {
+            let request = self.request(batch.clone());
+            match self.client().on_bulk_topic_event(request).await {
+                Err(status) if status.code() == Code::Unimplemented => {
+                    self.alpha.store(true, Ordering::Relaxed);
+                }
+                answer => return answer.map(tonic::Response::into_inner),
+            }
+        }
+        let origin = self.channel.origin.clone();
+        let mut client = AppCallbackAlphaClient::with_origin(self.channel.clone(), origin)
+            .max_decoding_message_size(self.body_max)
+            .max_encoding_message_size(self.body_max);
+        let answer = client.on_bulk_topic_event_alpha1(self.request(batch)).await;
+        answer.map(tonic::Response::into_inner)
+    }
+
+    async fn turn(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        match &self.limit {
+            // Never closed.
+            Some(limit) => limit.acquire().await.ok(),
+            None => None,
+        }
+    }
+}
+
+impl Target for GrpcTarget {
+    fn deliver<'a>(&'a self, letter: &'a Letter) -> BoxFuture<'a, Said> {
+        Box::pin(async move {
+            let _turn = self.turn().await;
+            let mut request = self.request(grpc_words::event(letter));
+            grpc_words::put_beside(letter, request.metadata_mut());
+            match self.client().on_topic_event(request).await {
+                Ok(answer) => said(answer.into_inner().status),
+                Err(status) => said_of_failure(&status),
+            }
+        })
+    }
+
+    fn deliver_batch<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Vec<Said>> {
+        Box::pin(async move {
+            let _turn = self.turn().await;
+            match self.batch(grpc_words::batch(batch)).await {
+                Ok(answer) => said_of_each(&batch.entries, &answer),
+                Err(status) => {
+                    let said = said_of_failure(&status);
+                    batch.entries.iter().map(|_| said.clone()).collect()
+                }
+            }
+        })
+    }
+}

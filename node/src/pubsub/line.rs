@@ -1,0 +1,241 @@
+//! One subscription at work: events of a bus become letters, answers become verdicts.
+//!
+//! What the bus does not do by itself is done here: dead letters of a bus without redelivery, expiry, routes. Events are handled
+//! as many at a time as the bus lets out; their order is the bus's business.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use ghostlight_protocol::topic::TopicName;
+use tokio::task::JoinSet;
+
+use super::envelope::{Envelope, Place};
+use super::metadata::{Metadata, Payload, payload};
+use super::policy::{Attempt, Cut};
+use super::registry::{Component, Owner};
+use super::routes::Routes;
+use super::scopes::Act;
+use super::target::{Letter, Said, Target};
+use super::wanted::Wanted;
+use super::{options, stamp};
+use crate::clock::wall_now;
+use crate::topics::{
+    Delivery, Event, Feature, Publish, PublishOutcome, Subscribe, Subscription, Verdict,
+};
+
+/// How long a dead letter may take to be published.
+const DEAD_LETTER_TIME_MAX: Duration = Duration::from_secs(30);
+/// Name of the component among the metadata of an event.
+const PUBSUB_NAME: &str = "pubsubName";
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) component: Arc<Component>,
+    pub(super) topic: TopicName,
+    dead_letter_topic: Option<TopicName>,
+    pub(super) wanted: Wanted,
+    routes: Routes,
+    pub(super) payload: Payload,
+    pub(super) target: Arc<dyn Target>,
+    subscribe: Subscribe,
+}
+
+impl Line {
+    /// Checks what is wanted.
+    ///
+    /// # Errors
+    /// A sentence: the application may not, or a name, a rule or an option is none.
+    pub(super) fn new(
+        owner: &Owner,
+        component: Arc<Component>,
+        wanted: Wanted,
+        target: Arc<dyn Target>,
+    ) -> Result<Self, String> {
+        let Wanted { topic, place, .. } = &wanted;
+        if !component.scopes.allow(Act::Subscribe, &owner.app_id, topic) {
+            return Err(format!(
+                "{place}: topic {topic} of {} is not allowed for app id {}",
+                component.name, owner.app_id
+            ));
+        }
+        let name = |topic: &str| {
+            TopicName::new(&owner.namespace, &component.name, topic)
+                .map_err(|error| format!("{place}: {error}"))
+        };
+        let dead_letter_topic = wanted.dead_letter_topic.as_deref();
+        let topic = name(topic)?;
+        Ok(Self {
+            dead_letter_topic: dead_letter_topic.map(name).transpose()?,
+            routes: Routes::compile(&wanted.rules, wanted.default_path.clone())
+                .map_err(|error| format!("{place}: {error}"))?,
+            payload: payload(&wanted.metadata).map_err(|error| format!("{place}: {error}"))?,
+            subscribe: options::subscribe(&component, &wanted, topic.clone())
+                .map_err(|error| format!("{place}: {error}"))?,
+            topic,
+            component,
+            wanted,
+            target,
+        })
+    }
+
+    /// What the bus is asked for.
+    pub(super) fn subscribe(&self) -> Subscribe {
+        self.subscribe.clone()
+    }
+
+    /// Handles events until the bus ends the subscription.
+    pub(super) async fn run(self: &Arc<Self>, mut subscription: Subscription) {
+        let mut under_way = JoinSet::new();
+        loop {
+            tokio::select! {
+                delivery = subscription.next() => match delivery {
+                    Some(delivery) => {
+                        let line = Arc::clone(self);
+                        under_way.spawn(async move { line.handle(delivery).await });
+                    }
+                    None => return,
+                },
+                Some(_) = under_way.join_next() => {}
+            }
+        }
+    }
+
+    async fn handle(&self, delivery: Delivery) {
+        let said = match self.letter(&delivery.event) {
+            Ok(letter) => self.deliver(&letter).await,
+            Err(said) => said,
+        };
+        self.settle(delivery, said).await;
+    }
+
+    async fn deliver(&self, letter: &Letter) -> Said {
+        let attempt = || -> BoxFuture<'_, Attempt<Said>> {
+            Box::pin(async {
+                match self.target.deliver(letter).await {
+                    Said::Again(why) => Attempt::Failed(Said::Again(why)),
+                    said => Attempt::Over(said),
+                }
+            })
+        };
+        self.component.inbound.run(attempt, cut_off).await
+    }
+
+    /// The envelope of an event, and the path that it goes to.
+    ///
+    /// # Errors
+    /// It goes nowhere; what becomes of it.
+    pub(super) fn opened(&self, event: &Event) -> Result<(Envelope, String), Said> {
+        let envelope = match self.payload {
+            Payload::Raw => {
+                let place = Place {
+                    pubsub: &self.component.name,
+                    topic: self.topic.topic(),
+                    source: "",
+                };
+                Envelope::of_raw(&event.data, place, stamp())
+            }
+            Payload::Wrapped => Envelope::parse(&event.data)
+                .map_err(|why| Said::Again(format!("the event cannot be read: {why}")))?,
+        };
+        if envelope.is_expired(wall_now()) {
+            return Err(Said::Never("it has expired".to_owned()));
+        }
+        let path = match self.wanted.rules.is_empty() {
+            true => self.wanted.default_path.as_deref(),
+            false => self
+                .routes
+                .path(&envelope.to_json())
+                .map_err(|why| Said::Again(why.to_string()))?,
+        };
+        match path {
+            Some(path) => Ok((envelope, path.to_owned())),
+            None => Err(Said::Never(
+                "no route matches, and there is no default".to_owned(),
+            )),
+        }
+    }
+
+    fn letter(&self, event: &Event) -> Result<Letter, Said> {
+        let (envelope, path) = self.opened(event)?;
+        Ok(Letter {
+            envelope,
+            path,
+            topic: self.topic.topic().to_owned(),
+            pubsub: self.component.name.clone(),
+            metadata: self.metadata(event),
+        })
+    }
+
+    /// What travels beside an event.
+    pub(super) fn metadata(&self, event: &Event) -> Metadata {
+        let mut metadata = event.attributes.clone();
+        metadata.insert(PUBSUB_NAME.to_owned(), self.component.name.clone());
+        metadata
+    }
+
+    /// Gives the verdict; where the bus keeps no dead letters, they are published first.
+    pub(super) async fn settle(&self, delivery: Delivery, said: Said) {
+        let verdict = match said {
+            Said::Done => return delivery.ack(),
+            Said::Again(why) => Verdict::Retry(why),
+            Said::Never(why) => Verdict::Drop(why),
+        };
+        self.note(&verdict);
+        let buried = match &self.dead_letter_topic {
+            Some(topic) if !self.component.has(Feature::Redelivery) => {
+                self.bury(topic, delivery.event.clone()).await
+            }
+            Some(_) | None => false,
+        };
+        match buried {
+            true => delivery.ack(),
+            false => delivery.settle(verdict),
+        }
+    }
+
+    /// Whether the event is a dead letter now.
+    async fn bury(&self, topic: &TopicName, event: Event) -> bool {
+        let publish = Publish {
+            topic: topic.clone(),
+            event,
+            dedup: None,
+            ttl: None,
+            timeout: Some(DEAD_LETTER_TIME_MAX),
+            retention: None,
+        };
+        match self.component.bus.publish(publish).await {
+            PublishOutcome::Done(_) => true,
+            failed => {
+                tracing::warn!(
+                    topic = %self.topic,
+                    dead_letter_topic = %topic,
+                    ?failed,
+                    "a dead letter could not be published"
+                );
+                false
+            }
+        }
+    }
+
+    fn note(&self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Ack => {}
+            Verdict::Retry(why) => {
+                tracing::debug!(topic = %self.topic, why, "an event was not taken");
+            }
+            Verdict::Drop(why) => {
+                tracing::warn!(topic = %self.topic, why, "an event is dropped");
+            }
+        }
+    }
+}
+
+/// What it means to be cut off by a policy.
+pub(super) fn cut_off(cut: Cut) -> Said {
+    Said::Again(match cut {
+        Cut::Late(timeout) => format!("no answer within {timeout:?}, the policy's timeout"),
+        Cut::Open => "circuit breaker is open".to_owned(),
+    })
+}

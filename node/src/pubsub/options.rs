@@ -1,0 +1,65 @@
+//! What a subscription's metadata asks of the bus, beyond topic and group. The component's metadata is the default.
+//!
+//! Pure. Names: `maxDeliver`, `order` (`key`, `partition`, `none`), `startFrom` (`first`, `last`, a time of RFC 3339),
+//! `maxInFlight`.
+
+use ghostlight_protocol::calendar::parse_rfc3339;
+use ghostlight_protocol::topic::TopicName;
+
+use super::metadata::find;
+use super::registry::Component;
+use super::wanted::Wanted;
+use crate::topics::{Credits, Feature, Order, Start, Subscribe};
+
+/// The request to the bus.
+///
+/// # Errors
+/// An option that cannot be read: a sentence.
+pub(super) fn subscribe(
+    component: &Component,
+    wanted: &Wanted,
+    topic: TopicName,
+) -> Result<Subscribe, String> {
+    let option =
+        |name: &str| find(&wanted.metadata, name).or_else(|| find(&component.metadata, name));
+    let whole = |name: &str| match option(name) {
+        None => Ok(None),
+        Some(text) => match text.parse::<u32>() {
+            Ok(number) if number > 0 => Ok(Some(number)),
+            _ => Err(format!("{name} is {text:?}. Write a whole number above 0")),
+        },
+    };
+    let mut credits = Credits::default();
+    if let Some(bulk) = wanted.bulk {
+        credits.events = credits.events.max(bulk.max_messages_count);
+    }
+    Ok(Subscribe {
+        topic,
+        group: component.group.clone(),
+        start: match option("startFrom") {
+            None | Some("first") => Start::First,
+            Some("last") => Start::Last,
+            Some(text) => Start::Time(parse_rfc3339(text).ok_or_else(|| {
+                format!("startFrom is {text:?}. Write first, last, or a time such as 2026-03-01T12:00:00Z")
+            })?),
+        },
+        order: match option("order") {
+            None | Some("key") => Order::Key,
+            Some("partition") => Order::Partition,
+            Some("none") => Order::None,
+            Some(text) => {
+                return Err(format!("order is {text:?}. Write key, partition or none"));
+            }
+        },
+        credits: Credits {
+            events: whole("maxInFlight")?.unwrap_or(credits.events),
+            ..credits
+        },
+        max_deliver: whole("maxDeliver")?,
+        dead_letter_topic: wanted
+            .dead_letter_topic
+            .clone()
+            .filter(|_| component.has(Feature::Redelivery)),
+        retry_pauses: None,
+    })
+}

@@ -1,0 +1,212 @@
+//! Publishing one event: its metadata read, its envelope made, its topic allowed, then handed to the bus.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::outcome::NotRun;
+use ghostlight_protocol::time::WallTime;
+
+use super::envelope::{Body, Envelope, Place, Trace};
+use super::metadata::{Metadata, Payload, Wishes, wishes};
+use super::policy::{Attempt, Cut};
+use super::registry::Component;
+use super::{PubSub, fresh_id, stamp};
+use crate::topics::{Event, Feature, Publish, PublishOutcome};
+
+/// What a publisher says beside the event.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Beside {
+    /// Metadata of the request.
+    pub metadata: Metadata,
+    /// W3C `traceparent`; empty: none.
+    pub trace_parent: String,
+    /// W3C `tracestate`; empty: none.
+    pub trace_state: String,
+    /// The publisher's own name of this publish: a second one with the same name publishes nothing.
+    pub dedup: Option<Bytes>,
+}
+
+/// Why nothing was published, or why nobody knows whether it was.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PublishError {
+    /// There are no components.
+    NotConfigured,
+    /// The name of the component is missing.
+    NameEmpty,
+    /// There is no such component.
+    NotFound,
+    /// The topic is missing.
+    TopicEmpty,
+    /// The topic cannot be one.
+    Topic(String),
+    /// The application may not publish to the topic.
+    Forbidden {
+        /// The application.
+        app_id: String,
+    },
+    /// Metadata cannot be read.
+    Metadata(String),
+    /// What says that it is an event is none.
+    CloudEvent(String),
+    /// The body of a bulk publish cannot be read.
+    Unmarshal(String),
+    /// An entry of a bulk publish is not what it says.
+    Entries(String),
+    /// The bus did not take it, or nobody knows.
+    Bus(BusError),
+}
+
+/// What a bus says that did not take an event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BusError {
+    /// It certainly did not.
+    NotRun(NotRun),
+    /// It may have.
+    Unknown {
+        /// Which case.
+        code: Code,
+        /// What failed, why, and what to do.
+        detail: String,
+    },
+}
+
+impl PubSub {
+    /// Publishes one event.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub async fn publish(
+        &self,
+        component: &Arc<Component>,
+        topic: &str,
+        body: Body<'_>,
+        beside: Beside,
+    ) -> Result<(), PublishError> {
+        let wishes = read(&beside.metadata)?;
+        let mut attributes = beside.metadata.clone();
+        let data = self.enveloped(component, topic, body, &beside, &wishes, &mut attributes)?;
+        let publish = Publish {
+            topic: self.allowed(component, topic)?,
+            event: self.event(data, body.content_type, &wishes, attributes),
+            dedup: beside.dedup,
+            ttl: wishes.ttl,
+            timeout: None,
+            retention: None,
+        };
+        hand_over(component, publish).await
+    }
+
+    /// The bytes that travel. A raw payload gets its trace beside it, among the attributes.
+    pub(super) fn enveloped(
+        &self,
+        component: &Component,
+        topic: &str,
+        body: Body<'_>,
+        beside: &Beside,
+        wishes: &Wishes,
+        attributes: &mut Metadata,
+    ) -> Result<Bytes, PublishError> {
+        if wishes.payload == Payload::Raw {
+            for (name, value) in [
+                ("traceid", &beside.trace_parent),
+                ("tracestate", &beside.trace_state),
+            ] {
+                if !value.is_empty() {
+                    attributes.insert(name.to_owned(), value.clone());
+                }
+            }
+            return Ok(Bytes::copy_from_slice(body.data));
+        }
+        let place = Place {
+            pubsub: &component.name,
+            topic,
+            source: &self.owner.app_id,
+        };
+        let trace = Trace {
+            parent: &beside.trace_parent,
+            state: &beside.trace_state,
+        };
+        let stamp = stamp();
+        let now = stamp.time;
+        let made = Envelope::of(body, place, trace, attributes, stamp);
+        let mut envelope = made.map_err(|why| PublishError::CloudEvent(why.to_string()))?;
+        if let Some(ttl) = wishes.ttl
+            && !component.has(Feature::MessageTtl)
+        {
+            let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+            envelope.expire(WallTime(now.0.saturating_add(millis)));
+        }
+        Ok(envelope.to_bytes())
+    }
+
+    pub(super) fn event(
+        &self,
+        data: Bytes,
+        content_type: &str,
+        wishes: &Wishes,
+        attributes: BTreeMap<String, String>,
+    ) -> Event {
+        let content_type = match wishes.payload {
+            Payload::Wrapped => super::envelope::CLOUD_EVENT,
+            Payload::Raw => content_type,
+        };
+        Event {
+            key: wishes.key.clone(),
+            data,
+            content_type: content_type.to_owned(),
+            source: self.owner.app_id.clone(),
+            attributes,
+        }
+    }
+}
+
+/// Reads metadata.
+pub(super) fn read(metadata: &Metadata) -> Result<Wishes, PublishError> {
+    wishes(metadata).map_err(|why| PublishError::Metadata(why.to_string()))
+}
+
+/// Publishes under the component's policy. What is repeated has a name of its own, so that a bus that knows
+/// names takes it once.
+pub(super) async fn hand_over(
+    component: &Arc<Component>,
+    mut publish: Publish,
+) -> Result<(), PublishError> {
+    let policy = &component.outbound;
+    if policy.repeats() && publish.dedup.is_none() {
+        publish.dedup = Some(fresh_id().into());
+    }
+    let attempt = || -> BoxFuture<'_, Attempt<Result<(), BusError>>> {
+        let publish = publish.clone();
+        Box::pin(async {
+            match judged(component.bus.publish(publish).await) {
+                Ok(()) => Attempt::Over(Ok(())),
+                Err(error) => Attempt::Failed(Err(error)),
+            }
+        })
+    };
+    let published = policy.run(attempt, |cut| Err(cut_off(cut))).await;
+    published.map_err(PublishError::Bus)
+}
+
+/// What the outcome of a bus means.
+pub(super) fn judged(outcome: PublishOutcome) -> Result<(), BusError> {
+    match outcome {
+        PublishOutcome::Done(_) => Ok(()),
+        PublishOutcome::NotRun(refusal) => Err(BusError::NotRun(refusal)),
+        PublishOutcome::Unknown { code, detail } => Err(BusError::Unknown { code, detail }),
+    }
+}
+
+/// What it means to be cut off by a policy.
+pub(super) fn cut_off(cut: Cut) -> BusError {
+    match cut {
+        Cut::Late(timeout) => BusError::Unknown {
+            code: Code::OutcomeUnknown,
+            detail: format!("no answer within {timeout:?}, the policy's timeout"),
+        },
+        Cut::Open => BusError::NotRun(NotRun::new(Code::BusUnavailable, "circuit breaker is open")),
+    }
+}

@@ -1,0 +1,279 @@
+//! The pub/sub components of an application, by name.
+//!
+//! Built from its resources. One named [`DEFAULT_NAME`] is there without any; YAML of that name replaces it, also
+//! where another application alone may use that. Absent: what a bus does (`buses`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::metadata::Metadata;
+use super::policy::Policy;
+use super::scopes::Scopes;
+use crate::buses::absent::Absent;
+use crate::buses::in_memory::InMemory;
+use crate::resources::{self, Direction, Resiliency, Resources, of_pubsub};
+use crate::topics::{Bus, Feature, Group};
+
+/// Name of the component that is there by itself.
+pub const DEFAULT_NAME: &str = "pubsub";
+/// Type of Ghostlight's own topics.
+pub const OURS: &str = "pubsub.ghostlight";
+/// Prefix of the types of components that stand here.
+pub const KIND_PREFIX: &str = "pubsub.";
+/// Types that are served, in order.
+pub const SERVED: [&str; 1] = ["pubsub.in-memory"];
+
+/// Who the components belong to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// The application.
+    pub app_id: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Name of this process for `{podName}`.
+    pub pod: String,
+}
+
+/// One component.
+pub struct Component {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub kind: String,
+    /// Its version.
+    pub version: String,
+    /// Its metadata; secrets may be among it.
+    pub metadata: Metadata,
+    /// Who shares its events with this application.
+    pub group: Group,
+    /// Who may do what.
+    pub scopes: Scopes,
+    /// Policy of publishing.
+    pub outbound: Policy,
+    /// Policy of delivering.
+    pub inbound: Policy,
+    /// What is behind it.
+    pub bus: Arc<dyn Bus>,
+}
+
+impl std::fmt::Debug for Component {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Component")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Component {
+    /// What metadata says that it can do.
+    #[must_use]
+    pub fn capabilities(&self) -> Vec<&'static str> {
+        let names = self
+            .bus
+            .features()
+            .iter()
+            .filter_map(|feature| match feature {
+                Feature::MessageTtl => Some("MESSAGE_TTL"),
+                Feature::SubscribeWildcards => Some("SUBSCRIBE_WILDCARDS"),
+                Feature::BulkPublish => Some("BULK_PUBSUB"),
+                Feature::Redelivery => None,
+            });
+        names.collect()
+    }
+
+    /// Whether its bus does something by itself.
+    #[must_use]
+    pub fn has(&self, feature: Feature) -> bool {
+        self.bus.features().contains(&feature)
+    }
+}
+
+/// Components by name.
+#[derive(Debug, Default)]
+pub struct Registry {
+    components: BTreeMap<String, Arc<Component>>,
+}
+
+impl Registry {
+    /// The components of these resources.
+    #[must_use]
+    pub fn new(owner: &Owner, resources: &Resources) -> Self {
+        let mut components = BTreeMap::new();
+        let declared = &resources.components;
+        let ours = declared
+            .iter()
+            .filter(|component| component.kind.starts_with(KIND_PREFIX));
+        for component in ours {
+            let built = build(owner, component, &resources.resiliency);
+            components.insert(component.name.clone(), Arc::new(built));
+        }
+        let taken = declared.iter().map(|component| &component.name);
+        let mut taken = taken.chain(&resources.hidden_components);
+        if !taken.any(|name| name == DEFAULT_NAME) {
+            let built = build(owner, &default_component(), &resources.resiliency);
+            components.insert(DEFAULT_NAME.to_owned(), Arc::new(built));
+        }
+        Self { components }
+    }
+
+    /// These components and no other.
+    #[cfg(test)]
+    pub(crate) fn of(components: impl IntoIterator<Item = Component>) -> Self {
+        let components = components.into_iter();
+        Self {
+            components: components
+                .map(|component| (component.name.clone(), Arc::new(component)))
+                .collect(),
+        }
+    }
+
+    /// A component.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Component>> {
+        self.components.get(name)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.components.is_empty()
+    }
+
+    /// All, in the order of their names.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Component>> {
+        self.components.values()
+    }
+}
+
+/// The one that is there by itself.
+fn default_component() -> resources::Component {
+    resources::Component {
+        name: DEFAULT_NAME.to_owned(),
+        kind: OURS.to_owned(),
+        version: "v1".to_owned(),
+        ignore_errors: false,
+        metadata: BTreeMap::new(),
+        scopes: Vec::new(),
+        place: "built in".to_owned(),
+    }
+}
+
+fn build(owner: &Owner, declared: &resources::Component, resiliency: &[Resiliency]) -> Component {
+    let name = declared.name.as_str();
+    let policy = |direction| Policy::new(of_pubsub(resiliency, name, direction));
+    Component {
+        name: name.to_owned(),
+        kind: declared.kind.clone(),
+        version: declared.version.clone(),
+        metadata: declared.metadata.clone(),
+        group: group(owner, declared),
+        scopes: Scopes::of(declared),
+        outbound: policy(Direction::Outbound),
+        inbound: policy(Direction::Inbound),
+        bus: bus(declared),
+    }
+}
+
+fn bus(declared: &resources::Component) -> Arc<dyn Bus> {
+    let resources::Component {
+        name, kind, place, ..
+    } = declared;
+    match kind.as_str() {
+        "pubsub.in-memory" => Arc::new(InMemory::default()),
+        OURS => Arc::new(Absent::new(format!(
+            "component {name} ({place}): Ghostlight's durable topics are not served yet. Declare a \
+             component of type pubsub.in-memory under this name to use topics of one process"
+        ))),
+        _ => Arc::new(Absent::new(format!(
+            "component {name} ({place}) is a {kind}, which is not served here. Use one of: {}",
+            SERVED.join(", ")
+        ))),
+    }
+}
+
+/// The group of a component's subscribers. A `{uuid}` in it means that every process gets every event.
+fn group(owner: &Owner, declared: &resources::Component) -> Group {
+    const EACH: &str = "{uuid}";
+    let given = declared.value("consumerID").filter(|id| !id.is_empty());
+    let template = given.unwrap_or(&owner.app_id);
+    match template.contains(EACH) {
+        true => match filled(&template.replace(EACH, ""), owner) {
+            // A group has a name.
+            name if name.is_empty() => Group::EachNode(owner.app_id.clone()),
+            name => Group::EachNode(name),
+        },
+        false => Group::Shared(filled(template, owner)),
+    }
+}
+
+fn filled(template: &str, owner: &Owner) -> String {
+    template
+        .replace("{podName}", &owner.pod)
+        .replace("{namespace}", &owner.namespace)
+        .replace("{appID}", &owner.app_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> Owner {
+        Owner {
+            app_id: "shop".to_owned(),
+            namespace: "default".to_owned(),
+            pod: "n1".to_owned(),
+        }
+    }
+
+    fn declared(name: &str, kind: &str, consumer: &str) -> resources::Component {
+        resources::Component {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            metadata: BTreeMap::from([("consumerID".to_owned(), consumer.to_owned())]),
+            ..default_component()
+        }
+    }
+
+    #[test]
+    fn one_is_there_by_itself_unless_its_name_is_taken() {
+        let names = |resources: &Resources| {
+            let registry = Registry::new(&owner(), resources);
+            let all = registry.all();
+            all.map(|c| format!("{} {}", c.name, c.kind))
+                .collect::<Vec<_>>()
+        };
+        let mut resources = Resources::default();
+        assert_eq!(names(&resources), ["pubsub pubsub.ghostlight"]);
+        resources.components = vec![
+            declared("bus", "pubsub.in-memory", ""),
+            declared("store", "state.redis", ""),
+        ];
+        assert_eq!(
+            names(&resources),
+            ["bus pubsub.in-memory", "pubsub pubsub.ghostlight"]
+        );
+        resources.components = vec![declared("pubsub", "pubsub.in-memory", "")];
+        assert_eq!(names(&resources), ["pubsub pubsub.in-memory"]);
+        // Somebody else's alone: it is not there for this application.
+        resources.components.clear();
+        resources.hidden_components = vec!["pubsub".to_owned()];
+        assert!(Registry::new(&owner(), &resources).is_empty());
+    }
+
+    #[test]
+    fn groups_come_from_the_consumer_id() {
+        let shared = |name: &str| Group::Shared(name.to_owned());
+        for (consumer, wanted) in [
+            ("", shared("shop")),
+            ("billing", shared("billing")),
+            ("{namespace}-{appID}-{podName}", shared("default-shop-n1")),
+            ("{uuid}", Group::EachNode("shop".to_owned())),
+            ("{appID}-{uuid}", Group::EachNode("shop-".to_owned())),
+        ] {
+            let found = group(&owner(), &declared("bus", "pubsub.in-memory", consumer));
+            assert_eq!(found, wanted, "{consumer}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Subscriptions that come by a stream: events go out on it, verdicts come back on it, its end ends them.
+//!
+//! Each stream is a subscription of its own. Events are known by their ids; two under way with the same id are answered in
+//! the order in which they were sent. What has no verdict when the stream ends was not taken.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use super::PubSub;
+use super::line::Line;
+use super::metadata::Metadata;
+use super::publish::PublishError;
+use super::target::{Batch, Letter, Said, Target};
+use super::wanted::Wanted;
+use crate::api::sidecar::SubscriptionOrigin;
+use crate::topics::{SubscribeError, Subscription};
+
+/// Events that wait to be written to one stream.
+pub const STREAM_EVENTS_MAX: usize = 64;
+
+/// What a stream asks for at its beginning.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Asked {
+    /// Name of the component.
+    pub pubsub: String,
+    /// The topic.
+    pub topic: String,
+    /// Metadata of the subscription.
+    pub metadata: Metadata,
+    /// Where dead letters go; empty: nowhere.
+    pub dead_letter_topic: String,
+}
+
+/// Why a stream gets no subscription.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StreamError {
+    /// There is no such component.
+    NotFound(PublishError),
+    /// What is asked is not possible, or not allowed: a sentence.
+    Refused(String),
+    /// The bus refuses.
+    Bus(SubscribeError),
+}
+
+/// A stream that is subscribed.
+#[derive(Debug)]
+pub struct Streamed {
+    /// Events for the stream.
+    pub events: mpsc::Receiver<Letter>,
+    /// Where verdicts go.
+    pub verdicts: Verdicts,
+    line: Arc<Line>,
+    subscription: Subscription,
+    _listed: Listed,
+}
+
+/// The verdicts that a stream owes.
+#[derive(Clone, Debug)]
+pub struct Verdicts(Arc<StreamTarget>);
+
+/// Takes the subscription out of metadata when it ends.
+#[derive(Debug)]
+struct Listed {
+    pubsub: Arc<PubSub>,
+    number: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.pubsub.subscriptions.streaming().remove(&self.number);
+    }
+}
+
+#[derive(Debug)]
+struct StreamTarget {
+    events: mpsc::Sender<Letter>,
+    waiting: Mutex<HashMap<String, VecDeque<oneshot::Sender<Said>>>>,
+}
+
+impl StreamTarget {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, VecDeque<oneshot::Sender<Said>>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PubSub {
+    /// Subscribes a stream. Nothing is delivered before [`Streamed::run`].
+    ///
+    /// # Errors
+    /// See [`StreamError`]; nothing is left of it.
+    pub async fn stream(self: &Arc<Self>, asked: Asked) -> Result<Streamed, StreamError> {
+        self.find(&asked.pubsub, &asked.topic)
+            .map_err(StreamError::NotFound)?;
+        let wanted = Wanted {
+            pubsub: asked.pubsub,
+            topic: asked.topic,
+            metadata: asked.metadata,
+            rules: Vec::new(),
+            default_path: Some("/".to_owned()),
+            dead_letter_topic: Some(asked.dead_letter_topic).filter(|topic| !topic.is_empty()),
+            bulk: None,
+            origin: SubscriptionOrigin::Streaming,
+            place: format!("a stream of {}", self.owner.app_id),
+        };
+        let view = wanted.view();
+        let (events, outgoing) = mpsc::channel(STREAM_EVENTS_MAX);
+        let target = Arc::new(StreamTarget {
+            events,
+            waiting: Mutex::default(),
+        });
+        let end: Arc<dyn Target> = Arc::clone(&target) as Arc<dyn Target>;
+        let line = self.line(&self.owner, wanted, &end);
+        let line = Arc::new(line.map_err(StreamError::Refused)?);
+        let subscription = line.component.bus.subscribe(line.subscribe());
+        let subscription = subscription.await.map_err(StreamError::Bus)?;
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        self.subscriptions.streaming().insert(number, view);
+        Ok(Streamed {
+            events: outgoing,
+            verdicts: Verdicts(target),
+            line,
+            subscription,
+            _listed: Listed {
+                pubsub: Arc::clone(self),
+                number,
+            },
+        })
+    }
+}
+
+impl Streamed {
+    /// Splits it into what delivers (until the bus ends it, or it is dropped), and the events to be written.
+    pub fn run(
+        self,
+    ) -> (
+        impl Future<Output = ()> + Send,
+        mpsc::Receiver<Letter>,
+        Verdicts,
+    ) {
+        let Self {
+            events,
+            verdicts,
+            line,
+            subscription,
+            _listed: listed,
+        } = self;
+        let running = async move {
+            let _listed = listed;
+            line.run(subscription).await;
+        };
+        (running, events, verdicts)
+    }
+}
+
+impl Verdicts {
+    /// The verdict on an event. One that nobody waits for says nothing.
+    pub fn say(&self, id: &str, said: Said) {
+        let mut waiting = self.0.waiting();
+        let Some(queue) = waiting.get_mut(id) else {
+            return;
+        };
+        while let Some(first) = queue.pop_front() {
+            // Whoever waited may have given it up.
+            if first.send(said.clone()).is_ok() {
+                break;
+            }
+        }
+        if queue.is_empty() {
+            waiting.remove(id);
+        }
+    }
+}
+
+impl Target for StreamTarget {
+    fn deliver<'a>(&'a self, letter: &'a Letter) -> BoxFuture<'a, Said> {
+        Box::pin(async move {
+            let id = letter.envelope.text("id").unwrap_or_default();
+            let (answer, said) = oneshot::channel();
+            self.waiting().entry(id).or_default().push_back(answer);
+            let gone = || Said::Again("the stream has ended".to_owned());
+            if self.events.send(letter.clone()).await.is_err() {
+                return gone();
+            }
+            said.await.unwrap_or_else(|_| gone())
+        })
+    }
+
+    fn deliver_batch<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Vec<Said>> {
+        // A stream never asks for batches.
+        let why = "a stream takes no batches";
+        let said = batch.entries.iter().map(|_| Said::Again(why.to_owned()));
+        let said = said.collect();
+        Box::pin(async { said })
+    }
+}

@@ -1,0 +1,268 @@
+//! What an application wants to subscribe to, from whatever source, in one form; and which source wins.
+//!
+//! Pure. Sources: files, the application's answer to `GET /dapr/subscribe` or `ListTopicSubscriptions`, streams.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::metadata::Metadata;
+use crate::api::sidecar::{SubscriptionOrigin, SubscriptionView};
+use crate::resources::{BulkSubscribe, Subscription};
+
+/// Most subscriptions that one application may ask for.
+pub const WANTED_MAX: usize = 4_096;
+
+/// One subscription as it is wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// Name of the component.
+    pub pubsub: String,
+    /// The topic.
+    pub topic: String,
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// Expression and path, in order.
+    pub rules: Vec<(String, String)>,
+    /// Path of what no rule matches.
+    pub default_path: Option<String>,
+    /// Where dead letters go.
+    pub dead_letter_topic: Option<String>,
+    /// Delivery in batches.
+    pub bulk: Option<BulkSubscribe>,
+    /// Who wants it.
+    pub origin: SubscriptionOrigin,
+    /// Where it was read, for messages.
+    pub place: String,
+}
+
+impl Wanted {
+    /// As metadata shows it.
+    #[must_use]
+    pub fn view(&self) -> SubscriptionView {
+        let default = self.default_path.iter();
+        let default = default.map(|path| (String::new(), path.clone()));
+        SubscriptionView {
+            pubsub: self.pubsub.clone(),
+            topic: self.topic.clone(),
+            metadata: self.metadata.clone(),
+            rules: self.rules.iter().cloned().chain(default).collect(),
+            dead_letter_topic: self.dead_letter_topic.clone().unwrap_or_default(),
+            origin: self.origin,
+        }
+    }
+}
+
+impl From<&Subscription> for Wanted {
+    fn from(declared: &Subscription) -> Self {
+        Self {
+            pubsub: declared.pubsub.clone(),
+            topic: declared.topic.clone(),
+            metadata: declared.metadata.clone(),
+            rules: declared.rules.clone(),
+            default_path: declared.default_path.clone(),
+            dead_letter_topic: declared.dead_letter_topic.clone(),
+            bulk: declared.bulk,
+            origin: SubscriptionOrigin::Declarative,
+            place: declared.place.clone(),
+        }
+    }
+}
+
+/// What runs: the first declared one of a topic, unless the application itself says something about that topic.
+/// Of what it says, the last counts. A topic keeps its place.
+#[must_use]
+pub fn merged(declared: &[Wanted], programmatic: &[Wanted]) -> Vec<Wanted> {
+    let mut all: Vec<Wanted> = Vec::new();
+    let at = |all: &[Wanted], wanted: &Wanted| {
+        all.iter()
+            .position(|known| (&known.pubsub, &known.topic) == (&wanted.pubsub, &wanted.topic))
+    };
+    for wanted in declared {
+        if at(&all, wanted).is_none() {
+            all.push(wanted.clone());
+        }
+    }
+    for wanted in programmatic {
+        match at(&all, wanted) {
+            Some(place) => all[place] = wanted.clone(),
+            None => all.push(wanted.clone()),
+        }
+    }
+    all
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Item {
+    pubsubname: String,
+    topic: String,
+    route: Option<String>,
+    routes: Option<Value>,
+    metadata: Option<serde_json::Map<String, Value>>,
+    dead_letter_topic: Option<String>,
+    bulk_subscribe: Option<Bulk>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Routes {
+    rules: Option<Vec<Rule>>,
+    default: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Rule {
+    #[serde(rename = "match")]
+    expression: String,
+    path: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Bulk {
+    enabled: bool,
+    max_messages_count: Option<u32>,
+    max_await_duration_ms: Option<u32>,
+}
+
+/// Reads the answer to `GET /dapr/subscribe`; an empty one is none.
+///
+/// # Errors
+/// It is no list of subscriptions: a sentence that follows a colon.
+pub fn parse(body: &[u8], app_id: &str) -> Result<Vec<Wanted>, String> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Vec::new());
+    }
+    let place = format!("GET /dapr/subscribe of {app_id}");
+    let items: Option<Vec<Item>> =
+        serde_json::from_slice(body).map_err(|error| format!("it is no list ({error})"))?;
+    let items = items.unwrap_or_default();
+    if items.len() > WANTED_MAX {
+        return Err(format!(
+            "it has {} subscriptions, at most {WANTED_MAX} are allowed",
+            items.len()
+        ));
+    }
+    items.into_iter().map(|item| item.wanted(&place)).collect()
+}
+
+fn filled(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+impl Item {
+    fn wanted(self, place: &str) -> Result<Wanted, String> {
+        let routes: Routes = match self.routes {
+            // Some SDKs write an empty list where there are none.
+            None | Some(Value::Null | Value::Array(_)) => Routes::default(),
+            Some(routes) => serde_json::from_value(routes)
+                .map_err(|error| format!("routes of topic {:?}: {error}", self.topic))?,
+        };
+        let rules = routes.rules.unwrap_or_default().into_iter();
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let metadata = self.metadata.unwrap_or_default().into_iter();
+        Ok(Wanted {
+            pubsub: self.pubsubname,
+            topic: self.topic,
+            metadata: metadata.map(|(name, value)| (name, text(value))).collect(),
+            rules: rules.map(|rule| (rule.expression, rule.path)).collect(),
+            default_path: filled(routes.default).or_else(|| filled(self.route)),
+            dead_letter_topic: filled(self.dead_letter_topic),
+            bulk: self
+                .bulk_subscribe
+                .filter(|bulk| bulk.enabled)
+                .map(|bulk| bulk_of(bulk.max_messages_count, bulk.max_await_duration_ms)),
+            origin: SubscriptionOrigin::Programmatic,
+            place: place.to_owned(),
+        })
+    }
+}
+
+/// With Dapr's defaults for what is not said, or zero.
+#[must_use]
+pub fn bulk_of(count: Option<u32>, await_ms: Option<u32>) -> BulkSubscribe {
+    BulkSubscribe {
+        max_messages_count: count.filter(|count| *count > 0).unwrap_or(100),
+        max_await_duration_ms: await_ms.filter(|ms| *ms > 0).unwrap_or(1_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn wanted(topic: &str, path: &str, origin: SubscriptionOrigin) -> Wanted {
+        Wanted {
+            pubsub: "bus".to_owned(),
+            topic: topic.to_owned(),
+            metadata: Metadata::new(),
+            rules: Vec::new(),
+            default_path: Some(path.to_owned()),
+            dead_letter_topic: None,
+            bulk: None,
+            origin,
+            place: "x".to_owned(),
+        }
+    }
+
+    #[test]
+    fn who_wins() {
+        use SubscriptionOrigin::{Declarative, Programmatic};
+        let declared = [("a", "/1"), ("b", "/2"), ("a", "/3")];
+        let programmatic = [("b", "/4"), ("c", "/5"), ("b", "/6")];
+        let declared = declared.map(|(topic, path)| wanted(topic, path, Declarative));
+        let programmatic = programmatic.map(|(topic, path)| wanted(topic, path, Programmatic));
+        let found = merged(&declared, &programmatic);
+        let found: Vec<_> = found
+            .iter()
+            .map(|one| (one.topic.as_str(), one.default_path.as_deref().unwrap()))
+            .collect();
+        assert_eq!(found, [("a", "/1"), ("b", "/6"), ("c", "/5")]);
+    }
+
+    #[test]
+    fn every_form_of_the_answer() {
+        let body = json!([
+            {"pubsubname": "bus", "topic": "a", "route": "orders", "deadLetterTopic": ""},
+            {"pubsubname": "bus", "topic": "b", "routes": {"default": "/d", "rules": [
+                {"match": "event.type == 'x'", "path": "/x"}]}, "deadLetterTopic": "dead",
+                "metadata": {"rawPayload": "true", "n": 1},
+                "bulkSubscribe": {"enabled": true, "maxMessagesCount": 5}},
+            {"pubsubname": "bus", "topic": "c", "route": "/r", "routes": [],
+                "bulkSubscribe": {"enabled": false}},
+            {"pubsubname": "bus", "topic": "d"},
+        ]);
+        let found = parse(body.to_string().as_bytes(), "shop").unwrap();
+        let paths: Vec<_> = found
+            .iter()
+            .map(|one| one.default_path.as_deref())
+            .collect();
+        assert_eq!(paths, [Some("orders"), Some("/d"), Some("/r"), None]);
+        assert_eq!(found[0].dead_letter_topic, None);
+        assert_eq!(found[1].dead_letter_topic.as_deref(), Some("dead"));
+        assert_eq!(found[1].metadata["n"], "1");
+        assert_eq!(found[1].bulk, Some(bulk_of(Some(5), None)));
+        assert_eq!(found[2].bulk, None);
+        let view = found[1].view();
+        let rules = [("event.type == 'x'", "/x"), ("", "/d")];
+        let rules = rules.map(|(rule, path)| (rule.to_owned(), path.to_owned()));
+        assert_eq!(view.rules, rules);
+    }
+
+    #[test]
+    fn no_subscriptions_and_none_at_all() {
+        for none in ["", "  ", "[]", "null"] {
+            assert_eq!(parse(none.as_bytes(), "shop"), Ok(Vec::new()), "{none}");
+        }
+        for wrong in ["{", "{}", "7", r#"[{"topic": 7}]"#, r#"[{"routes": 7}]"#] {
+            assert!(parse(wrong.as_bytes(), "shop").is_err(), "{wrong}");
+        }
+    }
+}
