@@ -116,3 +116,32 @@ fn s09_wrong_starts_are_refused() {
         "{status}"
     );
 }
+
+/// Who looks right after a death must not be told that all is well, nor count leaderships twice.
+#[test]
+fn s11_status_names_a_dead_node_before_gossip_does() {
+    let _turn = turn();
+    let mut cluster = Cluster::form(3, 64);
+    let victim = cluster.busiest();
+    let asked = (0..3).find(|node| *node != victim).expect("three nodes");
+    let name = cluster.name(victim).to_owned();
+    cluster.kill(victim);
+    let told = until("status names the dead node", Duration::from_secs(2), || {
+        let status = cluster.admin(asked, "status")?;
+        let reasons = status["reasons"].to_string();
+        reasons.contains(&format!("{name} is ")).then_some(status)
+    });
+    println!("{}", told["reasons"]);
+    assert_ne!(told["health"], "healthy");
+    let led = until(
+        "all partitions are led again",
+        Duration::from_secs(10),
+        || {
+            let status = cluster.admin(asked, "status")?;
+            (status["partitions_led"] == 64).then_some(status)
+        },
+    );
+    let members = led["members"].as_array().into_iter().flatten();
+    let victims = members.filter(|row| row["name"] == name);
+    assert!(victims.into_iter().all(|row| row["leaders"] == 0), "{led}");
+}

@@ -115,7 +115,8 @@ pub struct MemberView {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// `alive`, `suspect`, `down`, or `left` for one that left for good.
+    /// `alive`, `silent` (nothing heard for 400 ms, not doubted by gossip yet), `suspect`, `down`, or `left` for one
+    /// that left for good.
     pub state: String,
     /// `serving`, `draining` or `leaving`.
     pub duty: String,

@@ -170,6 +170,11 @@ impl Links {
         }
     }
 
+    /// Its control connection is silent for 400 ms: calls go elsewhere already, though gossip does not doubt it yet.
+    pub(super) fn is_silent(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|link| link.told_silent)
+    }
+
     /// `machine`: this node's calendar clock.
     pub(super) fn heard_control(
         &mut self,

@@ -69,6 +69,16 @@ impl NodeCore {
         led.count() as u32
     }
 
+    /// Partitions of which no later leader than this one is known.
+    fn led_by_routes(&self, node: NodeId) -> u32 {
+        let Some(cluster) = &self.cluster else {
+            return 0;
+        };
+        let partitions = (0..cluster.partitions()).map(ghostlight_protocol::ids::PartitionId);
+        let leaders = partitions.filter_map(|partition| cluster.routes.leader(partition));
+        leaders.filter(|(leader, _)| *leader == node).count() as u32
+    }
+
     /// The known leader of a partition, unless it is known to be gone.
     fn led_by(
         &self,
@@ -160,6 +170,7 @@ impl NodeCore {
         leaders: u32,
     ) -> MemberView {
         let state = match self.member_state(node) {
+            MemberState::Alive if self.links.is_silent(node) => "silent",
             MemberState::Alive => "alive",
             MemberState::Suspect => "suspect",
             MemberState::Down if record.duty() == Duty::Leaving => "left",
@@ -181,10 +192,11 @@ impl NodeCore {
             admin: record.admin.clone(),
             zone: record.zone.clone(),
             weight: record.weight,
-            leaders: if matches!(state, "down" | "left") {
-                0
-            } else {
-                leaders
+            leaders: match state {
+                "down" | "left" => 0,
+                // Its own word is old: others may lead them by now.
+                "silent" | "suspect" => self.led_by_routes(node),
+                _ => leaders,
             },
             replicas: if state == "left" { 0 } else { replicas },
             pid: record.pid,
