@@ -129,6 +129,7 @@ codes! {
     StatesDiffer = 310, Fatal, "STATES_DIFFER";
     DiskSlow = 320, Retry, "DISK_SLOW";
     DiskRoomShort = 321, Retry, "DISK_ROOM_SHORT";
+    NodeStarved = 322, Retry, "NODE_STARVED";
 
     PortInUse = 401, Fatal, "PORT_IN_USE";
     ConfigUnknownKey = 402, Invalid, "CONFIG_UNKNOWN_KEY";

@@ -162,6 +162,7 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::DiskSlow
         | C::DiskRoomShort
         | C::BusUnavailable
+        | C::NodeStarved
         | C::NodeUnreachable => (StatusCode::SERVICE_UNAVAILABLE, ours),
         C::ClusterKeyRejected
         | C::ClusterIdMismatch

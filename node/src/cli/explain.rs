@@ -107,6 +107,7 @@ pub(super) fn page(code: Code) -> &'static str {
         C::StatesDiffer => include_str!("../../../docs/errors/E0310.md"),
         C::DiskSlow => include_str!("../../../docs/errors/E0320.md"),
         C::DiskRoomShort => include_str!("../../../docs/errors/E0321.md"),
+        C::NodeStarved => include_str!("../../../docs/errors/E0322.md"),
         C::PortInUse => include_str!("../../../docs/errors/E0401.md"),
         C::ConfigUnknownKey => include_str!("../../../docs/errors/E0402.md"),
         C::ConfigInvalid => include_str!("../../../docs/errors/E0403.md"),

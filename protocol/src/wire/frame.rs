@@ -311,6 +311,8 @@ pub enum Fitness {
     RoomShort = 3,
     /// Its disk has so little room left that it takes no writes either.
     RoomGone = 4,
+    /// It gets too little processor time.
+    Starved = 5,
 }
 
 /// A replica whose data was not whole.

@@ -1,10 +1,12 @@
 //! Whether this node is fit to lead, as far as it can see itself: a disk that is slow or almost full, a clock
-//! that is off.
+//! that is off, too little processor time.
 //!
 //! An unfit node hands its leaderships over and takes none, but only where another voter could lead: a
 //! group that nobody else can serve is served from here. Others hear of it with the control frames. With no
 //! room left at all it serves reads only: what is refused then leaves room for what must be written (votes,
 //! what other leaders replicate to here, deletions).
+
+mod starvation;
 
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use ghostlight_protocol::ids::{NodeId, PartitionId};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::frame::Fitness;
 use ghostlight_protocol::wire::hello::NodeRecord;
+
+use starvation::Starvation;
 
 use super::handover::Haste;
 use super::slot::Slot;
@@ -44,6 +48,7 @@ pub(super) struct Watch {
     since: u64,
     slow_until: Option<Instant>,
     room: RoomStage,
+    starvation: Starvation,
 }
 
 /// How much room the disk has.
@@ -121,6 +126,7 @@ impl NodeCore {
             .fitness
             .slow_until
             .is_some_and(|until| now.instant < until);
+        let starved = self.fitness.starvation.ticked(now.instant);
         let clock_off = self.links.clock_off_ms().is_some();
         self.wall.compared(if clock_off {
             Agreement::Differs
@@ -133,6 +139,8 @@ impl NodeCore {
             self.fitness.room.fitness()
         } else if clock_off {
             Fitness::ClockOff
+        } else if starved {
+            Fitness::Starved
         } else {
             Fitness::Fit
         };
@@ -178,9 +186,11 @@ impl NodeCore {
     pub(super) fn haste(&self) -> Haste {
         match self.fitness.present {
             Fitness::DiskSlow => Haste::SettleBriefly,
-            Fitness::Fit | Fitness::ClockOff | Fitness::RoomShort | Fitness::RoomGone => {
-                Haste::Settle
-            }
+            Fitness::Fit
+            | Fitness::ClockOff
+            | Fitness::RoomShort
+            | Fitness::RoomGone
+            | Fitness::Starved => Haste::Settle,
         }
     }
 
@@ -222,6 +232,10 @@ pub(super) fn unfit_reason(fitness: Fitness) -> Option<String> {
         Fitness::ClockOff => Some(format!(
             "its calendar clock is more than 2 s off the members' median [{}]",
             Code::ClockOff
+        )),
+        Fitness::Starved => Some(format!(
+            "it got so little processor time that its clock ticks came late again and again [{}]",
+            Code::NodeStarved
         )),
         Fitness::RoomShort => Some(format!(
             "its disk has less than {} % of its room left [{}]",
