@@ -18,6 +18,7 @@ mod lists;
 mod stage;
 mod start;
 mod table;
+mod topics;
 mod verbs;
 mod version;
 
@@ -106,6 +107,11 @@ fn dispatch(args: Args) -> Result<Verdict, Failure> {
         Command::Actors(list) => lists::actors(&target, &list),
         Command::Where(place) => lists::locate(&target, &place),
         Command::Invoke(invoke) => verbs::invoke(&target, invoke),
+        Command::Topics(args) => topics::topics(&target, &args),
+        Command::Subscriptions(args) => topics::subscriptions(&target, args),
+        Command::DeadLetters { action } => topics::dead_letters(&target, action),
+        Command::Publish(args) => topics::publish(&target, args),
+        Command::Subscribe(args) => topics::subscribe(&target, &args),
         Command::Drain(drain) => verbs::drain(&target, drain),
         Command::Leave { member } => verbs::leave(&target, member),
         Command::Remove { member } => verbs::remove(&target, member),

@@ -10,11 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use ghostlight_core::admin::{AdminAnswer, AdminRequest};
 use ghostlight_core::hosts::words::{AppCall, AppOutcome};
+use ghostlight_core::topics::subscribers::{self, SubscriptionId};
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::Metadata;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::topics::{Settlement, SubscribeError, Subscription, SubscriptionFeed, ended};
 
 /// Requests waiting for the core thread; beyond it callers are refused.
 pub const REQUESTS_MAX: usize = 32_768;
@@ -59,6 +62,15 @@ pub enum Request {
         /// Where the outcome goes.
         answer: oneshot::Sender<AppOutcome>,
     },
+    /// A program of this process subscribes to a topic.
+    Subscribe(Box<Subscribing>),
+    /// Verdicts of one that does.
+    Settled {
+        /// Which.
+        id: SubscriptionId,
+        /// The verdicts.
+        settlements: Vec<Settlement>,
+    },
     /// An operator's request.
     Admin {
         /// The request.
@@ -72,6 +84,20 @@ pub enum Request {
         grace: Duration,
     },
 }
+
+/// A subscription that begins.
+#[derive(Debug)]
+pub struct Subscribing {
+    /// What is wanted.
+    pub wants: subscribers::Subscribing,
+    /// Where events go.
+    pub feed: SubscriptionFeed,
+    /// Who waits until it is there.
+    pub ready: oneshot::Sender<Result<SubscriptionId, SubscribeError>>,
+}
+
+/// Verdicts that are taken to the core at once.
+const SETTLEMENTS_AT_ONCE: usize = 1_024;
 
 /// Room for one request's body in the queue to the core thread; given back when dropped.
 #[derive(Debug)]
@@ -154,6 +180,39 @@ impl NodeHandle {
         }
         let ended = "this node ended before the call had its answer".to_owned();
         outcome.await.unwrap_or(AppOutcome::Unknown(ended))
+    }
+
+    /// Begins a subscription, and waits until it is there. At most `events` deliveries are out at once.
+    pub(crate) async fn begin_subscription(
+        &self,
+        wants: subscribers::Subscribing,
+        events: u32,
+    ) -> Result<Subscription, SubscribeError> {
+        let (feed, subscription, mut settled) = Subscription::channel(events);
+        let (ready, begun) = oneshot::channel();
+        let asked = Subscribing { wants, feed, ready };
+        let request = Request::Subscribe(Box::new(asked));
+        if self.requests.send(request).await.is_err() {
+            return Err(ended());
+        }
+        let id = begun.await.unwrap_or_else(|_| Err(ended()))?;
+        let requests = self.requests.clone();
+        // Ends when the subscription and all that it has delivered are gone.
+        drop(tokio::spawn(async move {
+            let mut settlements = Vec::new();
+            while settled
+                .recv_many(&mut settlements, SETTLEMENTS_AT_ONCE)
+                .await
+                > 0
+            {
+                let settlements = std::mem::take(&mut settlements);
+                let request = Request::Settled { id, settlements };
+                if requests.send(request).await.is_err() {
+                    return;
+                }
+            }
+        }));
+        Ok(subscription)
     }
 
     /// Asks or tells the node something as an operator.

@@ -13,6 +13,7 @@ pub(crate) mod events;
 pub(crate) mod metrics;
 pub(crate) mod queues;
 pub(crate) mod reads;
+pub(crate) mod subscriptions;
 pub(crate) mod threads;
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 
 mod bus;
 mod event;
+pub mod look;
+mod own;
 mod subscription;
 
 pub use bus::{Bus, BusFuture, Feature, SubscribeError};
@@ -14,5 +16,7 @@ pub use subscription::{
     Content, Credits, Delivery, Group, Settlement, Start, Subscribe, Subscription,
     SubscriptionFeed, Verdict,
 };
+
+pub(crate) use own::{ended, given};
 
 pub use ghostlight_protocol::topic::{Order, TopicName};

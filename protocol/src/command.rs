@@ -9,6 +9,7 @@ use prost::{Message, Oneof};
 
 use crate::closed::{Closed, ClosedRange};
 use crate::outcome::TurnAnswer;
+use crate::topic::TopicOps;
 
 /// The payload of one log entry.
 #[derive(Clone, PartialEq, Message)]
@@ -23,7 +24,7 @@ pub struct Command {
     #[prost(uint64, tag = "3")]
     pub wall_ms: u64,
     /// What to do.
-    #[prost(oneof = "Kind", tags = "4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Kind", tags = "4, 5, 6, 7, 8, 9, 10")]
     pub kind: Option<Kind>,
 }
 
@@ -48,6 +49,9 @@ pub enum Kind {
     /// Partition 0: cluster facts.
     #[prost(message, tag = "9")]
     Facts(Facts),
+    /// Operations on topic partitions.
+    #[prost(message, tag = "10")]
+    Topics(TopicOps),
 }
 
 /// Turns of one partition, in the order in which they ended.

@@ -43,11 +43,19 @@ pub enum Family {
     Schedule = 11,
     /// What is due when: kind, time, then what it is about. No values.
     Due = 12,
+    /// Key of a topic partition: where its log begins and ends.
+    Topic = 13,
+    /// Key of a topic partition, last offset: events that were appended together.
+    TopicBatch = 14,
+    /// Key of a topic partition, group: what the group has settled.
+    Group = 15,
+    /// Key of a topic partition, group, offset: a dead letter that is parked with the group.
+    TopicLetter = 16,
 }
 
 impl Family {
     /// Every family, in key order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Partition,
         Self::State,
         Self::Version,
@@ -60,6 +68,10 @@ impl Family {
         Self::Fact,
         Self::Schedule,
         Self::Due,
+        Self::Topic,
+        Self::TopicBatch,
+        Self::Group,
+        Self::TopicLetter,
     ];
 
     /// Reads the byte of a key.
@@ -187,6 +199,12 @@ pub enum DueKind {
     Timer = 2,
     /// A state value stops counting.
     Value = 3,
+    /// The oldest events of a topic partition are over their age.
+    Retention = 4,
+    /// A parked letter is over its age.
+    Letter = 5,
+    /// Nobody has used a group for its time. In log age, not in wall time.
+    Group = 6,
 }
 
 impl From<ScheduleKind> for DueKind {
@@ -219,6 +237,66 @@ pub fn due_row_prefix(kind: DueKind) -> Bytes {
 pub fn parse_due_row_key(key: &Bytes) -> Option<(u64, Bytes)> {
     let due = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
     Some((due, key.slice(9..)))
+}
+
+/// The batch of a topic partition that ends with this offset. By their ends, so that the first batch at or
+/// after a key is the one that holds an offset.
+#[must_use]
+pub fn batch_key(topic: &ActorKey, last: u64) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(topic.as_bytes().len() + 8);
+    bytes.put_slice(topic.as_bytes());
+    bytes.put_u64(last);
+    bytes.freeze()
+}
+
+/// The key behind which the batches from the one that holds `offset` stand; `None`: all of them.
+#[must_use]
+pub fn batches_after(topic: &ActorKey, offset: u64) -> Option<Bytes> {
+    offset.checked_sub(1).map(|last| batch_key(topic, last))
+}
+
+/// A group of a topic partition. An empty name is the prefix of all of them.
+#[must_use]
+pub fn group_key(topic: &ActorKey, group: &str) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(topic.as_bytes().len() + group.len());
+    bytes.put_slice(topic.as_bytes());
+    bytes.put_slice(group.as_bytes());
+    bytes.freeze()
+}
+
+/// Reads a `group_key`.
+#[must_use]
+pub fn parse_group_key(key: &Bytes) -> Option<(ActorKey, String)> {
+    let (topic, rest) = ActorKey::split(key)?;
+    Some((topic, std::str::from_utf8(&rest).ok()?.to_owned()))
+}
+
+/// Prefix of the parked letters of a group.
+#[must_use]
+pub fn letter_prefix(topic: &ActorKey, group: &str) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(topic.as_bytes().len() + 10 + group.len());
+    bytes.put_slice(topic.as_bytes());
+    bytes.put_u16(group.len() as u16);
+    bytes.put_slice(group.as_bytes());
+    bytes.freeze()
+}
+
+/// One parked letter.
+#[must_use]
+pub fn letter_key(topic: &ActorKey, group: &str, offset: u64) -> Bytes {
+    let mut bytes = BytesMut::from(letter_prefix(topic, group));
+    bytes.put_u64(offset);
+    bytes.freeze()
+}
+
+/// Reads a `letter_key`.
+#[must_use]
+pub fn parse_letter_key(key: &Bytes) -> Option<(ActorKey, String, u64)> {
+    let (topic, rest) = ActorKey::split(key)?;
+    let length = usize::from(u16::from_be_bytes(rest.get(..2)?.try_into().ok()?));
+    let group = std::str::from_utf8(rest.get(2..2 + length)?).ok()?;
+    let offset = u64::from_be_bytes(rest.get(2 + length..)?.try_into().ok()?);
+    Some((topic, group.to_owned(), offset))
 }
 
 /// One outgoing message.
@@ -328,6 +406,26 @@ mod tests {
             assert_eq!(parse_due_row_key(&high), Some((256, key)));
         }
         assert_eq!(parse_due_row_key(&Bytes::from_static(b"12345678")), None);
+    }
+
+    #[test]
+    fn batches_are_found_from_the_offset_they_hold() {
+        let topic = crate::topic::TopicName::new("default", "pubsub", "t");
+        let topic = topic.unwrap().partition(3).key();
+        let (low, high) = (batch_key(&topic, 255), batch_key(&topic, 256));
+        assert!(low < high);
+        assert_eq!(batches_after(&topic, 0), None);
+        for (offset, first) in [(1, &low), (255, &low), (256, &high)] {
+            let after = batches_after(&topic, offset).unwrap();
+            let found = [&low, &high].into_iter().find(|key| **key > after);
+            assert_eq!(found, Some(first), "{offset}");
+        }
+        let parsed = (topic.clone(), "g".to_owned());
+        assert_eq!(parse_group_key(&group_key(&topic, "g")), Some(parsed));
+        let key = letter_key(&topic, "g", 9);
+        assert!(key.starts_with(&letter_prefix(&topic, "g")));
+        assert!(!key.starts_with(&letter_prefix(&topic, "")));
+        assert_eq!(parse_letter_key(&key), Some((topic, "g".to_owned(), 9)));
     }
 
     #[test]

@@ -145,6 +145,12 @@ pub const RETENTION_AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3_600);
 pub const RETENTION_BYTES_DEFAULT: u64 = 1 << 30;
 /// Parked letters that one request moves.
 pub const REDRIVE_LETTERS_MAX: usize = 256;
+/// Parked letters of one group in one topic partition; beyond it deliveries are repeated until there is room.
+pub const PARKED_LETTERS_MAX: u64 = 16_384;
+/// Events of one batch, in bytes; a single publish may exceed it alone.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Batches that one entry trims.
+pub const TRIM_BATCHES_MAX: usize = 256;
 
 /// Index and term of the synthetic snapshot that every partition starts from: a new replica can only
 /// start from a real snapshot with a current configuration, never by replaying history.
@@ -160,4 +166,6 @@ const _: () = assert!(LANE_FRAME_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(REPLICATION_FACTOR_DEFAULT <= FACTOR_MAX);
 const _: () = assert!(VIRTUAL_NODES_PER_WEIGHT <= VIRTUAL_NODES_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX + REQUEST_BODY_BYTES_MAX < ENTRY_BYTES_MAX);
+const _: () = assert!(PUBLISH_EVENTS_MAX > REDRIVE_LETTERS_MAX);
 const _: () = assert!(OUTBOX_FRAME_BYTES_MAX + REQUEST_BODY_BYTES_MAX < ENTRY_BYTES_MAX);

@@ -56,6 +56,9 @@ pub struct PartitionRow {
     /// Bytes of their rows.
     #[prost(uint64, tag = "15")]
     pub dead_bytes: u64,
+    /// Topic partitions.
+    #[prost(uint64, tag = "16")]
+    pub topics: u64,
 }
 
 /// Messages of a partition that are kept in one place, and their bytes.

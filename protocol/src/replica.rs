@@ -4,6 +4,9 @@ pub mod apply;
 pub mod log;
 pub mod rows;
 
-pub use apply::{EntryOutcome, SkipReason, TurnOutcome, apply_command};
+pub use apply::{
+    Appended, EntryOutcome, GroupChanged, Published, SkipReason, TopicOutcome, TopicRefusal,
+    TurnOutcome, apply_command,
+};
 pub use log::{ApplyItem, EntryKind, HardState, LogEntry, LogWrite};
 pub use rows::Rows;

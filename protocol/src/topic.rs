@@ -5,15 +5,20 @@
 //! key also makes a publish an ordinary request of the gateway: ids, records, re-sends and honest outcomes are
 //! those of calls.
 
+mod command;
 mod event;
 mod group;
 mod name;
 mod request;
 mod row;
 
+pub use command::{
+    Append, DeadEvent, Forward, GroupLetters, GroupPut, PublishItem, Settle, TopicAct, TopicOp,
+    TopicOps, Trim,
+};
 pub use event::{Attribute, TopicEvent};
 pub use group::{AckSet, DeadLetterRule, GroupSettings, Order, StartFrom};
-pub use name::{DirectoryKey, TOPIC_TYPE, TopicName, TopicPartition, is_topic_key};
+pub use name::{DIRECTORY_TYPE, DirectoryKey, TOPIC_TYPE, TopicName, TopicPartition, is_topic_key};
 pub use request::{
     DescribeReply, GroupName, GroupReply, LettersPage, LettersReply, ListReply, Nothing, Page,
     PublishBody, PublishReply, PutGroup, Redrive, RedriveTo, Reply, Request, Seek, TopicReply,

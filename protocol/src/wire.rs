@@ -9,6 +9,7 @@ pub mod codec;
 pub mod frame;
 pub mod hello;
 pub mod host;
+pub mod topic;
 
 pub use codec::{
     Detached, FRAME_PREFIX_BYTES, FrameDecoder, FrameError, LaneItem, decode_frame, encode_frame,

@@ -41,11 +41,20 @@ pub(crate) enum Own {
 pub(crate) fn cf_of(family: Family) -> Cf {
     match family {
         Family::Partition => Cf::Raft,
-        Family::State | Family::Version | Family::Fact | Family::Schedule | Family::Due => {
-            Cf::State
-        }
+        Family::State
+        | Family::Version
+        | Family::Fact
+        | Family::Schedule
+        | Family::Due
+        | Family::Topic
+        | Family::Group => Cf::State,
         Family::Dedup | Family::Session => Cf::Dedup,
-        Family::Outbox | Family::Inbox | Family::Mark | Family::DeadLetter => Cf::Outbox,
+        Family::Outbox
+        | Family::Inbox
+        | Family::Mark
+        | Family::DeadLetter
+        | Family::TopicBatch
+        | Family::TopicLetter => Cf::Outbox,
     }
 }
 

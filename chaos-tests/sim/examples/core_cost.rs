@@ -197,6 +197,7 @@ impl Bed {
                 Effect::Close(_)
                 | Effect::Reconnect { .. }
                 | Effect::AdminReply { .. }
+                | Effect::Subscriber(..)
                 | Effect::Introduce { .. }
                 | Effect::Event(_) => {}
             }

@@ -499,6 +499,7 @@ fn kind_of(input: &Input) -> u8 {
         Input::Hangup(_) => b'h',
         Input::Runner(_) => b'r',
         Input::App(_) => b'A',
+        Input::Subscriber(_) => b'S',
         Input::Admin { .. } => b'a',
         Input::Store(_) => b's',
         Input::Shutdown { .. } => b'x',

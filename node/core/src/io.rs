@@ -17,6 +17,7 @@ use ghostlight_protocol::wire::hello::{ClusterDescriptor, ConnectionKind, NodeRe
 use crate::admin::{AdminAnswer, AdminRequest, AdminTicket};
 use crate::gateway::{CallTicket, ClientCall};
 use crate::hosts::words::{AppEffect, AppInput};
+use crate::topics::subscribers::{SubscribersInput, SubscriptionId, Told};
 use crate::turn_io::{RunnerEffect, RunnerInput};
 use crate::turns::RowsWanted;
 
@@ -120,6 +121,8 @@ pub enum Input {
     Runner(RunnerInput),
     /// From the applications beside this node.
     App(AppInput),
+    /// From a program of this process that subscribes to topics.
+    Subscriber(SubscribersInput),
     /// An operator asks.
     Admin {
         /// The shell's number.
@@ -350,6 +353,8 @@ pub enum Effect {
     Runner(RunnerEffect),
     /// For the applications beside this node.
     App(AppEffect),
+    /// For a program of this process that subscribes to topics.
+    Subscriber(SubscriptionId, Told),
     /// A client's call is over.
     Reply {
         /// The shell's number.

@@ -16,6 +16,7 @@ pub mod outbox;
 pub mod replica;
 pub mod samples;
 pub mod sdk;
+pub mod topics;
 pub mod turn_io;
 pub mod turns;
 pub mod wakeups;

@@ -18,6 +18,7 @@ mod leading;
 mod links;
 mod orders;
 mod pauses;
+mod reads;
 mod reconcile;
 mod refusal;
 mod settings;
@@ -28,6 +29,7 @@ mod stuck;
 mod survival;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod truncation;
 mod views;
 mod waiting;
@@ -56,6 +58,8 @@ use crate::expiry::ExpiryInput;
 use crate::gateway::{Gateway, GatewayInput};
 use crate::io::{Effect, Event, HaltReason, Input, Now, StoreInput};
 use crate::outbox::OutboxInput;
+use crate::topics::TopicsInput;
+use crate::topics::subscribers::{Subscribers, SubscribersInput};
 use crate::turns::{NativeTypes, TurnsInput};
 use crate::wakeups::WakeupsInput;
 
@@ -86,7 +90,7 @@ pub struct NodeCore {
     start: Start,
     flush: flush::Outbound,
     transfers: snapshots::Transfers,
-    reads: leading::Reads,
+    reads: reads::Reads,
     local: VecDeque<Local>,
     rng: ChaCha8Rng,
     next_tick: Instant,
@@ -118,6 +122,13 @@ struct Cluster {
     moved: BTreeSet<PartitionId>,
     /// Bodies of the calls that the leaderships here hold, in bytes.
     call_bytes: usize,
+    /// Subscribers of this node.
+    subscribers: Subscribers,
+    /// Partitions whose topics have something to propose or to deliver.
+    topics_touched: BTreeSet<PartitionId>,
+    /// When topics are to be looked at again: in order, and by partition.
+    topics_due: BTreeSet<(Instant, PartitionId)>,
+    topics_due_of: BTreeMap<PartitionId, Instant>,
 }
 
 /// From one sub-core to another.
@@ -127,6 +138,8 @@ enum Local {
     Outbox(PartitionId, OutboxInput),
     Expiry(PartitionId, ExpiryInput),
     Wakeups(PartitionId, WakeupsInput),
+    Topics(PartitionId, TopicsInput),
+    Subscribers(SubscribersInput),
 }
 
 /// Whether the shell knows what our `Hello` says.
@@ -190,7 +203,7 @@ impl NodeCore {
             candidates: Vec::new(),
             flush: flush::Outbound::default(),
             transfers: snapshots::Transfers::new(me, Generation(start.record.generation)),
-            reads: leading::Reads::default(),
+            reads: reads::Reads::default(),
             local: VecDeque::new(),
             rng,
             next_tick: now.instant + TICK,
@@ -248,6 +261,7 @@ impl NodeCore {
             }
             Input::Runner(input) => self.tell_leader(now, input, out),
             Input::App(input) => self.take_app(now, input, out),
+            Input::Subscriber(input) => self.local.push_back(Local::Subscribers(input)),
             Input::Admin { ticket, request } => self.admin(now, ticket, request, out),
             Input::Store(input) => self.take_store(now, input, out),
             Input::Shutdown { deadline } => self.begin_shutdown(now, deadline, out),
@@ -262,6 +276,7 @@ impl NodeCore {
         }
         let now = self.read_wall(now);
         self.flush_turns(now, out);
+        self.flush_topics(now, out);
         self.flush_groups(now, out);
         self.tell_outboxes();
         self.settle(now, out);
@@ -292,11 +307,7 @@ impl NodeCore {
         if self.ending == Ending::Halted {
             return None;
         }
-        if self
-            .cluster
-            .as_ref()
-            .is_some_and(|c| !c.touched.is_empty() || !c.dirty.is_empty())
-        {
+        if self.cluster.as_ref().is_some_and(|c| c.has_work()) {
             return Some(Instant::default());
         }
         let gossip = self
@@ -346,6 +357,7 @@ impl NodeCore {
             Frame::Order(order) => self.take_order(now, from, &order, out),
             Frame::OrderAnswer(answer) => self.order_answered(from, answer, out),
             Frame::Host(host) => self.take_host_frame(now, from, host, out),
+            Frame::Topic(topic) => self.take_topic_frame(from, topic, out),
             Frame::AskSurvival(ask) => self.tell_survival(from, &ask, out),
             // Only a node that is not a member yet asks.
             Frame::Survival(_) => {}
@@ -434,6 +446,7 @@ impl NodeCore {
         self.tick_confirms(now);
         self.tick_expiry(now, out);
         self.tick_wakeups(now);
+        self.tick_topics(now);
         self.tick_links(now, out);
         self.tick_hosting(now, out);
         self.tick_control(now);
@@ -482,6 +495,10 @@ impl NodeCore {
             dirty,
             moved: BTreeSet::new(),
             call_bytes: 0,
+            subscribers: Subscribers::new(self.me, generation, partitions),
+            topics_touched: BTreeSet::new(),
+            topics_due: BTreeSet::new(),
+            topics_due_of: BTreeMap::new(),
         });
         self.introduced = Introduced::Outdated;
         self.recompute_table(now);
@@ -510,6 +527,14 @@ impl NodeCore {
 impl Cluster {
     fn partitions(&self) -> u16 {
         self.ring.partitions()
+    }
+
+    /// Whether the end of a turn of the loop has something to do.
+    fn has_work(&self) -> bool {
+        !self.touched.is_empty()
+            || !self.dirty.is_empty()
+            || !self.topics_touched.is_empty()
+            || self.subscribers.wants_flush()
     }
 
     fn slot(&self, partition: PartitionId) -> Option<&Slot> {

@@ -5,6 +5,8 @@
 //! `Content-Type: application/json`, so that no web page can send them from a browser behind the
 //! operator's back. Field names are part of the `--json` contract.
 
+pub mod topics;
+
 use std::time::Duration;
 
 use axum::body::Body;
@@ -76,6 +78,9 @@ pub async fn answer(context: Shared, request: Request) -> Response {
     let ["ghostlight", "v1", rest @ ..] = parts.as_slice() else {
         return no_path();
     };
+    if topics::is_ours(rest) {
+        return topics::answer(&context, rest, request).await;
+    }
     if request.method() == Method::POST {
         return match verb(rest, request).await {
             Ok(verb) => settle(context.handle.admin(verb).await),
@@ -105,12 +110,13 @@ fn metrics_page(context: &Context) -> Response {
     response
 }
 
+fn is_json(request: &Request) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))
+}
+
 async fn verb(rest: &[&str], request: Request) -> Result<AdminRequest, Answer> {
-    let is_json = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    if !is_json {
+    if !is_json(&request) {
         return Err(Answer::no_route(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "send Content-Type: application/json, with {} if there is nothing to say",
@@ -259,7 +265,7 @@ fn ended() -> AdminAnswer {
 fn no_path() -> Response {
     Answer::no_route(
         StatusCode::NOT_FOUND,
-        "no such path. Lists: /ghostlight/v1/{status,members,partitions,actors,where/{type}/{id}}; \
+        "no such path. Lists: /ghostlight/v1/{status,members,partitions,actors,where/{type}/{id},topics,subscriptions}; \
          verbs: drain, leave, remove; /metrics",
     )
     .into_response()

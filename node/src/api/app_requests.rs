@@ -9,6 +9,7 @@ use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::limits::STATE_KEY_BYTES_MAX;
 use ghostlight_protocol::schedule::{Kind, Schedule, Texts};
+use ghostlight_protocol::topic::{DIRECTORY_TYPE, TOPIC_TYPE};
 
 use super::app_calls::{
     Registration, SCHEDULE_NAME_BYTES_MAX, StateOp, TRANSACTION_OPERATIONS_MAX, When,
@@ -42,6 +43,12 @@ pub(super) fn actor_type(namespace: &str, actor_type: &str) -> Result<String, An
 }
 
 fn not_reserved(actor_type: &str) -> Result<(), Answer> {
+    if [TOPIC_TYPE, DIRECTORY_TYPE].contains(&actor_type) {
+        return Err(Answer::of(
+            Code::ActorTypeReserved,
+            format!("actor type {actor_type:?} stands for topics; publish and subscribe instead"),
+        ));
+    }
     if !actor_type.starts_with(RESERVED_TYPE_PREFIX) {
         return Ok(());
     }

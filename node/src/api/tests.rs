@@ -31,6 +31,7 @@ async fn core(mut requests: mpsc::Receiver<Request>) {
         match request {
             Request::Invoke { call, answer, .. } => drop(answer.send(outcome(&call))),
             Request::App { answer, .. } => drop(answer.send(AppOutcome::NotHosted)),
+            Request::Subscribe(_) | Request::Settled { .. } => {}
             Request::Admin { request, answer } => drop(answer.send(view(request))),
             Request::Shutdown { .. } => return,
         }

@@ -110,6 +110,31 @@ pub enum Command {
         after_help = "Examples:\n  ghostlight invoke counter/alice/add -d 5\n  ghostlight invoke account/bob/transfer -d '{\"to\":\"eve\",\"amount\":5}' --request-id order-17\n  echo '\"hello\"' | ghostlight invoke log/today/append -d -"
     )]
     Invoke(Invoke),
+    /// List the topics, or describe one
+    #[command(
+        after_help = "Example:\n  ghostlight topics orders --json\n\nExit code 3: there is none."
+    )]
+    Topics(Topics),
+    /// List the groups of subscribers, with their lag; pause, resume or move one
+    #[command(
+        after_help = "Examples:\n  ghostlight subscriptions orders\n  ghostlight subscriptions seek orders shop 10m\n\nExit code 3: there is none."
+    )]
+    Subscriptions(Subscriptions),
+    /// List, show or drive again the events that a group could not be given
+    #[command(
+        after_help = "Examples:\n  ghostlight dead-letters list orders shop\n  ghostlight dead-letters redrive orders shop --all\n\nExit code 3: there is none."
+    )]
+    DeadLetters {
+        /// What to do.
+        #[command(subcommand)]
+        action: DeadLetters,
+    },
+    /// Publish one event
+    #[command(after_help = "Example:\n  ghostlight publish orders -d '{\"id\":7}' --key alice")]
+    Publish(Publish),
+    /// Print the events of a topic as they come
+    #[command(after_help = "Example:\n  ghostlight subscribe orders --group audit --from first")]
+    Subscribe(Subscribe),
     /// Move leaders and activations away from a node; it stays a member
     #[command(after_help = "Example:\n  ghostlight drain n2\n  ghostlight drain n2 --undo")]
     Drain(Drain),
@@ -467,4 +492,200 @@ pub struct Drain {
     /// Let it take part again
     #[arg(long)]
     pub undo: bool,
+}
+
+/// The component that exists without being named.
+pub(super) const PUBSUB_DEFAULT: &str = "pubsub";
+
+/// `topics`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Topics {
+    /// One topic
+    #[arg(value_name = "TOPIC")]
+    pub topic: Option<String>,
+    /// Pub/sub component [default: all in lists, pubsub for one topic]
+    #[arg(long, value_name = "NAME")]
+    pub pubsub: Option<String>,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `subscriptions`.
+#[derive(clap::Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Subscriptions {
+    /// Groups of one topic
+    #[arg(value_name = "TOPIC")]
+    pub topic: Option<String>,
+    /// Pub/sub component [default: all in lists, pubsub for one topic]
+    #[arg(long, value_name = "NAME")]
+    pub pubsub: Option<String>,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
+    /// What to do to one group.
+    #[command(subcommand)]
+    pub action: Option<SubscriptionsDo>,
+}
+
+/// What is done to a group.
+#[derive(Subcommand, Clone, Debug)]
+pub enum SubscriptionsDo {
+    /// Deliver nothing to a group until it is resumed
+    Pause(GroupRef),
+    /// Deliver to a group again
+    Resume(GroupRef),
+    /// Move a group: what it holds is void, and it goes on from there
+    Seek(SeekGroup),
+}
+
+/// One group of subscribers.
+#[derive(clap::Args, Clone, Debug)]
+pub struct GroupRef {
+    /// The topic
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+    /// The group
+    #[arg(value_name = "GROUP")]
+    pub group: String,
+    /// Pub/sub component
+    #[arg(long, value_name = "NAME", default_value = PUBSUB_DEFAULT)]
+    pub pubsub: String,
+}
+
+/// `subscriptions seek`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct SeekGroup {
+    /// Which.
+    #[command(flatten)]
+    pub group: GroupRef,
+    /// Where to: first, last, a time, how long ago, or an offset with --partition
+    #[arg(value_name = "first|last|TIME|OFFSET")]
+    pub to: String,
+    /// The log that an offset is of, 0 to 7
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..8))]
+    pub partition: Option<u16>,
+}
+
+/// `dead-letters`.
+#[derive(Subcommand, Clone, Debug)]
+pub enum DeadLetters {
+    /// List the parked letters of a group
+    List {
+        /// Whose.
+        #[command(flatten)]
+        group: GroupRef,
+        /// How it is printed.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show one letter with its data
+    Show {
+        /// Whose.
+        #[command(flatten)]
+        group: GroupRef,
+        /// The letter
+        #[arg(value_name = "N/OFFSET")]
+        letter: LetterRef,
+        /// How it is printed.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Deliver letters to their group again
+    Redrive(Redrive),
+}
+
+/// `dead-letters redrive`.
+#[derive(clap::Args, Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags of a command line are bools"
+)]
+pub struct Redrive {
+    /// Whose.
+    #[command(flatten)]
+    pub group: GroupRef,
+    /// Letters, as the list shows them
+    #[arg(value_name = "N/OFFSET")]
+    pub letters: Vec<LetterRef>,
+    /// All of them
+    #[arg(long, conflicts_with = "letters")]
+    pub all: bool,
+    /// Throw them away instead
+    #[arg(long)]
+    pub discard: bool,
+}
+
+/// A letter as people write it: log and offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LetterRef {
+    /// Log of its topic.
+    pub number: u16,
+    /// Its offset there.
+    pub offset: u64,
+}
+
+impl std::str::FromStr for LetterRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/');
+        let letter = parts.and_then(|(number, offset)| {
+            Some(Self {
+                number: number.parse().ok().filter(|number| *number < 8)?,
+                offset: offset.parse().ok()?,
+            })
+        });
+        letter.ok_or_else(|| "write a letter as the list shows it, such as 3/17".to_owned())
+    }
+}
+
+/// `publish`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Publish {
+    /// The topic
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+    /// The data: a text, @FILE, or - for stdin
+    #[arg(short, long, value_name = "TEXT|@FILE|-", allow_hyphen_values = true)]
+    pub data: Option<String>,
+    /// Events with the same key keep their order
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Media type of the data
+    #[arg(long, value_name = "TYPE")]
+    pub content_type: Option<String>,
+    /// Publishing again with the same id appends nothing
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Pub/sub component
+    #[arg(long, value_name = "NAME", default_value = PUBSUB_DEFAULT)]
+    pub pubsub: String,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `subscribe`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Subscribe {
+    /// The topic
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+    /// Share the events with all subscribers of this group; none: see all of them [default: none]
+    #[arg(long, value_name = "GROUP|none")]
+    pub group: Option<String>,
+    /// Where a new group begins [default: first; last without a group]
+    #[arg(long, value_name = "first|last|TIME|OFFSET")]
+    pub from: Option<String>,
+    /// End after so many events
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Pub/sub component
+    #[arg(long, value_name = "NAME", default_value = PUBSUB_DEFAULT)]
+    pub pubsub: String,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
 }

@@ -1,5 +1,7 @@
 //! Asking a node's admin API from a command: one question, one answer, typed.
 
+use std::ops::ControlFlow;
+
 use ghostlight_core::admin::{MemberView, StatusView};
 use ghostlight_protocol::code::Code;
 use serde::Deserialize;
@@ -54,6 +56,20 @@ impl Client {
             .await
             .map_err(|broken| self.unreachable(&broken))?;
         settled(reply)
+    }
+
+    /// Reads an answer line by line until `each` has had enough, or the node ends it.
+    pub(super) async fn lines(
+        &mut self,
+        ask: Ask,
+        each: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Failure> {
+        let ask = with_token(ask, self.token.as_deref());
+        let lines = self.connection.lines(&ask, each).await;
+        match lines.map_err(|broken| self.unreachable(&broken))? {
+            None => Ok(()),
+            Some(refused) => settled(refused).map(|_| ()),
+        }
     }
 
     /// The node's own row: where its other APIs are.

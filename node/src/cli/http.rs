@@ -3,6 +3,7 @@
 //! Absent on purpose: TLS, redirects, proxies, cookies, pools. A failure tells whether the request can have
 //! reached the node, because that decides whether it may be repeated without an id.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -130,6 +131,39 @@ impl Connection {
             Ok(Err(broken)) => Err(broken),
             Err(_) => Err(Broken::Sent(format!("no answer within {:?}", ask.time_max))),
         }
+    }
+
+    /// Sends a request and hands its answer on line by line, until `each` has had enough or the answer ends.
+    /// An answer with a bad status is given back whole.
+    pub(super) async fn lines(
+        &mut self,
+        ask: &Ask,
+        mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<Option<Reply>, Broken> {
+        let request = self.request(ask)?;
+        let mut sender = self.ready().await?;
+        let sent = sender.send_request(request).await;
+        let (head, mut body) = sent.map_err(|e| Broken::Sent(chain(&e)))?.into_parts();
+        if !head.status.is_success() {
+            let body = body.collect().await.map_err(|e| Broken::Sent(chain(&e)))?;
+            return Ok(Some(Reply {
+                status: head.status.as_u16(),
+                headers: head.headers,
+                body: body.to_bytes(),
+            }));
+        }
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| Broken::Sent(chain(&e)))?;
+            rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                if each(&line[..end]).is_break() {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(None)
     }
 
     async fn ready(&mut self) -> Result<SendRequest<Full<Bytes>>, Broken> {

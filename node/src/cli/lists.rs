@@ -285,7 +285,11 @@ pub(super) fn split_actor(actor: &str) -> Result<(&str, &str), Failure> {
     }
 }
 
-fn show<T: Serialize>(views: &[T], output: Output, table: fn(&[T]) -> String) -> Verdict {
+pub(super) fn show<T: Serialize>(
+    views: &[T],
+    output: Output,
+    table: fn(&[T]) -> String,
+) -> Verdict {
     match output.form() {
         Form::Json => print_json(&views),
         Form::Text if views.is_empty() => eprintln!("there is none"),
@@ -299,7 +303,7 @@ fn show<T: Serialize>(views: &[T], output: Output, table: fn(&[T]) -> String) ->
 }
 
 /// Every field of one thing, a line each.
-fn describe<T: Serialize>(view: &T, output: Output) -> Verdict {
+pub(super) fn describe<T: Serialize>(view: &T, output: Output) -> Verdict {
     if output.form() == Form::Json {
         print_json(view);
         return Verdict::Ok;
@@ -334,7 +338,7 @@ fn names(nodes: &[NodeRef]) -> String {
     or_dash(&names.join(","))
 }
 
-fn or_dash(text: &str) -> String {
+pub(super) fn or_dash(text: &str) -> String {
     if text.is_empty() {
         "-".to_owned()
     } else {
@@ -342,7 +346,7 @@ fn or_dash(text: &str) -> String {
     }
 }
 
-fn print_json<T: Serialize>(value: &T) {
+pub(super) fn print_json<T: Serialize>(value: &T) {
     let text = serde_json::to_string_pretty(value).expect("views have string keys");
     print_text(&format!("{text}\n"));
 }

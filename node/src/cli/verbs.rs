@@ -84,7 +84,7 @@ fn call_path(call: &str) -> Result<String, Failure> {
 }
 
 /// The body: a text, a file, or stdin.
-fn body(data: Option<&str>) -> Result<Vec<u8>, Failure> {
+pub(super) fn body(data: Option<&str>) -> Result<Vec<u8>, Failure> {
     let unreadable = |what: &str, error: std::io::Error| {
         Failure::new(
             Code::InvalidArgument,

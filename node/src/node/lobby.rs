@@ -14,6 +14,7 @@ use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use tokio::sync::mpsc;
 
 use crate::handle::{NodeHandle, Request};
+use crate::topics::SubscribeError;
 
 /// When a refused call should try again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -98,7 +99,14 @@ fn answer(request: Request) {
                 detail: WHY.to_owned(),
             },
         })),
-        Request::Shutdown { .. } => {}
+        Request::Subscribe(asked) => {
+            let refusal = SubscribeError {
+                code: Code::NotJoined,
+                detail: WHY.to_owned(),
+            };
+            drop(asked.ready.send(Err(refusal)));
+        }
+        Request::Settled { .. } | Request::Shutdown { .. } => {}
     }
 }
 

@@ -14,6 +14,7 @@ use ghostlight_core::io::{
     Effect, HaltReason, Input, Lane, Now, Refused, Refuser, StoreEffect, StoreInput,
 };
 use ghostlight_core::node::NodeCore;
+use ghostlight_core::topics::subscribers::{SubscriptionId, Told};
 use ghostlight_core::turn_io::RunnerInput;
 use ghostlight_protocol::call::Stamp;
 use ghostlight_protocol::code::Code;
@@ -29,6 +30,7 @@ use super::admission::Doorkeeper;
 use super::apps::AppPort;
 use super::disk_thread::StoreThreads;
 use super::queues::ReadJob;
+use super::subscriptions::Subscriptions;
 use super::threads::ThreadPanic;
 use super::{events, metrics};
 use crate::actors::Executor;
@@ -65,6 +67,7 @@ struct Running {
     calls: HashMap<CallTicket, oneshot::Sender<CallOutcome>>,
     admin: HashMap<AdminTicket, oneshot::Sender<AdminAnswer>>,
     app_calls: HashMap<AppTicket, oneshot::Sender<AppOutcome>>,
+    subscriptions: Subscriptions,
     next_ticket: u64,
     effects: Vec<Effect>,
     disk: Vec<StoreEffect>,
@@ -97,6 +100,7 @@ impl CoreThread {
             calls: HashMap::new(),
             admin: HashMap::new(),
             app_calls: HashMap::new(),
+            subscriptions: Subscriptions::default(),
             next_ticket: 0,
             effects: Vec::new(),
             disk: Vec::new(),
@@ -281,6 +285,9 @@ impl Running {
             self.calls.remove(&ticket);
             self.feed(Input::Hangup(ticket));
         }
+        for input in self.subscriptions.tick() {
+            self.feed(Input::Subscriber(input));
+        }
     }
 
     fn flush(&mut self) {
@@ -458,6 +465,16 @@ impl Running {
                     call,
                 }));
             }
+            Request::Subscribe(asked) => {
+                let id = SubscriptionId(self.next_ticket);
+                let input = self.subscriptions.begin(id, *asked);
+                self.feed(Input::Subscriber(input));
+            }
+            Request::Settled { id, settlements } => {
+                for input in self.subscriptions.settled(id, settlements) {
+                    self.feed(Input::Subscriber(input));
+                }
+            }
             Request::Admin { request, answer } => {
                 let ticket = AdminTicket(self.next_ticket);
                 self.admin.insert(ticket, answer);
@@ -519,6 +536,7 @@ impl Running {
             Effect::Snapshot(effect) => drop(self.parts.store.snapshots.send(effect)),
             Effect::Runner(effect) => self.parts.executor.perform(effect),
             Effect::App(effect) => self.perform_app(effect),
+            Effect::Subscriber(id, told) => self.tell_subscriber(id, told),
             Effect::Reply { ticket, outcome } => {
                 if let Some(answer) = self.calls.remove(&ticket) {
                     // A client that has gone wants no answer.
@@ -542,6 +560,19 @@ impl Running {
             }
             Effect::Event(event) => events::tell(event, &self.failed_dials),
             Effect::Halt(reason) => self.halt = Some(reason),
+        }
+    }
+
+    fn tell_subscriber(&mut self, id: SubscriptionId, told: Told) {
+        let Some(input) = self.subscriptions.tell(id, told) else {
+            return;
+        };
+        let now = self.now();
+        let mut effects = Vec::new();
+        let core = &mut self.parts.core;
+        core.handle(now, Input::Subscriber(input), &mut effects);
+        for effect in effects {
+            self.perform_one(effect);
         }
     }
 

@@ -13,9 +13,11 @@
 mod inbox;
 mod messages;
 mod schedule;
+mod topics;
 mod turn;
 
-pub use turn::{is_deleted, read_version};
+pub use topics::{Appended, GroupChanged, Published, TopicOutcome, TopicRefusal};
+pub use turn::{Outbox, is_deleted, read_version};
 
 use bytes::Bytes;
 use prost::Message;
@@ -43,6 +45,8 @@ pub enum EntryOutcome {
         through: u64,
         /// Inbox sequence and message of each new one.
         messages: Vec<(u64, Envelope)>,
+        /// Batches that new ones have appended to topics.
+        appended: Vec<Appended>,
     },
     /// The outbox of a destination is empty up to and including this sequence.
     OutboxTrimmed {
@@ -62,6 +66,8 @@ pub enum EntryOutcome {
     Expired,
     /// Facts were written.
     FactsWritten,
+    /// One result for each operation on a topic partition, in order.
+    Topics(Vec<TopicOutcome>),
 }
 
 /// What became of one turn.
@@ -75,6 +81,8 @@ pub enum TurnOutcome {
         outbox: Vec<(PartitionId, u64, Envelope)>,
         /// The reminders and timers that it has set and removed.
         schedule: Vec<ScheduleWrite>,
+        /// Batches that it has appended to topics of its own partition.
+        appended: Vec<Appended>,
     },
     /// It does not count.
     Skipped(SkipReason),
@@ -166,6 +174,13 @@ pub fn apply_command<R: Rows>(
                 }
             }
             EntryOutcome::FactsWritten
+        }
+        Some(Kind::Topics(ops)) => {
+            let mut outcomes = Vec::with_capacity(ops.ops.len());
+            for op in ops.ops {
+                outcomes.push(topics::apply(id, &mut chained, partition, op)?);
+            }
+            EntryOutcome::Topics(outcomes)
         }
     };
     partition.state_chain = chained.chain.to_be_bytes().to_vec();

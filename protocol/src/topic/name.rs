@@ -12,7 +12,7 @@ use crate::limits::{PUBSUB_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX, TOPIC_PARTITION
 /// Actor type of the keys of topic partitions. No actor of it exists, and no client may call one.
 pub const TOPIC_TYPE: &str = "ghostlight.topic";
 /// Actor type of the keys that ask a partition what topics it holds.
-const DIRECTORY_TYPE: &str = "ghostlight.topics";
+pub const DIRECTORY_TYPE: &str = "ghostlight.topics";
 
 /// A topic: namespace, pub/sub component, topic. Any character may stand in a topic's name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

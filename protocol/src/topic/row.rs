@@ -6,6 +6,7 @@ use prost::Message;
 use super::event::TopicEvent;
 use super::group::{AckSet, GroupSettings};
 use crate::closed::ClosedRange;
+use crate::limits::{RETENTION_AGE_DEFAULT, RETENTION_BYTES_DEFAULT};
 
 /// A topic partition. Offsets count from 0, one for each event; `first .. next` are kept.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -31,6 +32,35 @@ pub struct TopicRow {
     /// Bytes above which the oldest events go; 0: `RETENTION_BYTES_DEFAULT`.
     #[prost(uint64, tag = "7")]
     pub retention_bytes: u64,
+    /// Its groups.
+    #[prost(uint64, tag = "8")]
+    pub groups: u64,
+}
+
+impl TopicRow {
+    /// Age above which its events go, in milliseconds.
+    #[must_use]
+    pub fn age_max_ms(&self) -> u64 {
+        match self.retention_ms {
+            0 => RETENTION_AGE_DEFAULT.as_millis() as u64,
+            ms => ms,
+        }
+    }
+
+    /// Bytes above which its oldest events go.
+    #[must_use]
+    pub fn bytes_max(&self) -> u64 {
+        match self.retention_bytes {
+            0 => RETENTION_BYTES_DEFAULT,
+            bytes => bytes,
+        }
+    }
+
+    /// When its first batch is over its age, in the log's wall time; `None`: none is kept.
+    #[must_use]
+    pub fn due_ms(&self) -> Option<u64> {
+        (self.first_ms > 0).then(|| self.first_ms.saturating_add(self.age_max_ms()))
+    }
 }
 
 /// Events that were appended together: offsets `base .. base + events.len()`.
@@ -62,7 +92,7 @@ pub struct GroupRow {
     /// How it is served.
     #[prost(message, optional, tag = "4")]
     pub settings: Option<GroupSettings>,
-    /// One more with each seek: what was delivered before it counts for nothing.
+    /// Another one with each seek, larger than all before it: what was delivered before counts for nothing.
     #[prost(uint64, tag = "5")]
     pub epoch: u64,
     /// 1: nothing is delivered.
@@ -91,6 +121,17 @@ impl GroupRow {
         self.floor = acks.floor();
         self.settled = acks.ranges().to_vec();
         self.attempts.retain(|a| !acks.contains(a.offset));
+    }
+
+    /// Kept events that are not settled.
+    #[must_use]
+    pub fn lag(&self, topic: &TopicRow) -> u64 {
+        let from = self.floor.max(topic.first);
+        let above = self.settled.iter().map(|range| {
+            let end = range.end.min(topic.next);
+            end.saturating_sub(range.first.max(from))
+        });
+        topic.next.saturating_sub(from).saturating_sub(above.sum())
     }
 
     /// Failed deliveries of an offset.

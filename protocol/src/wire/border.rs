@@ -8,6 +8,7 @@
 
 use super::frame::{AskRows, Control, Frame, Heartbeat, OutboxPush, SnapshotAck, SnapshotChunk};
 use super::hello::{ClusterDescriptor, NodeRecord};
+use super::topic::{TopicFrame, TopicSaid};
 use crate::call::{AnswerKind, Ask, CallRequest, LeaderHint};
 use crate::hash::HASH_VERSION;
 use crate::limits::{COUNT_MAX, FACTOR_MAX, PARTITIONS_MAX, VIRTUAL_NODES_MAX};
@@ -93,6 +94,7 @@ pub fn check(frame: &Frame) -> Result<(), BorderError> {
         | Frame::OrderAnswer(_)
         | Frame::AskSurvival(_)
         | Frame::Survival(_) => Ok(()),
+        Frame::Topic(topic) => check_topic(topic),
         Frame::Host(host) => {
             count("a host frame", host.first)?;
             count("a host frame", host.taken)
@@ -200,6 +202,59 @@ fn check_push(push: &OutboxPush) -> Result<(), BorderError> {
     Ok(())
 }
 
+fn check_topic(frame: &TopicFrame) -> Result<(), BorderError> {
+    count("a term", frame.term)?;
+    count("a subscriber", frame.subscriber)?;
+    let ranges = match &frame.said {
+        Some(TopicSaid::Attach(attach)) => {
+            count("a group's epoch", attach.epoch)?;
+            count("a delivery's number", attach.seen)?;
+            if let Some(settings) = &attach.settings {
+                count("a start time", settings.start_ms)?;
+                count("a pause", settings.retry_pause_ms)?;
+                count("a pause", settings.retry_pause_max_ms)?;
+                count("an idle time", settings.idle_ms)?;
+            }
+            &attach.held[..]
+        }
+        Some(TopicSaid::Verdicts(verdicts)) => {
+            count("a group's epoch", verdicts.epoch)?;
+            for failed in &verdicts.failed {
+                count("an offset", failed.offset)?;
+            }
+            &verdicts.done[..]
+        }
+        Some(TopicSaid::Attached(attached)) => {
+            count("a group's epoch", attached.epoch)?;
+            &[]
+        }
+        Some(TopicSaid::Refused(refused)) => {
+            check_hints(refused.hint.as_slice())?;
+            &[]
+        }
+        Some(TopicSaid::Deliver(deliver)) => {
+            count("a group's epoch", deliver.epoch)?;
+            count("a delivery's number", deliver.number)?;
+            for event in &deliver.events {
+                count("an offset", event.offset)?;
+            }
+            &[]
+        }
+        Some(TopicSaid::Confirm(confirm)) => {
+            count("a group's epoch", confirm.epoch)?;
+            for offset in &confirm.counted {
+                count("an offset", *offset)?;
+            }
+            &confirm.settled[..]
+        }
+        Some(TopicSaid::Detach(_)) | None => &[],
+    };
+    for range in ranges {
+        count("an offset", range.end)?;
+    }
+    Ok(())
+}
+
 /// The transfer is an id, drawn from all numbers: it is compared, and counted on by nobody.
 fn check_chunk(chunk: &SnapshotChunk) -> Result<(), BorderError> {
     count("a peer", chunk.to_peer)?;
@@ -215,9 +270,11 @@ fn check_ack(ack: &SnapshotAck) -> Result<(), BorderError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::closed::ClosedRange;
     use crate::ids::{ClusterId, NodeId};
     use crate::wire::frame::{AskReplica, OutboxMark, ReplicaStanding, Routes};
     use crate::wire::hello::new_descriptor;
+    use crate::wire::topic::Confirm;
 
     /// A frame that says `value` in one of its numbers.
     fn frames(value: u64) -> Vec<Frame> {
@@ -264,6 +321,16 @@ mod tests {
             Frame::Record(NodeRecord {
                 generation: value,
                 ..NodeRecord::default()
+            }),
+            Frame::Topic(TopicFrame {
+                said: Some(TopicSaid::Confirm(Confirm {
+                    settled: vec![ClosedRange {
+                        first: 0,
+                        end: value,
+                    }],
+                    ..Confirm::default()
+                })),
+                ..TopicFrame::default()
             }),
         ]
     }

@@ -5,6 +5,7 @@ use prost::{Message, Oneof};
 
 use super::hello::{ClusterDescriptor, NodeRecord};
 use super::host::HostFrame;
+use super::topic::TopicFrame;
 use crate::call::{CallAnswer, CallRequest, LeaderHint};
 use crate::command::Envelope;
 use crate::ids::PartitionId;
@@ -15,7 +16,7 @@ pub struct NodeFrame {
     /// Absent when the peer is newer and says something we do not know.
     #[prost(
         oneof = "Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 25"
     )]
     pub frame: Option<Frame>,
 }
@@ -92,6 +93,9 @@ pub enum Frame {
     /// The leader says that a replica's rows are not those of the majority.
     #[prost(message, tag = "24")]
     RowsDiffer(RowsDigest),
+    /// Between a topic partition's leader and the node of a subscriber.
+    #[prost(message, tag = "25")]
+    Topic(TopicFrame),
 }
 
 /// What do all rows of a replica come to, as of one index?
@@ -180,6 +184,7 @@ impl Frame {
             Self::Hangup(hangup) => hangup.partition,
             Self::AskRows(ask) => ask.partition,
             Self::RowsDigest(rows) | Self::RowsDiffer(rows) => rows.partition,
+            Self::Topic(topic) => topic.partition,
             Self::Control(_)
             | Self::Answer(_)
             | Self::Record(_)
@@ -521,6 +526,7 @@ mod tests {
             Frame::AskRows(AskRows::default()),
             Frame::RowsDigest(RowsDigest::default()),
             Frame::RowsDiffer(RowsDigest::default()),
+            Frame::Topic(TopicFrame::default()),
         ];
         for frame in frames {
             let sent = NodeFrame { frame: Some(frame) };

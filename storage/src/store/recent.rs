@@ -32,7 +32,12 @@ impl RecentRows {
     /// Whether rows of this family are kept.
     pub(super) fn keeps(family: Family) -> bool {
         match family {
-            Family::Version | Family::Dedup | Family::Session | Family::Mark => true,
+            Family::Version
+            | Family::Dedup
+            | Family::Session
+            | Family::Mark
+            | Family::Topic
+            | Family::Group => true,
             Family::Partition
             | Family::State
             | Family::Outbox
@@ -40,7 +45,9 @@ impl RecentRows {
             | Family::DeadLetter
             | Family::Fact
             | Family::Schedule
-            | Family::Due => false,
+            | Family::Due
+            | Family::TopicBatch
+            | Family::TopicLetter => false,
         }
     }
 

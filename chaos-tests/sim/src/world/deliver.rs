@@ -54,6 +54,9 @@ impl World {
             Effect::App(effect) => {
                 self.violate(format!("node {place} has no application: {effect:?}"))
             }
+            Effect::Subscriber(id, told) => {
+                self.violate(format!("node {place} has no subscriber {id:?}: {told:?}"));
+            }
             Effect::Reply { ticket, outcome } => self.replied(place, ticket, outcome),
             Effect::AdminReply { ticket, answer } => {
                 if let ghostlight_core::admin::AdminAnswer::Refused { detail, .. } = &answer {

@@ -18,6 +18,8 @@ use crate::gateway::{
 };
 use crate::io::{CALL_LANES, Effect, Lane, Now};
 use crate::outbox::{OutboxEffect, OutboxInput};
+use crate::topics::subscribers::SubscribersInput;
+use crate::topics::{TopicsInput, is_for_topics};
 use crate::turn_io::{RunnerEffect, RunnerInput, TurnTold};
 use crate::turns::{Caller, TurnsEffect, TurnsInput, Writes};
 use crate::wakeups::WakeupsInput;
@@ -26,11 +28,11 @@ use crate::wakeups::WakeupsInput;
 const LOCAL_STEPS_MAX: usize = 1_000_000;
 
 /// The gateway's view of the cluster.
-struct RouteView<'a> {
-    me: NodeId,
-    links: &'a Links,
-    routes: &'a RoutingTable,
-    table: &'a ghostlight_placement::ring::PreferenceTable,
+pub(super) struct RouteView<'a> {
+    pub(super) me: NodeId,
+    pub(super) links: &'a Links,
+    pub(super) routes: &'a RoutingTable,
+    pub(super) table: &'a ghostlight_placement::ring::PreferenceTable,
 }
 
 impl Routes for RouteView<'_> {
@@ -51,6 +53,17 @@ impl Routes for RouteView<'_> {
             Reachable::Yes
         } else {
             self.links.reachable(node)
+        }
+    }
+}
+
+impl Local {
+    /// A call, for whoever serves its key.
+    pub(super) fn call(partition: PartitionId, from: Caller, request: CallRequest) -> Self {
+        if is_for_topics(&request.actor) {
+            Self::Topics(partition, TopicsInput::Call { from, request })
+        } else {
+            Self::Turns(partition, TurnsInput::Call { from, request })
         }
     }
 }
@@ -118,8 +131,7 @@ impl NodeCore {
         }
         match leading.stage {
             Stage::Open(_) => {
-                let input = TurnsInput::Call { from, request };
-                self.local.push_back(Local::Turns(partition, input));
+                self.local.push_back(Local::call(partition, from, request));
             }
             Stage::Elected if slot.waiting.len() < WAITING_CALLS_MAX => {
                 let waiting = Waiting {
@@ -135,7 +147,7 @@ impl NodeCore {
         }
     }
 
-    fn redirect(&mut self, to: Caller, partition: PartitionId, out: &mut Vec<Effect>) {
+    pub(super) fn redirect(&mut self, to: Caller, partition: PartitionId, out: &mut Vec<Effect>) {
         let hint = self.cluster.as_ref().and_then(|c| c.routes.hint(partition));
         let redirect = Redirect {
             hint,
@@ -181,6 +193,8 @@ impl NodeCore {
                 Local::Outbox(partition, input) => self.feed_outbox(now, partition, input, out),
                 Local::Expiry(partition, input) => self.feed_expiry(now, partition, input, out),
                 Local::Wakeups(partition, input) => self.feed_wakeups(now, partition, input, out),
+                Local::Topics(partition, input) => self.feed_topics(now, partition, input, out),
+                Local::Subscribers(input) => self.feed_subscribers(now, input, out),
             }
         }
     }
@@ -509,6 +523,11 @@ impl NodeCore {
             if cluster.routes.learn(&hint) == ghostlight_placement::routing::Learned::Newer {
                 let partition = PartitionId(hint.partition as u16);
                 cluster.moved.insert(partition);
+                if !cluster.subscribers.is_empty() {
+                    let term = Term(hint.term);
+                    let input = SubscribersInput::Leader { partition, term };
+                    self.local.push_back(Local::Subscribers(input));
+                }
                 self.local
                     .push_back(Local::Gateway(GatewayInput::Leader(hint)));
             }

@@ -25,8 +25,12 @@ impl NodeCore {
         } else {
             Word::Fresh
         };
+        let was_silent = !self.links.answers(from);
         self.links
             .heard_control(now.instant, self.machine, from, &control, word);
+        if was_silent {
+            self.topics_heard(from);
+        }
         for heartbeat in &control.heartbeats {
             let Ok(partition) = u16::try_from(heartbeat.partition) else {
                 continue;
@@ -110,6 +114,7 @@ impl NodeCore {
         for node in self.links.newly_silent(now.instant) {
             self.local
                 .push_back(Local::Gateway(GatewayInput::Silent(node)));
+            self.topics_silent(node);
         }
     }
 

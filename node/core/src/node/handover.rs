@@ -11,6 +11,7 @@ use ghostlight_protocol::time::Instant;
 use super::slot::Stage;
 use super::{Local, NodeCore};
 use crate::io::{Effect, Now};
+use crate::topics::TopicsInput;
 use crate::turns::TurnsInput;
 
 /// Longest time that admission stops for a handover.
@@ -74,6 +75,8 @@ impl NodeCore {
         };
         self.local
             .push_back(Local::Turns(partition, TurnsInput::Pause));
+        self.local
+            .push_back(Local::Topics(partition, TopicsInput::Pause));
         self.settle(now, out);
         self.drive_handover(now, partition);
     }
@@ -115,15 +118,17 @@ impl NodeCore {
             slot.group.abort_transfer();
             self.local
                 .push_back(Local::Turns(partition, TurnsInput::Resume));
+            self.local
+                .push_back(Local::Topics(partition, TopicsInput::Resume));
             return;
         }
         let Handover::Settling { to, haste, since } = leading.handover else {
             return;
         };
         let settled = match (&leading.stage, haste) {
-            (Stage::Open(serving), Haste::Settle) => serving.turns.settled(),
+            (Stage::Open(serving), Haste::Settle) => serving.settled(),
             (Stage::Open(serving), Haste::SettleBriefly) => {
-                serving.turns.settled() || now.instant.since(since) >= HASTY_SETTLE_MAX
+                serving.settled() || now.instant.since(since) >= HASTY_SETTLE_MAX
             }
             (Stage::Elected, _) => true,
         };

@@ -3,7 +3,6 @@
 //! A leader serves only after it has applied the first entry of its own term. On any change of role or
 //! term everything speculative is dropped, also if the same node wins again.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,9 +11,12 @@ use ghostlight_protocol::call::{LeaderHint, MayHaveRun, Redirect};
 use ghostlight_protocol::command::{Command, Envelope, Kind};
 use ghostlight_protocol::family::{self, Family};
 use ghostlight_protocol::ids::{PartitionId, Term};
-use ghostlight_protocol::replica::{EntryOutcome, TurnOutcome};
+use ghostlight_protocol::partition_row::PartitionRow;
+use ghostlight_protocol::replica::{Appended, EntryOutcome, TopicOutcome, TurnOutcome};
+use ghostlight_protocol::time::Age;
 use prost::Message as _;
 
+use super::reads::{ReadFor, ReadWhat};
 use super::slot::{Confirm, InboxLoad, Later, Leading, Serving, Slot, Stage};
 use super::waiting::Waiting;
 use super::{Cluster, Local, NodeCore};
@@ -22,62 +24,14 @@ use crate::expiry::{Expiry, ExpiryInput};
 use crate::io::{Applied, Effect, Event, Now, ReadTicket, Rest};
 use crate::outbox::{Outbox, OutboxInput, OutboxSettings};
 use crate::replica::{ReadIndex, Role};
-use crate::turns::{ConfirmId, Load, Opening, ReadId, RowsWanted, Turns, TurnsInput};
+use crate::topics::{Bounds, Topics, TopicsInput, TopicsOpening};
+use crate::turns::{ConfirmId, Load, Opening, RowsWanted, Turns, TurnsInput};
 use crate::wakeups::{Wakeups, WakeupsInput};
 
 /// A ReadIndex without answer is asked again after two heartbeats.
 const CONFIRM_AGAIN: Duration = Duration::from_millis(300);
 /// Rows of one page of the inbox.
 const INBOX_PAGE: usize = 256;
-
-/// Reads of rows in flight, and whom they are for.
-#[derive(Default)]
-pub(super) struct Reads {
-    next: u64,
-    waiting: BTreeMap<ReadTicket, ReadFor>,
-}
-
-struct ReadFor {
-    partition: PartitionId,
-    term: Term,
-    what: ReadWhat,
-}
-
-enum ReadWhat {
-    Turns(ReadId),
-    Outbox,
-    Inbox,
-    Facts,
-    Expiry,
-    Wakeups,
-}
-
-impl Reads {
-    fn begin(
-        &mut self,
-        partition: PartitionId,
-        term: Term,
-        what: ReadWhat,
-        rows: RowsWanted,
-        out: &mut Vec<Effect>,
-    ) {
-        self.next += 1;
-        let ticket = ReadTicket(self.next);
-        self.waiting.insert(
-            ticket,
-            ReadFor {
-                partition,
-                term,
-                what,
-            },
-        );
-        out.push(Effect::Read {
-            ticket,
-            partition,
-            rows,
-        });
-    }
-}
 
 impl NodeCore {
     /// Compares a group's role with what this node does about it.
@@ -125,6 +79,8 @@ impl NodeCore {
             serving.writes = writes;
             self.local
                 .push_back(Local::Turns(partition, TurnsInput::Writes(writes)));
+            self.local
+                .push_back(Local::Topics(partition, TopicsInput::Writes(writes)));
         }
     }
 
@@ -163,7 +119,7 @@ impl NodeCore {
         };
         let term = leading.term;
         let row = slot.row.clone().unwrap_or_default();
-        let turns = Turns::open(Opening {
+        let opening = Opening {
             partition,
             partitions,
             term,
@@ -172,7 +128,9 @@ impl NodeCore {
             writes,
             settings,
             native,
-        });
+        };
+        let topics = open_topics(now, &row, &opening);
+        let turns = Turns::open(opening);
         let mut pump = Vec::new();
         let settings = OutboxSettings::default();
         let outbox = Outbox::open(partition, row.epoch(), now.instant, settings, &mut pump);
@@ -187,12 +145,14 @@ impl NodeCore {
             inbox,
             expiry: Expiry::new(partition, now.instant),
             wakeups: Wakeups::new(),
+            topics,
             writes,
         }));
         self.feed_waiting(now, partition, out);
         for effect in pump {
             self.outbox_effect(now, partition, term, effect, out);
         }
+        self.topics_opened(partition, term);
         self.read_inbox(partition, term, None, out);
         if partition == super::facts::FACTS {
             self.read_facts(partition, term, None, out);
@@ -298,9 +258,10 @@ impl NodeCore {
         };
         let term = leading.term;
         if let Stage::Open(serving) = &leading.stage {
-            let held = serving.turns.call_bytes();
+            let held = serving.turns.call_bytes() + serving.topics.call_bytes();
             cluster.recount(held, 0);
         }
+        cluster.forget_topics(partition);
         for Waiting { from, .. } in cluster.take_waiting(partition) {
             let redirect = Redirect {
                 hint: hint.clone(),
@@ -309,6 +270,9 @@ impl NodeCore {
             self.answer(from, AnswerKind::Redirect(redirect), out);
         }
         if let Stage::Open(serving) = leading.stage {
+            let mut effects = Vec::new();
+            serving.topics.close(hint.clone(), &mut effects);
+            self.topics_effects(now, partition, term, effects, out);
             let mut effects = Vec::new();
             serving.turns.close(now.instant, hint, &mut effects);
             self.turns_effects(now, partition, term, effects, out);
@@ -509,11 +473,17 @@ impl NodeCore {
         match &outcome {
             EntryOutcome::Turns(turns) => {
                 let mut sent = Vec::new();
+                let mut events = Vec::new();
                 for turn in turns {
-                    if let TurnOutcome::Committed { outbox, .. } = turn {
+                    if let TurnOutcome::Committed {
+                        outbox, appended, ..
+                    } = turn
+                    {
                         sent.extend(outbox.iter().cloned());
+                        events.extend(appended.iter().cloned());
                     }
                 }
+                self.events_appended(partition, events);
                 self.local
                     .push_back(Local::Turns(partition, TurnsInput::Applied(outcome)));
                 if !sent.is_empty() {
@@ -525,7 +495,27 @@ impl NodeCore {
                 self.local
                     .push_back(Local::Turns(partition, TurnsInput::Applied(outcome)));
             }
+            EntryOutcome::Topics(outcomes) => {
+                let mut sent = Vec::new();
+                for outcome in outcomes {
+                    if let TopicOutcome::Settled(changed) | TopicOutcome::Group(changed) = outcome {
+                        sent.extend(changed.outbox.iter().cloned());
+                    }
+                }
+                if !sent.is_empty() {
+                    let input = OutboxInput::Committed(sent);
+                    self.local.push_back(Local::Outbox(partition, input));
+                }
+                let EntryOutcome::Topics(outcomes) = outcome else {
+                    return;
+                };
+                let input = TopicsInput::Applied(outcomes);
+                self.local.push_back(Local::Topics(partition, input));
+            }
             EntryOutcome::Accepted { .. } | EntryOutcome::OutboxTrimmed { .. } => {
+                if let EntryOutcome::Accepted { appended, .. } = &outcome {
+                    self.events_appended(partition, appended.clone());
+                }
                 self.local
                     .push_back(Local::Outbox(partition, OutboxInput::Applied(outcome)));
             }
@@ -536,56 +526,11 @@ impl NodeCore {
         }
     }
 
-    pub(super) fn read_for_turns(
-        &mut self,
-        partition: PartitionId,
-        term: Term,
-        read: ReadId,
-        rows: RowsWanted,
-        out: &mut Vec<Effect>,
-    ) {
-        self.reads
-            .begin(partition, term, ReadWhat::Turns(read), rows, out);
-    }
-
-    pub(super) fn read_for_outbox(
-        &mut self,
-        partition: PartitionId,
-        term: Term,
-        after: Option<Bytes>,
-        limit: usize,
-        out: &mut Vec<Effect>,
-    ) {
-        let rows = RowsWanted::Scan {
-            family: Family::Outbox,
-            prefix: Bytes::new(),
-            after,
-            limit,
-        };
-        self.reads
-            .begin(partition, term, ReadWhat::Outbox, rows, out);
-    }
-
-    pub(super) fn read_for_expiry(
-        &mut self,
-        partition: PartitionId,
-        term: Term,
-        rows: RowsWanted,
-        out: &mut Vec<Effect>,
-    ) {
-        self.reads
-            .begin(partition, term, ReadWhat::Expiry, rows, out);
-    }
-
-    pub(super) fn read_for_wakeups(
-        &mut self,
-        partition: PartitionId,
-        term: Term,
-        rows: RowsWanted,
-        out: &mut Vec<Effect>,
-    ) {
-        self.reads
-            .begin(partition, term, ReadWhat::Wakeups, rows, out);
+    fn events_appended(&mut self, partition: PartitionId, appended: Vec<Appended>) {
+        if !appended.is_empty() {
+            let input = TopicsInput::Appended(appended);
+            self.local.push_back(Local::Topics(partition, input));
+        }
     }
 
     fn read_inbox(
@@ -651,6 +596,10 @@ impl NodeCore {
                 let rows = rows.collect();
                 let input = ExpiryInput::Rows { rows, rest };
                 self.local.push_back(Local::Expiry(partition, input));
+            }
+            ReadWhat::Topics(read) => {
+                let input = TopicsInput::Rows { read, rows, rest };
+                self.local.push_back(Local::Topics(partition, input));
             }
             ReadWhat::Wakeups => {
                 let input = WakeupsInput::Rows { rows, rest };
@@ -776,4 +725,19 @@ impl NodeCore {
             cluster.touched.extend(again);
         }
     }
+}
+
+fn open_topics(now: Now, row: &PartitionRow, opening: &Opening) -> Topics {
+    let opening = TopicsOpening {
+        partition: opening.partition,
+        partitions: opening.partitions,
+        term: opening.term,
+        writes: opening.writes,
+        bounds: Bounds {
+            dedup_bytes_max: opening.settings.dedup_bytes_max,
+        },
+    };
+    let mut topics = Topics::open(now.instant, opening);
+    topics.note(None, Age(row.age_ms), Load::of(row));
+    topics
 }

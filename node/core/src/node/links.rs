@@ -24,6 +24,7 @@ use super::flush::Outbound;
 use super::{Introduced, Local, NodeCore, Start};
 use crate::gateway::{GatewayInput, Reachable};
 use crate::io::{Effect, Event, Lane, Now, StoreEffect};
+use crate::topics::subscribers::SubscribersInput;
 
 /// A control connection without a frame for this long is silent: calls ask elsewhere.
 pub(super) const SILENT_AFTER: Duration = Duration::from_millis(400);
@@ -373,6 +374,10 @@ impl NodeCore {
             self.bulk_lost(node);
         }
         self.host_connected(now, node);
+        if kind == ConnectionKind::Bulk {
+            let input = SubscribersInput::Connected(node);
+            self.local.push_back(Local::Subscribers(input));
+        }
         let Some(link) = self.links.nodes.get_mut(&node) else {
             return;
         };
@@ -473,6 +478,7 @@ impl NodeCore {
             ConnectionKind::Control => {
                 self.local
                     .push_back(Local::Gateway(GatewayInput::Silent(node)));
+                self.topics_silent(node);
             }
             ConnectionKind::Inquiry => {}
         }
@@ -483,6 +489,7 @@ impl NodeCore {
     fn bulk_lost(&mut self, node: NodeId) {
         self.local
             .push_back(Local::Gateway(GatewayInput::Silent(node)));
+        self.topics_silent(node);
         if let Some(cluster) = &mut self.cluster {
             for slot in cluster.slots.iter_mut().flatten() {
                 slot.group.unreachable(node);

@@ -15,6 +15,7 @@ use super::waiting::Waiting;
 use crate::expiry::Expiry;
 use crate::outbox::Outbox;
 use crate::replica::{Group, GroupSettings};
+use crate::topics::Topics;
 use crate::turns::{ConfirmId, Turns, Writes};
 use crate::wakeups::Wakeups;
 
@@ -63,8 +64,16 @@ pub(super) struct Serving {
     pub(super) inbox: InboxLoad,
     pub(super) expiry: Expiry,
     pub(super) wakeups: Wakeups,
+    pub(super) topics: Topics,
     /// What `turns` was told last.
     pub(super) writes: Writes,
+}
+
+impl Serving {
+    /// Nothing is proposed and unapplied, and no turn runs.
+    pub(super) fn settled(&self) -> bool {
+        self.turns.settled() && self.topics.settled()
+    }
 }
 
 /// Loading the inbox at opening; what is accepted meanwhile waits, so that order is kept.

@@ -6,6 +6,7 @@ mod losses;
 mod many;
 mod removal;
 mod snapshots;
+mod topics;
 
 use std::collections::BTreeSet;
 

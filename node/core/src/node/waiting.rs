@@ -107,11 +107,7 @@ impl NodeCore {
             let from = waiting.from;
             match waiting.at(now.instant) {
                 InTime::Yes(request) => {
-                    let input = TurnsInput::Call {
-                        from,
-                        request: *request,
-                    };
-                    self.local.push_back(Local::Turns(partition, input));
+                    self.local.push_back(Local::call(partition, from, *request));
                 }
                 InTime::No(from) => {
                     let refusal = NotRunAnswer {

@@ -354,6 +354,7 @@ impl Outbox {
                 source,
                 through,
                 messages,
+                appended: _,
             } => {
                 self.counters.accepted += messages.len() as u64;
                 let next = self.destination.accepted(source, through, messages, out);
@@ -372,7 +373,8 @@ impl Outbox {
             | EntryOutcome::Turns(_)
             | EntryOutcome::InboxFailed { .. }
             | EntryOutcome::Expired
-            | EntryOutcome::FactsWritten => {}
+            | EntryOutcome::FactsWritten
+            | EntryOutcome::Topics(_) => {}
         }
     }
 

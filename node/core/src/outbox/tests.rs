@@ -292,6 +292,7 @@ fn accepted(through: u64, new: &[(u64, Envelope)]) -> OutboxInput {
         source: THERE,
         through,
         messages: new.to_vec(),
+        appended: Vec::new(),
     })
 }
 

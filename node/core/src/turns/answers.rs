@@ -161,7 +161,7 @@ fn redirect(hint: Option<LeaderHint>, may_have_run: MayHaveRun) -> AnswerKind {
     })
 }
 
-pub(super) fn not_run(refusal: &NotRun) -> AnswerKind {
+pub(crate) fn not_run(refusal: &NotRun) -> AnswerKind {
     let pause = refusal.retry_after.unwrap_or(Duration::ZERO);
     AnswerKind::NotRun(NotRunAnswer {
         code: u32::from(refusal.code.number()),
@@ -177,14 +177,14 @@ pub(super) fn unknown(code: Code, detail: &str) -> AnswerKind {
     })
 }
 
-pub(super) fn reused(id: &RequestId) -> AnswerKind {
+pub(crate) fn reused(id: &RequestId) -> AnswerKind {
     not_run(&NotRun::new(
         Code::RequestIdReused,
         format!("{id:?} was used for another request before; use a new id for new content"),
     ))
 }
 
-pub(super) fn session_closed() -> AnswerKind {
+pub(crate) fn session_closed() -> AnswerKind {
     unknown(
         Code::SessionClosed,
         "the gateway had closed this request before: it has run or was given up, and its answer is \
@@ -193,7 +193,7 @@ pub(super) fn session_closed() -> AnswerKind {
 }
 
 /// A recorded answer, for the wire.
-pub(super) fn outcome_kind(outcome: CallOutcome) -> AnswerKind {
+pub(crate) fn outcome_kind(outcome: CallOutcome) -> AnswerKind {
     match outcome {
         CallOutcome::Reply(body) => AnswerKind::Reply(body),
         CallOutcome::AppReply(reply) => AnswerKind::AppReply(reply),

@@ -90,7 +90,8 @@ impl Turns {
             | EntryOutcome::Accepted { .. }
             | EntryOutcome::OutboxTrimmed { .. }
             | EntryOutcome::Expired
-            | EntryOutcome::FactsWritten => {}
+            | EntryOutcome::FactsWritten
+            | EntryOutcome::Topics(_) => {}
         }
         self.wake_stalled(now, out);
     }

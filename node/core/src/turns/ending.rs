@@ -27,7 +27,7 @@ use prost::Message;
 use super::TurnsEffect;
 use super::activation::{Ground, Leaves, Ledger, Parked, Running, Stage};
 use super::answers::{not_run, unknown};
-use super::engine::{Turns, Writes};
+use super::engine::Turns;
 use super::jobs::{CallWork, JobId, Place, Reach, Standing, Work};
 use super::log::{COMMAND_BYTES, Entry, Failure, Purpose, turn_bytes};
 use super::mailbox::{End, Gate, Line};
@@ -35,7 +35,6 @@ use super::wakeup::{self, FiringEnd};
 use crate::turn_io::{Answered, OutMessage, RunnerEffect, Staged, TurnEnd, TurnId};
 
 /// Pause that a writer is asked to make while copies or room are missing.
-const UNWANTED_PAUSE: Duration = Duration::from_secs(1);
 /// How often a call is handed to a host anew that it did not reach.
 const NOT_STARTED_MAX: u8 = 3;
 /// Pause that its caller is asked to make after that.
@@ -498,26 +497,7 @@ impl Turns {
 
     /// What a writer is told while writes are refused; `None`: they are taken.
     pub(super) fn unwanted(&self) -> Option<NotRun> {
-        let (code, text) = match self.writes {
-            Writes::Taken => return None,
-            Writes::FewCopies { voters, wanted } => (
-                Code::MinCopies,
-                format!(
-                    "{} has {voters} voting copies, --min-copies asks for {wanted}: writes are refused. \
-                     Start or bring back nodes",
-                    self.partition
-                ),
-            ),
-            Writes::NoRoom => (
-                Code::DiskRoomShort,
-                format!(
-                    "the disk of the node that leads {} is all but full: writes are refused, reads are \
-                     served. Make room on it; it takes writes again by itself",
-                    self.partition
-                ),
-            ),
-        };
-        Some(NotRun::retry(code, text, UNWANTED_PAUSE))
+        self.writes.refusal(self.partition)
     }
 
     /// A turn wrote, and writes are refused.

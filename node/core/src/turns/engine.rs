@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{ActorVersion, PartitionId, Term};
 use ghostlight_protocol::limits::{
     DEDUP_BYTES_MAX, ENTRY_BYTES_MAX, MAILBOX_CALLS_MAX, SPECULATION_BYTES_MAX,
     SPECULATION_TURNS_MAX, TURN_SENDS_MAX,
 };
+use ghostlight_protocol::outcome::NotRun;
 use ghostlight_protocol::partition_row::{Kept, PartitionRow};
 use ghostlight_protocol::time::{Instant, WallTime};
 
@@ -92,6 +94,8 @@ pub struct Load {
     pub outbox: Kept,
     /// Messages that wait to be run.
     pub inbox: Kept,
+    /// Topic partitions.
+    pub topics: u64,
 }
 
 impl Load {
@@ -102,6 +106,7 @@ impl Load {
             dedup_bytes: row.dedup_bytes,
             outbox: row.outbox(),
             inbox: row.inbox(),
+            topics: row.topics,
         }
     }
 }
@@ -188,6 +193,34 @@ pub enum Writes {
     },
     /// The disk of this node has no room left for them.
     NoRoom,
+}
+
+/// Pause that a writer is asked to make while writes are refused.
+const UNWANTED_PAUSE: Duration = Duration::from_secs(1);
+
+impl Writes {
+    /// What a writer is told; `None`: writes are taken.
+    #[must_use]
+    pub fn refusal(self, partition: PartitionId) -> Option<NotRun> {
+        let (code, text) = match self {
+            Self::Taken => return None,
+            Self::FewCopies { voters, wanted } => (
+                Code::MinCopies,
+                format!(
+                    "{partition} has {voters} voting copies, --min-copies asks for {wanted}: writes are \
+                     refused. Start or bring back nodes"
+                ),
+            ),
+            Self::NoRoom => (
+                Code::DiskRoomShort,
+                format!(
+                    "the disk of the node that leads {partition} is all but full: writes are refused, reads \
+                     are served. Make room on it; it takes writes again by itself"
+                ),
+            ),
+        };
+        Some(NotRun::retry(code, text, UNWANTED_PAUSE))
+    }
 }
 
 /// Whether turns may start.

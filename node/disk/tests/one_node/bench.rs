@@ -253,6 +253,7 @@ impl OneNode {
                     self.replies.insert(ticket.0, outcome);
                 }
                 Effect::AdminReply { answer, .. } => self.admin.push(answer),
+                Effect::Subscriber(id, told) => panic!("nobody subscribes: {id:?}, {told:?}"),
                 Effect::Halt(reason) => self.halted = Some(reason),
                 Effect::Event(Event::Condemned { partition, .. }) => {
                     self.condemned.push(partition);

@@ -166,7 +166,8 @@ fn turns_in(data: Bytes) -> usize {
             | Kind::TrimOutbox(_)
             | Kind::InboxFailed(_)
             | Kind::Expire(_)
-            | Kind::Facts(_),
+            | Kind::Facts(_)
+            | Kind::Topics(_),
         )
         | None => 0,
     }

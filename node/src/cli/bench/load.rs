@@ -139,7 +139,11 @@ pub(super) fn run_on_empty_target(load: &Load) -> Result<Report, String> {
             // A client that has stopped waits for nothing.
             drop(answer.send(CallOutcome::Reply(call.body)));
         }
-        Request::App { .. } | Request::Admin { .. } | Request::Shutdown { .. } => {}
+        Request::App { .. }
+        | Request::Subscribe(_)
+        | Request::Settled { .. }
+        | Request::Admin { .. }
+        | Request::Shutdown { .. } => {}
     })?;
     let report = run(&node, "default", load);
     drop(node);

@@ -5,7 +5,8 @@ use prost::Message;
 
 use super::EntryOutcome;
 use super::messages::{self, Place};
-use super::turn::read_version;
+use super::topics;
+use super::turn::{read_version, topic_of};
 use crate::command::{Accept, DeadLetter, Envelope, InboxFailed, TrimOutbox};
 use crate::family::{self, Family};
 use crate::ids::{PartitionId, RecoveryEpoch};
@@ -26,6 +27,7 @@ pub(super) fn accept<R: Rows>(
     let mut mark = mark.as_deref().and_then(read_version).unwrap_or(0);
     let before = mark;
     let mut messages = Vec::new();
+    let mut appended = Vec::new();
     for (offset, message) in (0_u64..).zip(accept.messages) {
         // Beyond all numbers: no source counts that far, and every replica passes it over alike.
         let (Some(sequence), Some(next)) = (accept.first.checked_add(offset), mark.checked_add(1))
@@ -37,6 +39,11 @@ pub(super) fn accept<R: Rows>(
             continue;
         }
         mark = sequence;
+        // Nobody runs an event: it stands in its log at once.
+        if let Some(topic) = topic_of(&message.actor) {
+            appended.extend(topics::deliver(rows, partition, &topic, &message.body)?);
+            continue;
+        }
         let inbox_sequence = partition.inbox_next;
         partition.inbox_next = partition.inbox_next.saturating_add(1);
         let row = Envelope {
@@ -60,6 +67,7 @@ pub(super) fn accept<R: Rows>(
         source,
         through: mark,
         messages,
+        appended,
     })
 }
 

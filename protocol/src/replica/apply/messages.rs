@@ -78,6 +78,6 @@ pub(super) fn rewrite<R: Rows>(
     rows.put(Family::Inbox, key, value);
 }
 
-fn row_bytes(key: &[u8], value: &[u8]) -> u64 {
+pub(super) fn row_bytes(key: &[u8], value: &[u8]) -> u64 {
     (key.len() + value.len()) as u64
 }

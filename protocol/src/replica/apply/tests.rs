@@ -5,4 +5,5 @@ mod boundaries;
 mod extremes;
 mod requests;
 mod schedule;
+mod topics;
 mod turns;

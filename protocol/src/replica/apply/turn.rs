@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::messages::{self, Place};
-use super::{SkipReason, TurnOutcome, schedule};
+use super::{Appended, SkipReason, TurnOutcome, schedule, topics};
 use crate::actor::ActorKey;
 use crate::closed::Closed;
 use crate::command::{
@@ -24,6 +24,7 @@ use crate::partition_row::PartitionRow;
 use crate::replica::rows::Rows;
 use crate::request::{RequestId, Session};
 use crate::time::Age;
+use crate::topic::TopicPartition;
 
 /// Deletions of closed records that one entry may cause.
 const CLOSED_RECORDS_PER_TURN_MAX: u64 = 1_024;
@@ -60,11 +61,18 @@ pub(super) fn apply<R: Rows>(
     let stored = version(rows, &actor)?;
     let mut version = stored;
     let mut outbox = Vec::new();
+    let mut appended = Vec::new();
     if turn.kind() == TurnKind::Write {
         if stored.0 != turn.base_version {
             return Ok(TurnOutcome::Skipped(SkipReason::Version { stored }));
         }
-        (version, outbox) = write(id, rows, partition, &actor, stored, &turn)?;
+        version = write(rows, &actor, stored, &turn);
+        for send in &turn.sends {
+            match leave(id, rows, partition, &actor, send)? {
+                Left::Outbox(message) => outbox.push(message),
+                Left::Appended(batch) => appended.extend(batch),
+            }
+        }
     }
     schedule::write(rows, &actor, &turn.schedule)?;
     if let Some((key, value)) = accepted {
@@ -89,6 +97,7 @@ pub(super) fn apply<R: Rows>(
         version,
         outbox,
         schedule: turn.schedule,
+        appended,
     })
 }
 
@@ -110,7 +119,7 @@ fn message<R: Rows>(
     }
 }
 
-fn request_fence<R: Rows>(
+pub(super) fn request_fence<R: Rows>(
     rows: &mut R,
     actor: &ActorKey,
     request: Option<&RequestRecord>,
@@ -169,13 +178,11 @@ pub fn is_deleted(version_row: &[u8]) -> bool {
 }
 
 fn write<R: Rows>(
-    id: PartitionId,
     rows: &mut R,
-    partition: &mut PartitionRow,
     actor: &ActorKey,
     stored: ActorVersion,
     turn: &TurnCommit,
-) -> Result<(ActorVersion, Outbox), R::Error> {
+) -> ActorVersion {
     for write in &turn.state {
         let key = family::state_key(actor, &write.key);
         match &write.value {
@@ -192,15 +199,42 @@ fn write<R: Rows>(
         row.push(DELETED);
     }
     rows.put(Family::Version, actor.to_bytes(), row.into());
-    let mut outbox = Vec::with_capacity(turn.sends.len());
-    for send in &turn.sends {
-        outbox.push(enqueue(id, rows, partition, actor, send)?);
-    }
-    Ok((version, outbox))
+    version
 }
 
 /// Messages now in the outbox: destination, sequence, message.
-type Outbox = Vec<(PartitionId, u64, Envelope)>;
+pub type Outbox = Vec<(PartitionId, u64, Envelope)>;
+
+/// Where a message has gone.
+pub(super) enum Left {
+    /// Into the outbox.
+    Outbox((PartitionId, u64, Envelope)),
+    /// It is an event for a topic of this very partition: there already.
+    Appended(Option<Appended>),
+}
+
+/// A message leaves its sender.
+pub(super) fn leave<R: Rows>(
+    id: PartitionId,
+    rows: &mut R,
+    partition: &mut PartitionRow,
+    sender: &ActorKey,
+    send: &Send,
+) -> Result<Left, R::Error> {
+    if send.destination == u32::from(id.0)
+        && let Some(topic) = topic_of(&send.actor)
+    {
+        let appended = topics::deliver(rows, partition, &topic, &send.body)?;
+        return Ok(Left::Appended(appended));
+    }
+    Ok(Left::Outbox(enqueue(id, rows, partition, sender, send)?))
+}
+
+/// The key of a topic partition, if a message is for one.
+pub(super) fn topic_of(receiver: &Bytes) -> Option<ActorKey> {
+    let key = ActorKey::parse(receiver.clone()).ok()?;
+    TopicPartition::of_key(&key).map(|_| key)
+}
 
 fn enqueue<R: Rows>(
     source: PartitionId,
@@ -235,7 +269,7 @@ fn enqueue<R: Rows>(
     Ok((destination, sequence, envelope))
 }
 
-fn record<R: Rows>(
+pub(super) fn record<R: Rows>(
     rows: &mut R,
     partition: &mut PartitionRow,
     actor: &ActorKey,

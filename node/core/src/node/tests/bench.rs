@@ -2,7 +2,7 @@
 
 pub(in crate::node) mod by_hand;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +27,7 @@ use crate::io::{
 use crate::map_rows::MapRows;
 use crate::node::{NodeCore, Start};
 use crate::sdk::local_runner::LocalRunner;
+use crate::topics::subscribers::{SubscriptionId, Told};
 use crate::turn_io::RunnerEffect;
 use crate::turns::RowsWanted;
 
@@ -78,6 +79,7 @@ pub(in crate::node) struct Member {
     pub(in crate::node) events: Vec<Event>,
     pub(in crate::node) replies: Vec<(CallTicket, CallOutcome)>,
     pub(in crate::node) admin: Vec<AdminAnswer>,
+    pub(in crate::node) told: Vec<(SubscriptionId, Told)>,
 }
 
 pub(in crate::node) struct Bench {
@@ -87,6 +89,8 @@ pub(in crate::node) struct Bench {
     pub(in crate::node) sent: Vec<Sent>,
     /// Frames that are lost.
     pub(in crate::node) lose: fn(&Sent) -> bool,
+    /// Nodes that are gone: nothing is done there, and nothing goes to or from them.
+    pub(in crate::node) gone: BTreeSet<NodeId>,
 }
 
 impl Bench {
@@ -97,6 +101,7 @@ impl Bench {
             members: Vec::new(),
             sent: Vec::new(),
             lose: |_| false,
+            gone: BTreeSet::new(),
         };
         for number in 1..=nodes {
             let member = member(bench.now, number, nodes, partitions);
@@ -194,7 +199,11 @@ impl Bench {
     pub(in crate::node) fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
             let now = self.now;
+            let gone = &self.gone;
             let due = |member: &Member| {
+                if gone.contains(&member.id) {
+                    return false;
+                }
                 let deadline = member.core.next_deadline();
                 !member.inbox.is_empty() || deadline.is_some_and(|at| at <= now.instant)
             };
@@ -251,6 +260,7 @@ impl Bench {
                     }
                 }
                 Effect::Reply { ticket, outcome } => member.replies.push((ticket, outcome)),
+                Effect::Subscriber(id, told) => member.told.push((id, told)),
                 Effect::App(effect) => panic!("no application here: {effect:?}"),
                 Effect::Event(event) => member.events.push(event),
                 Effect::AdminReply { answer, .. } => member.admin.push(answer),
@@ -270,9 +280,8 @@ impl Bench {
     }
 
     fn send(&mut self, sent: Sent) {
-        if !(self.lose)(&sent)
-            && let Some(target) = self.members.iter_mut().find(|m| m.id == sent.to)
-        {
+        let lost = (self.lose)(&sent) || self.gone.contains(&sent.from);
+        if !lost && let Some(target) = self.members.iter_mut().find(|m| m.id == sent.to) {
             let (from, frame) = (sent.from, sent.frame.clone());
             target.inbox.push_back(Input::Frame { from, frame });
         }
@@ -313,6 +322,7 @@ impl Member {
             events: Vec::new(),
             replies: Vec::new(),
             admin: Vec::new(),
+            told: Vec::new(),
         }
     }
 

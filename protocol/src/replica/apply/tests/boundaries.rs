@@ -43,7 +43,9 @@ fn accept(bed: &mut Bed, source_epoch: u64, first: u64, count: u64) -> (u64, Vec
             source,
             through,
             messages,
+            appended,
         } => {
+            assert_eq!(appended, [], "no message is for a topic");
             assert_eq!(source, PartitionId(SOURCE as u16));
             for (inbox_sequence, envelope) in &messages {
                 let row = bed.get(Family::Inbox, &inbox_key(*inbox_sequence)).unwrap();

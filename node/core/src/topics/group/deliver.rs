@@ -1,0 +1,281 @@
+//! Who gets which event; who comes, who goes, and what becomes of what it held.
+
+use ghostlight_protocol::closed::ClosedRange;
+use ghostlight_protocol::hash::{domain, hash64};
+use ghostlight_protocol::ids::{Generation, NodeId};
+use ghostlight_protocol::limits::LANE_FRAME_BYTES_MAX;
+use ghostlight_protocol::time::{Instant, WallTime};
+use ghostlight_protocol::wire::topic::{Attach, Deliver, Delivered};
+
+use super::subscriber::{Subscriber, SubscriberId};
+use super::{Group, Lane, Place, is_expired};
+
+/// Bytes of events in one frame; what is larger travels alone.
+const DELIVER_BYTES: usize = LANE_FRAME_BYTES_MAX - 16 * 1_024;
+/// A delivery that its subscriber does not know of for so long is lost.
+const LOST_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Events for one subscriber.
+#[derive(Clone, PartialEq, Debug)]
+pub(in crate::topics) struct Sent {
+    pub(in crate::topics) to: SubscriberId,
+    pub(in crate::topics) deliver: Deliver,
+}
+
+impl Group {
+    /// A subscriber says that it is there, and what it holds.
+    pub(in crate::topics) fn attach(&mut self, now: Instant, id: SubscriberId, attach: &Attach) {
+        let known = self.subscribers.contains_key(&id);
+        let subscriber = self
+            .subscribers
+            .entry(id)
+            .or_insert_with(|| Subscriber::new(now, attach));
+        subscriber.hear(now);
+        subscriber.set_credits(attach);
+        if attach.epoch != self.row.epoch {
+            return;
+        }
+        if known {
+            self.find_lost(now, id, attach);
+        } else {
+            self.claim(now, id, &attach.held);
+        }
+    }
+
+    /// What was sent and neither held nor known is lost with its frame.
+    fn find_lost(&mut self, now: Instant, id: SubscriberId, attach: &Attach) {
+        let Some(subscriber) = self.subscribers.get(&id) else {
+            return;
+        };
+        let holds = |offset: u64| {
+            let mut ranges = attach.held.iter();
+            ranges.any(|range| (range.first..range.end).contains(&offset))
+        };
+        let out: Vec<u64> = subscriber.out.keys().copied().collect();
+        for offset in out.into_iter().filter(|offset| !holds(*offset)) {
+            let Some(Place::Out { number, since, .. }) = self.held.get(&offset).map(|h| h.place)
+            else {
+                continue;
+            };
+            if number <= attach.seen || now.since(since) >= LOST_AFTER {
+                self.take_back(offset);
+            }
+        }
+    }
+
+    /// It holds these from the leadership before.
+    fn claim(&mut self, now: Instant, id: SubscriberId, held: &[ClosedRange]) {
+        let top = self.acks.floor() + ghostlight_protocol::limits::GROUP_WINDOW;
+        for range in held {
+            let end = range.end.min(self.end).min(top);
+            for offset in range.first.max(self.acks.floor())..end {
+                if self.acks.contains(offset) {
+                    continue;
+                }
+                if offset >= self.next {
+                    self.claims.entry(offset).or_insert(id);
+                    continue;
+                }
+                let Some(event) = self.held.get_mut(&offset) else {
+                    continue;
+                };
+                if let Place::Waiting | Place::Ready = event.place {
+                    self.ready.remove(&offset);
+                    let (number, since) = (0, now);
+                    event.place = Place::Out {
+                        to: id,
+                        number,
+                        since,
+                    };
+                    if let Some(subscriber) = self.subscribers.get_mut(&id) {
+                        subscriber.out.insert(offset, event.bytes);
+                    }
+                }
+            }
+        }
+    }
+
+    /// It is no longer at its subscriber.
+    fn take_back(&mut self, offset: u64) {
+        let Some(held) = self.held.get(&offset) else {
+            return;
+        };
+        if let Place::Out { to, .. } = held.place {
+            if let Some(subscriber) = self.subscribers.get_mut(&to) {
+                subscriber.out.remove(&offset);
+            }
+            self.make_ready(offset);
+        }
+    }
+
+    /// A subscriber has gone by its own word: what it held counts as never delivered.
+    pub(in crate::topics) fn detach(&mut self, id: SubscriberId) {
+        let Some(subscriber) = self.subscribers.get(&id) else {
+            return;
+        };
+        let out: Vec<u64> = subscriber.out.keys().copied().collect();
+        for offset in out {
+            self.take_back(offset);
+        }
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: SubscriberId) {
+        self.subscribers.remove(&id);
+        self.claims.retain(|_, claimed| *claimed != id);
+    }
+
+    pub(in crate::topics) fn knows(&self, id: SubscriberId) -> bool {
+        self.subscribers.contains_key(&id)
+    }
+
+    pub(in crate::topics) fn subscribers(&self) -> impl Iterator<Item = SubscriberId> + '_ {
+        self.subscribers.keys().copied()
+    }
+
+    /// A node is silent, or speaks again.
+    pub(in crate::topics) fn heard(&mut self, now: Instant, node: NodeId, word: Word) {
+        for (id, subscriber) in &mut self.subscribers {
+            match word {
+                Word::Silence if id.node == node => subscriber.fall_silent(now),
+                // What an earlier run of the node held is held by nobody.
+                Word::Speech(run) if id.node == node && id.run() == run => subscriber.hear(now),
+                Word::Silence | Word::Speech(_) => {}
+            }
+        }
+    }
+
+    /// Subscribers whose time is over have failed to deliver what they held.
+    fn expire_subscribers(&mut self, now: Instant) {
+        let over = |s: &Subscriber| s.deadline().is_some_and(|at| at <= now);
+        let gone: Vec<SubscriberId> = self
+            .subscribers
+            .iter()
+            .filter(|(_, subscriber)| over(subscriber))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            let out: Vec<u64> = self.subscribers[&id].out.keys().copied().collect();
+            for offset in out {
+                self.fail(now, offset, "its subscriber has gone", None);
+            }
+            self.forget(id);
+        }
+    }
+
+    /// Does what is due, and gives what is to be sent.
+    pub(in crate::topics) fn drive(&mut self, now: Instant, wall: Option<WallTime>) -> Vec<Sent> {
+        self.wake(now);
+        self.expire_subscribers(now);
+        self.take(now, wall);
+        if self.row.paused != 0 || self.quiet_until.is_some() {
+            return Vec::new();
+        }
+        let mut sent: Vec<Sent> = Vec::new();
+        let mut open: std::collections::BTreeMap<SubscriberId, (usize, usize)> =
+            std::collections::BTreeMap::new();
+        let mut from = 0;
+        while let Some(offset) = self.ready.range(from..).next().copied() {
+            from = offset + 1;
+            let held = &self.held[&offset];
+            if is_expired(&held.event, wall) {
+                if let Some(held) = self.release(offset) {
+                    self.expired(now, offset, held.event);
+                }
+                continue;
+            }
+            let bytes = held.bytes;
+            let Some(to) = self.choose(offset, bytes) else {
+                if self.free_events() == 0 {
+                    break;
+                }
+                continue;
+            };
+            self.ready.remove(&offset);
+            let place = match open.get_mut(&to) {
+                Some((place, filled)) if *filled + bytes <= DELIVER_BYTES => {
+                    *filled += bytes;
+                    *place
+                }
+                _ => {
+                    open.insert(to, (sent.len(), bytes));
+                    sent.push(self.frame_to(to));
+                    sent.len() - 1
+                }
+            };
+            let number = sent[place].deliver.number;
+            let event = self.hand_out(now, offset, to, number);
+            sent[place].deliver.events.extend(event);
+            self.take(now, wall);
+        }
+        sent
+    }
+
+    fn frame_to(&mut self, to: SubscriberId) -> Sent {
+        let number = self.subscribers.get_mut(&to).map_or(0, |subscriber| {
+            subscriber.sent += 1;
+            subscriber.sent
+        });
+        Sent {
+            to,
+            deliver: Deliver {
+                epoch: self.row.epoch,
+                number,
+                events: Vec::new(),
+            },
+        }
+    }
+
+    fn hand_out(
+        &mut self,
+        now: Instant,
+        offset: u64,
+        to: SubscriberId,
+        number: u64,
+    ) -> Option<Delivered> {
+        let attempt = self.row.attempts_of(offset).saturating_add(1);
+        let held = self.held.get_mut(&offset)?;
+        held.place = Place::Out {
+            to,
+            number,
+            since: now,
+        };
+        self.subscribers
+            .get_mut(&to)?
+            .out
+            .insert(offset, held.bytes);
+        self.counters.delivered += 1;
+        if attempt > 1 {
+            self.counters.redelivered += 1;
+        }
+        Some(Delivered {
+            offset,
+            attempt,
+            event: Some(held.event.clone()),
+        })
+    }
+
+    /// Events with a key go to the same subscriber as long as it has credit; others to whoever has most.
+    fn choose(&self, offset: u64, bytes: usize) -> Option<SubscriberId> {
+        let able = || self.subscribers.iter().filter(move |(_, s)| s.takes(bytes));
+        if let Some(Lane::Key(key)) = &self.held[&offset].lane {
+            let weight = |id: &SubscriberId| {
+                let mut bytes = key.to_vec();
+                bytes.extend_from_slice(&id.node.to_bytes());
+                bytes.extend_from_slice(&id.number.to_be_bytes());
+                hash64(domain::EVENT_KEY, &bytes)
+            };
+            return able().map(|(id, _)| *id).max_by_key(weight);
+        }
+        let most = able().max_by_key(|(_, subscriber)| subscriber.free_events());
+        most.map(|(id, _)| *id)
+    }
+}
+
+/// See [`Group::heard`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::topics) enum Word {
+    Silence,
+    /// Of this run of it.
+    Speech(Generation),
+}

@@ -1,0 +1,459 @@
+//! Verdicts on their way: gathered, proposed, committed, confirmed.
+//!
+//! Acks wait for at most 50 ms, 512 acks, or the next append of the partition; failures do not wait. At most
+//! one entry of a group is in the log without an outcome.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::closed::ClosedRange;
+use ghostlight_protocol::command::Send;
+use ghostlight_protocol::hash::partition_of;
+use ghostlight_protocol::limits::{BATCH_BYTES_MAX, PARKED_LETTERS_MAX};
+use ghostlight_protocol::replica::GroupChanged;
+use ghostlight_protocol::text;
+use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::topic::{
+    AckSet, Attribute, DeadEvent, DeadLetterRule, PublishBody, Settle, TopicEvent, TopicName,
+    TopicPartition,
+};
+use ghostlight_protocol::wire::topic::{Confirm, FailedDelivery, Failure, Verdicts as Said};
+use prost::Message;
+
+use super::subscriber::SubscriberId;
+use super::{Group, Place};
+
+/// Acks wait for so long.
+const ACK_PAUSE: Duration = Duration::from_millis(50);
+/// So many acks do not wait.
+const ACKS_MAX: u64 = 512;
+
+/// What the subscribers of a group hear once an entry is applied.
+pub(in crate::topics) type Confirms = BTreeMap<SubscriberId, Confirm>;
+
+/// Where the topic partition is, for letters that leave it.
+#[derive(Clone, Debug)]
+pub(in crate::topics) struct Home {
+    pub(in crate::topics) topic: TopicPartition,
+    pub(in crate::topics) partitions: u16,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Verdicts {
+    home: Option<Home>,
+    group: String,
+    gathered: Batch,
+    /// Since when the oldest of them waits.
+    since: Option<Instant>,
+    urgent: bool,
+    proposed: Option<Batch>,
+    /// Confirmed without an entry: known already.
+    known: Confirms,
+}
+
+/// Verdicts of one entry.
+#[derive(Debug, Default)]
+pub(in crate::topics) struct Batch {
+    done: AckSet,
+    acks: u64,
+    failed: Vec<u64>,
+    dead: Vec<DeadEvent>,
+    confirms: Confirms,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.acks == 0 && self.failed.is_empty() && self.dead.is_empty()
+    }
+}
+
+impl Verdicts {
+    pub(super) fn group(&self) -> &str {
+        &self.group
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.gathered.is_empty() && self.proposed.is_none() && self.known.is_empty()
+    }
+
+    /// All of it was about another epoch: its subscribers learn that from the new one.
+    pub(super) fn void(&mut self) {
+        self.gathered = Batch::default();
+        self.since = None;
+        self.urgent = false;
+    }
+
+    /// When what is gathered must be proposed; `None`: nothing is, or an entry is under way.
+    pub(super) fn due(&self) -> Option<Instant> {
+        if self.proposed.is_some() || self.gathered.is_empty() {
+            return None;
+        }
+        let since = self.since?;
+        let now = self.urgent || self.gathered.acks >= ACKS_MAX;
+        Some(if now { since } else { since + ACK_PAUSE })
+    }
+
+    fn note(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+}
+
+impl Group {
+    pub(in crate::topics) fn set_home(&mut self, home: Home, group: &str) {
+        self.verdicts.home = Some(home);
+        group.clone_into(&mut self.verdicts.group);
+    }
+
+    /// A subscriber's verdicts.
+    pub(in crate::topics) fn verdicts(&mut self, now: Instant, from: SubscriberId, said: &Said) {
+        if let Some(subscriber) = self.subscribers.get_mut(&from) {
+            subscriber.hear(now);
+        }
+        if said.epoch != self.row.epoch {
+            let confirm = self.verdicts.known.entry(from).or_default();
+            confirm.epoch = said.epoch;
+            confirm.settled.extend(&said.done);
+            confirm.counted.extend(said.failed.iter().map(|f| f.offset));
+            return;
+        }
+        for range in &said.done {
+            self.done(now, from, *range);
+        }
+        for failed in &said.failed {
+            self.failed(now, from, failed);
+        }
+    }
+
+    fn done(&mut self, now: Instant, from: SubscriberId, range: ClosedRange) {
+        let (first, end) = (range.first, range.end.min(self.end));
+        if first >= end {
+            return;
+        }
+        let epoch = self.row.epoch;
+        let new = count_open(&self.acks, first, end);
+        let on_its_way = self.verdicts.proposed.is_some();
+        if new == 0 && !on_its_way && self.verdicts.gathered.is_empty() {
+            let confirm = self.verdicts.known.entry(from).or_default();
+            confirm.epoch = epoch;
+            return confirm.settled.push(range);
+        }
+        self.acks.add(first, end);
+        let held: Vec<u64> = self.held.range(first..end).map(|(o, _)| *o).collect();
+        for offset in held {
+            self.release(offset);
+        }
+        let gathered = &mut self.verdicts.gathered;
+        gathered.done.add(first, end);
+        // What was known and is on its way is confirmed with what comes after it.
+        gathered.acks += new.max(1);
+        let confirm = gathered.confirms.entry(from).or_default();
+        confirm.epoch = epoch;
+        confirm.settled.push(range);
+        self.verdicts.note(now);
+    }
+
+    fn failed(&mut self, now: Instant, from: SubscriberId, failed: &FailedDelivery) {
+        let offset = failed.offset;
+        let counted = self.row.attempts_of(offset);
+        let known = self.acks.contains(offset) || failed.attempt <= counted;
+        let place = self.held.get(&offset).map(|held| held.place);
+        match place {
+            Some(Place::Out { to, .. }) if !known && to == from => {
+                let reason = text::cut(failed.reason.clone());
+                match failed.failure() {
+                    Failure::Retry => self.fail(now, offset, &reason, Some(from)),
+                    Failure::Drop => self.dropped(now, offset, reason, from),
+                }
+            }
+            // Its outcome is on its way to the log, or it is not taken yet: it is said again.
+            Some(Place::Failing) | None if !known => {}
+            _ => {
+                let confirm = self.verdicts.known.entry(from).or_default();
+                confirm.epoch = self.row.epoch;
+                confirm.counted.push(offset);
+            }
+        }
+    }
+
+    /// One more delivery has failed.
+    pub(super) fn fail(
+        &mut self,
+        now: Instant,
+        offset: u64,
+        reason: &str,
+        by: Option<SubscriberId>,
+    ) {
+        let attempts = self.row.attempts_of(offset).saturating_add(1);
+        let parks = self.settings.dead_letters() == DeadLetterRule::Park;
+        let full = parks && self.letters() >= PARKED_LETTERS_MAX;
+        if attempts >= self.max_deliver() && !full {
+            let Some(held) = self.release(offset) else {
+                return;
+            };
+            return self.bury(now, offset, held.event, attempts, reason.to_owned(), by);
+        }
+        let Some(held) = self.held.get_mut(&offset) else {
+            return;
+        };
+        if let Place::Out { to, .. } = held.place
+            && let Some(subscriber) = self.subscribers.get_mut(&to)
+        {
+            subscriber.out.remove(&offset);
+        }
+        held.place = Place::Failing;
+        let epoch = self.row.epoch;
+        let gathered = &mut self.verdicts.gathered;
+        gathered.failed.push(offset);
+        if let Some(by) = by {
+            let confirm = gathered.confirms.entry(by).or_default();
+            confirm.epoch = epoch;
+            confirm.counted.push(offset);
+        }
+        self.verdicts.urgent = true;
+        self.verdicts.note(now);
+    }
+
+    /// Parked letters, those on their way included.
+    fn letters(&self) -> u64 {
+        let proposed = self.verdicts.proposed.as_ref();
+        let under_way = self.verdicts.gathered.dead.len() + proposed.map_or(0, |b| b.dead.len());
+        self.row.letters.saturating_add(under_way as u64)
+    }
+
+    fn dropped(&mut self, now: Instant, offset: u64, reason: String, by: SubscriberId) {
+        let attempts = self.row.attempts_of(offset).saturating_add(1);
+        let Some(held) = self.release(offset) else {
+            return;
+        };
+        match self.settings.dead_letters() {
+            DeadLetterRule::Topic(_) => {
+                self.bury(now, offset, held.event, attempts, reason, Some(by));
+            }
+            DeadLetterRule::Park => {
+                let range = ClosedRange {
+                    first: offset,
+                    end: offset + 1,
+                };
+                self.done(now, by, range);
+            }
+        }
+    }
+
+    /// An event that is past its time: a letter where the group has a topic for those.
+    pub(super) fn expired(&mut self, now: Instant, offset: u64, event: TopicEvent) {
+        match self.settings.dead_letters() {
+            DeadLetterRule::Topic(_) => {
+                let attempts = self.row.attempts_of(offset);
+                let reason = "its time was over before it could be delivered".to_owned();
+                self.bury(now, offset, event, attempts, reason, None);
+            }
+            DeadLetterRule::Park => self.pass_over(now, offset),
+        }
+    }
+
+    /// An event that is not for this group.
+    pub(super) fn pass_over(&mut self, now: Instant, offset: u64) {
+        self.acks.add(offset, offset + 1);
+        let gathered = &mut self.verdicts.gathered;
+        gathered.done.add(offset, offset + 1);
+        gathered.acks += 1;
+        self.verdicts.note(now);
+    }
+
+    fn bury(
+        &mut self,
+        now: Instant,
+        offset: u64,
+        event: TopicEvent,
+        attempts: u32,
+        reason: String,
+        by: Option<SubscriberId>,
+    ) {
+        self.acks.add(offset, offset + 1);
+        let send = self.letter_to_topic(&event, attempts, &reason);
+        let gathered = &mut self.verdicts.gathered;
+        gathered.dead.push(DeadEvent {
+            offset,
+            attempts,
+            reason,
+            park: send.is_none().then_some(event),
+            send,
+        });
+        if let Some(by) = by {
+            let confirm = gathered.confirms.entry(by).or_default();
+            confirm.epoch = self.row.epoch;
+            confirm.counted.push(offset);
+        }
+        self.verdicts.urgent = true;
+        self.verdicts.note(now);
+    }
+
+    /// `None`: it is parked; also if the name of the group's topic cannot be one.
+    fn letter_to_topic(&self, event: &TopicEvent, attempts: u32, reason: &str) -> Option<Send> {
+        let DeadLetterRule::Topic(topic) = self.settings.dead_letters() else {
+            return None;
+        };
+        let home = self.verdicts.home.as_ref()?;
+        let from = &home.topic.name;
+        let name = TopicName::new(from.namespace(), from.pubsub(), &topic).ok()?;
+        let by = event.key.as_deref().unwrap_or(event.source.as_bytes());
+        let key: ActorKey = name.partition_for(by).key();
+        let mut letter = TopicEvent {
+            expires_ms: 0,
+            only_group: String::new(),
+            ..event.clone()
+        };
+        let attempts = attempts.to_string();
+        for (name, value) in [
+            ("ghostlight-dead-topic", from.topic()),
+            ("ghostlight-dead-group", self.verdicts.group()),
+            ("ghostlight-dead-attempts", attempts.as_str()),
+            ("ghostlight-dead-reason", reason),
+        ] {
+            letter.attributes.retain(|attribute| attribute.name != name);
+            letter.attributes.push(Attribute {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            });
+        }
+        let body = PublishBody {
+            events: vec![letter],
+            ..PublishBody::default()
+        };
+        Some(Send {
+            destination: u32::from(partition_of(&key, home.partitions).0),
+            actor: key.to_bytes(),
+            method: "publish".to_owned(),
+            body: body.encode_to_vec().into(),
+        })
+    }
+
+    /// What is to be proposed now, if anything; `along`: an entry is written in any case.
+    pub(in crate::topics) fn propose(&mut self, now: Instant, along: Along) -> Option<Settle> {
+        let verdicts = &mut self.verdicts;
+        let due = verdicts.due()?;
+        if along == Along::No && due > now {
+            return None;
+        }
+        let mut batch = std::mem::take(&mut verdicts.gathered);
+        (verdicts.since, verdicts.urgent) = (None, false);
+        // Letters may be large: what does not fit goes with the next entry, which then is due at once.
+        let mut bytes = 0;
+        let fits = batch.dead.iter().take_while(|dead| {
+            let before = bytes;
+            bytes += dead.encoded_len();
+            before < BATCH_BYTES_MAX
+        });
+        let fits = fits.count();
+        verdicts.gathered.dead = batch.dead.split_off(fits);
+        if !verdicts.gathered.dead.is_empty() {
+            let later: Vec<u64> = verdicts.gathered.dead.iter().map(|d| d.offset).collect();
+            for (id, confirm) in &mut batch.confirms {
+                let counted = confirm.counted.iter().copied();
+                let (wait, go): (Vec<u64>, Vec<u64>) = counted.partition(|o| later.contains(o));
+                confirm.counted = go;
+                let waiting = verdicts.gathered.confirms.entry(*id).or_default();
+                (waiting.epoch, waiting.counted) = (confirm.epoch, wait);
+            }
+            (verdicts.since, verdicts.urgent) = (Some(now), true);
+        }
+        let mut done: Vec<ClosedRange> = batch.done.ranges().to_vec();
+        if batch.done.floor() > 0 {
+            let end = batch.done.floor();
+            done.insert(0, ClosedRange { first: 0, end });
+        }
+        let settle = Settle {
+            group: verdicts.group.clone(),
+            epoch: self.row.epoch,
+            done,
+            failed: batch.failed.clone(),
+            dead: batch.dead.clone(),
+            forwards: Vec::new(),
+        };
+        verdicts.proposed = Some(batch);
+        Some(settle)
+    }
+
+    /// Raft refused the entry: its verdicts wait for the next one.
+    pub(in crate::topics) fn settle_dropped(&mut self, now: Instant) {
+        let verdicts = &mut self.verdicts;
+        let Some(batch) = verdicts.proposed.take() else {
+            return;
+        };
+        let gathered = &mut verdicts.gathered;
+        gathered.done.raise(batch.done.floor());
+        for range in batch.done.ranges() {
+            gathered.done.add(range.first, range.end);
+        }
+        gathered.acks += batch.acks;
+        gathered.failed.extend(batch.failed);
+        drop(gathered.dead.splice(0..0, batch.dead));
+        for (id, confirm) in batch.confirms {
+            let entry = gathered.confirms.entry(id).or_default();
+            entry.epoch = confirm.epoch;
+            entry.settled.extend(confirm.settled);
+            entry.counted.extend(confirm.counted);
+        }
+        verdicts.note(now);
+    }
+
+    /// The entry was applied; gives what subscribers are to hear. `None` of `changed`: it was overtaken.
+    pub(in crate::topics) fn settled(
+        &mut self,
+        now: Instant,
+        changed: Option<&GroupChanged>,
+    ) -> Confirms {
+        let Some(batch) = self.verdicts.proposed.take() else {
+            return Confirms::new();
+        };
+        let row = changed.and_then(|changed| changed.row.clone());
+        if let Some(row) = row.filter(|row| row.epoch == self.row.epoch) {
+            self.row = row;
+            self.acks.raise(self.row.floor);
+            for offset in batch.failed {
+                self.pause(now, offset);
+            }
+        }
+        batch.confirms
+    }
+
+    fn pause(&mut self, now: Instant, offset: u64) {
+        let until = now + self.pause_after(self.row.attempts_of(offset));
+        if let Some(held) = self.held.get_mut(&offset)
+            && held.place == Place::Failing
+        {
+            held.place = Place::Pausing(until);
+            self.pauses.insert((until, offset));
+        }
+    }
+
+    /// What was known already.
+    pub(in crate::topics) fn take_known(&mut self) -> Confirms {
+        std::mem::take(&mut self.verdicts.known)
+    }
+}
+
+/// See [`Group::propose`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::topics) enum Along {
+    No,
+    WithAppend,
+}
+
+/// Offsets of a range that are not settled.
+fn count_open(acks: &AckSet, first: u64, end: u64) -> u64 {
+    let mut at = first.max(acks.floor());
+    let mut open = 0;
+    for range in acks.ranges() {
+        if range.first >= end {
+            break;
+        }
+        if range.end <= at {
+            continue;
+        }
+        open += range.first.saturating_sub(at);
+        at = at.max(range.end);
+    }
+    open + end.saturating_sub(at)
+}

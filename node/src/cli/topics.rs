@@ -1,0 +1,404 @@
+//! The commands about topics: `topics`, `subscriptions`, `dead-letters`, `publish`, `subscribe`.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ghostlight_protocol::calendar::parse_rfc3339;
+use ghostlight_protocol::code::Code;
+
+use super::args::{
+    DeadLetters, Form, GroupRef, LetterRef, Publish, Redrive, SeekGroup, Subscribe, Subscriptions,
+    SubscriptionsDo, Target, Topics,
+};
+use super::client::{Client, block_on, parse};
+use super::http::Ask;
+use super::lists::{describe, or_dash, print_json, print_text, show};
+use super::table::{Align, Table};
+use super::verbs::body;
+use super::{Failure, Verdict};
+use crate::api::admin::BASE;
+use crate::api::admin::topics::{
+    ChangedView, EventView, GroupOrder, Position, PublishOrder, PublishedView, RedriveOrder,
+    RedriveWay,
+};
+use crate::api::path::encode;
+use crate::config::parse_duration;
+use crate::topics::look::{LetterView, SubscriptionView, TopicView};
+
+/// How long an order may take.
+const ORDER_TIME_MAX: Duration = Duration::from_secs(35);
+/// How long a stream may last.
+const STREAM_TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+/// `topics`.
+pub(super) fn topics(target: &Target, args: &Topics) -> Result<Verdict, Failure> {
+    block_on(async {
+        let mut client = Client::to(target)?;
+        let Some(topic) = &args.topic else {
+            let path = listed("topics", args.pubsub.as_deref());
+            let views: Vec<TopicView> = client.read(&path).await?;
+            return Ok(show(&views, args.output, topics_text));
+        };
+        let pubsub = component(args.pubsub.as_deref());
+        let path = format!("topics/{}/{}", encode(pubsub), encode(topic));
+        let view: TopicView = client.read(&path).await?;
+        Ok(describe(&view, args.output))
+    })
+}
+
+fn topics_text(views: &[TopicView]) -> String {
+    let mut table = Table::new(&[
+        ("TOPIC", Align::Left),
+        ("PUBSUB", Align::Left),
+        ("EVENTS", Align::Right),
+        ("BYTES", Align::Right),
+        ("PUBLISHED", Align::Right),
+        ("GROUPS", Align::Left),
+    ]);
+    for view in views {
+        table.row(vec![
+            view.topic.clone(),
+            view.pubsub.clone(),
+            view.events.to_string(),
+            view.bytes.to_string(),
+            view.published.to_string(),
+            or_dash(&view.groups.join(",")),
+        ]);
+    }
+    table.render()
+}
+
+/// `subscriptions`, and what is done to them.
+pub(super) fn subscriptions(target: &Target, args: Subscriptions) -> Result<Verdict, Failure> {
+    match args.action {
+        None => block_on(async {
+            let mut client = Client::to(target)?;
+            let path = match &args.topic {
+                None => listed("subscriptions", args.pubsub.as_deref()),
+                Some(topic) => {
+                    let pubsub = component(args.pubsub.as_deref());
+                    format!("subscriptions/{}/{}", encode(pubsub), encode(topic))
+                }
+            };
+            let views: Vec<SubscriptionView> = client.read(&path).await?;
+            Ok(show(&views, args.output, subscriptions_text))
+        }),
+        Some(SubscriptionsDo::Pause(group)) => order(target, "pause", group, None),
+        Some(SubscriptionsDo::Resume(group)) => order(target, "resume", group, None),
+        Some(SubscriptionsDo::Seek(SeekGroup {
+            group,
+            to,
+            partition,
+        })) => {
+            let to = position(&to, partition)?;
+            order(target, "seek", group, Some(to))
+        }
+    }
+}
+
+fn subscriptions_text(views: &[SubscriptionView]) -> String {
+    let mut table = Table::new(&[
+        ("TOPIC", Align::Left),
+        ("GROUP", Align::Left),
+        ("PUBSUB", Align::Left),
+        ("STATE", Align::Left),
+        ("ORDER", Align::Left),
+        ("SUBSCRIBERS", Align::Right),
+        ("LAG", Align::Right),
+        ("IN FLIGHT", Align::Right),
+        ("REDELIVERED", Align::Right),
+        ("LETTERS", Align::Right),
+        ("DEAD", Align::Right),
+    ]);
+    for view in views {
+        table.row(vec![
+            view.topic.clone(),
+            view.group.clone(),
+            view.pubsub.clone(),
+            if view.paused { "paused" } else { "active" }.to_owned(),
+            view.order.clone(),
+            view.subscribers.to_string(),
+            view.lag.to_string(),
+            view.in_flight.to_string(),
+            view.redelivered.to_string(),
+            view.letters.to_string(),
+            view.dead.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+fn order(
+    target: &Target,
+    verb: &str,
+    group: GroupRef,
+    to: Option<Position>,
+) -> Result<Verdict, Failure> {
+    let order = GroupOrder {
+        pubsub: group.pubsub,
+        topic: group.topic,
+        group: group.group,
+        to,
+    };
+    let body = serde_json::to_vec(&order).expect("a plain struct");
+    block_on(async {
+        let path = format!("{BASE}/subscriptions/{verb}");
+        let ask = Ask::post(path, body).within(ORDER_TIME_MAX);
+        let reply = Client::to(target)?.ask(ask).await?;
+        let done: ChangedView = parse(&reply)?;
+        eprintln!(
+            "{verb}: group {} of {}, in {} of its logs",
+            order.group, order.topic, done.changed
+        );
+        Ok(Verdict::Ok)
+    })
+}
+
+/// `first`, `last`, a time, or an offset of one log.
+fn position(text: &str, partition: Option<u16>) -> Result<Position, Failure> {
+    let wrong = |why: &str| {
+        Err(Failure::usage(
+            Code::CursorOutOfRange,
+            format!(
+                "{text:?} {why}. Write first, last, a time such as 2026-01-31T12:00:00Z, how long ago such \
+                 as 10m, or an offset"
+            ),
+        ))
+    };
+    match (text, partition) {
+        ("first", None) => return Ok(Position::First),
+        ("last", None) => return Ok(Position::Last),
+        _ => {}
+    }
+    if let Ok(offset) = text.parse() {
+        let Some(number) = partition else {
+            return wrong("is an offset of one log: name the log with --partition");
+        };
+        return Ok(Position::Offset { number, offset });
+    }
+    if partition.is_some() {
+        return wrong("is no offset, and --partition goes with offsets alone");
+    }
+    match time_ms(text) {
+        Some(ms) => Ok(Position::TimeMs(ms)),
+        None => wrong("is no place in a topic"),
+    }
+}
+
+/// A moment, or how long ago it was.
+fn time_ms(text: &str) -> Option<u64> {
+    if let Some(time) = parse_rfc3339(text) {
+        return Some(time.0);
+    }
+    let ago = parse_duration(text)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(now.saturating_sub(ago).as_millis()).ok()
+}
+
+/// `dead-letters`.
+pub(super) fn dead_letters(target: &Target, args: DeadLetters) -> Result<Verdict, Failure> {
+    match args {
+        DeadLetters::List { group, output } => block_on(async {
+            let letters = letters(target, &group).await?;
+            Ok(show(&letters, output, letters_text))
+        }),
+        DeadLetters::Show {
+            group,
+            letter,
+            output,
+        } => block_on(async {
+            let letters = letters(target, &group).await?;
+            let LetterRef { number, offset } = letter;
+            let wanted = letters
+                .iter()
+                .find(|found| (found.number, found.offset) == (number, offset));
+            match wanted {
+                Some(letter) => Ok(describe(letter, output)),
+                None => Err(Failure::new(
+                    Code::UnknownTopic,
+                    format!(
+                        "group {} of {} has no letter {number}/{offset}. \"ghostlight dead-letters list\" \
+                         shows those it has",
+                        group.group, group.topic
+                    ),
+                )),
+            }
+        }),
+        DeadLetters::Redrive(args) => redrive(target, args),
+    }
+}
+
+async fn letters(target: &Target, group: &GroupRef) -> Result<Vec<LetterView>, Failure> {
+    let path = format!(
+        "dead-letters/{}/{}/{}",
+        encode(&group.pubsub),
+        encode(&group.topic),
+        encode(&group.group)
+    );
+    Client::to(target)?.read(&path).await
+}
+
+fn letters_text(views: &[LetterView]) -> String {
+    let mut table = Table::new(&[
+        ("LETTER", Align::Left),
+        ("DIED", Align::Left),
+        ("ATTEMPTS", Align::Right),
+        ("KEY", Align::Left),
+        ("REASON", Align::Left),
+    ]);
+    for view in views {
+        table.row(vec![
+            format!("{}/{}", view.number, view.offset),
+            view.died.clone(),
+            view.attempts.to_string(),
+            or_dash(&view.key),
+            or_dash(view.reason.lines().next().unwrap_or("")),
+        ]);
+    }
+    table.render()
+}
+
+fn redrive(target: &Target, args: Redrive) -> Result<Verdict, Failure> {
+    if args.letters.is_empty() && !args.all {
+        return Err(Failure::usage(
+            Code::InvalidArgument,
+            "name letters such as 3/17, or say --all",
+        ));
+    }
+    let named = args.letters.iter();
+    let order = RedriveOrder {
+        pubsub: args.group.pubsub,
+        topic: args.group.topic,
+        group: args.group.group,
+        letters: (!args.all).then(|| named.map(|l| (l.number, l.offset)).collect()),
+        to: if args.discard {
+            RedriveWay::Nowhere
+        } else {
+            RedriveWay::Group
+        },
+    };
+    let body = serde_json::to_vec(&order).expect("a plain struct");
+    block_on(async {
+        let ask = Ask::post(format!("{BASE}/dead-letters/redrive"), body).within(ORDER_TIME_MAX);
+        let reply = Client::to(target)?.ask(ask).await?;
+        let done: ChangedView = parse(&reply)?;
+        eprintln!("{} letters of group {}", done.changed, order.group);
+        Ok(if done.changed == 0 {
+            Verdict::UnhealthyOrEmpty
+        } else {
+            Verdict::Ok
+        })
+    })
+}
+
+/// `publish`.
+pub(super) fn publish(target: &Target, args: Publish) -> Result<Verdict, Failure> {
+    let order = PublishOrder {
+        pubsub: args.pubsub,
+        topic: args.topic,
+        data_base64: STANDARD.encode(body(args.data.as_deref())?),
+        key: args.key,
+        content_type: args.content_type.unwrap_or_default(),
+        id: args.id,
+    };
+    let body = serde_json::to_vec(&order).expect("a plain struct");
+    block_on(async {
+        let ask = Ask::post(format!("{BASE}/publish"), body).within(ORDER_TIME_MAX);
+        let reply = Client::to(target)?.ask(ask).await?;
+        let done: PublishedView = parse(&reply)?;
+        match args.output.form() {
+            Form::Json => print_json(&done),
+            Form::Text => print_text(&format!("{}/{}\n", done.number, done.offset)),
+        }
+        Ok(Verdict::Ok)
+    })
+}
+
+/// `subscribe`: prints events until it is stopped, or has had enough.
+pub(super) fn subscribe(target: &Target, args: &Subscribe) -> Result<Verdict, Failure> {
+    let mut path = format!(
+        "{BASE}/subscribe/{}/{}?",
+        encode(&args.pubsub),
+        encode(&args.topic)
+    );
+    if let Some(group) = args.group.as_deref().filter(|group| *group != "none") {
+        path.push_str(&format!("group={}&", encode(group)));
+    }
+    if let Some(from) = &args.from {
+        let from = match position(from, from.parse::<u64>().ok().map(|_| 0))? {
+            Position::First => "first".to_owned(),
+            Position::Last => "last".to_owned(),
+            Position::TimeMs(ms) => format!("{ms}ms"),
+            Position::Offset { offset, .. } => offset.to_string(),
+        };
+        path.push_str(&format!("from={from}"));
+    }
+    let mut seen = 0;
+    block_on(async {
+        let mut client = Client::to(target)?;
+        let ask = Ask::get(path).within(STREAM_TIME_MAX);
+        let each = |line: &[u8]| {
+            match args.output.form() {
+                Form::Json => print_text(&format!("{}\n", String::from_utf8_lossy(line))),
+                Form::Text => match serde_json::from_slice::<EventView>(line) {
+                    Ok(event) => print_text(&event_text(&event)),
+                    Err(error) => eprintln!("a line is not understood: {error}"),
+                },
+            }
+            seen += 1;
+            match args.count {
+                Some(most) if seen >= most => ControlFlow::Break(()),
+                Some(_) | None => ControlFlow::Continue(()),
+            }
+        };
+        client.lines(ask, each).await?;
+        Ok(Verdict::Ok)
+    })
+}
+
+fn event_text(event: &EventView) -> String {
+    let key = event.key.as_deref().unwrap_or("-");
+    format!("{}/{}  {key}  {}\n", event.number, event.offset, event.text)
+}
+
+fn listed(noun: &str, pubsub: Option<&str>) -> String {
+    match pubsub {
+        Some(pubsub) => format!("{noun}?pubsub={}", encode(pubsub)),
+        None => noun.to_owned(),
+    }
+}
+
+fn component(pubsub: Option<&str>) -> &str {
+    pubsub.unwrap_or(super::args::PUBSUB_DEFAULT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_a_topic() {
+        for (text, partition, wanted) in [
+            ("first", None, Position::First),
+            ("last", None, Position::Last),
+            (
+                "17",
+                Some(3),
+                Position::Offset {
+                    number: 3,
+                    offset: 17,
+                },
+            ),
+            ("1970-01-01T00:00:02Z", None, Position::TimeMs(2_000)),
+        ] {
+            assert_eq!(position(text, partition), Ok(wanted), "{text}");
+        }
+        assert!(matches!(position("10m", None), Ok(Position::TimeMs(_))));
+        for (text, partition) in [("17", None), ("first", Some(1)), ("now", None), ("", None)] {
+            let failure = position(text, partition).unwrap_err();
+            assert_eq!(failure.exit_code(), 2, "{text}");
+        }
+    }
+}

@@ -1,0 +1,567 @@
+//! What operators see of topics, and what they change: asked of the leaders of topic partitions.
+//!
+//! Field names are part of the `--json` contract.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures::future::join_all;
+use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::calendar::rfc3339;
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::time::WallTime;
+use ghostlight_protocol::topic::{
+    DeadTopicLetter, DescribeReply, DirectoryKey, GroupName, LettersPage, Nothing, Order, Page,
+    Redrive, RedriveTo, Reply, Request, Seek, StartFrom, TopicName, TopicPartition,
+};
+use serde::{Deserialize, Serialize};
+
+use super::event::PublishOutcome;
+use crate::handle::NodeHandle;
+
+/// How long one leader may take.
+const WAIT_MAX: Duration = Duration::from_secs(4);
+
+/// A topic.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct TopicView {
+    /// Its component.
+    pub pubsub: String,
+    /// Its name.
+    pub topic: String,
+    /// Events that are kept.
+    pub events: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Events that were ever published.
+    pub published: u64,
+    /// Its groups.
+    pub groups: Vec<String>,
+    /// Its logs.
+    pub partitions: Vec<TopicPartitionView>,
+}
+
+/// One log of a topic.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TopicPartitionView {
+    /// Which.
+    pub number: u16,
+    /// Lowest offset that is kept.
+    pub first: u64,
+    /// Offset that the next event gets.
+    pub next: u64,
+    /// Bytes that are kept.
+    pub bytes: u64,
+    /// When the last event was appended; empty: never.
+    pub last: String,
+}
+
+/// A group of subscribers of one topic.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct SubscriptionView {
+    /// Its component.
+    pub pubsub: String,
+    /// Its topic.
+    pub topic: String,
+    /// Its name.
+    pub group: String,
+    /// Events not settled.
+    pub lag: u64,
+    /// Events at subscribers.
+    pub in_flight: u64,
+    /// Subscribers.
+    pub subscribers: u64,
+    /// Ids of their nodes.
+    pub nodes: Vec<String>,
+    /// Whether nothing is delivered.
+    pub paused: bool,
+    /// `key`, `none` or `partition`.
+    pub order: String,
+    /// Dead letters that are parked.
+    pub letters: u64,
+    /// Events that became dead letters.
+    pub dead: u64,
+    /// Deliveries of the present leaderships.
+    pub delivered: u64,
+    /// Of these, those that were not the first of their event.
+    pub redelivered: u64,
+    /// Topic that takes its dead letters; empty: they are parked.
+    pub dead_letter_topic: String,
+    /// Where it stands in each log.
+    pub partitions: Vec<CursorView>,
+}
+
+/// A group in one log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CursorView {
+    /// Which log.
+    pub number: u16,
+    /// Every lower offset is settled.
+    pub floor: u64,
+    /// Events not settled.
+    pub lag: u64,
+}
+
+/// A parked dead letter.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LetterView {
+    /// Log of its topic.
+    pub number: u16,
+    /// Its offset there.
+    pub offset: u64,
+    /// Deliveries that failed.
+    pub attempts: u32,
+    /// What the last one said.
+    pub reason: String,
+    /// When it was given up.
+    pub died: String,
+    /// Who published it.
+    pub source: String,
+    /// Its key; empty: none.
+    pub key: String,
+    /// Its media type.
+    pub content_type: String,
+    /// Its data, as far as it is text.
+    pub text: String,
+    /// Its data.
+    pub data_base64: String,
+}
+
+/// Why a question, or an order, has no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Which case.
+    pub code: Code,
+    /// What failed, why, and what to do.
+    pub detail: String,
+}
+
+/// Where a group is moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeekTo {
+    /// The oldest event.
+    First,
+    /// Behind the newest.
+    Last,
+    /// The first event at or after it.
+    Time(WallTime),
+    /// An offset of one log.
+    Offset {
+        /// Which log.
+        number: u16,
+        /// The offset.
+        offset: u64,
+    },
+}
+
+/// What is done to a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Deliver nothing.
+    Pause,
+    /// Deliver again.
+    Resume,
+    /// Move it.
+    Seek(SeekTo),
+}
+
+impl From<PublishOutcome> for Refusal {
+    fn from(outcome: PublishOutcome) -> Self {
+        match outcome {
+            PublishOutcome::NotRun(refusal) => Self {
+                code: refusal.code,
+                detail: refusal.detail,
+            },
+            PublishOutcome::Unknown { code, detail } => Self { code, detail },
+            PublishOutcome::Done(_) => Self {
+                code: Code::ProtocolMismatch,
+                detail: "the answer is not understood. Run the same version everywhere".to_owned(),
+            },
+        }
+    }
+}
+
+impl NodeHandle {
+    /// Every topic partition of a namespace.
+    async fn list_topics(
+        &self,
+        namespace: &str,
+        partitions: u16,
+    ) -> Result<Vec<DescribeReply>, Refusal> {
+        let keys = DirectoryKey::all(namespace, partitions);
+        let lists = keys.into_iter().map(|key| self.list_partition(key.0));
+        let mut all = Vec::new();
+        for list in join_all(lists).await {
+            all.extend(list?);
+        }
+        Ok(all)
+    }
+
+    async fn list_partition(&self, key: ActorKey) -> Result<Vec<DescribeReply>, Refusal> {
+        let mut all: Vec<DescribeReply> = Vec::new();
+        loop {
+            let after = all
+                .last()
+                .map(|last| last.topic.clone())
+                .unwrap_or_default();
+            let request = Request::List(Page { after });
+            let reply = self.topic_call(key.clone(), request, None, Some(WAIT_MAX));
+            let Reply::Listed(list) = reply.await? else {
+                return Ok(all);
+            };
+            let more = list.more != 0 && !list.topics.is_empty();
+            all.extend(list.topics);
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn describe_topic(&self, name: &TopicName) -> Result<Vec<DescribeReply>, Refusal> {
+        let asked = name.partitions().map(|place| {
+            let request = Request::Describe(Nothing {});
+            self.topic_call(place.key(), request, None, Some(WAIT_MAX))
+        });
+        let mut all = Vec::new();
+        for reply in join_all(asked).await {
+            match reply.map_err(Refusal::from) {
+                Ok(Reply::Described(described)) => all.push(described),
+                Ok(_) => {}
+                // Not every log of a topic has been used.
+                Err(refusal) if refusal.code == Code::UnknownTopic => {}
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        if all.is_empty() {
+            return Err(Refusal {
+                code: Code::UnknownTopic,
+                detail: format!(
+                    "{name} was never published or subscribed to. \"ghostlight topics\" lists topics"
+                ),
+            });
+        }
+        Ok(all)
+    }
+
+    /// Topics of a namespace, by name; of one component if one is named.
+    ///
+    /// # Errors
+    /// A leader did not answer.
+    pub async fn topics(
+        &self,
+        namespace: &str,
+        partitions: u16,
+        pubsub: Option<&str>,
+    ) -> Result<Vec<TopicView>, Refusal> {
+        Ok(of_component(
+            topic_views(self.list_topics(namespace, partitions).await?),
+            |view| &view.pubsub,
+            pubsub,
+        ))
+    }
+
+    /// One topic.
+    ///
+    /// # Errors
+    /// A leader did not answer, or the topic does not exist.
+    pub async fn topic(&self, name: &TopicName) -> Result<TopicView, Refusal> {
+        let views = topic_views(self.describe_topic(name).await?);
+        Ok(views.into_iter().next().unwrap_or_default())
+    }
+
+    /// Groups of a namespace.
+    ///
+    /// # Errors
+    /// A leader did not answer.
+    pub async fn subscriptions(
+        &self,
+        namespace: &str,
+        partitions: u16,
+        pubsub: Option<&str>,
+    ) -> Result<Vec<SubscriptionView>, Refusal> {
+        Ok(of_component(
+            subscription_views(self.list_topics(namespace, partitions).await?),
+            |view| &view.pubsub,
+            pubsub,
+        ))
+    }
+
+    /// Groups of one topic.
+    ///
+    /// # Errors
+    /// A leader did not answer, or the topic does not exist.
+    pub async fn subscriptions_of(
+        &self,
+        name: &TopicName,
+    ) -> Result<Vec<SubscriptionView>, Refusal> {
+        Ok(subscription_views(self.describe_topic(name).await?))
+    }
+
+    /// Changes a group in each log of a topic that has it.
+    ///
+    /// # Errors
+    /// A leader did not answer, or no log has the group: what was changed before stays changed.
+    pub async fn change_group(
+        &self,
+        name: &TopicName,
+        group: &str,
+        change: Change,
+    ) -> Result<usize, Refusal> {
+        let places = name.partitions().filter(|place| match change {
+            Change::Seek(SeekTo::Offset { number, .. }) => place.number == number,
+            Change::Pause | Change::Resume | Change::Seek(_) => true,
+        });
+        let asked = places.map(|place| {
+            let request = request_of(group, change);
+            self.topic_call(place.key(), request, None, Some(WAIT_MAX))
+        });
+        let mut changed = 0;
+        let mut unknown = None;
+        for reply in join_all(asked).await {
+            match reply.map_err(Refusal::from) {
+                Ok(_) => changed += 1,
+                Err(refusal) if matches!(refusal.code, Code::UnknownGroup | Code::UnknownTopic) => {
+                    unknown = Some(refusal);
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        match unknown {
+            Some(_) if changed == 0 => Err(Refusal {
+                code: Code::UnknownGroup,
+                detail: format!(
+                    "{name} has no group {group:?}. \"ghostlight subscriptions\" lists those that exist"
+                ),
+            }),
+            _ => Ok(changed),
+        }
+    }
+
+    /// Parked letters of a group, by log and offset.
+    ///
+    /// # Errors
+    /// A leader did not answer.
+    pub async fn dead_letters(
+        &self,
+        name: &TopicName,
+        group: &str,
+    ) -> Result<Vec<LetterView>, Refusal> {
+        let lists = name.partitions().map(|place| self.letters_in(place, group));
+        let mut all = Vec::new();
+        for list in join_all(lists).await {
+            all.extend(list?);
+        }
+        Ok(all)
+    }
+
+    async fn letters_in(
+        &self,
+        place: TopicPartition,
+        group: &str,
+    ) -> Result<Vec<LetterView>, Refusal> {
+        let mut all: Vec<LetterView> = Vec::new();
+        loop {
+            let request = Request::Letters(LettersPage {
+                group: group.to_owned(),
+                from: all.last().map_or(0, |last| last.offset + 1),
+            });
+            let reply = self.topic_call(place.key(), request, None, Some(WAIT_MAX));
+            let Reply::Letters(page) = reply.await? else {
+                return Ok(all);
+            };
+            let more = page.more != 0 && !page.letters.is_empty();
+            let letters = page.letters.into_iter();
+            all.extend(letters.map(|letter| letter_view(place.number, letter)));
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Drives parked letters again, or throws them away; gives how many went.
+    ///
+    /// # Errors
+    /// A leader did not answer: some may have gone.
+    pub async fn redrive(
+        &self,
+        name: &TopicName,
+        group: &str,
+        letters: &[(u16, u64)],
+        to: RedriveTo,
+    ) -> Result<usize, Refusal> {
+        let mut by_log: BTreeMap<u16, Vec<u64>> = BTreeMap::new();
+        for (number, offset) in letters {
+            by_log.entry(*number).or_default().push(*offset);
+        }
+        let mut gone = 0;
+        for (number, offsets) in by_log {
+            let place = name.partition(number);
+            for offsets in offsets.chunks(ghostlight_protocol::limits::REDRIVE_LETTERS_MAX) {
+                gone += self.redrive_some(&place, group, offsets, to).await?;
+            }
+        }
+        Ok(gone)
+    }
+
+    /// A leader moves as many as one batch holds: those that are left are named again.
+    async fn redrive_some(
+        &self,
+        place: &TopicPartition,
+        group: &str,
+        offsets: &[u64],
+        to: RedriveTo,
+    ) -> Result<usize, Refusal> {
+        let mut before: Option<u64> = None;
+        loop {
+            let request = Request::Redrive(Redrive {
+                group: group.to_owned(),
+                offsets: offsets.to_vec(),
+                to: to as i32,
+            });
+            let reply = self.topic_call(place.key(), request, None, Some(WAIT_MAX));
+            let Reply::Group(reply) = reply.await? else {
+                return Ok(0);
+            };
+            let left = reply.row.map_or(0, |row| row.letters);
+            if left == 0 || before == Some(left) {
+                return Ok(offsets.len());
+            }
+            before = Some(left);
+        }
+    }
+}
+
+fn request_of(group: &str, change: Change) -> Request {
+    let group = group.to_owned();
+    let seek = |to: StartFrom, time_ms, offset| {
+        Request::Seek(Seek {
+            group: group.clone(),
+            to: to as i32,
+            time_ms,
+            offset,
+        })
+    };
+    match change {
+        Change::Pause => Request::Pause(GroupName { group }),
+        Change::Resume => Request::Resume(GroupName { group }),
+        Change::Seek(SeekTo::First) => seek(StartFrom::First, 0, None),
+        Change::Seek(SeekTo::Last) => seek(StartFrom::Last, 0, None),
+        Change::Seek(SeekTo::Time(time)) => seek(StartFrom::Time, time.0, None),
+        Change::Seek(SeekTo::Offset { offset, .. }) => seek(StartFrom::First, 0, Some(offset)),
+    }
+}
+
+fn of_component<T>(views: Vec<T>, of: fn(&T) -> &String, pubsub: Option<&str>) -> Vec<T> {
+    let wanted = |view: &T| pubsub.is_none_or(|pubsub| of(view) == pubsub);
+    views.into_iter().filter(wanted).collect()
+}
+
+fn topic_views(found: Vec<DescribeReply>) -> Vec<TopicView> {
+    let mut views: BTreeMap<TopicName, TopicView> = BTreeMap::new();
+    for described in found {
+        let key = ActorKey::parse(described.topic).ok();
+        let Some(place) = key.and_then(|key| TopicPartition::of_key(&key)) else {
+            continue;
+        };
+        let row = described.row.unwrap_or_default();
+        let view = views
+            .entry(place.name.clone())
+            .or_insert_with(|| TopicView {
+                pubsub: place.name.pubsub().to_owned(),
+                topic: place.name.topic().to_owned(),
+                ..TopicView::default()
+            });
+        view.events += row.next - row.first;
+        view.bytes += row.bytes;
+        view.published += row.next;
+        view.groups
+            .extend(described.groups.into_iter().map(|g| g.group));
+        view.groups.sort();
+        view.groups.dedup();
+        view.partitions.push(TopicPartitionView {
+            number: place.number,
+            first: row.first,
+            next: row.next,
+            bytes: row.bytes,
+            last: time(row.last_ms),
+        });
+        view.partitions.sort_by_key(|partition| partition.number);
+    }
+    views.into_values().collect()
+}
+
+fn subscription_views(found: Vec<DescribeReply>) -> Vec<SubscriptionView> {
+    let mut views: BTreeMap<(TopicName, String), SubscriptionView> = BTreeMap::new();
+    for described in found {
+        let key = ActorKey::parse(described.topic).ok();
+        let Some(place) = key.and_then(|key| TopicPartition::of_key(&key)) else {
+            continue;
+        };
+        for group in described.groups {
+            let row = group.row.unwrap_or_default();
+            let settings = row.settings.clone().unwrap_or_default();
+            let id = (place.name.clone(), group.group.clone());
+            let view = views.entry(id).or_insert_with(|| SubscriptionView {
+                pubsub: place.name.pubsub().to_owned(),
+                topic: place.name.topic().to_owned(),
+                group: group.group,
+                order: match settings.order() {
+                    Order::Key => "key",
+                    Order::None => "none",
+                    Order::Partition => "partition",
+                }
+                .to_owned(),
+                dead_letter_topic: settings.dead_letter_topic.clone(),
+                ..SubscriptionView::default()
+            });
+            view.lag += group.lag;
+            view.in_flight += group.in_flight;
+            // A subscriber is attached to every log.
+            view.subscribers = view.subscribers.max(group.subscribers);
+            let nodes = group.nodes.iter().filter_map(|id| NodeId::from_slice(id));
+            view.nodes.extend(nodes.map(|node| format!("{node:?}")));
+            view.nodes.sort();
+            view.nodes.dedup();
+            view.paused |= row.paused != 0;
+            view.letters += row.letters;
+            view.dead += row.dead;
+            view.delivered += group.delivered;
+            view.redelivered += group.redelivered;
+            view.partitions.push(CursorView {
+                number: place.number,
+                floor: row.floor,
+                lag: group.lag,
+            });
+            view.partitions.sort_by_key(|partition| partition.number);
+        }
+    }
+    views.into_values().collect()
+}
+
+fn letter_view(number: u16, letter: DeadTopicLetter) -> LetterView {
+    let event = letter.event.unwrap_or_default();
+    let key = event.key.unwrap_or_default();
+    LetterView {
+        number,
+        offset: letter.offset,
+        attempts: letter.attempts,
+        reason: letter.reason,
+        died: time(letter.dead_ms),
+        source: event.source,
+        key: String::from_utf8_lossy(&key).into_owned(),
+        content_type: event.content_type,
+        text: String::from_utf8_lossy(&event.data).into_owned(),
+        data_base64: STANDARD.encode(&event.data),
+    }
+}
+
+fn time(ms: u64) -> String {
+    if ms == 0 {
+        String::new()
+    } else {
+        rfc3339(WallTime(ms))
+    }
+}

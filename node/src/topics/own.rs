@@ -1,0 +1,258 @@
+//! Ghostlight's own topics: `NodeHandle` as a bus.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use ghostlight_core::topics::subscribers::{SharedWith, Subscribing};
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::outcome::{CallOutcome, NotRun};
+use ghostlight_protocol::topic::{
+    Attribute, GroupSettings, PublishBody, PublishReply, Reply, Request, StartFrom, TopicEvent,
+    TopicName, TopicPartition, TopicReply, TopicRequest,
+};
+use prost::Message;
+
+use super::bus::{Bus, BusFuture, Feature, SubscribeError};
+use super::event::{BulkPublish, Event, Publish, PublishOutcome, Published, Retention};
+use super::subscription::{Group, Start, Subscribe, Subscription};
+use crate::clock::wall_now;
+use crate::handle::{Invoke, NodeHandle};
+
+/// Method of every call to a topic partition.
+const METHOD: &str = "topic";
+
+impl NodeHandle {
+    /// Publishes one event to a topic of this cluster. `Done` means that it is on disk on a majority.
+    pub async fn publish(&self, publish: Publish) -> PublishOutcome {
+        let now = wall_now().0;
+        let topic = partition_of(&publish.topic, &publish.event);
+        let body = body(
+            vec![stored(publish.event, publish.ttl, now)],
+            publish.retention,
+        );
+        let outcome = self
+            .append(topic, body, publish.dedup, publish.timeout)
+            .await;
+        outcome.map_or_else(|refused| refused, |reply| done(&reply, reply.first))
+    }
+
+    /// Publishes several: one append for each topic partition, each all or nothing. Outcomes come in the
+    /// order of the entries.
+    pub async fn bulk_publish(&self, bulk: BulkPublish) -> Vec<PublishOutcome> {
+        let now = wall_now().0;
+        let mut parts: BTreeMap<u16, (TopicPartition, Vec<usize>, Vec<TopicEvent>)> =
+            BTreeMap::new();
+        let entries = bulk.entries.len();
+        for (place, entry) in bulk.entries.into_iter().enumerate() {
+            let topic = partition_of(&bulk.topic, &entry.event);
+            let part = parts
+                .entry(topic.number)
+                .or_insert_with(|| (topic, Vec::new(), Vec::new()));
+            part.1.push(place);
+            part.2.push(stored(entry.event, entry.ttl, now));
+        }
+        let appends = parts.into_values().map(|(topic, places, events)| {
+            let body = body(events, bulk.retention);
+            async move {
+                let outcome = self.append(topic, body, None, bulk.timeout).await;
+                (places, outcome)
+            }
+        });
+        let mut outcomes: Vec<Option<PublishOutcome>> = vec![None; entries];
+        for (places, outcome) in join_all(appends).await {
+            for (at, place) in (0_u64..).zip(places) {
+                outcomes[place] = Some(match &outcome {
+                    Ok(reply) => done(reply, reply.first.saturating_add(at)),
+                    Err(refused) => refused.clone(),
+                });
+            }
+        }
+        // Every entry is in one part.
+        outcomes.into_iter().flatten().collect()
+    }
+
+    /// Subscribes to a topic of this cluster. Resolves when the group exists in every topic partition: what is
+    /// published after that is delivered.
+    ///
+    /// # Errors
+    /// A topic partition without a leader for 15 s, or a name that cannot be; nothing is left of it.
+    pub async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, SubscribeError> {
+        let wants = wants(&subscribe);
+        let events = subscribe.credits.events.max(1);
+        self.begin_subscription(wants, events).await
+    }
+
+    async fn append(
+        &self,
+        topic: TopicPartition,
+        body: PublishBody,
+        dedup: Option<Bytes>,
+        timeout: Option<Duration>,
+    ) -> Result<PublishReply, PublishOutcome> {
+        let request = Request::Publish(body);
+        match self.topic_call(topic.key(), request, dedup, timeout).await {
+            Ok(Reply::Published(reply)) => Ok(reply),
+            Ok(_) => Err(not_understood()),
+            Err(outcome) => Err(outcome),
+        }
+    }
+
+    /// Asks the leader of a topic partition, or of a partition for its topics.
+    pub(crate) async fn topic_call(
+        &self,
+        key: ghostlight_protocol::actor::ActorKey,
+        request: Request,
+        request_id: Option<Bytes>,
+        timeout: Option<Duration>,
+    ) -> Result<Reply, PublishOutcome> {
+        let body = TopicRequest {
+            request: Some(request),
+        };
+        let call = Invoke {
+            actor: key,
+            method: METHOD.to_owned(),
+            body: body.encode_to_vec().into(),
+            request_id,
+            timeout,
+            metadata: Vec::new(),
+        };
+        match self.invoke(call).await {
+            CallOutcome::Reply(reply) => {
+                let reply = TopicReply::decode(reply).ok().and_then(|reply| reply.reply);
+                reply.ok_or_else(not_understood)
+            }
+            CallOutcome::NotRun(refusal) => Err(PublishOutcome::NotRun(refusal)),
+            CallOutcome::Unknown { code, detail } => Err(PublishOutcome::Unknown { code, detail }),
+            CallOutcome::App(_) | CallOutcome::AppReply(_) => Err(not_understood()),
+        }
+    }
+}
+
+impl Bus for NodeHandle {
+    fn publish(&self, publish: Publish) -> BusFuture<'_, PublishOutcome> {
+        Box::pin(Self::publish(self, publish))
+    }
+
+    fn bulk_publish(&self, bulk: BulkPublish) -> BusFuture<'_, Vec<PublishOutcome>> {
+        Box::pin(Self::bulk_publish(self, bulk))
+    }
+
+    fn subscribe(
+        &self,
+        subscribe: Subscribe,
+    ) -> BusFuture<'_, Result<Subscription, SubscribeError>> {
+        Box::pin(Self::subscribe(self, subscribe))
+    }
+
+    fn features(&self) -> &'static [Feature] {
+        &[
+            Feature::MessageTtl,
+            Feature::BulkPublish,
+            Feature::Redelivery,
+        ]
+    }
+}
+
+fn partition_of(topic: &TopicName, event: &Event) -> TopicPartition {
+    topic.partition_for(event.key.as_ref().unwrap_or(&event.source).as_bytes())
+}
+
+fn body(events: Vec<TopicEvent>, retention: Option<Retention>) -> PublishBody {
+    PublishBody {
+        events,
+        retention_ms: retention.map_or(0, |kept| millis(kept.age).max(1)),
+        retention_bytes: retention.map_or(0, |kept| kept.bytes.max(1)),
+    }
+}
+
+fn stored(event: Event, ttl: Option<Duration>, now_ms: u64) -> TopicEvent {
+    let attributes = event.attributes.into_iter();
+    TopicEvent {
+        key: event.key.map(Bytes::from),
+        data: event.data,
+        content_type: event.content_type,
+        attributes: attributes
+            .map(|(name, value)| Attribute { name, value })
+            .collect(),
+        published_ms: now_ms,
+        expires_ms: ttl.map_or(0, |ttl| now_ms.saturating_add(millis(ttl)).max(1)),
+        source: event.source,
+        only_group: String::new(),
+    }
+}
+
+/// The event as its publisher gave it.
+pub(crate) fn given(event: TopicEvent) -> Event {
+    let attributes = event.attributes.into_iter();
+    Event {
+        key: event
+            .key
+            .map(|key| String::from_utf8_lossy(&key).into_owned()),
+        data: event.data,
+        content_type: event.content_type,
+        source: event.source,
+        attributes: attributes
+            .map(|attribute| (attribute.name, attribute.value))
+            .collect(),
+    }
+}
+
+fn wants(subscribe: &Subscribe) -> Subscribing {
+    let (start, start_ms) = match subscribe.start {
+        Start::First => (StartFrom::First, 0),
+        Start::Last => (StartFrom::Last, 0),
+        Start::Time(time) => (StartFrom::Time, time.0),
+    };
+    let (least, most) = subscribe.retry_pauses.unwrap_or_default();
+    Subscribing {
+        topic: subscribe.topic.clone(),
+        group: match &subscribe.group {
+            Group::Shared(name) => SharedWith::Cluster(name.clone()),
+            Group::EachNode(name) => SharedWith::Node(name.clone()),
+        },
+        settings: GroupSettings {
+            start: start as i32,
+            start_ms,
+            order: subscribe.order as i32,
+            max_deliver: subscribe.max_deliver.unwrap_or(0),
+            dead_letter_topic: subscribe.dead_letter_topic.clone().unwrap_or_default(),
+            retry_pause_ms: millis(least),
+            retry_pause_max_ms: millis(most),
+            idle_ms: 0,
+        },
+        credit_events: subscribe.credits.events.max(1),
+        credit_bytes: subscribe.credits.bytes.max(1),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX >> 2)
+}
+
+fn done(reply: &PublishReply, offset: u64) -> PublishOutcome {
+    PublishOutcome::Done(Some(Published {
+        partition: u16::try_from(reply.number).unwrap_or(u16::MAX),
+        offset,
+    }))
+}
+
+fn not_understood() -> PublishOutcome {
+    PublishOutcome::Unknown {
+        code: Code::ProtocolMismatch,
+        detail:
+            "the leader's answer is not understood; it may have done what was asked. Run the same \
+                 version everywhere"
+                .to_owned(),
+    }
+}
+
+/// The refusal of a node that has ended.
+pub(crate) fn ended() -> SubscribeError {
+    let refusal = NotRun::new(Code::ShuttingDown, "this node is ending. Ask another node");
+    SubscribeError {
+        code: refusal.code,
+        detail: refusal.detail,
+    }
+}

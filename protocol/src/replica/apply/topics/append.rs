@@ -1,0 +1,139 @@
+//! Appending to a topic partition: publishes, messages that left a turn, dead letters, letters driven again.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{At, Published, TopicOutcome, put_topic, read_topic, row_bytes};
+use crate::actor::ActorKey;
+use crate::family::{self, Family};
+use crate::partition_row::PartitionRow;
+use crate::replica::rows::Rows;
+use crate::topic::{
+    Append, PublishBody, PublishReply, Reply, TopicBatch, TopicEvent, TopicPartition, TopicRow,
+};
+
+/// A batch that was appended.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Appended {
+    /// Key of the topic partition.
+    pub topic: ActorKey,
+    /// The batch.
+    pub batch: TopicBatch,
+    /// The topic partition's row after it.
+    pub row: TopicRow,
+}
+
+/// What a topic keeps from now on; 0: as before.
+#[derive(Clone, Copy, Default)]
+struct Keeps {
+    ms: u64,
+    bytes: u64,
+}
+
+impl<R: Rows> At<'_, R> {
+    pub(super) fn append_publishes(&mut self, append: Append) -> Result<TopicOutcome, R::Error> {
+        let number = TopicPartition::of_key(&self.topic).map_or(0, |topic| topic.number);
+        let mut first = self.topic_row()?.next;
+        let mut results = Vec::with_capacity(append.publishes.len());
+        let mut events = Vec::new();
+        let mut keeps = Keeps::default();
+        for publish in append.publishes {
+            if let Some(reason) = self.fence(publish.request.as_ref())? {
+                results.push(Published::Skipped(reason));
+                continue;
+            }
+            let body = publish.body.unwrap_or_default();
+            let count = body.events.len() as u64;
+            if let Some(request) = &publish.request {
+                let reply = PublishReply {
+                    number: u32::from(number),
+                    first,
+                    count,
+                };
+                self.record(request, Reply::Published(reply))?;
+            }
+            results.push(Published::At { first, count });
+            first = first.saturating_add(count);
+            keeps.take(&body);
+            events.extend(body.events);
+        }
+        let appended = append_events(self.rows, self.partition, &self.topic, events, keeps)?;
+        Ok(TopicOutcome::Appended { results, appended })
+    }
+
+    pub(super) fn append(&mut self, events: Vec<TopicEvent>) -> Result<Option<Appended>, R::Error> {
+        let keeps = Keeps::default();
+        append_events(self.rows, self.partition, &self.topic, events, keeps)
+    }
+}
+
+impl Keeps {
+    /// The latest word counts.
+    fn take(&mut self, body: &PublishBody) {
+        for (kept, said) in [
+            (&mut self.ms, body.retention_ms),
+            (&mut self.bytes, body.retention_bytes),
+        ] {
+            if said > 0 {
+                *kept = said;
+            }
+        }
+    }
+}
+
+/// Appends what a message to a topic partition of this partition holds; `None`: it holds no event.
+pub(in crate::replica::apply) fn deliver<R: Rows>(
+    rows: &mut R,
+    partition: &mut PartitionRow,
+    topic: &ActorKey,
+    body: &Bytes,
+) -> Result<Option<Appended>, R::Error> {
+    let body = PublishBody::decode(body.clone()).unwrap_or_default();
+    let mut keeps = Keeps::default();
+    keeps.take(&body);
+    append_events(rows, partition, topic, body.events, keeps)
+}
+
+fn append_events<R: Rows>(
+    rows: &mut R,
+    partition: &mut PartitionRow,
+    topic: &ActorKey,
+    events: Vec<TopicEvent>,
+    keeps: Keeps,
+) -> Result<Option<Appended>, R::Error> {
+    if events.is_empty() {
+        return Ok(None);
+    }
+    let before = read_topic(rows, topic)?;
+    let batch = TopicBatch {
+        base: before.next,
+        appended_ms: partition.wall_ms,
+        events,
+    };
+    let next = before.next.saturating_add(batch.events.len() as u64);
+    let key = family::batch_key(topic, next - 1);
+    let value = Bytes::from(batch.encode_to_vec());
+    let mut row = TopicRow {
+        next,
+        bytes: before.bytes.saturating_add(row_bytes(&key, &value)),
+        last_ms: batch.appended_ms,
+        ..before.clone()
+    };
+    if row.first_ms == 0 {
+        // No clock stood at zero: a log that has no time yet says one.
+        row.first_ms = batch.appended_ms.max(1);
+    }
+    if keeps.ms > 0 {
+        row.retention_ms = keeps.ms;
+    }
+    if keeps.bytes > 0 {
+        row.retention_bytes = keeps.bytes;
+    }
+    rows.put(Family::TopicBatch, key, value);
+    put_topic(rows, partition, topic, &before, &row)?;
+    Ok(Some(Appended {
+        topic: topic.clone(),
+        batch,
+        row,
+    }))
+}

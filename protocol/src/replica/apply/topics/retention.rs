@@ -1,0 +1,53 @@
+//! Letting the oldest batches of a topic partition go.
+
+use prost::Message;
+
+use super::{At, TopicOutcome, row_bytes};
+use crate::family::{self, Family};
+use crate::replica::rows::Rows;
+use crate::topic::{TopicBatch, TopicRow, Trim};
+
+impl<R: Rows> At<'_, R> {
+    pub(super) fn trim(&mut self, trim: &Trim) -> Result<TopicOutcome, R::Error> {
+        let before = self.topic_row()?;
+        let mut row = before.clone();
+        for &last in &trim.last {
+            let key = family::batch_key(&self.topic, last);
+            let Some(value) = self.rows.get(Family::TopicBatch, &key)? else {
+                break;
+            };
+            let bytes = row_bytes(&key, &value);
+            let batch = TopicBatch::decode(value).unwrap_or_default();
+            if batch.base != row.first || !self.is_over(&row, &batch) {
+                break;
+            }
+            row.first = last.saturating_add(1);
+            row.bytes = row.bytes.saturating_sub(bytes);
+            // At least as late as this one; the batch behind it says it exactly.
+            row.first_ms = batch.appended_ms.max(1);
+            self.rows.delete(Family::TopicBatch, key);
+        }
+        if row.first == row.next {
+            row.first_ms = 0;
+            row.bytes = 0;
+        } else if row.first != before.first
+            && let Some(last) = trim.next_last
+        {
+            let key = family::batch_key(&self.topic, last);
+            let next = self.rows.get(Family::TopicBatch, &key)?;
+            let next = next.map(|value| TopicBatch::decode(value).unwrap_or_default());
+            if let Some(next) = next.filter(|next| next.base == row.first) {
+                row.first_ms = next.appended_ms.max(1);
+            }
+        }
+        if row != before {
+            self.put_topic(&before, &row)?;
+        }
+        Ok(TopicOutcome::Trimmed(row))
+    }
+
+    fn is_over(&self, row: &TopicRow, batch: &TopicBatch) -> bool {
+        let due = batch.appended_ms.saturating_add(row.age_max_ms());
+        due <= self.partition.wall_ms || row.bytes > row.bytes_max()
+    }
+}
