@@ -289,3 +289,53 @@ fn d03_flipped_bits_cost_copies_and_no_data() {
     }
     println!("{ended} times a node ended by a damaged table, and came back");
 }
+
+/// An old copy of a data directory is put back while the others went on: what it lacks was promised to them.
+#[test]
+fn d04_an_old_copy_that_is_put_back_is_found_out_and_made_anew() {
+    let _turn = turn();
+    let mut cluster = Cluster::form(3, PARTITIONS);
+    let victim = 1;
+    let load = Load::start(&without(&cluster, victim));
+    load.wait_acknowledged(20, SERVED_TIME_MAX);
+    let old = id_of(&cluster, victim).expect("the node answers");
+    // Stopped, copied, and run on: the copy is of a moment at which nothing was wrong.
+    cluster.kill(victim);
+    let copy = cluster.path("old-copy");
+    copy_folder(&data(&cluster, victim), &copy);
+    cluster.start(victim);
+    cluster.wait_healthy();
+    load.wait_acknowledged(100, SERVED_TIME_MAX);
+    let said = cluster.said(victim).len();
+    cluster.kill(victim);
+    fs::remove_dir_all(data(&cluster, victim)).expect("a folder that can be removed");
+    copy_folder(&copy, &data(&cluster, victim));
+    let began = Instant::now();
+    cluster.start(victim);
+    // The copy is of the run before the last: as that run it is refused for a second process (E0208), and its
+    // supervisor starts it again. As a later run it is told what it has forgotten (E0311).
+    let mut refused = 0;
+    until("the node is back as a new one", ASK_TIME_MAX, || {
+        for node in cluster.ended() {
+            let said = cluster.said(node);
+            let last = said.lines().last().unwrap_or_default();
+            assert!(last.contains("[E0208]"), "it says why it ended: {said}");
+            cluster.start(node);
+            refused += 1;
+        }
+        id_of(&cluster, victim).filter(|id| *id != old)
+    });
+    cluster.wait_healthy();
+    wait_whole(&cluster);
+    let news = news(&cluster, victim, said);
+    println!(
+        "an old copy: {refused} times refused; whole again after {:.1} s\n{}",
+        began.elapsed().as_secs_f64(),
+        line(&news, "[E0311]")
+    );
+    let found_out = line(&news, "[E0311]");
+    assert!(found_out.contains("disk has gone back"), "{news}");
+    assert!(line(&news, "was given up").contains("replaces"), "{news}");
+    load.wait_acknowledged(10, SERVED_TIME_MAX);
+    end_clean("an old copy", load, &cluster.http());
+}

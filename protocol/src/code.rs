@@ -127,6 +127,7 @@ codes! {
     ReplicaCondemned = 308, Fatal, "REPLICA_CONDEMNED";
     DataDirUnusable = 309, Fatal, "DATA_DIR_UNUSABLE";
     StatesDiffer = 310, Fatal, "STATES_DIFFER";
+    PromisesLost = 311, Fatal, "PROMISES_LOST";
     DiskSlow = 320, Retry, "DISK_SLOW";
     DiskRoomShort = 321, Retry, "DISK_ROOM_SHORT";
     NodeStarved = 322, Retry, "NODE_STARVED";

@@ -10,6 +10,7 @@ pub mod family;
 pub mod hash;
 pub mod ids;
 pub mod limits;
+pub mod marks;
 pub mod outcome;
 pub mod partition_row;
 pub mod replica;

@@ -18,6 +18,10 @@ pub(crate) const FORMAT_KEY: &[u8] = b"format";
 pub(crate) const IDENTITY_KEY: &[u8] = b"identity";
 /// `Cf::Meta`: the encoded `AddressBook`.
 pub(crate) const ADDRESSES_KEY: &[u8] = b"addresses";
+/// `Cf::Meta`: the node's own mark, u64.
+pub(crate) const MARK_KEY: &[u8] = b"mark";
+/// `Cf::Meta`: the encoded `MarkList` of what others have told.
+pub(crate) const MARKS_KEY: &[u8] = b"marks";
 
 /// Kinds of a replica's own records in `Cf::Raft`, and of staged chunks in `Cf::State`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

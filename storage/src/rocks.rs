@@ -43,13 +43,26 @@ impl RocksEngine {
     /// # Errors
     /// `Corrupt` when RocksDB says that its files are damaged; else what the disk said.
     pub fn open(dir: DataDir) -> Result<Self, DataDirError> {
+        Self::open_with(dir, Recovery::Whole)
+    }
+
+    /// Opens a database whose write-ahead log is damaged, with what it has before the damage. What was
+    /// synced after it is lost: whoever opens it so must ask the others whether that was anything.
+    ///
+    /// # Errors
+    /// `Corrupt` when more than the end of the log is damaged; else what the disk said.
+    pub fn open_up_to_damage(dir: DataDir) -> Result<Self, DataDirError> {
+        Self::open_with(dir, Recovery::UpToDamage)
+    }
+
+    fn open_with(dir: DataDir, recovery: Recovery) -> Result<Self, DataDirError> {
         let database = dir.database();
         if dir.is_headless() {
             let why = "the file CURRENT is missing".to_owned();
             return Err(dir.open_failed(&EngineError::Corrupt(why)));
         }
         let cfs = options::column_families();
-        let db = DB::open_cf_descriptors(&options::database(), &database, cfs)
+        let db = DB::open_cf_descriptors(&options::database(recovery), &database, cfs)
             .map_err(|error| dir.open_failed(&classify_open(&error)))?;
         dir.sync()?;
         Ok(Self {
@@ -62,6 +75,15 @@ impl RocksEngine {
     pub fn dir(&self) -> &DataDir {
         &self.shared.dir
     }
+}
+
+/// How much of a damaged write-ahead log is good enough.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Recovery {
+    /// All but a torn end.
+    Whole,
+    /// What stands before the damage.
+    UpToDamage,
 }
 
 fn handle(db: &DB, cf: Cf) -> &ColumnFamily {

@@ -19,6 +19,7 @@ mod replicas;
 use std::collections::BTreeMap;
 
 use ghostlight_protocol::ids::{LogIndex, LogPosition, PartitionId, PeerId};
+use ghostlight_protocol::marks::Marks;
 use ghostlight_protocol::partition_row::PartitionRow;
 use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::replica::{HardState, LogEntry};
@@ -55,6 +56,8 @@ pub struct Recovered {
     pub condemned: Vec<Condemned>,
     /// Smallest peer id that may exist here, where one is set.
     pub tombstones: BTreeMap<PartitionId, PeerId>,
+    /// The node's own mark, and those that others have told.
+    pub marks: Marks,
 }
 
 /// A replica that broke its promises, or may have. Its data is set aside.

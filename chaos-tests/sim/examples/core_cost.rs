@@ -89,6 +89,8 @@ fn node(place: usize) -> Node {
         replicas,
         condemned: Vec::new(),
         tombstones: std::collections::BTreeMap::new(),
+        marks: Default::default(),
+        trust: Default::default(),
         seed: place as u64,
         min_copies: 1,
         turns: ghostlight_core::turns::Settings::default(),

@@ -19,4 +19,4 @@ pub use params::{FaultKind, Params};
 pub use run::{Report, compare, form, guarded, heal, reproduce, run_seed};
 pub use sometimes::Sometimes;
 pub use trace::Show;
-pub use world::{Failure, Origin, World};
+pub use world::{Failure, Origin, Restored, World};

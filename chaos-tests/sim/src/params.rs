@@ -108,6 +108,8 @@ pub enum FaultKind {
     BitFlip,
     /// A database cannot be opened any more.
     LoseDatabase,
+    /// An old image of a disk is put back.
+    OldImage,
     /// A disk is replaced by an empty one.
     Wipe,
     /// One more node joins.
@@ -138,7 +140,7 @@ impl FaultKind {
     ];
 
     /// Kinds that are drawn after everything else, so that older seeds keep most of their meaning.
-    pub const LATER: [(Self, u32); 1] = [(Self::Stuck, 3)];
+    pub const LATER: [(Self, u32); 2] = [(Self::Stuck, 3), (Self::OldImage, 3)];
 }
 
 impl Params {

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use ghostlight_core::io::{Input, Now, StoreEffect};
-use ghostlight_core::node::NodeCore;
+use ghostlight_core::node::{NodeCore, Trust};
 use ghostlight_core::sdk::local_runner::LocalRunner;
 use ghostlight_core::turn_io::ActivationId;
 use ghostlight_disk::{Disk, Snapshots};
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::wire::hello::{ClusterDescriptor, NodeRecord, Run};
+use ghostlight_storage::memory::DiskImage;
 use ghostlight_storage::{MemoryDisk, MemoryEngine, Reader};
 
 use crate::dice::{MS, SEC};
@@ -34,6 +35,32 @@ pub(crate) struct Node {
     pub slowness: u64,
     /// Nothing is synced before this time.
     pub stalled_until: u64,
+    /// What its disk held once, for putting it back.
+    pub image: Option<DiskImage>,
+    /// What its next process is told of its disk.
+    pub trust: Trust,
+    /// Whether its disk has gone back in time.
+    pub fallen: Fallen,
+}
+
+/// Whether a disk has gone back in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fallen {
+    /// It has not.
+    No,
+    /// It has, and its node does not know.
+    Unknown,
+    /// Its node has found out, and noted it beside the database.
+    Known,
+}
+
+impl Node {
+    /// What starts on the disk next is another node.
+    pub(crate) fn begins_anew(&mut self) {
+        self.image = None;
+        self.trust = Trust::Whole;
+        self.fallen = Fallen::No;
+    }
 }
 
 /// Whether a node is meant to run.

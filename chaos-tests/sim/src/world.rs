@@ -4,6 +4,7 @@
 //! events is (time, number), so that the same seed gives the same run.
 
 mod acts;
+mod back_in_time;
 mod boot;
 mod connect;
 mod contents;
@@ -16,6 +17,7 @@ mod store;
 mod verdict;
 mod work;
 
+pub use back_in_time::Restored;
 pub use boot::Origin;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,9 +3,12 @@
 //! Effects are performed in order. Store effects go to one thread, in order; each that others wait for
 //! comes back as an input. Nothing blocks.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{LogPosition, NodeId, PartitionId, PeerId, Term};
+use ghostlight_protocol::marks::{Mark, Told};
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::partition_row::{Membership, PartitionRow};
 use ghostlight_protocol::replica::log::RecoveredReplica;
@@ -399,6 +402,8 @@ pub enum StoreEffect {
         installs: Vec<InstallWrite>,
         /// Hard states and entries.
         writes: Vec<LogWrite>,
+        /// The mark of this batch.
+        marks: MarkWrite,
     },
     /// Apply committed entries (buffered); then `Applied`.
     Apply(Vec<(PartitionId, Vec<ApplyItem>)>),
@@ -445,6 +450,15 @@ pub enum StoreEffect {
     },
     /// The group has replaced a condemned replica: its data may go.
     DiscardCondemned(PartitionId),
+}
+
+/// What a batch says of marks.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct MarkWrite {
+    /// This node's own one, from this batch on; 0: says nothing.
+    pub own: Mark,
+    /// What all others have told, if that has changed.
+    pub others: Option<BTreeMap<NodeId, Told>>,
 }
 
 /// Work on snapshots that are sent, in order. It only reads, so it keeps nobody from writing: a chunk may

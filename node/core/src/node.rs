@@ -16,6 +16,7 @@ mod hosting;
 mod inspect;
 mod leading;
 mod links;
+mod marks;
 mod orders;
 mod pauses;
 mod reads;
@@ -52,7 +53,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 pub use self::inspect::ReplicaFacts;
-pub use self::settings::Start;
+pub use self::settings::{Start, Trust};
 use self::slot::Slot;
 use crate::expiry::ExpiryInput;
 use crate::gateway::{Gateway, GatewayInput};
@@ -101,6 +102,7 @@ pub struct NodeCore {
     pauses: pauses::Pauses,
     hosting: hosting::Hosting,
     audits: audit::Audits,
+    marks: marks::Marks,
     wall: wall::Wall,
     /// What the machine's calendar clock said last: compared with the members', and nothing else.
     machine: WallTime,
@@ -214,6 +216,7 @@ impl NodeCore {
             pauses: pauses::Pauses::new(now.instant),
             hosting: hosting::Hosting::new(NativeTypes::new(start.record.actor_types.clone())),
             audits: audit::Audits::default(),
+            marks: marks::Marks::new(now.instant, &start),
             wall: wall::Wall::new(now.instant, now.wall),
             machine: now.wall,
             start,
@@ -328,8 +331,11 @@ impl NodeCore {
         if let Err(error) = border::check(&frame) {
             return Self::say(out, format!("a frame from node {from} is dropped: {error}"));
         }
+        self.note_mark(from, &frame);
         match frame {
             Frame::Control(control) => self.take_control(now, from, control, out),
+            Frame::Mark(word) => self.take_mark_word(now, from, &word, out),
+            Frame::Raft(_) | Frame::SnapshotChunk(_) if !self.marks.is_met(from) => {}
             Frame::Raft(messages) => {
                 for message in messages.messages {
                     self.take_raft(now, from, message, out);

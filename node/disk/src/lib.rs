@@ -65,6 +65,7 @@ impl<E: Engine> Disk<E> {
                 ticket,
                 installs,
                 mut writes,
+                marks,
             } => {
                 for install in installs {
                     let InstallWrite {
@@ -75,6 +76,7 @@ impl<E: Engine> Disk<E> {
                         writes.retain(|w| (w.partition, w.peer) != (partition, peer));
                     }
                 }
+                self.store.put_marks(marks.own, marks.others.as_ref());
                 self.store.persist(&writes)?;
                 out.push(StoreInput::Persisted(ticket));
             }

@@ -68,6 +68,7 @@ fn an_invalid_snapshot_condemns_nobody() {
     let persist = StoreEffect::Persist {
         ticket: PersistTicket(1),
         installs: vec![install],
+        marks: Default::default(),
         writes: vec![write(P, 101), write(other, 1)],
     };
     thread.perform(vec![persist], &mut out).unwrap();

@@ -183,6 +183,7 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::ReplicaCondemned
         | C::DataDirUnusable
         | C::StatesDiffer
+        | C::PromisesLost
         | C::PortInUse
         | C::KeyFileUnusable
         | C::ProfileRefuses

@@ -105,6 +105,7 @@ pub(super) fn page(code: Code) -> &'static str {
         C::ReplicaCondemned => include_str!("../../../docs/errors/E0308.md"),
         C::DataDirUnusable => include_str!("../../../docs/errors/E0309.md"),
         C::StatesDiffer => include_str!("../../../docs/errors/E0310.md"),
+        C::PromisesLost => include_str!("../../../docs/errors/E0311.md"),
         C::DiskSlow => include_str!("../../../docs/errors/E0320.md"),
         C::DiskRoomShort => include_str!("../../../docs/errors/E0321.md"),
         C::NodeStarved => include_str!("../../../docs/errors/E0322.md"),

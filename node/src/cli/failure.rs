@@ -50,6 +50,12 @@ impl Failure {
         }
     }
 
+    /// Its page, if it has one.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        self.code
+    }
+
     /// A failure whose text comes from a node and carries its code already.
     #[must_use]
     pub fn told(detail: impl Into<String>) -> Self {

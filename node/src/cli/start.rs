@@ -47,7 +47,26 @@ pub(super) fn run(args: args::Start) -> Result<Verdict, Failure> {
     let result = runtime.block_on(serve(config, settings, orders));
     // Nothing durable is left in the runtime's tasks: the node has ended.
     runtime.shutdown_timeout(Duration::from_millis(200));
-    result
+    match result {
+        Err(failure) if failure.code() == Some(Code::PromisesLost) => Err(start_again(&failure)),
+        result => result,
+    }
+}
+
+/// The node noted that its database is lost: the same program begins in its place, and comes back as a new
+/// node or says why it may not. Returns only if that fails.
+fn start_again(lost: &Failure) -> Failure {
+    use std::os::unix::process::CommandExt;
+    eprintln!("{lost}\nstarting again");
+    let mut args = std::env::args_os();
+    let program = std::env::current_exe();
+    args.next();
+    match program.map(|program| std::process::Command::new(program).args(args).exec()) {
+        Ok(error) | Err(error) => Failure::new(
+            Code::PromisesLost,
+            format!("{}. It could not be started again: {error}", lost.detail()),
+        ),
+    }
 }
 
 /// The threads of the APIs.

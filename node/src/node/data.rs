@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use ghostlight_core::io::HaltReason;
-use ghostlight_core::node::Start;
+use ghostlight_core::node::{Start, Trust};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{ClusterId, NodeId};
 use ghostlight_protocol::limits::{PARTITIONS_DEFAULT, REPLICATION_FACTOR_DEFAULT};
-use ghostlight_protocol::wire::hello::{NodeRecord, new_descriptor};
+use ghostlight_protocol::replica::log::RecoveredReplica;
+use ghostlight_protocol::wire::hello::{Company, NodeRecord, new_descriptor};
 use ghostlight_storage::{
     DataDir, DataDirError, Engine, MemoryDisk, MemoryEngine, NodeIdentity, Note, Reader, Recovered,
     RocksEngine, StorageError, Store,
@@ -27,6 +28,8 @@ pub(super) struct Opened<E: Engine> {
     pub(super) identity: NodeIdentity,
     pub(super) recovered: Recovered,
     pub(super) addresses: Vec<NodeRecord>,
+    /// Whether it may lack something that was synced.
+    pub(super) trust: Trust,
 }
 
 /// What a data directory holds.
@@ -62,7 +65,12 @@ pub(super) fn open_directory(path: &Path, config: &NodeConfig) -> Result<Directo
     }
     let engine = match RocksEngine::open(dir) {
         Ok(engine) => engine,
-        Err(error) if error.code() == Code::DataDirCorrupt => return lost(error.to_string()),
+        Err(error) if error.code() == Code::DataDirCorrupt => {
+            return match up_to_damage(path, &error.to_string(), note.as_ref(), config)? {
+                Some(opened) => Ok(Directory::Opened(Box::new(opened))),
+                None => lost(error.to_string()),
+            };
+        }
         Err(error) => return Err(unusable(error)),
     };
     let found = match Found::in_engine(engine) {
@@ -78,6 +86,49 @@ pub(super) fn open_directory(path: &Path, config: &NodeConfig) -> Result<Directo
         ));
     }
     Ok(Directory::Opened(Box::new(take_up(found, config)?)))
+}
+
+/// Opens a database whose log is damaged, with what stands before the damage. `None`: more is damaged, or
+/// nobody could tell whether anything that was synced is missing.
+fn up_to_damage(
+    path: &Path,
+    why: &str,
+    note: Option<&Note>,
+    config: &NodeConfig,
+) -> Result<Option<Opened<RocksEngine>>, StartError> {
+    let cluster = note.and_then(|note| note.identity.as_ref()?.cluster.as_ref());
+    if cluster.is_none_or(|cluster| cluster.company() == Company::Alone) {
+        return Ok(None);
+    }
+    let dir = DataDir::open(path).map_err(unusable)?;
+    let aside = dir.keep_log_aside().map_err(unusable)?;
+    let engine = match RocksEngine::open_up_to_damage(dir) {
+        Ok(engine) => engine,
+        Err(error) if error.code() == Code::DataDirCorrupt => return Ok(None),
+        Err(error) => return Err(unusable(error)),
+    };
+    let found = match Found::in_engine(engine) {
+        Ok(found) if found.recovered.identity.is_some() => found,
+        Ok(_) => return Ok(None),
+        Err(error) if error.code() == Code::DataDirCorrupt => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let alone = |replica: &RecoveredReplica| {
+        let membership = replica.row.as_ref().and_then(|row| row.membership.as_ref());
+        membership.is_some_and(|m| m.voters == [replica.peer.0] && !m.is_joint())
+    };
+    if found.recovered.replicas.iter().any(alone) {
+        DataDir::mark_damaged(path, why).map_err(unusable)?;
+        return Ok(None);
+    }
+    tracing::error!(
+        "{why}. It was opened with what stands before the damage (the log as it was found is in {}); \
+         copies here promise nothing before the other nodes have told what they remember [E0311]",
+        aside.display()
+    );
+    let mut opened = take_up(found, config)?;
+    opened.trust = Trust::InDoubt;
+    Ok(Some(opened))
 }
 
 /// An edge keeps nothing.
@@ -115,6 +166,7 @@ pub(super) fn begin_anew(
         identity,
         recovered,
         addresses: note.nodes,
+        trust: Trust::Whole,
     };
     Ok((opened, aside))
 }
@@ -122,7 +174,7 @@ pub(super) fn begin_anew(
 /// A node that ended because its database is damaged must not trust it at the next start either.
 pub(super) fn mark_if_damaged(path: &Path, reason: &HaltReason) {
     if let HaltReason::Refused {
-        code: Code::DataDirCorrupt,
+        code: Code::DataDirCorrupt | Code::PromisesLost,
         detail,
     } = reason
         && let Err(error) = DataDir::mark_damaged(path, detail)
@@ -207,6 +259,7 @@ fn take_up<E: Engine>(found: Found<E>, config: &NodeConfig) -> Result<Opened<E>,
         identity,
         recovered,
         addresses,
+        trust: Trust::Whole,
     })
 }
 
@@ -251,6 +304,7 @@ pub(super) fn core_start(
     identity: &NodeIdentity,
     recovered: Recovered,
     addresses: Vec<NodeRecord>,
+    trust: Trust,
 ) -> Start {
     let mut seeds = config.join.clone();
     seeds.extend(addresses.iter().map(|record| record.address.clone()));
@@ -267,6 +321,8 @@ pub(super) fn core_start(
             .map(|c| (c.partition, c.why))
             .collect(),
         tombstones: recovered.tombstones,
+        marks: recovered.marks,
+        trust,
         seed: rand::rng().random(),
         min_copies: config.min_copies,
         turns: ghostlight_core::turns::Settings::default(),

@@ -139,6 +139,7 @@ where
         mut identity,
         recovered,
         addresses,
+        trust,
     } = opened;
     let back = listeners::back(&config, &mut identity).await?;
     let (mut entrance, lobby) = doors.opened(&config, &mut identity).await?;
@@ -158,7 +159,7 @@ where
         identity.cluster.clone(),
         &addresses,
     ));
-    let start = data::core_start(&config, record, &identity, recovered, addresses);
+    let start = data::core_start(&config, record, &identity, recovered, addresses, trust);
     let now = Now {
         instant: clock.now(),
         wall: clock.wall(),

@@ -119,6 +119,7 @@ fn poison() -> DiskBatch {
     };
     vec![StoreEffect::Persist {
         ticket: PersistTicket(1),
+        marks: Default::default(),
         installs: Vec::new(),
         writes: vec![LogWrite {
             partition: PartitionId(77),
@@ -151,6 +152,8 @@ fn node() -> (CoreThread, std::sync::mpsc::SyncSender<DiskBatch>) {
         replicas,
         condemned: Vec::new(),
         tombstones: std::collections::BTreeMap::new(),
+        marks: Default::default(),
+        trust: Default::default(),
         seed: 1,
         min_copies: 1,
         turns: ghostlight_core::turns::Settings::default(),

@@ -113,6 +113,7 @@ impl<P> LaneOrder<P> {
 
     /// The messages of a gathered frame wait apart.
     fn raft(&mut self, raft: RaftMessages, out: &mut Released<P>) {
+        let mark = raft.mark;
         let mut messages = Vec::with_capacity(raft.messages.len());
         for message in raft.messages {
             let partition = u16::try_from(message.partition).map(PartitionId);
@@ -123,7 +124,7 @@ impl<P> LaneOrder<P> {
                     self.held_bytes += bytes;
                     let messages = vec![message];
                     queue.push_back(Waiting::Frame(
-                        Frame::Raft(RaftMessages { messages }),
+                        Frame::Raft(RaftMessages { messages, mark }),
                         bytes,
                     ));
                 }
@@ -131,7 +132,8 @@ impl<P> LaneOrder<P> {
             }
         }
         if !messages.is_empty() {
-            out.frames.push(Frame::Raft(RaftMessages { messages }));
+            out.frames
+                .push(Frame::Raft(RaftMessages { messages, mark }));
         }
     }
 
@@ -178,6 +180,7 @@ mod tests {
         });
         Frame::Raft(RaftMessages {
             messages: messages.collect(),
+            mark: 0,
         })
     }
 

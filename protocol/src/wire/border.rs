@@ -87,12 +87,13 @@ pub fn check(frame: &Frame) -> Result<(), BorderError> {
         }
         // Their numbers are in the engine's encoding: `replica::group` of the core checks them.
         Frame::Raft(_) => Ok(()),
-        // The numbers of orders are only compared.
+        // The numbers of orders and of marks are only compared.
         Frame::AskRoutes(_)
         | Frame::Hangup(_)
         | Frame::Order(_)
         | Frame::OrderAnswer(_)
         | Frame::AskSurvival(_)
+        | Frame::Mark(_)
         | Frame::Survival(_) => Ok(()),
         Frame::Topic(topic) => check_topic(topic),
         Frame::Host(host) => {

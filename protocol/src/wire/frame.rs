@@ -9,6 +9,7 @@ use super::topic::TopicFrame;
 use crate::call::{CallAnswer, CallRequest, LeaderHint};
 use crate::command::Envelope;
 use crate::ids::PartitionId;
+use crate::marks::MarkWord;
 
 /// One frame.
 #[derive(Clone, PartialEq, Message)]
@@ -16,7 +17,7 @@ pub struct NodeFrame {
     /// Absent when the peer is newer and says something we do not know.
     #[prost(
         oneof = "Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 25"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 25, 30"
     )]
     pub frame: Option<Frame>,
 }
@@ -96,6 +97,9 @@ pub enum Frame {
     /// Between a topic partition's leader and the node of a subscriber.
     #[prost(message, tag = "25")]
     Topic(TopicFrame),
+    /// The first word on a control connection: what the sender remembers of the receiver's mark.
+    #[prost(message, tag = "30")]
+    Mark(MarkWord),
 }
 
 /// What do all rows of a replica come to, as of one index?
@@ -195,6 +199,7 @@ impl Frame {
             | Self::OrderAnswer(_)
             | Self::AskSurvival(_)
             | Self::Survival(_)
+            | Self::Mark(_)
             | Self::Host(_) => return None,
         };
         u16::try_from(partition).ok().map(PartitionId)
@@ -299,6 +304,9 @@ pub struct Control {
     /// Whether the sender is fit to lead.
     #[prost(enumeration = "Fitness", tag = "9")]
     pub fitness: i32,
+    /// The sender's mark, at least as high as what it has answered here promises; 0: none yet.
+    #[prost(uint64, tag = "15")]
+    pub mark: u64,
 }
 
 /// Whether a node is fit to lead. One that is not gives its leaderships away and takes none, as far as
@@ -360,6 +368,9 @@ pub struct RaftMessages {
     /// Each for one group.
     #[prost(message, repeated, tag = "1")]
     pub messages: Vec<RaftMessage>,
+    /// The sender's mark, at least as high as what these messages promise; 0: none yet.
+    #[prost(uint64, tag = "2")]
+    pub mark: u64,
 }
 
 /// One message of the consensus engine, opaque to everything but its wrapper.
@@ -527,6 +538,7 @@ mod tests {
             Frame::RowsDigest(RowsDigest::default()),
             Frame::RowsDiffer(RowsDigest::default()),
             Frame::Topic(TopicFrame::default()),
+            Frame::Mark(MarkWord::default()),
         ];
         for frame in frames {
             let sent = NodeFrame { frame: Some(frame) };

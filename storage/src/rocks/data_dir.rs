@@ -180,14 +180,40 @@ impl DataDir {
         Ok(moved)
     }
 
+    /// Keeps the files of the write-ahead log as they are now, for a person to look at: opening a damaged one
+    /// cuts it. Returns where they are.
+    ///
+    /// # Errors
+    /// Not all of them are there.
+    pub fn keep_log_aside(&self) -> Result<PathBuf, DataDirError> {
+        let failed = |error| failed(&self.path, &error);
+        let to = self.free_name("log.damaged")?;
+        make_dir(&to).map_err(failed)?;
+        for entry in fs::read_dir(self.database()).map_err(failed)? {
+            let from = entry.map_err(failed)?.path();
+            let Some(name) = from.file_name().filter(|_| is_log(&from)) else {
+                continue;
+            };
+            // RocksDB writes no old log any more, and deletes it: the content stays under the second name.
+            fs::hard_link(&from, to.join(name)).map_err(failed)?;
+        }
+        self.sync()?;
+        Ok(to)
+    }
+
+    /// A name in the directory that is not taken.
+    fn free_name(&self, prefix: &str) -> Result<PathBuf, DataDirError> {
+        (1..ASIDE_MAX)
+            .map(|number| self.path.join(format!("{prefix}-{number}")))
+            .find(|path| !path.exists())
+            .ok_or_else(|| DataDirError::Unusable {
+                path: self.path.clone(),
+                why: format!("{ASIDE_MAX} damaged databases lie in it already"),
+            })
+    }
+
     fn rename_database(&self) -> Result<PathBuf, DataDirError> {
-        let free = (1..ASIDE_MAX)
-            .map(|number| self.path.join(format!("db.damaged-{number}")))
-            .find(|path| !path.exists());
-        let to = free.ok_or_else(|| DataDirError::Unusable {
-            path: self.path.clone(),
-            why: format!("{ASIDE_MAX} damaged databases lie in it already"),
-        })?;
+        let to = self.free_name("db.damaged")?;
         fs::rename(self.database(), &to).map_err(|error| failed(&self.path, &error))?;
         self.sync()?;
         Ok(to)
@@ -356,4 +382,7 @@ fn failed(path: &Path, error: &io::Error) -> DataDirError {
         }
         _ => DataDirError::Unusable { path, why },
     }
+}
+fn is_log(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "log")
 }

@@ -5,6 +5,7 @@ use rocksdb::{
     MemtableFactory, Options,
 };
 
+use super::Recovery;
 use crate::engine::Cf;
 
 /// One memtable of the log: entries should die before they are flushed.
@@ -25,13 +26,16 @@ const OPEN_FILES_MAX: i32 = 512;
 const INFO_LOG_FILES_MAX: usize = 3;
 const INFO_LOG_BYTES_MAX: usize = 4 << 20;
 
-pub(super) fn database() -> Options {
+pub(super) fn database(recovery: Recovery) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_paranoid_checks(true);
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_wal_recovery_mode(match recovery {
+        Recovery::Whole => DBRecoveryMode::TolerateCorruptedTailRecords,
+        Recovery::UpToDamage => DBRecoveryMode::PointInTime,
+    });
+    options.set_track_and_verify_wals_in_manifest(recovery == Recovery::Whole);
     options.set_max_total_wal_size(WAL_BYTES_MAX);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_background_jobs(2);

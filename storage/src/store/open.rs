@@ -69,6 +69,7 @@ impl<E: Engine> Store<E> {
             store.recover(partition, found, node, &mut recovered)?;
         }
         recovered.tombstones.clone_from(&store.tombstones);
+        recovered.marks = store.marks()?;
         if !store.batch.is_empty() {
             store.commit("condemn replicas", Durability::Synced)?;
         }

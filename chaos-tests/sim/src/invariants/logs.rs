@@ -60,6 +60,7 @@ impl Logs {
             ticket,
             installs,
             writes,
+            ..
         } = effect
         else {
             return;

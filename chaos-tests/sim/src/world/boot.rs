@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ghostlight_core::node::{NodeCore, Start};
+use ghostlight_core::node::{NodeCore, Start, Trust};
 use ghostlight_core::sdk::local_runner::LocalRunner;
 use ghostlight_disk::{Disk, Snapshots};
 use ghostlight_protocol::code::Code;
@@ -15,7 +15,7 @@ use ghostlight_storage::{MemoryDisk, MemoryEngine, NodeIdentity, Recovered, Stor
 use super::{Event, World};
 use crate::dice::{MS, SEC};
 use crate::net::{KINDS, Place, key};
-use crate::process::{Fate, Introduced, Node, Process, StoreQueue};
+use crate::process::{Fallen, Fate, Introduced, Node, Process, StoreQueue};
 
 /// How a new node comes to its cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +40,9 @@ impl World {
             fate: Fate::Returns,
             slowness: 1,
             stalled_until: 0,
+            image: None,
+            trust: Trust::Whole,
+            fallen: Fallen::No,
         });
         self.start(place, origin);
         place
@@ -54,6 +57,11 @@ impl World {
             self.nodes[place].process.is_none(),
             "node {place} runs already"
         );
+        if self.nodes[place].fallen == Fallen::Known {
+            // As the shell notes it beside the database.
+            let what = "what it has promised";
+            return self.cannot_start(place, &StorageError::NodeDamaged { what });
+        }
         let opened = Store::open(self.nodes[place].disk.open());
         let (mut store, mut recovered) = match opened {
             Ok(opened) => opened,
@@ -77,6 +85,7 @@ impl World {
             replicas,
             condemned,
             tombstones,
+            marks,
             ..
         } = recovered;
         if let Err(what) = self.checks.started(place, &replicas) {
@@ -94,6 +103,8 @@ impl World {
                 .map(|c| (c.partition, c.why))
                 .collect(),
             tombstones,
+            marks,
+            trust: self.nodes[place].trust.clone(),
             seed: self.dice.node.any(),
             min_copies: self.params.min_copies,
             turns: ghostlight_core::turns::Settings::default(),
@@ -163,6 +174,7 @@ impl World {
     /// Empties a disk: what starts there next is a new node.
     pub(crate) fn replace_disk(&mut self, place: Place) {
         self.nodes[place].disk = MemoryDisk::new(self.dice.node.any());
+        self.nodes[place].begins_anew();
         self.checks.wiped(place);
     }
 

@@ -124,6 +124,9 @@ impl World {
                 self.nodes[place].fate = Fate::Gone;
             }
             HaltReason::Refused { code, detail } => {
+                if self.has_gone_back(place, *code) {
+                    return;
+                }
                 if let Some(why) = self.rightly_refused(place, *code) {
                     self.sometimes.hit(why);
                     return self.abandon(place, CrashKind::Process);

@@ -155,6 +155,7 @@ impl World {
             return;
         };
         self.nodes[place].disk.wipe(KeepNote::Kept);
+        self.nodes[place].begins_anew();
         self.checks.wiped(place);
         let lost = note.identity.unwrap_or_default();
         let identity = NodeIdentity {

@@ -66,6 +66,7 @@ impl World {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of fault")]
     fn inflict(&mut self, kind: FaultKind) {
         let alive = self.alive();
         if alive.is_empty() {
@@ -135,6 +136,7 @@ impl World {
             FaultKind::BitFlip => self.flip_bit(place),
             FaultKind::LoseDatabase => self.lose_database(place),
             FaultKind::Wipe => self.lose_disk(place),
+            FaultKind::OldImage => self.image_by_chance(place),
             FaultKind::Join | FaultKind::Leave => self.change_membership(kind, place, alive.len()),
         }
     }
@@ -274,7 +276,7 @@ impl World {
     }
 
     /// Whether the cluster can lose what this place holds for good.
-    fn may_lose(&mut self) -> bool {
+    pub(super) fn may_lose(&mut self) -> bool {
         let over = match self.repair {
             Repair::Nothing => true,
             Repair::Copies => self.settled(),

@@ -2,6 +2,7 @@
 //!
 //! A failure prints the line that repeats it: `SEED=3 cargo test -p ghostlight-sim --test scenarios NAME`.
 
+mod back_in_time;
 mod failures;
 mod forming;
 mod moves;

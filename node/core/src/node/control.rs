@@ -31,12 +31,20 @@ impl NodeCore {
         if was_silent {
             self.topics_heard(from);
         }
-        for heartbeat in &control.heartbeats {
+        let (heartbeats, answers) = match self.marks.is_met(from) {
+            true => (&control.heartbeats[..], &control.answers[..]),
+            false => (&[][..], &[][..]),
+        };
+        for heartbeat in heartbeats {
             let Ok(partition) = u16::try_from(heartbeat.partition) else {
                 continue;
             };
             let partition = PartitionId(partition);
             self.ensure_replica(now, partition, PeerId(heartbeat.to), out);
+            if self.marks.holds_back(partition) {
+                self.led_in_doubt(now, partition, from, heartbeat, out);
+                continue;
+            }
             let Some(cluster) = &mut self.cluster else {
                 continue;
             };
@@ -52,11 +60,14 @@ impl NodeCore {
                 }
             }
         }
-        for answer in &control.answers {
+        for answer in answers {
             let Ok(partition) = u16::try_from(answer.partition) else {
                 continue;
             };
             let partition = PartitionId(partition);
+            if self.marks.holds_back(partition) {
+                continue;
+            }
             let Some(cluster) = &mut self.cluster else {
                 continue;
             };

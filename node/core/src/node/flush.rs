@@ -24,6 +24,8 @@ use crate::replica::{GroupReady, Install, Outgoing, Sender, peek};
 const RAFT_FRAME_BYTES: usize = LANE_FRAME_BYTES_MAX;
 /// Bytes that wrap one message in a frame, at most.
 const RAFT_MESSAGE_EXTRA_BYTES: usize = 16;
+/// Bytes of the frame's own field and of the mark, at most.
+const RAFT_FRAME_EXTRA_BYTES: usize = 32;
 
 /// Gathered for the end of the turn.
 #[derive(Default)]
@@ -105,6 +107,9 @@ impl NodeCore {
         for partition in dirty {
             let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
             let Some(slot) = slot else { continue };
+            if self.marks.holds_back(partition) {
+                continue;
+            }
             let ready = slot.group.ready();
             let peer = slot.group.peer();
             self.take_ready(now, partition, peer, ready, out);
@@ -214,11 +219,13 @@ impl NodeCore {
         };
         let condemned = self.condemned_here();
         let fitness = self.fitness.present() as i32;
+        let mark = self.marks.synced().0;
         for (to, mut control) in std::mem::take(&mut self.flush.control) {
             control.wall_ms = wall_ms;
             control.condemned.clone_from(&condemned);
             (control.replicas, control.leaders) = shares;
             control.fitness = fitness;
+            control.mark = mark;
             out.push(Effect::Send {
                 to,
                 lane: Lane::Control,
@@ -233,7 +240,7 @@ impl NodeCore {
             });
         }
         for (to, messages) in std::mem::take(&mut self.flush.votes) {
-            let frame = Frame::Raft(RaftMessages { messages });
+            let frame = Frame::Raft(RaftMessages { messages, mark });
             out.push(Effect::Send {
                 to,
                 lane: Lane::Control,
@@ -242,7 +249,7 @@ impl NodeCore {
         }
         for (to, messages) in std::mem::take(&mut self.flush.appends) {
             for messages in split(messages) {
-                let frame = Frame::Raft(RaftMessages { messages });
+                let frame = Frame::Raft(RaftMessages { messages, mark });
                 out.push(Effect::Send {
                     to,
                     lane: Lane::Append,
@@ -290,6 +297,7 @@ impl NodeCore {
             ticket,
             installs: std::mem::take(&mut flush.installs),
             writes: std::mem::take(&mut flush.writes),
+            marks: self.marks.begin(ticket),
         }));
     }
 
@@ -300,6 +308,7 @@ impl NodeCore {
             panic!("{ticket:?} was synced, but none was asked")
         };
         assert_eq!(syncing.ticket, ticket, "batches are synced in order");
+        self.marks.end(ticket);
         for (partition, peer, number, install) in syncing.numbers {
             let Some(cluster) = &mut self.cluster else {
                 return;
@@ -358,6 +367,7 @@ impl NodeCore {
         );
         self.close(now, partition, out);
         self.flush.forget(partition);
+        self.marks.forget(partition);
         if let Some(syncing) = &mut self.flush.syncing {
             syncing.numbers.retain(|(p, ..)| *p != partition);
             syncing.memberships.remove(&partition);
@@ -390,6 +400,9 @@ impl NodeCore {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
+        if self.marks.holds_back(partition) {
+            return;
+        }
         if let Some(slot) = cluster.slot_mut(partition) {
             slot.group.step(from, &message.message);
             cluster.dirty.insert(partition);
@@ -401,6 +414,9 @@ impl NodeCore {
             return;
         };
         for slot in cluster.slots.iter_mut().flatten() {
+            if self.marks.holds_back(slot.group.partition()) {
+                continue;
+            }
             slot.group.tick();
             if slot.group.has_ready() {
                 cluster.dirty.insert(slot.group.partition());
@@ -417,8 +433,7 @@ fn split(messages: Vec<RaftMessage>) -> Vec<Vec<RaftMessage>> {
     let mut bytes = usize::MAX;
     for message in messages {
         let more = message.message.len() + RAFT_MESSAGE_EXTRA_BYTES;
-        // The frame's own field takes as many again, at most.
-        if bytes.saturating_add(more) > RAFT_FRAME_BYTES - RAFT_MESSAGE_EXTRA_BYTES {
+        if bytes.saturating_add(more) > RAFT_FRAME_BYTES - RAFT_FRAME_EXTRA_BYTES {
             frames.push(Vec::new());
             bytes = 0;
         }
@@ -463,7 +478,11 @@ mod tests {
         assert_eq!(frames.concat(), all, "nothing is lost, and the order stays");
         for messages in frames {
             let count = messages.len();
-            let bytes = Frame::Raft(RaftMessages { messages }).encoded_len();
+            let frame = RaftMessages {
+                messages,
+                mark: u64::MAX,
+            };
+            let bytes = Frame::Raft(frame).encoded_len();
             assert!(
                 count == 1 || bytes <= LANE_FRAME_BYTES_MAX,
                 "{count}, {bytes}"

@@ -390,6 +390,9 @@ impl NodeCore {
                 self.feed_membership(now, met, out);
             }
         }
+        if kind == ConnectionKind::Control {
+            self.tell_mark(node, out);
+        }
         if let Some(descriptor) = descriptor {
             self.adopt(now, descriptor, out);
         }

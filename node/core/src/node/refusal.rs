@@ -87,6 +87,8 @@ mod tests {
             replicas: Vec::new(),
             condemned: Vec::new(),
             tombstones: Default::default(),
+            marks: Default::default(),
+            trust: Default::default(),
             seed: 1,
             min_copies: 1,
             turns: crate::turns::Settings::default(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
+use ghostlight_protocol::marks::Marks;
 use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::wire::hello::{ClusterDescriptor, NodeRecord};
 
@@ -25,12 +26,27 @@ pub struct Start {
     pub condemned: Vec<(PartitionId, String)>,
     /// Smallest peer id allowed, per partition.
     pub tombstones: BTreeMap<PartitionId, PeerId>,
+    /// What the disk says of marks.
+    pub marks: Marks,
+    /// Whether the disk may lack something that was synced.
+    pub trust: Trust,
     /// Seed of everything random here.
     pub seed: u64,
     /// Writes are refused below this many voters.
     pub min_copies: u8,
     /// Limits of activations.
     pub turns: crate::turns::Settings,
+}
+
+/// Whether a disk gave back everything that was synced.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub enum Trust {
+    /// As far as can be seen.
+    #[default]
+    Whole,
+    /// Its log was cut at a damaged place: its replicas promise nothing before the others have told what
+    /// they remember.
+    InDoubt,
 }
 
 impl Start {

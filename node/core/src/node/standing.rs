@@ -103,6 +103,7 @@ impl NodeCore {
                 cluster.slots[usize::from(partition.0)] = None;
             }
             self.flush.forget(partition);
+            self.marks.forget(partition);
             self.transfers.forget(partition);
         }
         let lowest = self.tombstones.entry(partition).or_insert(floor);
@@ -154,6 +155,7 @@ impl NodeCore {
             cluster.touched.remove(&partition);
         }
         self.flush.forget(partition);
+        self.marks.forget(partition);
         self.transfers.forget(partition);
         out.push(Effect::Store(StoreEffect::Destroy {
             partition,
@@ -167,6 +169,10 @@ impl NodeCore {
             return;
         }
         self.discard_replaced(out);
+        // Again now and then: a full queue may have eaten the first word.
+        for node in self.links.connected() {
+            self.tell_mark(node, out);
+        }
         let Some(cluster) = &self.cluster else { return };
         let silent = cluster.slots().filter(|slot| {
             slot.leaderless

@@ -32,8 +32,11 @@ impl NodeCore {
             node: ask.node.clone(),
             ..Survival::default()
         };
+        // A copy of its directory may ask while it runs itself: then nobody has lost anything.
+        let lives = self.links.answers(lost);
         for slot in cluster.slots() {
             let list = match prospect(slot, lost) {
+                Some(Prospect::Survives) if lives => &mut answer.depend,
                 Some(Prospect::Survives) => &mut answer.survive,
                 Some(Prospect::Depends) => &mut answer.depend,
                 None => continue,

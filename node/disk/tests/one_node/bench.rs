@@ -9,13 +9,14 @@ use ghostlight_core::gateway::{CallTicket, ClientCall};
 use ghostlight_core::io::{
     Effect, Event, HaltReason, Input, Now, ReadTicket, StoreEffect, StoreInput,
 };
-use ghostlight_core::node::{NodeCore, Start, TICK};
+use ghostlight_core::node::{NodeCore, Start, TICK, Trust};
 use ghostlight_core::sdk::local_runner::LocalRunner;
 use ghostlight_core::turns::RowsWanted;
 use ghostlight_disk::{Disk, PAGE_BYTES, Snapshots, read_rows};
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::Stamp;
 use ghostlight_protocol::ids::{ClusterId, NodeId, PartitionId};
+use ghostlight_protocol::marks::MarkWord;
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::wire::frame::Frame;
@@ -105,6 +106,8 @@ impl OneNode {
             replicas: recovered.replicas,
             condemned: Vec::new(),
             tombstones: recovered.tombstones,
+            marks: recovered.marks,
+            trust: Trust::Whole,
             seed: 5,
             min_copies: 1,
             turns: ghostlight_core::turns::Settings::default(),
@@ -160,6 +163,8 @@ impl OneNode {
                 kind,
             });
         }
+        // The first word of every node: this one remembers nothing.
+        self.frame(peer, Frame::Mark(MarkWord::default()));
     }
 
     pub(crate) fn disconnect(&mut self, peer: NodeId) {

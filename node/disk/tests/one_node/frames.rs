@@ -124,6 +124,7 @@ impl Dice {
             replicas: self.small(),
             leaders: self.small(),
             fitness: self.0.random_range(-1..5),
+            mark: self.number(),
         }
     }
 
@@ -381,6 +382,7 @@ impl Dice {
             0 | 1 => Frame::Control(self.control()),
             2 | 3 => Frame::Raft(RaftMessages {
                 messages: self.many(Self::raft),
+                mark: self.number(),
             }),
             4 => Frame::Call(self.call()),
             5 => Frame::Answer(self.answer()),

@@ -1,5 +1,6 @@
 //! A snapshot that has arrived whole is installed, whatever another sender sends meanwhile.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -90,7 +91,9 @@ fn another_transfer_waits_until_the_first_is_in_place() {
     for (second, sender) in [(8, PEER), (7, NodeId(3))] {
         for delay in 0..6 {
             let mut node = OneNode::new(Origin::Joins);
-            node.connect(PEER);
+            for peer in BTreeSet::from([PEER, sender]) {
+                node.connect(peer);
+            }
             let descriptor = new_descriptor(ClusterId(9), PEER, PARTITIONS, 3);
             node.frame(PEER, Frame::Descriptor(descriptor));
             node.pass(Duration::from_millis(100));

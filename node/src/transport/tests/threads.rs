@@ -13,6 +13,7 @@ fn append(number: u32, size: usize) -> Frame {
             partition: number,
             message: Bytes::from(vec![1; size]),
         }],
+        mark: 0,
     })
 }
 

@@ -499,6 +499,8 @@ fn start(number: u64, descriptor: ClusterDescriptor, replicas: Vec<RecoveredRepl
         replicas,
         condemned: Vec::new(),
         tombstones: BTreeMap::new(),
+        marks: Default::default(),
+        trust: Default::default(),
         seed: number,
         min_copies: 1,
         turns: crate::turns::Settings::default(),

@@ -38,6 +38,7 @@ fn append(index: u64, log_term: u64) -> Frame {
             partition: 0,
             message,
         }],
+        mark: 0,
     })
 }
 

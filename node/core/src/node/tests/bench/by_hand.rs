@@ -10,7 +10,7 @@ use ghostlight_protocol::wire::hello::{ConnectionKind, new_descriptor};
 
 use super::{BEGIN, node_id, record, recovered, start};
 use crate::io::{Effect, Input, Now, StoreInput};
-use crate::node::NodeCore;
+use crate::node::{NodeCore, Start};
 
 /// The one partition of which it has a replica.
 pub(in crate::node) const P: PartitionId = PartitionId(1);
@@ -59,6 +59,14 @@ impl ByHand {
             kind: ConnectionKind::Control,
         });
         bed
+    }
+
+    /// A node that nobody is connected to.
+    pub(in crate::node) fn begun(start: Start) -> Self {
+        Self {
+            core: NodeCore::new(BEGIN, start),
+            now: BEGIN,
+        }
     }
 
     pub(in crate::node) fn feed(&mut self, input: Input) -> Vec<Effect> {

@@ -1,0 +1,202 @@
+use ghostlight_protocol::ids::ClusterId;
+use ghostlight_protocol::replica::log::RecoveredReplica;
+use ghostlight_protocol::wire::frame::Control;
+use ghostlight_protocol::wire::hello::{ConnectionKind, NodeRecord, new_descriptor};
+
+use super::*;
+use crate::io::{Event, HaltReason, Input, StoreEffect, StoreInput};
+use crate::node::tests::bench::by_hand::{ByHand, P, replica, row};
+use crate::node::tests::bench::{node_id, record};
+
+/// The nonce of the process under test, and of the one before it.
+const NOW: u64 = 77;
+const BEFORE: u64 = 66;
+/// What its disk gave back.
+const MARK: u64 = 50;
+
+fn told(mark: u64, nonce: u64) -> Told {
+    Told {
+        mark: Mark(mark),
+        nonce,
+    }
+}
+
+/// Node 1 of three, started for the second time.
+fn again(trust: Trust) -> ByHand {
+    let replicas: Vec<RecoveredReplica> = vec![replica(1, row(5, &[(1, 1), (2, 2), (3, 3)]))];
+    let start = Start {
+        partitions: None,
+        record: NodeRecord {
+            generation: 2,
+            nonce: NOW,
+            ..record(1)
+        },
+        descriptor: Some(new_descriptor(ClusterId(9), node_id(2), 2, 3)),
+        seeds: Vec::new(),
+        addresses: Vec::new(),
+        replicas,
+        condemned: Vec::new(),
+        tombstones: BTreeMap::new(),
+        marks: Found {
+            own: Mark(MARK),
+            others: BTreeMap::from([(node_id(3), told(9, 5))]),
+        },
+        trust,
+        seed: 1,
+        min_copies: 1,
+        turns: crate::turns::Settings::default(),
+    };
+    ByHand::begun(start)
+}
+
+fn connect(bed: &mut ByHand, peer: u64) -> Vec<Effect> {
+    let peer = NodeRecord {
+        nonce: 5,
+        ..record(peer)
+    };
+    bed.feed(Input::Connected {
+        peer,
+        descriptor: None,
+        kind: ConnectionKind::Control,
+    })
+}
+
+fn word(bed: &mut ByHand, from: u64, told: Told) -> Vec<Effect> {
+    let frame = Frame::Mark(MarkWord::yours(told));
+    bed.feed(Input::Frame {
+        from: node_id(from),
+        frame,
+    })
+}
+
+fn answers(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| {
+        matches!(effect, Effect::Send { frame: Frame::Control(control), .. } if !control.answers.is_empty())
+    })
+}
+
+fn promises(effects: &[Effect]) -> bool {
+    let speaks = |effect: &Effect| {
+        let raft = matches!(
+            effect,
+            Effect::Send {
+                frame: Frame::Raft(_),
+                ..
+            }
+        );
+        raft || matches!(effect, Effect::Store(StoreEffect::Persist { .. }))
+    };
+    answers(effects) || effects.iter().any(speaks)
+}
+
+fn halted(effects: &[Effect]) -> Option<Code> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Halt(HaltReason::Refused { code, .. }) => Some(*code),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_node_that_is_told_more_than_it_has_ends_before_it_promises_anything() {
+    let rows = [
+        // As much, or less: a peer saves what it is told later, and its disk may be an old one too.
+        (told(MARK, BEFORE), None),
+        (told(MARK - 1, BEFORE), None),
+        (told(0, 0), None),
+        (told(MARK + 1, BEFORE), Some(Code::PromisesLost)),
+        // Of another node's directory that was copied: any other process.
+        (told(MARK + 1_000, 1), Some(Code::PromisesLost)),
+        // What this process told, it has.
+        (told(MARK + 1, NOW), None),
+    ];
+    for (told, expected) in rows {
+        let mut bed = again(Trust::Whole);
+        let first = connect(&mut bed, 2);
+        assert!(!promises(&first), "{told:?}");
+        assert!(!promises(&bed.heartbeat(1, 0)), "{told:?}: not met yet");
+        let heard = word(&mut bed, 2, told);
+        assert_eq!(halted(&heard), expected, "{told:?}");
+        let goes_on = promises(&bed.heartbeat(1, 0));
+        assert_eq!(goes_on, expected.is_none(), "{told:?}");
+    }
+}
+
+#[test]
+fn the_first_word_is_what_is_remembered_of_the_other() {
+    let mut bed = again(Trust::Whole);
+    for (peer, remembered) in [(2, told(0, 0)), (3, told(9, 5))] {
+        let effects = connect(&mut bed, peer);
+        let first = effects.iter().find_map(|effect| match effect {
+            Effect::Send { to, frame, .. } if *to == node_id(peer) => Some(frame.clone()),
+            _ => None,
+        });
+        assert_eq!(first, Some(Frame::Mark(MarkWord::yours(remembered))));
+    }
+}
+
+#[test]
+fn a_batch_has_the_next_mark_and_what_others_told_since_the_last() {
+    let mut bed = again(Trust::Whole);
+    connect(&mut bed, 2);
+    word(&mut bed, 2, told(0, 0));
+    let control = Control {
+        mark: 33,
+        ..Control::default()
+    };
+    bed.feed(Input::Frame {
+        from: node_id(2),
+        frame: Frame::Control(control),
+    });
+    // A later term is a promise.
+    let wrote = bed.heartbeat(1, 0);
+    let found = wrote.iter().find_map(|effect| match effect {
+        Effect::Store(StoreEffect::Persist { ticket, marks, .. }) => Some((*ticket, marks.clone())),
+        _ => None,
+    });
+    let (ticket, marks) = found.expect("a batch");
+    assert_eq!(marks.own, Mark(MARK + 1));
+    let others = BTreeMap::from([(node_id(2), told(33, 5)), (node_id(3), told(9, 5))]);
+    assert_eq!(marks.others, Some(others));
+    assert!(!answers(&wrote), "not before it is synced");
+    let left = bed.feed(Input::Store(StoreInput::Persisted(ticket)));
+    let marks: Vec<u64> = left
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Send {
+                frame: Frame::Control(control),
+                ..
+            } => Some(control.mark),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(marks, [MARK + 1], "what leaves after the sync says so");
+}
+
+#[test]
+fn a_replica_in_doubt_is_silent_until_all_other_voters_have_told() {
+    let mut bed = again(Trust::InDoubt);
+    for peer in [2, 3] {
+        connect(&mut bed, peer);
+    }
+    word(&mut bed, 2, told(MARK, BEFORE));
+    assert!(!promises(&bed.heartbeat(1, 0)));
+    assert!(!promises(&bed.run(60)), "and it stands for no election");
+    assert!(!promises(&word(&mut bed, 3, told(MARK - 3, BEFORE))));
+    assert!(promises(&bed.run(60)), "it takes part again");
+}
+
+#[test]
+fn a_group_that_goes_on_without_a_replica_in_doubt_replaces_it() {
+    let mut bed = again(Trust::InDoubt);
+    connect(&mut bed, 2);
+    word(&mut bed, 2, told(MARK, BEFORE));
+    let condemned = |effects: &[Effect]| {
+        effects.iter().any(
+            |e| matches!(e, Effect::Event(Event::Condemned { partition, .. }) if *partition == P),
+        )
+    };
+    bed.run(190);
+    assert!(!condemned(&bed.heartbeat(1, 0)));
+    bed.run(20);
+    assert!(condemned(&bed.heartbeat(1, 0)));
+}
