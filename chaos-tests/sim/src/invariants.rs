@@ -4,14 +4,21 @@
 
 mod appends;
 mod applied;
+mod clusters;
 mod committed;
+mod completeness;
 mod counters;
 mod leaders;
 mod logs;
+mod messages;
 mod money;
 mod once;
+mod quorums;
 mod state;
 mod stints;
+mod strength;
+mod versions;
+mod votes;
 
 use std::collections::BTreeSet;
 
@@ -33,6 +40,12 @@ pub(crate) struct Checks {
     applied: applied::AppliedMarks,
     stints: stints::Stints,
     once: once::Once,
+    votes: votes::Votes,
+    quorums: quorums::Quorums,
+    completeness: completeness::Completeness,
+    versions: versions::Versions,
+    messages: messages::Messages,
+    strength: strength::Strength,
     /// Places whose node belongs to another cluster: its groups are not ours.
     foreign: BTreeSet<Place>,
 }
@@ -51,7 +64,7 @@ pub(crate) struct FinalState {
 impl Checks {
     /// Nothing seen yet.
     #[must_use]
-    pub(crate) fn new(partitions: u16) -> Self {
+    pub(crate) fn new(partitions: u16, factor: u8) -> Self {
         Self {
             leaders: leaders::Leaders::default(),
             committed: committed::Committed::new(partitions),
@@ -60,6 +73,12 @@ impl Checks {
             applied: applied::AppliedMarks::default(),
             stints: stints::Stints::default(),
             once: once::Once::default(),
+            votes: votes::Votes::default(),
+            quorums: quorums::Quorums::default(),
+            completeness: completeness::Completeness::default(),
+            versions: versions::Versions::default(),
+            messages: messages::Messages::default(),
+            strength: strength::Strength::of(factor),
             foreign: BTreeSet::new(),
         }
     }
@@ -88,6 +107,7 @@ impl Checks {
         }
         self.applied.started(place, replicas);
         self.stints.started(place, replicas);
+        self.quorums.started(place, replicas);
         self.logs.started(place, replicas)
     }
 
@@ -95,6 +115,9 @@ impl Checks {
     pub(crate) fn stopped(&mut self, place: Place) {
         self.applied.stopped(place);
         self.logs.stopped(place);
+        self.votes.stopped(place);
+        self.quorums.stopped(place);
+        self.completeness.stopped(place);
     }
 
     /// A disk was emptied.
@@ -133,10 +156,15 @@ impl Checks {
                     self.committed.seen(place, *partition, item)?;
                     self.once.asked(*partition, item);
                     self.stints.committed(*partition, item);
+                    self.completeness.committed(*partition, item);
+                    self.versions.asked(*partition, item);
+                    self.strength.committed(*partition, item)?;
                 }
             }
         }
         self.logs.asked(place, effect);
+        self.votes.asked(place, effect);
+        self.quorums.asked(place, effect);
         self.stints.asked(place, effect)
     }
 
@@ -158,6 +186,8 @@ impl Checks {
                 for applied in batch {
                     self.state.row(place, applied.partition, &applied.row)?;
                     self.once.applied(applied)?;
+                    self.versions.applied(applied)?;
+                    self.messages.applied(applied)?;
                 }
             }
             StoreInput::Installed { partition, row } => self.state.row(place, *partition, row)?,
@@ -166,7 +196,11 @@ impl Checks {
             } => {
                 self.stints.floor(place, *partition, *floor);
             }
-            StoreInput::Persisted(ticket) => self.logs.persisted(place, *ticket)?,
+            StoreInput::Persisted(ticket) => {
+                self.logs.persisted(place, *ticket)?;
+                self.votes.persisted(place, *ticket)?;
+                self.quorums.persisted(place, *ticket);
+            }
             StoreInput::InstallRefused { .. }
             | StoreInput::Rows { .. }
             | StoreInput::SnapshotOpened { .. }
@@ -195,10 +229,14 @@ impl Checks {
         for replica in core.replicas() {
             self.leaders.replica(place, run, &replica)?;
             self.applied.replica(place, &replica)?;
+            self.quorums.replica(place, &replica)?;
+            self.completeness.replica(place, &replica)?;
         }
         Ok(())
     }
 }
+
+pub(crate) use clusters::check as clusters;
 
 /// Compares what clients were told with what is there.
 ///

@@ -108,6 +108,26 @@ pub enum FaultKind {
     BitFlip,
     /// A database cannot be opened any more.
     LoseDatabase,
+    /// A process dies again and again as soon as it has started.
+    CrashLoop,
+    /// Power is lost at a majority of the nodes at once.
+    PowerLossMost,
+    /// A node hears nobody, or nobody hears it.
+    Deaf,
+    /// The network falls into two halves, and one node hears both.
+    Bridge,
+    /// Nodes lose their links one after another, and get them back in another order.
+    Swizzle,
+    /// A calendar clock jumps to and fro.
+    ClockStrobe,
+    /// A disk has no room for a write: the process ends.
+    DiskFull,
+    /// A disk syncs nothing for a while.
+    DiskStall,
+    /// One node after the other is restarted in an orderly way.
+    Rolling,
+    /// A node dies for good, another one joins, and the dead one is removed.
+    Replace,
     /// An old image of a disk is put back.
     OldImage,
     /// A disk is replaced by an empty one.
@@ -140,7 +160,20 @@ impl FaultKind {
     ];
 
     /// Kinds that are drawn after everything else, so that older seeds keep most of their meaning.
-    pub const LATER: [(Self, u32); 2] = [(Self::Stuck, 3), (Self::OldImage, 3)];
+    pub const LATER: [(Self, u32); 12] = [
+        (Self::Stuck, 3),
+        (Self::OldImage, 3),
+        (Self::CrashLoop, 3),
+        (Self::PowerLossMost, 2),
+        (Self::Deaf, 3),
+        (Self::Bridge, 3),
+        (Self::Swizzle, 3),
+        (Self::ClockStrobe, 2),
+        (Self::DiskFull, 1),
+        (Self::DiskStall, 3),
+        (Self::Rolling, 2),
+        (Self::Replace, 1),
+    ];
 }
 
 impl Params {
@@ -204,6 +237,10 @@ impl Params {
             faults,
             work,
         };
+        // Most runs are of the sizes that people run; the others find what only they can.
+        if dice.chance(0.25) {
+            params.nodes = *dice.pick(&[1, 2, 6, 7]);
+        }
         // Rows here are small: pages must be, too, or none is ever cut.
         params.disk.page_bytes = *dice.pick(&[ghostlight_disk::PAGE_BYTES, 400, 1]);
         for (kind, weight) in FaultKind::LATER {

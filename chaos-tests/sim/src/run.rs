@@ -19,6 +19,11 @@ const HEAL_MAX: u64 = 150 * SEC;
 /// How long it may take until every partition is led.
 const LED_MAX: u64 = 60 * SEC;
 
+/// How long the nodes may take to answer some operations while one of them is left out.
+const PROGRESS_MAX: u64 = 40 * SEC;
+/// How many they must answer.
+const PROGRESS_OPERATIONS: usize = 4;
+
 /// What a run leaves behind.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -53,6 +58,7 @@ pub fn run_seed(seed: u64, show: Show) -> Result<Report, Failure> {
     guarded(&mut world, |world| {
         form(world)?;
         work(world)?;
+        live(world)?;
         heal(world)?;
         compare(world)
     })?;
@@ -120,6 +126,34 @@ fn work(world: &mut World) -> Result<(), String> {
     world.begin_faults();
     let end = world.now() + world.params.span;
     world.run_until(end);
+    Ok(())
+}
+
+/// Ends the faults of all nodes but one, which is left out for good as far as the others know: they must make
+/// progress without it.
+///
+/// # Errors
+/// They did not within the bound.
+fn live(world: &mut World) -> Result<(), String> {
+    let Some(place) = world.leave_one_out() else {
+        return Ok(());
+    };
+    if !world.run_while(LED_MAX, 100 * MS, |world| !world.all_led()) {
+        let what = world.unsettled();
+        return Err(format!(
+            "without node {place} not every partition is led: {what:?}"
+        ));
+    }
+    let before = world.acknowledged();
+    if !world.run_while(PROGRESS_MAX, 100 * MS, |world| {
+        world.acknowledged() < before + PROGRESS_OPERATIONS
+    }) {
+        let done = world.acknowledged() - before;
+        return Err(format!(
+            "without node {place} only {done} operations are answered"
+        ));
+    }
+    world.sometimes.hit("progress without a node");
     Ok(())
 }
 

@@ -2,6 +2,81 @@
 
 use std::collections::BTreeMap;
 
+/// What every full batch of seeds must reach.
+pub(crate) const REQUIRED: [&str; 71] = [
+    "call answered not run",
+    "call answered unknown",
+    "call not sent",
+    "cluster facts written",
+    "committed and not applied yet",
+    "connection made anew",
+    "connection replaced at one side",
+    "crash lost unsynced writes",
+    "disk found to have gone back",
+    "disk stalled",
+    "entry that changes nothing applied",
+    "fault: a node hears nobody",
+    "fault: bit flip",
+    "fault: clock jump",
+    "fault: clock strobes",
+    "fault: connection broken",
+    "fault: connection replaced",
+    "fault: connection stuck",
+    "fault: crash",
+    "fault: crash loop",
+    "fault: database lost",
+    "fault: dead node replaced",
+    "fault: disk error",
+    "fault: disk full",
+    "fault: disk replaced by an empty one",
+    "fault: disk stands still",
+    "fault: drain",
+    "fault: freeze",
+    "fault: join",
+    "fault: links swizzled",
+    "fault: nobody hears a node",
+    "fault: old image of a disk put back",
+    "fault: one-way cut",
+    "fault: orderly restart",
+    "fault: power loss everywhere",
+    "fault: power loss of a majority",
+    "fault: rolling restart",
+    "fault: slow disk",
+    "fault: split",
+    "fault: split with a bridge",
+    "frame duplicated",
+    "frame replayed late",
+    "joint membership",
+    "large body",
+    "leader serves in a joint membership",
+    "leader that does not serve yet",
+    "leadership closed",
+    "leadership opened",
+    "learner follows",
+    "log far ahead of its commit",
+    "lost database: asked the others",
+    "lost database: given up",
+    "member declared down",
+    "member suspected",
+    "message accepted",
+    "message offered again after it was accepted",
+    "orderly shutdown",
+    "outbox trimmed",
+    "page of rows cut",
+    "process ended by its disk",
+    "progress without a node",
+    "repeated call acknowledged",
+    "replica condemned while running",
+    "replica stands for election",
+    "snapshot installed",
+    "sole voter",
+    "store refused to open",
+    "turn committed",
+    "turn with a message committed",
+    "unknown call repeated with its id",
+    "write survived unreported",
+];
+
 /// Counts by name.
 #[derive(Clone, Default, Debug)]
 pub struct Sometimes(BTreeMap<&'static str, u64>);
@@ -23,6 +98,13 @@ impl Sometimes {
         for (what, count) in &other.0 {
             *self.0.entry(what).or_default() += count;
         }
+    }
+
+    /// What was never reached of what every full batch must reach.
+    #[must_use]
+    pub fn missed(&self) -> Vec<&'static str> {
+        let required = REQUIRED.into_iter();
+        required.filter(|what| self.count(what) == 0).collect()
     }
 
     /// All counts, one a line.

@@ -9,9 +9,12 @@ mod boot;
 mod connect;
 mod contents;
 mod deliver;
+mod liveness;
 mod lost;
+mod misfortunes;
 mod nemesis;
 mod observe;
+mod reached;
 mod scenario;
 mod store;
 mod verdict;
@@ -141,6 +144,18 @@ pub(crate) enum Mend {
     Undrain(Place),
     /// The clock is right again.
     Clock(Place),
+    /// A crash loop goes on: so many are left.
+    CrashAgain(Place, u64),
+    /// All links of a place fail.
+    Clog(Place),
+    /// They are back.
+    Unclog(Place),
+    /// The clock jumps again: so often still.
+    Strobe(Place, u64),
+    /// The next place is restarted.
+    Roll(Place),
+    /// An operator removes a node that is dead.
+    Remove(NodeId),
 }
 
 /// What ended a run.
@@ -183,6 +198,8 @@ pub struct World {
     pub(crate) asking: BTreeMap<Place, lost::Asking>,
     /// What was destroyed and may not be made good yet.
     pub(crate) repair: Repair,
+    /// A place that does not start before all faults end.
+    pub(crate) left_out: Option<Place>,
 }
 
 /// Whether faults may happen.
@@ -226,7 +243,7 @@ impl World {
         trace.line(0, format_args!("{params:?}"));
         Self {
             clients: Clients::new(&params.work),
-            checks: Checks::new(params.partitions),
+            checks: Checks::new(params.partitions, params.factor),
             params,
             now: SEC,
             queue: BTreeMap::new(),
@@ -252,6 +269,7 @@ impl World {
             foreign: BTreeSet::new(),
             asking: BTreeMap::new(),
             repair: Repair::Nothing,
+            left_out: None,
         }
     }
 
@@ -484,6 +502,7 @@ impl World {
         if let Err(what) = self.checks.replicas(place, run, &process.core) {
             self.violate(what);
         }
+        self.note_replicas(place);
     }
 }
 

@@ -50,6 +50,13 @@ fn swarm() {
     let (reached, failed) = check_all(first..first + count);
     eprintln!("{}", reached.table());
     assert!(failed.is_empty(), "seeds {failed:?} failed");
+    if count >= SEEDS {
+        let missed = reached.missed();
+        assert!(
+            missed.is_empty(),
+            "never reached in {count} seeds: {missed:?}"
+        );
+    }
 }
 
 /// Seeds are independent of each other: as many at a time as there are cores.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{LogPosition, NodeId, PartitionId, PeerId, Term};
-use ghostlight_protocol::marks::{Mark, Told};
+use ghostlight_protocol::marks::{self, Mark};
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::partition_row::{Membership, PartitionRow};
 use ghostlight_protocol::replica::log::RecoveredReplica;
@@ -458,7 +458,7 @@ pub struct MarkWrite {
     /// This node's own one, from this batch on; 0: says nothing.
     pub own: Mark,
     /// What all others have told, if that has changed.
-    pub others: Option<BTreeMap<NodeId, Told>>,
+    pub others: Option<BTreeMap<NodeId, marks::Told>>,
 }
 
 /// Work on snapshots that are sent, in order. It only reads, so it keeps nobody from writing: a chunk may

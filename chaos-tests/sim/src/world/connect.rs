@@ -221,6 +221,25 @@ impl World {
         }
     }
 
+    /// Heals the cuts of one place: what waited arrives.
+    pub(crate) fn reconnect(&mut self, place: Place) {
+        self.net
+            .cut
+            .retain(|(from, to), _| *from != place && *to != place);
+        let touching = self.net.conns.iter_mut();
+        let touching = touching.filter(|(key, _)| key.0 == place || key.1 == place);
+        let mut waiting = Vec::new();
+        for (key, conn) in touching {
+            for (from, lane, frame) in std::mem::take(&mut conn.held) {
+                waiting.push((*key, from, lane, frame));
+            }
+        }
+        for (key, from, lane, frame) in waiting {
+            let to = if key.0 == from { key.1 } else { key.0 };
+            self.send_over(key, from, to, lane, frame);
+        }
+    }
+
     /// Breaks one connection: both sides learn it now.
     pub fn break_connection(&mut self, one: Place, other: Place, kind: ConnectionKind) {
         let key = key(one, other, kind);

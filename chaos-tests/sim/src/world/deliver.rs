@@ -12,6 +12,7 @@ use ghostlight_storage::memory::CrashKind;
 
 use super::{Event, Phase, World};
 use crate::dice::{MS, SEC, US};
+use crate::invariants;
 use crate::net::{ConnKey, KINDS, Place, key, kind_of, side};
 use crate::process::{Fate, Introduced};
 
@@ -279,6 +280,7 @@ impl World {
             conn.held.push((from, lane, frame));
             return;
         }
+        self.check_clusters(from, to);
         self.arrive(
             to,
             Input::Frame {
@@ -286,6 +288,17 @@ impl World {
                 frame,
             },
         );
+    }
+
+    fn check_clusters(&mut self, from: Place, to: Place) {
+        let descriptor = |place: Place| {
+            let process = self.nodes[place].process.as_ref();
+            process.and_then(|process| process.introduced.descriptor.as_ref())
+        };
+        let checked = invariants::clusters((from, descriptor(from)), (to, descriptor(to)));
+        if let Err(what) = checked {
+            self.violate(what);
+        }
     }
 
     fn gossip(&mut self, place: Place, to: NodeId, data: Bytes) {

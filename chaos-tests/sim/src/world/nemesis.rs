@@ -20,7 +20,7 @@ use crate::params::FaultKind;
 use crate::process::Fate;
 
 /// Most nodes of a run.
-const NODES_MAX: usize = 6;
+pub(super) const NODES_MAX: usize = 8;
 
 impl World {
     /// Faults begin.
@@ -138,6 +138,16 @@ impl World {
             FaultKind::Wipe => self.lose_disk(place),
             FaultKind::OldImage => self.image_by_chance(place),
             FaultKind::Join | FaultKind::Leave => self.change_membership(kind, place, alive.len()),
+            FaultKind::CrashLoop
+            | FaultKind::PowerLossMost
+            | FaultKind::Deaf
+            | FaultKind::Bridge
+            | FaultKind::Swizzle
+            | FaultKind::ClockStrobe
+            | FaultKind::DiskFull
+            | FaultKind::DiskStall
+            | FaultKind::Rolling
+            | FaultKind::Replace => self.misfortune(kind, place),
         }
     }
 
@@ -159,7 +169,8 @@ impl World {
     pub(crate) fn mend(&mut self, mend: Mend) {
         match mend {
             Mend::Start(place) => {
-                if self.nodes[place].process.is_none() && self.nodes[place].fate == Fate::Returns {
+                let waits = self.nodes[place].process.is_none() && self.left_out != Some(place);
+                if waits && self.nodes[place].fate == Fate::Returns {
                     self.closing.remove(&place);
                     self.start(place, Origin::Joins);
                 }
@@ -168,10 +179,17 @@ impl World {
             Mend::Disk(place) => self.nodes[place].slowness = 1,
             Mend::Undrain(place) => self.drain(place, DrainChange::Undo),
             Mend::Clock(place) => self.nodes[place].skew_ms = 0,
+            Mend::CrashAgain(place, left) => self.crash_again(place, left),
+            Mend::Clog(place) if self.phase == Phase::Faults => self.isolate(place),
+            Mend::Clog(_) => {}
+            Mend::Unclog(place) => self.reconnect(place),
+            Mend::Strobe(place, left) => self.strobe(place, left),
+            Mend::Roll(place) => self.roll(place),
+            Mend::Remove(node) => self.remove(node),
         }
     }
 
-    fn mend_later(&mut self, mend: Mend, low: u64, high: u64) {
+    pub(super) fn mend_later(&mut self, mend: Mend, low: u64, high: u64) {
         let delay = self.dice.fault.log_uniform(low, high);
         self.after(delay, Event::Mend(mend));
     }
@@ -286,7 +304,7 @@ impl World {
         if over {
             self.repair = Repair::Nothing;
         }
-        over && self.params.factor >= 3 && self.settled()
+        over && self.params.factor >= 3 && self.ours().len() >= 3 && self.settled()
     }
 
     fn flip_bit(&mut self, place: Place) {
@@ -344,6 +362,7 @@ impl World {
     pub fn calm(&mut self) {
         self.trace.line(self.now, format_args!("all faults end"));
         self.phase = Phase::Quiet;
+        self.left_out = None;
         self.heal();
         for place in 0..self.nodes.len() {
             self.nodes[place].slowness = 1;

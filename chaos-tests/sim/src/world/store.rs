@@ -85,6 +85,7 @@ impl World {
         if matches!(input, StoreInput::Installed { .. }) {
             self.sometimes.hit("snapshot installed");
         }
+        self.note_answer(&input);
         if let StoreInput::InstallRefused { replica, why } = &input {
             self.sometimes.hit("snapshot refused by the store");
             let partition = replica.partition;

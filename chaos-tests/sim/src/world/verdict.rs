@@ -46,7 +46,11 @@ impl World {
 
     /// Copies that each partition has when all is well.
     pub(crate) fn copies_wanted(&self) -> usize {
-        usize::from(self.params.factor).min(self.ours().len())
+        // Two nodes cannot outvote each other: one has the vote, the other a copy at most.
+        match self.ours().len() {
+            2 => 1,
+            nodes => usize::from(self.params.factor).min(nodes),
+        }
     }
 
     /// What is still missing, of a partition that is not whole.
@@ -75,7 +79,9 @@ impl World {
                             .iter()
                             .map(|v| r.membership.node_of(ghostlight_protocol::ids::PeerId(*v)))
                             .collect();
-                        let moving = r.membership.is_joint() || !r.membership.learners.is_empty();
+                        let two = self.ours().len() == 2;
+                        let moving =
+                            r.membership.is_joint() || (!two && !r.membership.learners.is_empty());
                         let living = voters
                             .iter()
                             .flatten()
