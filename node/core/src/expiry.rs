@@ -1,10 +1,11 @@
-//! What a partition's leader lets go by age: records of outside ids and of calls made inside turns, idle
-//! sessions with their records, and messages that failed for good.
+//! What a partition's leader lets go by time: records of outside ids and of calls made inside turns, idle
+//! sessions with their records, messages that failed for good, and state values whose ttl is over.
 //!
-//! Only *log age* counts, which jumps and elections can only slow. Records say in rows of their own when
-//! they are due, so a sweep reads what is over and nothing else; sessions are few, and all of them are
-//! looked at. At most one `Expire` is in the log; apply checks every age again.
-//! Absent: the clock (age comes in with each input), and whether this node's clock may be believed.
+//! *Log age* counts for all but the values, which end by the calendar: jumps and elections can only slow it.
+//! Records and values say in rows of their own when they are due, so a sweep reads what is over and nothing
+//! else; sessions are few, and all of them are looked at. At most one `Expire` is in the log; apply checks
+//! every time again.
+//! Absent: the clocks (both times come in with each input), and whether this node's clock may be believed.
 
 #[cfg(test)]
 mod tests;
@@ -14,10 +15,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ghostlight_protocol::command::{DeadLetter, Expire, SessionRow};
-use ghostlight_protocol::family::{self, Family};
+use ghostlight_protocol::family::{self, DueKind, Family};
 use ghostlight_protocol::ids::PartitionId;
 use ghostlight_protocol::limits::{DEAD_LETTER_AGE_MAX, DEDUP_AGE_MAX};
-use ghostlight_protocol::time::{Age, Instant};
+use ghostlight_protocol::time::{Age, Instant, WallTime};
 use prost::Message;
 
 use crate::io::Rest;
@@ -33,6 +34,18 @@ const RECORDS_MAX: usize = 1_024;
 const SESSIONS_PAGE: usize = 256;
 /// Dead letters looked at with one read. They may be large; the store cuts a page by bytes too.
 const LETTERS_PAGE: usize = 256;
+
+/// State values of one `Expire`: the key of one is at most a few KiB, the entry at most 8 MiB.
+const VALUES_MAX: usize = 256;
+
+/// The two times by which things end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Times {
+    /// The partition's log age, or less.
+    pub age: Age,
+    /// The calendar.
+    pub wall: WallTime,
+}
 
 /// What an expiry is fed.
 #[derive(Clone, PartialEq, Debug)]
@@ -79,6 +92,8 @@ enum Stage {
     ReadingRecords(Idle),
     /// The oldest dead letters are read.
     ReadingLetters,
+    /// The rows that say when state values end are read.
+    ReadingValues,
     /// An `Expire` is in the log.
     Proposed(Next),
 }
@@ -97,6 +112,8 @@ enum Next {
     Sessions,
     Records(Idle),
     Letters,
+    Values,
+    Rest,
 }
 
 impl Expiry {
@@ -111,11 +128,11 @@ impl Expiry {
         }
     }
 
-    /// Feeds one input; `age` is the partition's log age, or less.
+    /// Feeds one input.
     pub fn handle(
         &mut self,
         now: Instant,
-        age: Age,
+        Times { age, wall }: Times,
         input: ExpiryInput,
         out: &mut Vec<ExpiryEffect>,
     ) {
@@ -129,14 +146,17 @@ impl Expiry {
             (Stage::ReadingRecords(idle), ExpiryInput::Rows { rows, rest }) => {
                 records(idle, rows, rest, out)
             }
-            (Stage::ReadingLetters, ExpiryInput::Rows { rows, rest: _ }) => {
-                letters(now, age, rows, out)
+            (Stage::ReadingLetters, ExpiryInput::Rows { rows, rest: _ }) => letters(age, rows, out),
+            (Stage::ReadingValues, ExpiryInput::Rows { rows, rest }) => {
+                values(now, wall, rows, rest, out)
             }
             (Stage::Proposed(next), ExpiryInput::Applied) => match next {
                 Next::Due => read_due(out),
                 Next::Sessions => read_sessions(None, out),
                 Next::Records(idle) => read_records(idle, out),
                 Next::Letters => read_letters(out),
+                Next::Values => read_values(out),
+                Next::Rest => rest_until(now),
             },
             (Stage::Proposed(_), ExpiryInput::Dropped) => Stage::Resting {
                 until: now + REFUSED_PAUSE,
@@ -252,12 +272,7 @@ fn read_letters(out: &mut Vec<ExpiryEffect>) -> Stage {
 
 /// They are kept in the order in which they came, and the first that is young enough to stay ends a sweep:
 /// one that came early and failed late holds back those behind it for as long as it was tried, not more.
-fn letters(
-    now: Instant,
-    age: Age,
-    rows: Vec<(Bytes, Bytes)>,
-    out: &mut Vec<ExpiryEffect>,
-) -> Stage {
+fn letters(age: Age, rows: Vec<(Bytes, Bytes)>, out: &mut Vec<ExpiryEffect>) -> Stage {
     let limit = DEAD_LETTER_AGE_MAX.as_millis() as u64;
     let over = rows.into_iter().take_while(|(_, value)| {
         let died = DeadLetter::decode(value.clone()).unwrap_or_default().age_ms;
@@ -265,13 +280,55 @@ fn letters(
     });
     let dead_letter_keys: Vec<Bytes> = over.map(|(key, _)| key).collect();
     if dead_letter_keys.is_empty() {
-        return Stage::Resting {
-            until: now + SWEEP_PAUSE,
-        };
+        return read_values(out);
     }
     out.push(ExpiryEffect::Propose(Expire {
         dead_letter_keys,
         ..Expire::default()
     }));
     Stage::Proposed(Next::Letters)
+}
+
+fn read_values(out: &mut Vec<ExpiryEffect>) -> Stage {
+    out.push(ExpiryEffect::Read(RowsWanted::Scan {
+        family: Family::Due,
+        prefix: family::due_row_prefix(DueKind::Value),
+        after: None,
+        limit: VALUES_MAX,
+    }));
+    Stage::ReadingValues
+}
+
+/// The earliest rows come first: what is over stands at the front.
+fn values(
+    now: Instant,
+    wall: WallTime,
+    rows: Vec<(Bytes, Bytes)>,
+    rest: Rest,
+    out: &mut Vec<ExpiryEffect>,
+) -> Stage {
+    let looked_at = rows.len();
+    let over = rows.into_iter().take_while(|(key, _)| {
+        family::parse_due_row_key(key).is_some_and(|(due_ms, _)| due_ms <= wall.0)
+    });
+    let value_keys: Vec<Bytes> = over.map(|(key, _)| key).collect();
+    if value_keys.is_empty() {
+        return rest_until(now);
+    }
+    let next = if value_keys.len() == looked_at && rest == Rest::More {
+        Next::Values
+    } else {
+        Next::Rest
+    };
+    out.push(ExpiryEffect::Propose(Expire {
+        value_keys,
+        ..Expire::default()
+    }));
+    Stage::Proposed(next)
+}
+
+fn rest_until(now: Instant) -> Stage {
+    Stage::Resting {
+        until: now + SWEEP_PAUSE,
+    }
 }

@@ -2,8 +2,8 @@
 
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::command::{
-    Accept, Command, DeadLetterReason, Envelope, InboxFailed, Kind, RequestRecord, TurnCommit,
-    TurnKind, Turns as TurnsCommand,
+    Accept, AppValue, Command, DeadLetterReason, Envelope, InboxFailed, Kind, RequestRecord,
+    StateWrite, TurnCommit, TurnKind, Turns as TurnsCommand,
 };
 use ghostlight_protocol::ids::{Generation, LogIndex, LogPosition, NodeId, Term};
 use ghostlight_protocol::limits::DERIVED_AGE_MAX;
@@ -17,6 +17,8 @@ use crate::map_rows::MapRows;
 
 const P0: PartitionId = PartitionId(0);
 const TERM: Term = Term(6);
+/// Far from every log age: whatever looks at the wrong one of the two times fails.
+const WALL: WallTime = WallTime(1 << 60);
 
 struct Bench {
     now: Instant,
@@ -28,6 +30,8 @@ struct Bench {
     reads: u32,
     /// The store gives no more rows at once, whatever is asked for.
     page_rows: usize,
+    /// What the calendar says.
+    wall: WallTime,
 }
 
 impl Bench {
@@ -40,6 +44,7 @@ impl Bench {
             proposed: 0,
             reads: 0,
             page_rows: usize::MAX,
+            wall: WALL,
         }
     }
 
@@ -47,8 +52,7 @@ impl Bench {
         let command = Command {
             leader_term: TERM.0,
             age_step_ms,
-            // A calendar that says nothing true: nothing here may look at it.
-            wall_ms: 1 << 60,
+            wall_ms: self.wall.0,
             kind,
         };
         let at = LogPosition {
@@ -83,8 +87,11 @@ impl Bench {
 
     fn feed(&mut self, input: ExpiryInput) -> Vec<ExpiryEffect> {
         let mut out = Vec::new();
-        let age = Age(self.row.age_ms);
-        self.expiry.handle(self.now, age, input, &mut out);
+        let times = Times {
+            age: Age(self.row.age_ms),
+            wall: self.wall,
+        };
+        self.expiry.handle(self.now, times, input, &mut out);
         out
     }
 
@@ -204,8 +211,8 @@ fn many_records_go_in_bounded_entries_and_none_is_looked_at_before_its_time() {
     );
     assert_eq!(
         (bench.proposed, bench.reads),
-        (3, 5),
-        "three pages, the sessions, and the dead letters"
+        (3, 6),
+        "three pages, the sessions, the dead letters, and the values"
     );
 }
 
@@ -350,4 +357,67 @@ fn dead_letters_go_after_a_week_of_log_time() {
     bench.pass(DEAD_LETTER_AGE_MAX);
     bench.sweep();
     assert_eq!(bench.row.dead_letters(), Kept::default());
+}
+
+impl Bench {
+    /// An application writes values that end at these times, one turn each.
+    fn write_values(&mut self, ends: impl Iterator<Item = (u64, u64)>) {
+        let actor = ActorKey::new("default", "counter", "a").unwrap();
+        for (version, (n, expires_ms)) in ends.enumerate() {
+            let value = AppValue {
+                data: Bytes::from_static(b"1"),
+                expires_ms,
+            };
+            let turn = TurnCommit {
+                actor: actor.to_bytes(),
+                base_version: version as u64,
+                state: vec![StateWrite {
+                    key: n.to_be_bytes().to_vec().into(),
+                    value: Some(value.encode_to_vec().into()),
+                    expires_ms,
+                }],
+                ..TurnCommit::default()
+            };
+            let turns = TurnsCommand { turns: vec![turn] };
+            self.apply(0, Some(Kind::Turns(turns)));
+        }
+    }
+}
+
+#[test]
+fn values_go_when_the_calendar_says_so_in_bounded_entries() {
+    let mut bench = Bench::new();
+    let many = 2 * VALUES_MAX as u64 + 5;
+    let early = (0..many).map(|n| (n, WALL.0 + 10));
+    let late = [(many, WALL.0 + 11), (many + 1, 0)];
+    bench.write_values(early.chain(late));
+    // Log time alone ends nothing.
+    bench.pass(DEDUP_AGE_MAX);
+    bench.wall = WallTime(WALL.0 + 9);
+    bench.sweep();
+    assert_eq!(bench.count(Family::State) as u64, many + 2);
+    assert_eq!(bench.proposed, 0);
+    bench.wall = WallTime(WALL.0 + 10);
+    bench.sweep();
+    assert_eq!(
+        (bench.count(Family::State), bench.count(Family::Due)),
+        (2, 1),
+        "what is not over stays, and what never ends"
+    );
+    assert_eq!(bench.proposed, 3);
+    bench.wall = WallTime(WALL.0 + 11);
+    bench.sweep();
+    assert_eq!(
+        (bench.count(Family::State), bench.count(Family::Due)),
+        (1, 0)
+    );
+}
+
+#[test]
+fn by_a_clock_that_cannot_be_believed_no_value_ends() {
+    let mut bench = Bench::new();
+    bench.write_values([(1, WALL.0)].into_iter());
+    bench.wall = WallTime::default();
+    bench.sweep();
+    assert_eq!((bench.count(Family::State), bench.proposed), (1, 0));
 }

@@ -4,7 +4,7 @@ use ghostlight_protocol::command::Kind;
 use ghostlight_protocol::ids::PartitionId;
 
 use super::{Local, NodeCore};
-use crate::expiry::{ExpiryEffect, ExpiryInput};
+use crate::expiry::{ExpiryEffect, ExpiryInput, Times};
 use crate::io::{Effect, Now};
 
 impl NodeCore {
@@ -30,6 +30,8 @@ impl NodeCore {
         let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
             return;
         };
+        // By a clock that cannot be believed nothing is over, whatever the input.
+        let wall = self.links.agreed_wall(now.wall).unwrap_or_default();
         let age = slot.age(now.instant);
         let Some(term) = slot.serving().map(|(term, _)| term) else {
             return;
@@ -38,7 +40,9 @@ impl NodeCore {
             return;
         };
         let mut effects = Vec::new();
-        serving.expiry.handle(now.instant, age, input, &mut effects);
+        let times = Times { age, wall };
+        let expiry = &mut serving.expiry;
+        expiry.handle(now.instant, times, input, &mut effects);
         for effect in effects {
             match effect {
                 ExpiryEffect::Read(rows) => self.read_for_expiry(partition, term, rows, out),
