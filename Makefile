@@ -6,14 +6,15 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(CACHE)/ghostlight/target
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build test chaos lint deny setup
+.PHONY: help demo build test test-sdks chaos lint deny setup
 
 help:
-	@echo "make demo     build, then three nodes on this machine with load; Ctrl-C ends it"
-	@echo "make test     format, lints, dependencies, every test"
-	@echo "make chaos    the long versions of the simulation and of the real-process tests"
-	@echo "make lint     format and lints alone"
-	@echo "make build    the binary alone, as ./ghostlight"
+	@echo "make demo       build, then three nodes on this machine with load; Ctrl-C ends it"
+	@echo "make test       format, lints, dependencies, every test"
+	@echo "make test-sdks  banks with Dapr's Python and JavaScript SDKs on three nodes, some of which are killed"
+	@echo "make chaos      the long versions of the simulation and of the real-process tests"
+	@echo "make lint       format and lints alone"
+	@echo "make build      the binary alone, as ./ghostlight"
 
 demo: build
 	./ghostlight demo
@@ -24,6 +25,11 @@ build: setup
 
 test: lint deny build
 	cargo test --workspace --no-fail-fast
+
+# The SDKs are installed into the cache once. A language whose toolchain is missing is reported as skipped.
+SDKS := $(CACHE)/ghostlight/sdks
+test-sdks: build
+	python3 chaos-tests/sdks/proof.py "$(CURDIR)/ghostlight" "$(SDKS)" python javascript
 
 chaos: build
 	GHOSTLIGHT_CHAOS=long cargo test --workspace --no-fail-fast -- --nocapture

@@ -14,6 +14,9 @@ class AccountInterface(ActorInterface):
     @actormethod(name="Deposit")
     async def deposit(self, data: object) -> object: ...
 
+    @actormethod(name="Withdraw")
+    async def withdraw(self, data: object) -> object: ...
+
     @actormethod(name="Balance")
     async def balance(self) -> object: ...
 
@@ -34,6 +37,15 @@ class Account(Actor, AccountInterface, Remindable):
 
     async def deposit(self, data: object) -> object:
         return {"balance": await self._add(data["amount"]), "pid": os.getpid()}
+
+    async def withdraw(self, data: object) -> object:
+        """Takes first and looks afterwards: what fails leaves nothing."""
+        balance = await self._get() - data["amount"]
+        await self._state_manager.set_state("balance", balance)
+        if balance < 0:
+            raise ValueError(f"{-balance} missing")
+        await self._state_manager.save_state()
+        return {"balance": balance, "pid": os.getpid()}
 
     async def balance(self) -> object:
         return {"balance": await self._get(), "pid": os.getpid()}

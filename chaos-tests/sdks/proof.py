@@ -1,0 +1,287 @@
+"""What Dapr's SDKs are promised, proven with the banks of examples/ on three real nodes: proof.py BINARY CACHE LANGUAGE...
+
+For each language: three nodes with one bank each. Deposits over all nodes, a node is killed half-way, and the sum
+of all accounts is what was acknowledged. A method that fails leaves nothing, also not with the next call. A bank that is
+killed alone is replaced by another one within 1.5 s. A reminder goes on. Prints one line for each, and ends with 1
+when one of them is not so.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+EXAMPLES = HERE.parent.parent / "examples"
+NODES = 3
+ACCOUNTS = 24
+DEPOSITS = 600
+CLIENTS = 6
+READY_TIME_MAX = 90
+FAILOVER_TIME_MAX = 1.5
+REPEAT_TIME_MAX = 60
+
+
+def free_ports(count):
+    """Ports that nobody has at this moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def until(what, time_max, look):
+    """Looks again and again; the first answer that is not None."""
+    end = time.monotonic() + time_max
+    while True:
+        found = look()
+        if found is not None:
+            return found
+        if time.monotonic() >= end:
+            raise AssertionError(f"{what}: not within {time_max} s")
+        time.sleep(0.02)
+
+
+def call(port, account, method, body=None, request_id=None, timeout=10):
+    """Status and answer of one call; None: there was no answer."""
+    headers = {"content-type": "application/json"}
+    if request_id:
+        headers["Ghostlight-Request-Id"] = request_id
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1.0/actors/Account/{account}/method/{method}",
+        data=json.dumps(body if body is not None else {}).encode(),
+        headers=headers,
+        method="POST",
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.status, json.loads(answer.read() or b"null")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(errors="replace")
+    except (OSError, ValueError):
+        return None
+
+
+class Bank:
+    """Three nodes with one application each, in a directory of their own."""
+
+    def __init__(self, binary, cache, language):
+        self.binary, self.cache, self.language = binary, cache, language
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ghostlight-sdk-"))
+        ports = free_ports(5 * NODES)
+        self.peer, self.http, self.grpc, self.admin, self.app = (
+            ports[n * NODES : (n + 1) * NODES] for n in range(5)
+        )
+        self.nodes, self.apps = {}, {}
+        self.logs = []
+
+    def log(self, name):
+        file = open(self.directory / f"{name}.log", "ab")
+        self.logs.append(file)
+        return file
+
+    def start_node(self, n):
+        command = [
+            self.binary, "start", "--data-dir", f"n{n}", "--partitions", "32",
+            "--listen", f"127.0.0.1:{self.peer[n]}", "--http", f"127.0.0.1:{self.http[n]}",
+            "--grpc", f"127.0.0.1:{self.grpc[n]}", "--admin", f"127.0.0.1:{self.admin[n]}",
+            "--introduce", "none", "--app", f"bank={self.app[n]}",
+        ]
+        if n > 0:
+            command += ["--join", f"127.0.0.1:{self.peer[0]}"]
+        environment = {**os.environ, "HOME": str(self.directory)}
+        self.nodes[n] = subprocess.Popen(
+            command, cwd=self.directory, env=environment, stdout=self.log(f"n{n}"), stderr=subprocess.STDOUT
+        )
+
+    def start_app(self, n):
+        commands = {
+            "python": [f"{self.cache}/python/bin/python", str(EXAMPLES / "python/bank.py"), str(self.app[n])],
+            "javascript": ["node", str(EXAMPLES / "javascript/bank.js"), str(self.app[n])],
+        }
+        environment = {
+            **os.environ,
+            "DAPR_HTTP_PORT": str(self.http[n]),
+            "DAPR_GRPC_PORT": str(self.grpc[n]),
+            "NODE_PATH": f"{self.cache}/javascript/node_modules",
+        }
+        self.apps[n] = subprocess.Popen(
+            commands[self.language], env=environment, stdout=self.log(f"app{n}"), stderr=subprocess.STDOUT
+        )
+
+    def __enter__(self):
+        for n in range(NODES):
+            self.start_node(n)
+        status = [self.binary, "status", "--exit-when-healthy", "--node", f"http://127.0.0.1:{self.admin[0]}"]
+
+        def three():
+            seen = subprocess.run(status, capture_output=True, text=True, timeout=READY_TIME_MAX, check=False)
+            return True if f"{NODES} of {NODES} members" in seen.stdout else None
+
+        until("three nodes are healthy", READY_TIME_MAX, three)
+        for n in range(NODES):
+            self.start_app(n)
+        for n in range(NODES):
+            until(f"every bank answers through node {n}", READY_TIME_MAX, lambda n=n: self.hosts_all(n))
+        return self
+
+    def hosts_all(self, n):
+        """True when each of the three processes has some accounts."""
+        pids = set()
+        for account in range(ACCOUNTS):
+            answer = call(self.http[n], f"a{account}", "Balance")
+            if answer is None or answer[0] != 200:
+                return None
+            pids.add(answer[1]["pid"])
+        return True if len(pids) == NODES else None
+
+    def __exit__(self, failed, *_):
+        for process in [*self.apps.values(), *self.nodes.values()]:
+            process.kill()
+            process.wait()
+        for file in self.logs:
+            file.close()
+        if failed:
+            print(f"logs are kept in {self.directory}", file=sys.stderr)
+        else:
+            shutil.rmtree(self.directory)
+
+    def ask(self, account, method, body=None, request_id=None):
+        """Repeats with the same id, at any node, until there is a 200: that is what the API allows."""
+        end = time.monotonic() + REPEAT_TIME_MAX
+        turn = hash(account)
+        while time.monotonic() < end:
+            alive = [n for n, node in self.nodes.items() if node.poll() is None]
+            answer = call(self.http[alive[turn % len(alive)]], account, method, body, request_id)
+            if answer is not None and answer[0] == 200:
+                return answer[1]
+            turn += 1
+            time.sleep(0.05)
+        raise AssertionError(f"{account}/{method} was not answered: {answer}")
+
+    def total(self):
+        return sum(self.ask(f"a{n}", "Balance")["balance"] for n in range(ACCOUNTS))
+
+
+def deposits(bank):
+    """Every acknowledged deposit counts once, through the death of a node."""
+    acknowledged, errors, lock = [], [], threading.Lock()
+    kill = threading.Event()
+
+    def client(number):
+        try:
+            for n in range(number, DEPOSITS, CLIENTS):
+                bank.ask(f"a{n % ACCOUNTS}", "Deposit", {"amount": n}, f"deposit-{n}")
+                with lock:
+                    acknowledged.append(n)
+                    if len(acknowledged) >= DEPOSITS // 2:
+                        kill.set()
+        except AssertionError as error:
+            errors.append(error)
+            kill.set()
+
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
+    for one in clients:
+        one.start()
+    kill.wait()
+    bank.nodes[2].send_signal(signal.SIGKILL)
+    bank.nodes[2].wait()
+    for one in clients:
+        one.join()
+    assert not errors, errors[0]
+    total = bank.total()
+    assert total == sum(range(DEPOSITS)), f"{total} in all accounts, {sum(range(DEPOSITS))} was paid in"
+    bank.start_node(2)
+    until("the node is back", READY_TIME_MAX, lambda: bank.hosts_all(2))
+    return f"{DEPOSITS} deposits through the death of a node: the accounts hold {total}"
+
+
+def failing(bank):
+    """What a failed method did to its object is gone, also with the next call."""
+    for n in range(6):
+        account = f"failing{n}"
+        # The first call of its life fails for half of them.
+        before = 0
+        if n % 2 == 0:
+            before = bank.ask(account, "Deposit", {"amount": 5})["balance"]
+        answer = until("it is refused", READY_TIME_MAX, lambda a=account: call(bank.http[0], a, "Withdraw", {"amount": 100}))
+        assert answer[0] == 500 and "ERR_ACTOR_INVOKE_METHOD" in answer[1], answer
+        after = bank.ask(account, "Deposit", {"amount": 1})["balance"]
+        assert after == before + 1, f"{account} had {before}, and {after} after a failed call and a deposit of 1"
+    return "methods that fail leave nothing behind"
+
+
+def lone_kill(bank):
+    """A bank that is killed alone is replaced by another one."""
+    longest = 0.0
+    for n in range(NODES):
+        pid = bank.apps[n].pid
+        account = next(
+            f"a{a}" for a in range(ACCOUNTS) if bank.ask(f"a{a}", "Balance")["pid"] == pid
+        )
+        balance = bank.ask(account, "Balance")["balance"]
+        bank.apps[n].send_signal(signal.SIGKILL)
+        begun = time.monotonic()
+        answer = until("another one answers", READY_TIME_MAX, lambda a=account: good(call(bank.http[(n + 1) % NODES], a, "Balance")))
+        took = time.monotonic() - begun
+        bank.apps[n].wait()
+        assert answer["pid"] != pid and answer["balance"] == balance, (answer, balance)
+        longest = max(longest, took)
+        bank.start_app(n)
+        until("it is back", READY_TIME_MAX, lambda: bank.hosts_all(0))
+    assert longest <= FAILOVER_TIME_MAX, f"the next answer came after {longest:.2f} s"
+    return f"banks killed alone: the next answer after {longest:.2f} s at most"
+
+
+def good(answer):
+    return answer[1] if answer is not None and answer[0] == 200 else None
+
+
+def reminders(bank):
+    """A reminder fires each second."""
+    bank.ask("interest", "PayInterest")
+    until("interest is paid", 15, lambda: True if bank.ask("interest", "Balance")["balance"] >= 2 else None)
+    return "a reminder fires"
+
+
+def prove(binary, cache, language):
+    setup = subprocess.run(
+        ["bash", str(HERE / "setup.sh"), cache, language], capture_output=True, text=True, check=False
+    )
+    if setup.returncode == 75:
+        print(f"{language}: skipped: {setup.stdout.strip()}")
+        return True
+    if setup.returncode != 0:
+        print(f"{language}: FAILED: its SDK could not be installed: {setup.stderr.strip()[-2000:]}")
+        return False
+    try:
+        with Bank(binary, cache, language) as bank:
+            for proof in (failing, deposits, lone_kill, reminders):
+                begun = time.monotonic()
+                print(f"{language}: {proof(bank)} ({time.monotonic() - begun:.1f} s)", flush=True)
+    except (AssertionError, OSError) as error:
+        print(f"{language}: FAILED: {error}")
+        return False
+    return True
+
+
+def main():
+    binary, cache, *languages = sys.argv[1:]
+    results = [prove(binary, cache, language) for language in languages]
+    sys.exit(0 if all(results) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Installs what the banks in examples/ need into a cache outside of the clone: setup.sh CACHE LANGUAGE
+# Prints why and ends with 75 where the toolchain of the language is missing: that is skipped, not failed.
+set -euo pipefail
+
+cache=$1
+language=$2
+skip() {
+    echo "$1"
+    exit 75
+}
+
+mkdir -p "$cache"
+case $language in
+python)
+    command -v python3 >/dev/null || skip "python3 is not installed"
+    python3 -c 'import venv, ensurepip' 2>/dev/null || skip "python3 has no venv"
+    wanted="dapr==1.18.3 dapr-ext-fastapi==1.18.3 uvicorn==0.54.0"
+    if [ "$(cat "$cache/python/wanted" 2>/dev/null)" != "$wanted" ]; then
+        python3 -m venv "$cache/python"
+        # shellcheck disable=SC2086 # words, one for each package
+        "$cache/python/bin/pip" install --quiet $wanted
+        echo "$wanted" >"$cache/python/wanted"
+    fi
+    ;;
+javascript)
+    command -v node >/dev/null || skip "node is not installed"
+    command -v npm >/dev/null || skip "npm is not installed"
+    wanted="@dapr/dapr@3.17.0"
+    if [ "$(cat "$cache/javascript/wanted" 2>/dev/null)" != "$wanted" ]; then
+        mkdir -p "$cache/javascript"
+        echo '{"private": true}' >"$cache/javascript/package.json"
+        npm --prefix "$cache/javascript" install --silent --no-audit --no-fund "$wanted"
+        echo "$wanted" >"$cache/javascript/wanted"
+    fi
+    ;;
+*)
+    echo "no such language: $language" >&2
+    exit 2
+    ;;
+esac
