@@ -15,6 +15,7 @@ pub mod error_map;
 pub mod extended;
 pub mod grpc;
 pub mod introduction;
+pub mod inventory;
 pub mod metrics;
 pub mod path;
 pub mod resilience;
@@ -32,6 +33,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 
+use crate::app::AppId;
 use crate::config::Secret;
 use crate::handle::NodeHandle;
 use crate::pubsub::PubSub;
@@ -62,6 +64,10 @@ pub struct Context {
     pub extended: extended::Extended,
     /// The way to the actors of the application that this listener belongs to.
     pub calls: Arc<dyn AppCalls>,
+    /// The application that this listener belongs to; `None`: there is none.
+    pub app: Option<AppId>,
+    /// The way by which applications come to the node; empty where there are none.
+    pub hosts: core_calls::Hosts,
     /// What metadata says.
     pub sidecar: Sidecar,
     /// Publishing and subscribing.

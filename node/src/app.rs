@@ -253,6 +253,17 @@ pub enum AppEvent {
     },
 }
 
+/// How far an application has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Presence {
+    /// It has not said yet what it hosts.
+    Awaited,
+    /// It hosts these types.
+    Hosts(Vec<String>),
+    /// It was there, and is not at the moment.
+    Gone,
+}
+
 /// The channel to all applications of a node. Cheap to clone.
 #[derive(Clone)]
 pub struct AppChannel {
@@ -269,6 +280,8 @@ struct Shared {
     next_instance: AtomicU64,
     keepers: Mutex<Vec<AbortHandle>>,
     streams: stream::Streams,
+    /// What each application hosted last; `None`: it is gone at the moment. Absent: it has never been there.
+    hosted: Mutex<HashMap<AppId, Option<Vec<String>>>>,
 }
 
 impl fmt::Debug for AppChannel {
@@ -303,6 +316,7 @@ impl AppChannel {
             next_instance: AtomicU64::new(1),
             keepers: Mutex::default(),
             streams: stream::Streams::default(),
+            hosted: Mutex::default(),
         });
         let keepers = shared.apps.iter().filter(|app| {
             // An application on gRPC comes to us, by its stream.
@@ -344,6 +358,25 @@ impl AppChannel {
         self.shared.apps.iter().map(Arc::as_ref)
     }
 
+    /// How far an application has come. Cheap.
+    #[must_use]
+    pub fn presence(&self, app: &AppId) -> Presence {
+        let hosted = lock(&self.shared.hosted).get(app).cloned();
+        match hosted {
+            Some(Some(types)) => Presence::Hosts(types),
+            Some(None) => Presence::Gone,
+            None => match self
+                .shared
+                .app(app)
+                .is_some_and(|app| app.address.is_some())
+            {
+                true => Presence::Awaited,
+                // One that comes by stream may come or not.
+                false => Presence::Hosts(Vec::new()),
+            },
+        }
+    }
+
     /// Stops looking for applications and ends all requests; reports nothing more.
     pub fn end(&self) {
         for keeper in lock(&self.shared.keepers).drain(..) {
@@ -383,6 +416,8 @@ impl Shared {
         subscriptions: Bytes,
     ) {
         lock(&self.instances).insert(instance.id, Arc::clone(instance));
+        let names = types.iter().map(|hosted| hosted.name.clone()).collect();
+        lock(&self.hosted).insert(instance.app.id.clone(), Some(names));
         tracing::info!(
             app = %instance.app.id,
             instance = %instance.id,
@@ -403,6 +438,7 @@ impl Shared {
     /// Ends all requests of an instance, then tells the core.
     async fn withdraw(&self, instance: &Arc<Instance>, why: &str) {
         lock(&self.instances).remove(&instance.id);
+        lock(&self.hosted).insert(instance.app.id.clone(), None);
         instance.end(why);
         tracing::warn!(
             app = %instance.app.id,

@@ -86,7 +86,7 @@ pub struct AppReply {
 #[derive(Clone, PartialEq, Message)]
 pub struct Operation {
     /// Which.
-    #[prost(oneof = "Ask", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "Ask", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub ask: Option<Ask>,
 }
 
@@ -117,6 +117,34 @@ pub enum Ask {
     /// Deletes the actor with all its state, reminders and timers.
     #[prost(message, tag = "8")]
     Delete(Delete),
+    /// Actors of the addressed actor's type that have something in the addressed partition.
+    #[prost(message, tag = "9")]
+    ActorsOfType(Page),
+    /// Reminders, or timers, of the addressed actor's type in the addressed partition.
+    #[prost(message, tag = "10")]
+    SchedulesOfType(SchedulePage),
+    /// Whose turn it is and who waits, as the leader sees it at this moment.
+    #[prost(message, tag = "11")]
+    Inspect(Inspect),
+}
+
+impl Ask {
+    /// Whether it is asked of a whole partition: then the addressed actor only names a type.
+    #[must_use]
+    pub fn is_of_partition(&self) -> bool {
+        match self {
+            Self::ActorsOfType(_) | Self::SchedulesOfType(_) => true,
+            Self::StateGet(_)
+            | Self::StateWrite(_)
+            | Self::Schedule(_)
+            | Self::ScheduleGet(_)
+            | Self::ScheduleList(_)
+            | Self::ScheduleClear(_)
+            | Self::StateKeys(_)
+            | Self::Delete(_)
+            | Self::Inspect(_) => false,
+        }
+    }
 }
 
 /// State rows that an application writes outside a turn.
@@ -166,6 +194,24 @@ pub struct Page {
     pub limit: u32,
 }
 
+/// A page of the reminders, or of the timers, of a type.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SchedulePage {
+    /// Which of the two kinds.
+    #[prost(enumeration = "ScheduleKind", tag = "1")]
+    pub kind: i32,
+    /// Strictly after this; empty: from the beginning.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub after: Bytes,
+    /// Most of them.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+
+/// See [`Ask::Inspect`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Inspect {}
+
 /// See [`Ask::Delete`].
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Delete {}
@@ -188,6 +234,78 @@ pub struct OperationReply {
     /// Whether it was done.
     #[prost(enumeration = "Done", tag = "5")]
     pub done: i32,
+    /// Of `ActorsOfType`: canonical keys, ascending.
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    pub actors: Vec<Bytes>,
+    /// Of `SchedulesOfType`, ascending by actor and name.
+    #[prost(message, repeated, tag = "7")]
+    pub owned: Vec<OwnedSchedule>,
+    /// Of pages: what the next one begins after; empty: there is none.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub next: Bytes,
+    /// Of `Inspect`; absent: the actor is not in memory.
+    #[prost(message, optional, tag = "9")]
+    pub standing: Option<Standing>,
+}
+
+/// A reminder or timer, and whose it is.
+#[derive(Clone, PartialEq, Message)]
+pub struct OwnedSchedule {
+    /// Canonical actor key.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub actor: Bytes,
+    /// The row.
+    #[prost(message, required, tag = "2")]
+    pub schedule: ScheduleWrite,
+}
+
+/// What an actor is doing, for people who ask why a call waits.
+#[derive(Clone, PartialEq, Message)]
+pub struct Standing {
+    /// Node id of the host, 16 bytes; empty: its turns run at its leader, or it has no host yet.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub host: Bytes,
+    /// The turn that runs.
+    #[prost(message, optional, tag = "2")]
+    pub turn: Option<WorkStanding>,
+    /// In a word, when no turn runs: `idle`, `loading`, `committing`, `without host`.
+    #[prost(string, tag = "3")]
+    pub stage: String,
+    /// Calls that wait for the turn, the next one first; at most `STANDING_CALLS_MAX`.
+    #[prost(message, repeated, tag = "4")]
+    pub waiting: Vec<WorkStanding>,
+    /// How many wait in all.
+    #[prost(uint32, tag = "5")]
+    pub waiting_count: u32,
+    /// Turns since activation.
+    #[prost(uint64, tag = "6")]
+    pub turns: u64,
+    /// The actor's version, uncommitted turns included.
+    #[prost(uint64, tag = "7")]
+    pub version: u64,
+}
+
+/// Waiting calls that a [`Standing`] shows.
+pub const STANDING_CALLS_MAX: usize = 32;
+
+/// A turn that runs, or a call that waits for one.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct WorkStanding {
+    /// `call`, `message`, `reminder` or `timer`.
+    #[prost(string, tag = "1")]
+    pub kind: String,
+    /// The method, or the name of the reminder or timer.
+    #[prost(string, tag = "2")]
+    pub what: String,
+    /// For how long it runs, or waits, in milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub for_ms: u64,
+    /// The request id, for people; empty: none of a caller's.
+    #[prost(string, tag = "4")]
+    pub request: String,
+    /// Actors that wait for it, outermost first, as `type/id`.
+    #[prost(string, repeated, tag = "5")]
+    pub chain: Vec<String>,
 }
 
 /// See [`OperationReply::done`].

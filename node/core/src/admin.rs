@@ -20,6 +20,10 @@ pub enum AdminRequest {
     Partitions,
     /// Activations on this node.
     Actors,
+    /// Actor types that some node has, and which.
+    Types,
+    /// How many objects the applications beside this node have of each type.
+    Hosted,
     /// Where an actor lives.
     Where(ActorKey),
     /// Leaderships and activations move away from a node; it stays, and keeps its copies.
@@ -56,6 +60,10 @@ pub enum AdminAnswer {
     Partitions(Vec<PartitionView>),
     /// To `Actors`.
     Actors(Vec<ActorView>),
+    /// To `Types`, by name.
+    Types(Vec<TypeView>),
+    /// To `Hosted`, by name.
+    Hosted(Vec<(String, u32)>),
     /// To `Where`.
     Where(WhereView),
     /// Done, with a sentence for people.
@@ -197,6 +205,17 @@ pub struct ActorView {
     pub turns: u64,
     /// Version, uncommitted turns included.
     pub version: u64,
+}
+
+/// An actor type, and who has its code.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TypeView {
+    /// Its name.
+    pub actor_type: String,
+    /// Nodes that have it built in.
+    pub native: Vec<NodeRef>,
+    /// Nodes beside which an application has it.
+    pub applications: Vec<NodeRef>,
 }
 
 /// Where an actor lives.

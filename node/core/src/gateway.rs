@@ -102,6 +102,8 @@ pub enum GatewayInput {
         ticket: AppTicket,
         /// The actor.
         actor: ActorKey,
+        /// The partition that is asked; `None`: the actor's own.
+        partition: Option<PartitionId>,
         /// What.
         ask: Ask,
     },

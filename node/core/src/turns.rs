@@ -18,12 +18,14 @@ mod fixed_hash;
 mod idle;
 mod inbox;
 mod jobs;
+mod listings;
 mod log;
 mod mailbox;
 mod operations;
 mod parts;
 mod reads;
 mod running;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod wakeup;

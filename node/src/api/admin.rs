@@ -1,7 +1,7 @@
 //! The admin API: every list the command line shows, as JSON, and the verbs of an operator.
 //!
 //! `GET /ghostlight/v1/status`, `members[/{node}]`, `partitions[/{p}]`, `actors[/{type}/{id}]`,
-//! `where/{type}/{id}`; `POST drain`, `leave`, `remove`; `GET /metrics`. Verbs ask for
+//! `where/{type}/{id}`; `POST drain`, `leave`, `remove`; `GET /metrics`; and the `inventory`. Verbs ask for
 //! `Content-Type: application/json`, so that no web page can send them from a browser behind the
 //! operator's back. Field names are part of the `--json` contract.
 
@@ -20,7 +20,7 @@ use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::error_map::{self, Answer};
-use super::{Context, Shared, collect, json, path, refused, text};
+use super::{Context, Shared, collect, inventory, json, path, refused, text};
 
 /// Base of every path of ours.
 pub const BASE: &str = "/ghostlight/v1";
@@ -80,6 +80,10 @@ pub async fn answer(context: Shared, request: Request) -> Response {
     };
     if topics::is_ours(rest) {
         return topics::answer(&context, rest, request).await;
+    }
+    let (method, uri) = (request.method(), request.uri());
+    if let Some(response) = inventory::routes::answer(&context, method, uri, rest).await {
+        return response;
     }
     if request.method() == Method::POST {
         return match verb(rest, request).await {
@@ -247,6 +251,8 @@ fn settle(answer: AdminAnswer) -> Response {
         AdminAnswer::Status(view) => json(StatusCode::OK, &view),
         AdminAnswer::Partitions(views) => json(StatusCode::OK, &views),
         AdminAnswer::Actors(views) => json(StatusCode::OK, &views),
+        AdminAnswer::Types(views) => json(StatusCode::OK, &views),
+        AdminAnswer::Hosted(counts) => json(StatusCode::OK, &counts),
         AdminAnswer::Where(view) => json(StatusCode::OK, &view),
         AdminAnswer::Done(done) => json(StatusCode::OK, &Done { done }),
         AdminAnswer::Refused { code, detail } => {
@@ -265,7 +271,9 @@ fn ended() -> AdminAnswer {
 fn no_path() -> Response {
     Answer::no_route(
         StatusCode::NOT_FOUND,
-        "no such path. Lists: /ghostlight/v1/{status,members,partitions,actors,where/{type}/{id},topics,subscriptions}; \
+        "no such path. Lists: /ghostlight/v1/{status,members,partitions,actors,types,where/{type}/{id},topics,subscriptions}, \
+         /ghostlight/v1/types/{type}/{actors,reminders,timers}, \
+         /ghostlight/v1/actors/{type}/{id}/{standing,state,reminders,timers}; \
          verbs: drain, leave, remove; /metrics",
     )
     .into_response()

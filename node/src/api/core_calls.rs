@@ -1,6 +1,7 @@
 //! The way from the API to the core for what an application asks about its actors: words are put into the core's
 //! words, and back. Absent: any decision.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -16,23 +17,75 @@ use ghostlight_protocol::schedule::Period;
 use ghostlight_protocol::time::WallTime;
 
 use super::app_calls::{
-    AppCall, AppCallOutcome, AppCalls, AppRefusal, AppReply, FailurePolicy, Hosting, NamedReminder,
-    NoApplication, Overwrite, Registration, ReminderView, RemindersCall, Scope, StateOp,
-    StateValue,
+    AppCall, AppCallOutcome, AppCalls, AppRefusal, AppReply, FailurePolicy, HostState, Hosting,
+    NamedReminder, NoApplication, Overwrite, PlacementState, Registration, ReminderView,
+    RemindersCall, RuntimeStatus, Scope, StateOp, StateValue,
 };
+use super::inventory;
+use crate::app::{AppChannel, AppId, Presence};
 use crate::handle::NodeHandle;
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct CoreCalls {
     handle: NodeHandle,
+    app: Option<AppId>,
+    hosts: Hosts,
+}
+
+/// The way by which applications come to the node; empty where there are none.
+pub type Hosts = Arc<OnceLock<AppChannel>>;
+
+impl CoreCalls {
+    /// Over a node's handle, for the application whose listener it is.
+    #[must_use]
+    pub fn new(handle: NodeHandle, app: Option<AppId>, hosts: Hosts) -> Self {
+        Self { handle, app, hosts }
+    }
+
+    fn presence(&self) -> Presence {
+        match (self.hosts.get(), &self.app) {
+            (Some(channel), Some(app)) => channel.presence(app),
+            (None, Some(_)) => Presence::Awaited,
+            (_, None) => Presence::Hosts(Vec::new()),
+        }
+    }
 }
 
 impl CoreCalls {
-    /// Over a node's handle.
-    #[must_use]
-    pub fn new(handle: NodeHandle) -> Self {
-        Self { handle }
+    /// Reminders of all actors of a type.
+    async fn of_type(
+        &self,
+        namespace: &str,
+        actor_type: &str,
+        call: RemindersCall,
+    ) -> AppCallOutcome {
+        let any = ActorKey::new(namespace, actor_type, "x")
+            .map_err(|error| AppRefusal::Failed(error.to_string()))?;
+        let kind = ScheduleKind::Reminder;
+        let told = |refusal| match refusal {
+            inventory::Refusal::NotRun(refusal) => refused(refusal),
+            inventory::Refusal::Unknown(detail) => AppRefusal::Unknown {
+                code: Code::OutcomeUnknown,
+                detail,
+            },
+        };
+        match call {
+            RemindersCall::List => {
+                let rows = inventory::all_schedules(&self.handle, &any, kind).await;
+                let rows = rows.map_err(told)?.into_iter();
+                let named = rows.map(|(actor, name, row)| NamedReminder {
+                    name,
+                    reminder: view(&actor, row),
+                });
+                Ok(AppReply::Reminders(named.collect()))
+            }
+            RemindersCall::UnregisterAll => {
+                let cleared = inventory::clear_schedules(&self.handle, &any, kind).await;
+                cleared.map_err(told)?;
+                Ok(AppReply::Done)
+            }
+        }
     }
 }
 
@@ -52,9 +105,12 @@ impl AppCalls for CoreCalls {
 
     fn reminders_call(&self, scope: Scope, call: RemindersCall) -> BoxFuture<'_, AppCallOutcome> {
         Box::pin(async move {
-            let Scope::Actor(actor) = scope else {
-                let why = "the reminders of a whole type are not kept together: name an actor";
-                return Err(AppRefusal::Failed(why.to_owned()));
+            let actor = match scope {
+                Scope::Actor(actor) => actor,
+                Scope::Type {
+                    namespace,
+                    actor_type,
+                } => return self.of_type(&namespace, &actor_type, call).await,
             };
             let wanted = match call {
                 RemindersCall::List => words::AppCall::ScheduleList(ScheduleKind::Reminder),
@@ -77,7 +133,24 @@ impl AppCalls for CoreCalls {
     }
 
     fn hosting(&self) -> Hosting {
-        NoApplication.hosting()
+        let none = NoApplication.hosting();
+        match self.presence() {
+            Presence::Hosts(types) => Hosting {
+                types: types.into_iter().map(|name| (name, 0)).collect(),
+                ..none
+            },
+            Presence::Gone => Hosting {
+                host: HostState::NotReady,
+                ..none
+            },
+            Presence::Awaited => Hosting {
+                status: RuntimeStatus::Initializing,
+                host: HostState::NotReady,
+                placement: PlacementState::Unknown,
+                unready: vec!["app"],
+                ..none
+            },
+        }
     }
 }
 
@@ -225,7 +298,12 @@ fn done(outcome: AppOutcome) -> AppCallOutcome {
             detail,
         }),
         // Nothing that is asked here is answered so.
-        AppOutcome::Schedules(_) | AppOutcome::Keys(_) | AppOutcome::NotFound => {
+        AppOutcome::Schedules(_)
+        | AppOutcome::Keys(_)
+        | AppOutcome::Actors(..)
+        | AppOutcome::OwnedSchedules(..)
+        | AppOutcome::Standing(_)
+        | AppOutcome::NotFound => {
             let why = "the node answered something else than it was asked";
             Err(AppRefusal::Failed(why.to_owned()))
         }

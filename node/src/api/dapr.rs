@@ -23,7 +23,9 @@ use hyper::{HeaderMap, Method, StatusCode};
 
 use super::app_metadata;
 use super::error_map::{self, Answer};
-use super::{Context, Shared, app_requests, collect, json_bytes, metrics, path, refused};
+use super::{
+    Context, Shared, app_requests, collect, inventory, json_bytes, metrics, path, refused,
+};
 use crate::handle::Invoke;
 use metadata::Health;
 use publish::Count;
@@ -125,6 +127,11 @@ pub async fn answer(context: Shared, request: Request) -> Response {
         }
         ["v1.0", "publish", rest @ ..] => {
             publish::answer(&context, Count::One, rest, request).await
+        }
+        ["ghostlight", "v1", rest @ ..] => {
+            let (method, uri) = (request.method(), request.uri());
+            let answered = inventory::routes::answer(&context, method, uri, rest).await;
+            answered.unwrap_or_else(|| no_such_path(&parts))
         }
         ["v1.0", "metadata"] => metadata::metadata(&context, request.method()).await,
         ["v1.0", "metadata", key] => metadata::set_metadata(&context, key, request).await,

@@ -2,8 +2,9 @@
 //!
 //! [`Server`] answers one request of a listener of `serve`: token, then the method, or what is said about one
 //! that is not here. Reflection tells exactly the methods that are here, because .NET asks it. The wire is
-//! written in `node/proto`; Dapr's field numbers are kept. Absent: streams of actors.
+//! written in `node/proto`; Dapr's field numbers are kept.
 
+mod host;
 mod invoke;
 mod publish;
 mod service;
@@ -64,7 +65,7 @@ const REFLECTION_PATHS: [&str; 2] = [
     "/grpc.reflection.v1alpha.ServerReflection/",
 ];
 /// The methods that are here; a test compares them with the descriptors.
-const METHODS: [&str; 17] = [
+const METHODS: [&str; 18] = [
     "BulkPublishEvent",
     "BulkPublishEventAlpha1",
     "ExecuteActorStateTransaction",
@@ -78,6 +79,7 @@ const METHODS: [&str; 17] = [
     "RegisterActorTimer",
     "SetMetadata",
     "Shutdown",
+    "SubscribeActorEventsAlpha1",
     "SubscribeTopicEventsAlpha1",
     "UnregisterActorReminder",
     "UnregisterActorRemindersByType",

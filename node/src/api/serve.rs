@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::{Shared, admin, dapr, error_map, grpc, introduction};
+use crate::app::stream::StreamPeer;
 use crate::config::{AddrOrigin, ListenAddr};
 
 /// Open connections of one listener; more wait in the kernel.
@@ -278,10 +279,17 @@ async fn connection(
 ) {
     // Small answers must not wait for more to send; a failure costs only latency.
     drop(stream.set_nodelay(true));
+    let peer = match (stream.local_addr(), stream.peer_addr()) {
+        (Ok(near), Ok(far)) => Some(StreamPeer { near, far }),
+        _ => None,
+    };
     let activity = Arc::new(Activity::new());
     let counted = Arc::clone(&activity);
     let grpc = (api == Api::Grpc).then(|| grpc::Server::new(Arc::clone(&context)));
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         let (context, grpc) = (Arc::clone(&context), grpc.clone());
         let under_way = counted.begin();
         async move {

@@ -159,6 +159,14 @@ pub async fn gather(context: &Context) -> Metadata {
             }
         }
     }
+    if let AdminAnswer::Hosted(hosted) = context.handle.admin(AdminRequest::Hosted).await {
+        for (actor_type, active) in hosted {
+            // Of another application of this node, or of one that is gone.
+            if let Some(count) = counts.get_mut(&actor_type) {
+                *count += active;
+            }
+        }
+    }
     let mut extended = context.extended.all();
     extended.insert("daprRuntimeVersion".to_owned(), DAPR_VERSION.to_owned());
     let ours = env!("CARGO_PKG_VERSION").to_owned();

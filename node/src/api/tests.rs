@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ghostlight_core::admin::{
     ActorView, AdminAnswer, AdminRequest, DrainChange, Health, MemberView, NodeRef, StatusView,
-    WhereView,
+    TypeView, WhereView,
 };
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::outcome::{AppError, CallOutcome, NotRun};
@@ -90,6 +90,12 @@ fn view(request: AdminRequest) -> AdminAnswer {
             turns: 1,
             version: 1,
         }]),
+        AdminRequest::Types => AdminAnswer::Types(vec![TypeView {
+            actor_type: "counter".into(),
+            native: vec![node],
+            applications: Vec::new(),
+        }]),
+        AdminRequest::Hosted => AdminAnswer::Hosted(vec![("bank".into(), 0)]),
         AdminRequest::Where(key) => AdminAnswer::Where(WhereView {
             actor: key.to_string(),
             partition: 7,
@@ -167,6 +173,8 @@ pub(crate) fn context(tokens: &[&str], calls: Arc<dyn AppCalls>) -> Context {
         metrics: metrics::Renderer::none(),
         extended: extended::Extended::default(),
         calls,
+        app: None,
+        hosts: Arc::default(),
         sidecar: Sidecar::default(),
         pubsub: Arc::new(
             PubSub::new(crate::pubsub::tests::owner(), &Resources::default()).unwrap(),

@@ -8,7 +8,7 @@
 
 pub mod messages;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,15 +21,15 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use super::config::{Announced, DRAIN_TIMEOUT, Hosted, Reentrancy, Wishes};
 use super::instance::Instance;
 use super::owner::{End, Pair};
-use super::settings::AppSettings;
+use super::settings::{Actors, AppSettings};
 use super::{
     ACTOR_ERROR_HEADER, Answered, AppAnswer, AppChannel, AppId, AppRequest, CANCEL_HEADER,
     Callback, Shared, lock,
 };
 use messages::{
-    ActorEvent, Any, AppInitial, AppMessage, BytesValue, DeactivateRequest, EntityConfig,
-    InitialResponse, InvokeRequest, InvokeResponse, NodeMessage, ReminderRequest, RequestFailed,
-    TimerRequest, Word,
+    ActorEvent, AppInitial, AppMessage, DeactivateRequest, EntityConfig, InitialResponse,
+    InvokeRequest, InvokeResponse, NodeMessage, ReminderRequest, RequestFailed, TimerRequest, Word,
+    answered, message, time,
 };
 
 /// Requests that wait to be written to one stream; then their senders wait.
@@ -103,21 +103,24 @@ impl AppChannel {
             .ok_or(StreamRefusal::NoGrpcChannel)?;
         let first = tokio::time::timeout(FIRST_MESSAGE_TIME_MAX, incoming.next()).await;
         let initial = match first {
-            Ok(Some(Ok(message))) => match message.word {
-                Some(Word::Initial(initial)) => initial,
+            Ok(Some(Ok(message))) => match message.request_type {
+                Some(Word::InitialRequest(initial)) => initial,
                 Some(_) | None => return Err(StreamRefusal::NotInitial),
             },
             Ok(Some(Err(why))) => return Err(StreamRefusal::Ended(why)),
             Ok(None) => return Err(StreamRefusal::Ended("it was closed".to_owned())),
             Err(_) => return Err(StreamRefusal::Ended("it said nothing".to_owned())),
         };
-        let hosted = hosted(initial, &settings);
+        let mut hosted = hosted(initial, &settings);
+        if settings.actors == Actors::Ignored {
+            hosted.types.clear();
+        }
         for warning in &hosted.warnings {
             tracing::warn!(app = %settings.id, "{warning}");
         }
         let (outbox, out) = mpsc::channel(STREAM_OUTBOX_MAX);
         let line = Arc::new(StreamLine::new(outbox.clone()));
-        let ack = NodeMessage::of(ActorEvent::Initial(InitialResponse {}));
+        let ack = message(ActorEvent::InitialResponse(InitialResponse {}));
         // The first of its queue.
         drop(outbox.send(ack).await);
         let shared = Arc::clone(&self.shared);
@@ -236,10 +239,10 @@ impl StreamLine {
     }
 
     fn deliver(&self, message: AppMessage) {
-        let Some(word) = message.word else {
+        let Some(word) = message.request_type else {
             return;
         };
-        let waiting = word.id().and_then(|id| lock(&self.waiting).remove(id));
+        let waiting = answered(&word).and_then(|id| lock(&self.waiting).remove(id));
         match waiting {
             // Whoever asked may have gone.
             Some(waiting) => drop(waiting.send(word)),
@@ -265,7 +268,7 @@ impl StreamLine {
         };
         begun.store(true, Ordering::Relaxed);
         let kind = Kind::of(&request.callback);
-        place.send(NodeMessage::of(event(id.clone(), request)));
+        place.send(message(event(id.clone(), request)));
         if *self.ended.borrow() {
             // Between the look at the outbox and the entry it was ended, and nobody would ever answer.
             return AppAnswer::perhaps_sent("the stream has ended");
@@ -323,7 +326,7 @@ fn event(id: String, request: AppRequest) -> ActorEvent {
             content_type,
             body,
         } => {
-            let mut metadata: HashMap<String, String> = HashMap::new();
+            let mut metadata: BTreeMap<String, String> = BTreeMap::new();
             for (name, value) in headers {
                 // The first value of a name, as in Dapr; the sidecar's token is not for the application.
                 if !name.eq_ignore_ascii_case(crate::api::TOKEN_HEADER) {
@@ -340,16 +343,16 @@ fn event(id: String, request: AppRequest) -> ActorEvent {
                     metadata.insert(name.to_owned(), value);
                 }
             }
-            ActorEvent::Invoke(InvokeRequest {
+            ActorEvent::InvokeRequest(InvokeRequest {
                 id,
                 actor_type,
                 actor_id,
                 method,
-                data: body.to_vec(),
+                data: body,
                 metadata,
             })
         }
-        Callback::Reminder { name, data } => ActorEvent::Reminder(ReminderRequest {
+        Callback::Reminder { name, data } => ActorEvent::ReminderRequest(ReminderRequest {
             id,
             actor_type,
             actor_id,
@@ -365,7 +368,7 @@ fn event(id: String, request: AppRequest) -> ActorEvent {
             data,
             due_time,
             period,
-        } => ActorEvent::Timer(TimerRequest {
+        } => ActorEvent::TimerRequest(TimerRequest {
             id,
             actor_type,
             actor_id,
@@ -375,7 +378,7 @@ fn event(id: String, request: AppRequest) -> ActorEvent {
             callback,
             data: data.map(|data| any(&data)),
         }),
-        Callback::Deactivate => ActorEvent::Deactivate(DeactivateRequest {
+        Callback::Deactivate => ActorEvent::DeactivateRequest(DeactivateRequest {
             id,
             actor_type,
             actor_id,
@@ -384,13 +387,11 @@ fn event(id: String, request: AppRequest) -> ActorEvent {
 }
 
 /// Data as Dapr keeps it: the JSON in a `BytesValue`.
-fn any(data: &[u8]) -> Any {
-    let value = BytesValue {
-        value: data.to_vec(),
-    };
-    Any {
+fn any(data: &[u8]) -> prost_types::Any {
+    prost_types::Any {
         type_url: BYTES_VALUE.to_owned(),
-        value: value.encode_to_vec(),
+        // A `BytesValue` is bytes with tag 1, as prost writes plain bytes.
+        value: data.to_vec().encode_to_vec(),
     }
 }
 
@@ -405,19 +406,18 @@ fn said(kind: Kind, word: Word) -> Answered {
         body: bytes::Bytes::new(),
     };
     match (kind, word) {
-        (Kind::Invoke, Word::Invoke(answer)) => invoked(answer),
-        (Kind::Reminder, Word::Reminder(answer)) | (Kind::Timer, Word::Timer(answer)) => {
-            done(answer.cancel)
-        }
-        (Kind::Deactivate, Word::Deactivate(_)) => done(false),
-        (_, Word::Failed(failed)) => failure(failed),
+        (Kind::Invoke, Word::InvokeResponse(answer)) => invoked(answer),
+        (Kind::Reminder, Word::ReminderResponse(answer))
+        | (Kind::Timer, Word::TimerResponse(answer)) => done(answer.cancel),
+        (Kind::Deactivate, Word::DeactivateResponse(_)) => done(false),
+        (_, Word::RequestFailed(failed)) => failure(failed),
         (
             _,
-            Word::Initial(_)
-            | Word::Invoke(_)
-            | Word::Reminder(_)
-            | Word::Timer(_)
-            | Word::Deactivate(_),
+            Word::InitialRequest(_)
+            | Word::InvokeResponse(_)
+            | Word::ReminderResponse(_)
+            | Word::TimerResponse(_)
+            | Word::DeactivateResponse(_),
         ) => failure(RequestFailed {
             message: "actor host returned an unexpected response type".to_owned(),
             ..RequestFailed::default()
@@ -431,15 +431,13 @@ fn invoked(answer: InvokeResponse) -> Answered {
         .into_iter()
         .map(|(name, value)| (name.to_ascii_lowercase(), value))
         .collect();
-    // A map has no order; answers have one, so that equal ones are equal.
-    headers.sort();
     if answer.error && !headers.iter().any(|(name, _)| name == ACTOR_ERROR_HEADER) {
         headers.push((ACTOR_ERROR_HEADER.to_owned(), "true".to_owned()));
     }
     Answered {
         status: 200,
         headers,
-        body: answer.data.into(),
+        body: answer.data,
     }
 }
 
@@ -453,12 +451,12 @@ fn failure(failed: RequestFailed) -> Answered {
 
 /// The types of a stream's first message.
 fn hosted(initial: AppInitial, settings: &AppSettings) -> Hosted {
-    let wishes = |idle: Option<messages::Duration>,
-                  drain: Option<messages::Duration>,
+    let wishes = |idle: Option<prost_types::Duration>,
+                  drain: Option<prost_types::Duration>,
                   drain_rebalanced: Option<bool>,
                   reentrancy: Option<messages::ReentrancyConfig>| Wishes {
-        idle_timeout: idle.and_then(messages::Duration::time),
-        drain_timeout: drain.and_then(messages::Duration::time),
+        idle_timeout: idle.and_then(time),
+        drain_timeout: drain.and_then(time),
         drain_rebalanced,
         reentrancy: reentrancy.map(|given| {
             if given.enabled {

@@ -97,10 +97,8 @@ pub enum Command {
     /// List the partitions, or describe one
     #[command(after_help = "Example:\n  ghostlight partitions 17")]
     Partitions(Partitions),
-    /// List the activations of the node that is asked, or describe one
-    #[command(
-        after_help = "Example:\n  ghostlight actors counter/alice\n\nExit code 3: there is none."
-    )]
+    /// List the activations of the node that is asked, or describe one; or ask about actors of the whole cluster
+    #[command(after_help = ACTORS_EXAMPLES)]
     Actors(Actors),
     /// Show where an actor lives: partition, leader, replicas
     #[command(after_help = "Example:\n  ghostlight where counter/alice --json")]
@@ -444,8 +442,17 @@ pub struct Partitions {
     pub output: Output,
 }
 
+const ACTORS_EXAMPLES: &str = "Examples:
+  ghostlight actors counter/alice          its activation on the node that is asked
+  ghostlight actors list counter           ids of all actors of a type
+  ghostlight actors why counter/alice      where it is, who has the turn, who waits
+  ghostlight actors delete counter/alice   with its state, reminders and timers
+
+Exit code 3: there is none.";
+
 /// `actors`.
 #[derive(clap::Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Actors {
     /// One actor
     #[arg(value_name = "TYPE/ID")]
@@ -453,6 +460,88 @@ pub struct Actors {
     /// How it is printed.
     #[command(flatten)]
     pub output: Output,
+    /// Of the whole cluster.
+    #[command(subcommand)]
+    pub command: Option<ActorsCommand>,
+}
+
+/// `actors COMMAND`.
+#[derive(Subcommand, Clone, Debug)]
+pub enum ActorsCommand {
+    /// List the actor types, and which nodes have their code
+    Types {
+        /// How it is printed.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the ids of a type's actors, a page at a time
+    List {
+        /// The type
+        #[arg(value_name = "TYPE")]
+        actor_type: String,
+        /// Which page.
+        #[command(flatten)]
+        page: PageArgs,
+        /// How it is printed.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show where an actor is, whose turn it is and who waits
+    Why {
+        /// The actor
+        #[arg(value_name = "TYPE/ID")]
+        actor: String,
+        /// How it is printed.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the keys of an actor's state, a page at a time
+    Keys {
+        /// The actor
+        #[arg(value_name = "TYPE/ID")]
+        actor: String,
+        /// Which page.
+        #[command(flatten)]
+        page: PageArgs,
+        /// How it is printed.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List the reminders of an actor or of a type
+    Reminders(Schedules),
+    /// List the timers of an actor or of a type
+    Timers(Schedules),
+    /// Delete an actor with all its state, reminders and timers
+    Delete {
+        /// The actor
+        #[arg(value_name = "TYPE/ID")]
+        actor: String,
+    },
+}
+
+/// `actors reminders` and `actors timers`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Schedules {
+    /// An actor or a type
+    #[arg(value_name = "TYPE[/ID]")]
+    pub of: String,
+    /// Which page, of a type.
+    #[command(flatten)]
+    pub page: PageArgs,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Which page of a list.
+#[derive(clap::Args, Clone, Debug)]
+pub struct PageArgs {
+    /// Most items
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub limit: u16,
+    /// Where it begins: what the page before printed as next
+    #[arg(long, value_name = "TOKEN")]
+    pub after: Option<String>,
 }
 
 /// `where`.

@@ -21,10 +21,10 @@ use ghostlight_protocol::code::Code;
 use super::start::{Signals, raise_file_limit, runtime};
 use super::{Failure, Verdict};
 use crate::api::app_calls::{AppCalls, NoApplication};
-use crate::api::core_calls::CoreCalls;
+use crate::api::core_calls::{CoreCalls, Hosts};
 use crate::api::metrics::Renderer;
 use crate::api::resilience::Resilience;
-use crate::api::sidecar::{AppConnection, DAPR_VERSION, Sidecar, components};
+use crate::api::sidecar::{DAPR_VERSION, Sidecar, components};
 use crate::app::AppId;
 use crate::app::settings::{self, AppAddress, AppSettings, HealthProbes, Protocol};
 use crate::config::{NodeConfig, Secret, Settings};
@@ -137,24 +137,22 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
         Cluster::Introduced(_) | Cluster::Joined(_) => Stage::Searching,
     };
     let mut lobby = Lobby::new();
-    let inner: Arc<dyn AppCalls> = match options.app {
-        Some(_) => Arc::new(CoreCalls::new(lobby.handle())),
-        None => Arc::new(NoApplication),
-    };
+    let hosts = Hosts::default();
+    let inner = calls(&options, actors, &lobby, &hosts);
     let layer = Layer::new(inner, actors, stage);
     let mut config = front_config(&options)?;
-    let app = options.app.as_ref();
-    config.apps = app
-        .map(|app| AppSettings {
-            actors: match actors == Actors::Stored && stage != Stage::Alone {
-                true => settings::Actors::Hosted,
-                false => settings::Actors::Ignored,
-            },
-            ..beside(&options, app)
-        })
-        .into_iter()
-        .collect();
-    let setup = setup(&options, &config, resources, layer.clone())?;
+    // Without a port it may come by a stream.
+    config.apps = vec![AppSettings {
+        actors: match actors == Actors::Stored && stage != Stage::Alone {
+            true => settings::Actors::Hosted,
+            false => settings::Actors::Ignored,
+        },
+        ..beside(&options)
+    }];
+    let setup = ApiSetup {
+        hosts,
+        ..setup(&options, &config, resources, layer.clone())?
+    };
     for mark in &config.weakened {
         tracing::warn!("{mark}");
     }
@@ -189,6 +187,17 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
     verdict
 }
 
+/// The way to the application's actors.
+fn calls(options: &Options, actors: Actors, lobby: &Lobby, hosts: &Hosts) -> Arc<dyn AppCalls> {
+    match actors {
+        Actors::Stored => {
+            let app = AppId::new(&options.app_id);
+            Arc::new(CoreCalls::new(lobby.handle(), Some(app), Arc::clone(hosts)))
+        }
+        Actors::Storeless => Arc::new(NoApplication),
+    }
+}
+
 fn setup(
     options: &Options,
     config: &NodeConfig,
@@ -207,6 +216,8 @@ fn setup(
     Ok(ApiSetup {
         app_id: options.app_id.clone(),
         calls: Some(calls),
+        app: Some(AppId::new(&options.app_id)),
+        hosts: Hosts::default(),
         resilience: Resilience::new(&resources.resiliency),
         sidecar: told(options, &resources, &pubsub),
         pubsub,
@@ -217,12 +228,20 @@ fn setup(
 }
 
 /// The application as the channel to it wants to know it.
-fn beside(options: &Options, app: &AppConnection) -> AppSettings {
+fn beside(options: &Options) -> AppSettings {
+    let id = AppId::new(&options.app_id);
+    let Some(app) = &options.app else {
+        return AppSettings {
+            body_bytes_max: options.body_max,
+            disseminate_timeout: options.disseminate_timeout,
+            ..AppSettings::new(id, None)
+        };
+    };
     let address = AppAddress {
         host: app.channel_address.clone(),
         port: app.port,
     };
-    let mut settings = AppSettings::new(AppId::new(&options.app_id), Some(address));
+    let mut settings = AppSettings::new(id, Some(address));
     settings.protocol = Protocol::parse(app.protocol).unwrap_or_default();
     settings.token = user_environment("APP_API_TOKEN").map(Secret::new);
     settings.concurrency = app

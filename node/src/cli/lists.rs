@@ -1,5 +1,7 @@
 //! The nouns: `status`, `members`, `partitions`, `actors`, `where`. Each lists, or describes one.
 
+mod inventory;
+
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -194,6 +196,9 @@ fn partitions_text(views: &[PartitionView]) -> String {
 
 /// `actors`.
 pub(super) fn actors(target: &Target, args: &Actors) -> Result<Verdict, Failure> {
+    if let Some(command) = &args.command {
+        return inventory::run(target, command);
+    }
     block_on(async {
         let mut client = Client::to(target)?;
         let Some(actor) = &args.actor else {

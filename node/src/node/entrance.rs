@@ -14,14 +14,14 @@ use super::launch::internal;
 use super::listeners::{self, Front};
 use super::{Lobby, StartError};
 use crate::api::app_calls::{AppCalls, NoApplication};
-use crate::api::core_calls::CoreCalls;
+use crate::api::core_calls::{CoreCalls, Hosts};
 use crate::api::extended::Extended;
 use crate::api::metrics::{Renderer, UPKEEP_PERIOD};
 use crate::api::resilience::Resilience;
 use crate::api::serve::{Api, serve};
 use crate::api::sidecar::{self, Sidecar};
 use crate::api::{Context, Shared};
-use crate::app::{AppChannel, bridge};
+use crate::app::{AppChannel, AppId, bridge};
 use crate::config::NodeConfig;
 use crate::handle::NodeHandle;
 use crate::pubsub::registry::Owner;
@@ -37,6 +37,10 @@ pub struct ApiSetup {
     pub app_id: String,
     /// The way to the application's actors; `None`: straight to the core, if there are applications.
     pub calls: Option<Arc<dyn AppCalls>>,
+    /// The application that the APIs belong to; `None`: there is none.
+    pub app: Option<AppId>,
+    /// Filled when the APIs open.
+    pub hosts: Hosts,
     /// What metadata says.
     pub sidecar: Sidecar,
     /// Publishing and subscribing.
@@ -83,6 +87,8 @@ impl ApiSetup {
         Ok(Self {
             app_id: config.name.clone(),
             calls: None,
+            hosts: Hosts::default(),
+            app: config.apps.first().map(|app| app.id.clone()),
             sidecar: Sidecar {
                 components: sidecar::components(&resources, &pubsub),
                 ..Sidecar::default()
@@ -98,7 +104,10 @@ impl ApiSetup {
     fn context(self, config: &NodeConfig, handle: NodeHandle) -> Context {
         let calls = self.calls.unwrap_or_else(|| match config.apps.is_empty() {
             true => Arc::new(NoApplication),
-            false => Arc::new(CoreCalls::new(handle.clone())),
+            false => {
+                let (app, hosts) = (self.app.clone(), Arc::clone(&self.hosts));
+                Arc::new(CoreCalls::new(handle.clone(), app, hosts))
+            }
         });
         Context {
             handle,
@@ -110,6 +119,8 @@ impl ApiSetup {
             metrics: self.renderer,
             extended: Extended::default(),
             calls,
+            app: self.app,
+            hosts: self.hosts,
             sidecar: self.sidecar,
             pubsub: self.pubsub,
             resilience: self.resilience,
@@ -168,7 +179,7 @@ impl Entrance {
         Front { http, grpc }: Front,
     ) -> Result<Self, StartError> {
         let context = Arc::new(setup.context(config, lobby.handle()));
-        let apps = connect_apps(config, &context.pubsub);
+        let apps = connect_apps(config, &context);
         let (end, ended) = watch::channel(false);
         let mut entrance = Self {
             http: http.local_addr().map_err(internal)?,
@@ -227,11 +238,13 @@ impl Entrance {
 
 /// Looks for the applications from now on: events reach them before the node is there. Without any the core hears
 /// that there are none when it asks.
-fn connect_apps(config: &NodeConfig, pubsub: &Arc<PubSub>) -> AppPort {
+fn connect_apps(config: &NodeConfig, context: &Context) -> AppPort {
     let (port, queues) = apps::queues();
     if !config.apps.is_empty() {
         let (channel, events) = AppChannel::start(config.apps.clone());
-        bridge::connect(channel, events, queues, Arc::clone(pubsub));
+        // The APIs open once.
+        drop(context.hosts.set(channel.clone()));
+        bridge::connect(channel, events, queues, Arc::clone(&context.pubsub));
     }
     port
 }

@@ -91,6 +91,8 @@ fn answer(request: Request) {
             AdminRequest::Status => AdminAnswer::Status(status(WHY)),
             AdminRequest::Partitions => AdminAnswer::Partitions(Vec::new()),
             AdminRequest::Actors => AdminAnswer::Actors(Vec::new()),
+            AdminRequest::Types => AdminAnswer::Types(Vec::new()),
+            AdminRequest::Hosted => AdminAnswer::Hosted(Vec::new()),
             AdminRequest::Where(_)
             | AdminRequest::Drain { .. }
             | AdminRequest::Leave { .. }

@@ -370,6 +370,8 @@ impl Bench {
             };
             let turn = TurnCommit {
                 actor: actor.to_bytes(),
+                kind: TurnKind::Write as i32,
+                answer: Some(TurnAnswer::reply(Bytes::new())),
                 base_version: version as u64,
                 state: vec![StateWrite {
                     key: n.to_be_bytes().to_vec().into(),

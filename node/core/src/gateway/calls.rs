@@ -148,6 +148,8 @@ struct NewCall {
     attempt: u32,
     metadata: Vec<Metadata>,
     operation: Option<Operation>,
+    /// The partition that is asked; `None`: the actor's own.
+    partition: Option<PartitionId>,
 }
 
 impl Gateway {
@@ -199,7 +201,12 @@ impl Gateway {
         match input {
             GatewayInput::Call { ticket, call } => self.client_call(cx, ticket, call),
             GatewayInput::Nested(call) => self.nested_call(cx, call),
-            GatewayInput::Operate { ticket, actor, ask } => self.operate(cx, ticket, actor, ask),
+            GatewayInput::Operate {
+                ticket,
+                actor,
+                partition,
+                ask,
+            } => self.operate(cx, ticket, actor, partition, ask),
             GatewayInput::Hangup(ticket) => self.hang_up(cx, Waiter::Client(ticket)),
             GatewayInput::TurnGone(turn) => self.turn_gone(cx, turn),
             GatewayInput::Answer { from, answer } => self.answered(cx, from, answer),
@@ -281,6 +288,7 @@ impl Gateway {
                 attempt,
                 metadata: call.metadata,
                 operation: None,
+                partition: None,
             },
         );
     }
@@ -309,12 +317,26 @@ impl Gateway {
                 attempt: call.attempt.max(1),
                 metadata: Vec::new(),
                 operation: None,
+                partition: None,
             },
         );
     }
 
     /// Never refused by admission: a turn may wait for it.
-    fn operate(&mut self, cx: &mut Cx<'_>, ticket: AppTicket, actor: ActorKey, ask: Ask) {
+    fn operate(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ticket: AppTicket,
+        actor: ActorKey,
+        partition: Option<PartitionId>,
+        ask: Ask,
+    ) {
+        let partitions = self.searches.len();
+        if let Some(asked) = partition.filter(|asked| usize::from(asked.0) >= partitions) {
+            let text = format!("there is no {asked}: the cluster has {partitions} partitions");
+            let refusal = NotRun::new(Code::InvalidArgument, text);
+            return self.refuse(cx, Waiter::App(ticket), refusal);
+        }
         self.admit(
             cx,
             NewCall {
@@ -329,6 +351,7 @@ impl Gateway {
                 attempt: 1,
                 metadata: Vec::new(),
                 operation: Some(Operation { ask: Some(ask) }),
+                partition,
             },
         );
     }
@@ -346,7 +369,8 @@ impl Gateway {
             let text = "the deadline had passed when the call arrived: nothing ran";
             return self.refuse(cx, waiter, NotRun::new(Code::DeadlineExpired, text));
         }
-        let partition = partition_of(&call.actor, self.searches.len() as u16);
+        let own = || partition_of(&call.actor, self.searches.len() as u16);
+        let partition = call.partition.unwrap_or_else(own);
         let id = call.id.unwrap_or_else(|| self.sessions.begin(partition));
         let request = CallRequest {
             partition: u32::from(partition.0),

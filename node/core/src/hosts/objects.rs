@@ -17,7 +17,7 @@ use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::{AppReply, Ask};
 use ghostlight_protocol::command::{ScheduleKind, ScheduleWrite, StateWrite};
 use ghostlight_protocol::hash::{domain, hash128};
-use ghostlight_protocol::ids::ActorVersion;
+use ghostlight_protocol::ids::{ActorVersion, PartitionId};
 use ghostlight_protocol::outcome::AppError;
 use ghostlight_protocol::time::WallTime;
 use ghostlight_protocol::wire::host::{Wakeup, Wish};
@@ -47,6 +47,8 @@ pub enum HostEffect {
         ticket: AppTicket,
         /// The actor.
         actor: ActorKey,
+        /// The partition that is asked; `None`: the actor's own.
+        partition: Option<PartitionId>,
         /// What.
         ask: Ask,
     },
@@ -84,7 +86,7 @@ struct Object {
     /// The activation that it serves; `None`: it was told to go.
     epoch: Option<ActivationId>,
     trust: Trust,
-    /// Whether it has answered a turn with success: only then may it be told to go.
+    /// Whether it is known to exist: only then may it be told to go.
     made: Made,
     stage: Stage,
 }
@@ -100,6 +102,8 @@ enum Trust {
     Unclean,
 }
 
+/// Known by a turn that it answered with success, or by what its code asked about its state or schedule while a
+/// turn ran: a failed turn leaves nothing to save in an object that has not even asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Made {
     No,
@@ -164,6 +168,25 @@ impl Objects {
     pub fn types(&self) -> impl Iterator<Item = &AppType> {
         let up = self.apps.values().filter(|app| app.reach == Reach::Up);
         up.flat_map(|app| app.types.values())
+    }
+
+    /// Objects of each hosted type that serve an activation, by name.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(String, u32)> {
+        let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+        for hosted in self.types() {
+            counts.entry(&hosted.name).or_default();
+        }
+        for (actor, object) in &self.table {
+            let count = counts.get_mut(actor.actor_type());
+            if let (Some(count), Some(_)) = (count, object.epoch) {
+                *count += 1;
+            }
+        }
+        let counts = counts.into_iter();
+        counts
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect()
     }
 
     /// A process is ready. Another one than before has none of the objects of the one before.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::call::Metadata;
+use ghostlight_protocol::call::{Metadata, Standing};
 use ghostlight_protocol::command::{DataForm, FailurePolicy, ScheduleKind, ScheduleRow};
+use ghostlight_protocol::ids::PartitionId;
 use ghostlight_protocol::outcome::NotRun;
 
 /// One process of an application, as this node has seen it. The same process keeps its number.
@@ -253,6 +254,28 @@ pub enum AppCall {
     },
     /// Deletes the actor with all its state, reminders and timers.
     Delete,
+    /// Actors of the actor's type that have something in a partition; the actor itself only names the type.
+    ActorsOfType {
+        /// The partition.
+        partition: PartitionId,
+        /// Strictly after this, which an earlier page gave; empty: from the beginning.
+        after: Bytes,
+        /// Most of them.
+        limit: u32,
+    },
+    /// Reminders, or timers, of the actor's type in a partition; the actor itself only names the type.
+    SchedulesOfType {
+        /// The partition.
+        partition: PartitionId,
+        /// Which of the two.
+        kind: ScheduleKind,
+        /// Strictly after this, which an earlier page gave; empty: from the beginning.
+        after: Bytes,
+        /// Most of them.
+        limit: u32,
+    },
+    /// Whose turn it is and who waits, as the actor's leader sees it at this moment.
+    Inspect,
 }
 
 /// A reminder or timer as it was asked for; times as texts, which are read when it is set.
@@ -315,6 +338,12 @@ pub enum AppOutcome {
     Schedules(Vec<(String, ScheduleRow)>),
     /// Of `StateKeys`.
     Keys(Vec<Bytes>),
+    /// Of `ActorsOfType`: a page, and what the next one begins after; empty: there is none.
+    Actors(Vec<ActorKey>, Bytes),
+    /// Of `SchedulesOfType`, the same.
+    OwnedSchedules(Vec<(ActorKey, String, ScheduleRow)>, Bytes),
+    /// Of `Inspect`; `None`: the actor is not in memory.
+    Standing(Option<Box<Standing>>),
     /// No object of that actor is here.
     InstanceMissing,
     /// No application beside this node has the actor's type.

@@ -1,13 +1,17 @@
 //! Calls on their way: client to gateway, gateway to leader, answer back; and the queue between sub-cores.
 
+use std::time::Duration;
+
 use ghostlight_placement::routing::RoutingTable;
+use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::{
-    AnswerKind, CallAnswer, CallRequest, LeaderHint, MayHaveRun, Redirect,
+    AnswerKind, Ask, CallAnswer, CallRequest, LeaderHint, MayHaveRun, OperationReply, Redirect,
 };
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use ghostlight_protocol::wire::frame::{Frame, Hangup, OutboxMark, OutboxPush};
+use prost::Message;
 
 use super::links::Links;
 use super::slot::{Stage, WAITING_CALLS_MAX};
@@ -68,6 +72,17 @@ impl Local {
     }
 }
 
+/// What whoever asks a node hears that has no cluster yet.
+pub(super) fn not_joined() -> NotRun {
+    let detail = "this node has not joined a cluster yet. Try again, or ask another node";
+    NotRun::retry(Code::NotJoined, detail, Duration::from_millis(500))
+}
+
+fn is_inspection(request: &CallRequest) -> bool {
+    let ask = request.operation.as_ref().and_then(|o| o.ask.as_ref());
+    matches!(ask, Some(Ask::Inspect(_)))
+}
+
 impl NodeCore {
     pub(super) fn client_call(
         &mut self,
@@ -77,9 +92,7 @@ impl NodeCore {
         out: &mut Vec<Effect>,
     ) {
         if self.cluster.is_none() {
-            let detail = "this node has not joined a cluster yet. Try again, or ask another node";
-            let pause = std::time::Duration::from_millis(500);
-            let outcome = CallOutcome::NotRun(NotRun::retry(Code::NotJoined, detail, pause));
+            let outcome = CallOutcome::NotRun(not_joined());
             out.push(Effect::Reply { ticket, outcome });
             return;
         }
@@ -130,6 +143,10 @@ impl NodeCore {
             return self.answer(from, AnswerKind::NotRun(refusal), out);
         }
         match leading.stage {
+            Stage::Open(_) if is_inspection(&request) => {
+                let kind = self.inspect(now, partition, request);
+                self.answer(from, kind, out);
+            }
             Stage::Open(_) => {
                 self.local.push_back(Local::call(partition, from, request));
             }
@@ -145,6 +162,25 @@ impl NodeCore {
             }
             Stage::Elected => self.redirect(from, partition, out),
         }
+    }
+
+    /// What an actor is doing, as its leader sees it now: this waits for nothing, a turn that is stuck above all.
+    fn inspect(&self, now: Now, partition: PartitionId, request: CallRequest) -> AnswerKind {
+        let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
+        let serving = slot.and_then(|slot| slot.serving());
+        let key = ActorKey::parse(request.actor).ok();
+        let standing = key.zip(serving).and_then(|(key, (_, serving))| {
+            let mut standing = serving.turns.standing(now.instant, &key)?;
+            if let Some(activation) = serving.turns.activation_of(&key) {
+                self.add_host(activation, &mut standing);
+            }
+            Some(standing)
+        });
+        let reply = OperationReply {
+            standing,
+            ..OperationReply::default()
+        };
+        AnswerKind::Reply(reply.encode_to_vec().into())
     }
 
     pub(super) fn redirect(&mut self, to: Caller, partition: PartitionId, out: &mut Vec<Effect>) {

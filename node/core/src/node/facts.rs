@@ -52,6 +52,8 @@ impl NodeCore {
             AdminRequest::Status => AdminAnswer::Status(self.status_view(now)),
             AdminRequest::Partitions => AdminAnswer::Partitions(self.partition_views()),
             AdminRequest::Actors => AdminAnswer::Actors(self.actor_views()),
+            AdminRequest::Types => AdminAnswer::Types(self.type_views()),
+            AdminRequest::Hosted => AdminAnswer::Hosted(self.hosted_counts()),
             AdminRequest::Where(actor) => match self.where_view(&actor) {
                 Some(view) => AdminAnswer::Where(view),
                 None => not_joined(),

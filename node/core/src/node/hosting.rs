@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ghostlight_placement::ring::{Candidate, PreferenceTable};
+use ghostlight_protocol::call::Standing;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{NodeId, PartitionId};
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
@@ -171,6 +173,17 @@ impl NodeCore {
         self.tell_host(now, host, RunnerEffect::Run(start), out);
     }
 
+    /// Where the turns of an activation run.
+    pub(super) fn add_host(&self, activation: ActivationId, standing: &mut Standing) {
+        if let Some(placed) = self.hosting.placed.get(&activation) {
+            standing.host = Bytes::copy_from_slice(&placed.host.to_bytes());
+        }
+        let mut waiting = self.hosting.waiting.iter();
+        if waiting.any(|(_, start)| start.turn.activation == activation) {
+            "waiting for a host".clone_into(&mut standing.stage);
+        }
+    }
+
     fn await_host(&mut self, now: Now, start: TurnStart) {
         if self.hosting.waiting.len() < WAITING_MAX {
             self.hosting.waiting.push((now.instant + HOST_WAIT, start));
@@ -277,8 +290,24 @@ impl NodeCore {
             match effect {
                 HostEffect::App(effect) => out.push(Effect::App(effect)),
                 HostEffect::Leader(input) => self.tell_leader(now, input, out),
-                HostEffect::Operate { ticket, actor, ask } => {
-                    let input = GatewayInput::Operate { ticket, actor, ask };
+                HostEffect::Operate {
+                    ticket,
+                    actor,
+                    partition,
+                    ask,
+                } => {
+                    // Without a cluster there is no gateway that would ever answer.
+                    if self.cluster.is_none() {
+                        let outcome = CallOutcome::NotRun(super::calls::not_joined());
+                        self.operated(now, ticket, outcome, out);
+                        continue;
+                    }
+                    let input = GatewayInput::Operate {
+                        ticket,
+                        actor,
+                        partition,
+                        ask,
+                    };
                     self.local.push_back(Local::Gateway(input));
                 }
             }
@@ -413,6 +442,11 @@ impl NodeCore {
             } => objects.call(now.wall, ticket, actor, call, &mut effects),
         }
         self.host_effects(now, effects, out);
+    }
+
+    /// Objects of each type that applications here host.
+    pub(super) fn hosted_counts(&self) -> Vec<(String, u32)> {
+        self.hosting.objects.counts()
     }
 
     /// The gateway has the outcome of an application's operation.

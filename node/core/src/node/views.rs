@@ -1,6 +1,6 @@
 //! What operators see: the cluster through this node's eyes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ghostlight_placement::membership::MemberState;
 use ghostlight_protocol::actor::ActorKey;
@@ -10,7 +10,9 @@ use ghostlight_protocol::wire::hello::{Duty, NodeRecord};
 
 use super::slot::Slot;
 use super::{Cluster, NodeCore};
-use crate::admin::{ActorView, Health, MemberView, NodeRef, PartitionView, StatusView, WhereView};
+use crate::admin::{
+    ActorView, Health, MemberView, NodeRef, PartitionView, StatusView, TypeView, WhereView,
+};
 use crate::io::Now;
 use crate::replica::Role;
 
@@ -292,6 +294,29 @@ impl NodeCore {
         }
         views.sort_by(|a, b| a.actor.cmp(&b.actor));
         views
+    }
+
+    /// Actor types that some node has, by name.
+    pub(super) fn type_views(&self) -> Vec<TypeView> {
+        let others = self.links.iter().map(|(node, link)| (node, &link.record));
+        let mut all: BTreeMap<&str, TypeView> = BTreeMap::new();
+        let empty = |name: &str| TypeView {
+            actor_type: name.to_owned(),
+            native: Vec::new(),
+            applications: Vec::new(),
+        };
+        for (node, record) in std::iter::once((self.me, &self.record)).chain(others) {
+            for name in &record.actor_types {
+                let view = all.entry(name).or_insert_with(|| empty(name));
+                view.native.push(self.node_ref(node));
+            }
+            for hosted in &record.app_types {
+                let name = &hosted.name;
+                let view = all.entry(name).or_insert_with(|| empty(name));
+                view.applications.push(self.node_ref(node));
+            }
+        }
+        all.into_values().collect()
     }
 
     pub(super) fn where_view(&self, actor: &ActorKey) -> Option<WhereView> {

@@ -113,7 +113,11 @@ impl Turns {
             NotRun::new(error.code, error.to_string())
         };
         let actor = ActorKey::parse(request.actor).map_err(name)?;
-        let partition = partition_of(&actor, self.partitions);
+        let operation = request.operation.and_then(|operation| operation.ask);
+        let partition = match &operation {
+            Some(ask) if ask.is_of_partition() => self.partition,
+            Some(_) | None => partition_of(&actor, self.partitions),
+        };
         if partition != self.partition || PartitionId(request.partition as u16) != partition {
             return Err(NotRun::new(
                 Code::ShapeMismatch,
@@ -151,9 +155,10 @@ impl Turns {
                 closed: Closed::new(request.closed_below, &request.closed_ranges),
                 attempt: request.attempt.max(1),
                 arrived_round: self.rounds.begun(),
-                operation: request.operation.and_then(|o| o.ask).map(Box::new),
+                operation: operation.map(Box::new),
             }),
             parts: 0,
+            since: now,
             metadata: request.metadata,
             method: request.method,
             body: request.body,

@@ -20,6 +20,7 @@ use super::arrival::FULL_PAUSE;
 use super::engine::Turns;
 use super::fixed_hash::{FixedHash, FixedMap};
 use super::jobs::JobId;
+use super::listings::Listing;
 use super::operations::Gathering;
 use super::parts::Part;
 use super::{ReadId, RowsWanted, TurnsEffect};
@@ -46,6 +47,8 @@ pub(super) enum PendingRead {
     Operation(JobId),
     /// An operation asked for many.
     Gather(Box<Gathering>),
+    /// An operation lists what a partition has.
+    List(Box<Listing>),
     /// A part must not replace these.
     Part(Part),
 }
@@ -107,6 +110,7 @@ impl Turns {
             Some(PendingRead::Gather(gathering)) => {
                 self.on_gathered(now, *gathering, rows, rest, out);
             }
+            Some(PendingRead::List(listing)) => self.on_listed(now, *listing, rows, rest, out),
             Some(PendingRead::Part(part)) => self.on_part_rows(now, part, &rows, out),
             None => {}
         }

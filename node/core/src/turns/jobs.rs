@@ -39,6 +39,8 @@ pub(super) struct Job {
     pub(super) reruns: u8,
     /// Parts of its turn that are committed.
     pub(super) parts: u32,
+    /// When it came, or its turn began.
+    pub(super) since: Instant,
     /// What travels beside the body, for an application.
     pub(super) metadata: Vec<Metadata>,
 }

@@ -87,6 +87,16 @@ impl Turns {
                 let wanted = families.map(|family| (family, key.to_bytes()));
                 self.gather(id, wanted.into(), OPERATION_ROWS_MAX, None, out);
             }
+            Ask::ActorsOfType(page) => self.list_actors(id, &page, out),
+            Ask::SchedulesOfType(asked) => self.list_schedules(id, &asked, out),
+            // Asked while the leadership was opening: later ones are answered by the node, which knows the host.
+            Ask::Inspect(_) => {
+                let reply = OperationReply {
+                    standing: self.standing(now, &key),
+                    ..OperationReply::default()
+                };
+                self.tell_read(now, id, &reply, out);
+            }
             Ask::Schedule(change) => self.change_schedule(now, id, change.writes, out),
             Ask::StateWrite(change) => self.change_state(now, id, change, out),
         }
@@ -389,7 +399,7 @@ impl Turns {
         self.touch(now, &key, out);
     }
 
-    fn tell_read(
+    pub(super) fn tell_read(
         &mut self,
         now: Instant,
         id: JobId,
@@ -443,7 +453,7 @@ fn too_many(key: &ActorKey) -> NotRun {
     )
 }
 
-fn schedule_of(kind: ScheduleKind, name: &str, row: Bytes) -> ScheduleWrite {
+pub(super) fn schedule_of(kind: ScheduleKind, name: &str, row: Bytes) -> ScheduleWrite {
     ScheduleWrite {
         kind: kind as i32,
         name: name.to_owned(),

@@ -62,7 +62,10 @@ impl Turns {
             return;
         }
         match actor.version {
-            Some(version) => self.start(key, version, next, out),
+            Some(version) => {
+                self.jobs.at(next).since = now;
+                self.start(key, version, next, out);
+            }
             None => {
                 actor.stage = Stage::Loading;
                 let rows = RowsWanted::Keys(vec![(Family::Version, key.to_bytes())]);

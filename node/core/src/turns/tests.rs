@@ -5,6 +5,7 @@ mod copies;
 mod harness;
 mod inbox;
 mod limits;
+mod listings;
 mod random;
 mod rules;
 mod scans;

@@ -147,6 +147,7 @@ impl Turns {
             speculation: Speculation::None,
             reruns: 0,
             parts: 0,
+            since: now,
             metadata: Vec::new(),
         });
         self.actors

@@ -11,7 +11,7 @@ fn actor() -> ActorKey {
 /// Calls whose core answers so; returns also what it was asked.
 async fn play(call: AppCall, outcome: AppOutcome) -> (AppCallOutcome, String) {
     let (handle, requests) = NodeHandle::new();
-    let calls = CoreCalls::new(handle);
+    let calls = CoreCalls::new(handle, None, Hosts::default());
     let (outcome, asked) = tokio::join!(calls.app_call(actor(), call), answer(requests, outcome));
     (outcome, asked)
 }
@@ -228,7 +228,7 @@ async fn reminders_are_shown_as_dapr_shows_them() {
         ("", None, None)
     );
     let (handle, requests) = NodeHandle::new();
-    let calls = CoreCalls::new(handle);
+    let calls = CoreCalls::new(handle, None, Hosts::default());
     let rows = AppOutcome::Schedules(vec![("r".to_owned(), row)]);
     let listed = calls.reminders_call(Scope::Actor(actor()), RemindersCall::List);
     let (listed, asked) = tokio::join!(listed, answer(requests, rows));

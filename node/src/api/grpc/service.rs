@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::dapr::proto::runtime::v1 as pb;
 use super::dapr::proto::runtime::v1::dapr_server;
-use super::{invoke, publish, topic_stream, wire};
+use super::{host, invoke, publish, topic_stream, wire};
 use crate::api::app_calls::{AppCall, AppReply, RemindersCall, Scope};
 use crate::api::dapr::metadata::{end_soon, extended_full};
 use crate::api::error_map::Answer;
@@ -285,6 +285,15 @@ impl dapr_server::Dapr for Dapr {
             Ok(AppCall::TimerUnregister { name })
         })
         .await
+    }
+
+    type SubscribeActorEventsAlpha1Stream = host::Said;
+
+    async fn subscribe_actor_events_alpha1(
+        &self,
+        request: Request<Streaming<pb::SubscribeActorEventsRequestAlpha1>>,
+    ) -> Result<Response<Self::SubscribeActorEventsAlpha1Stream>, Status> {
+        host::subscribe(self.context(), request).await
     }
 
     async fn get_metadata(

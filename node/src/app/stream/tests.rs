@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -43,7 +44,10 @@ impl Bed {
 
     async fn open(&self, first: Word, peer: Option<StreamPeer>) -> Result<Host, StreamRefusal> {
         let (mut say, incoming) = pipe::channel(64);
-        say.try_send(Ok(AppMessage { word: Some(first) })).unwrap();
+        say.try_send(Ok(AppMessage {
+            request_type: Some(first),
+        }))
+        .unwrap();
         let app = AppId::new("bank");
         let hear = self.channel.host_stream(&app, peer, incoming).await?;
         let hear = Box::pin(hear);
@@ -54,7 +58,7 @@ impl Bed {
     async fn host(&self, types: &[&str], peer: Option<StreamPeer>) -> Host {
         let mut host = self.open(initial(types), peer).await.unwrap();
         let ack = host.hear().await;
-        assert_eq!(ack, ActorEvent::Initial(InitialResponse {}));
+        assert_eq!(ack, ActorEvent::InitialResponse(InitialResponse {}));
         host
     }
 
@@ -95,34 +99,36 @@ impl Host {
     async fn hear(&mut self) -> ActorEvent {
         let heard = tokio::time::timeout(PATIENCE, self.hear.next()).await;
         let heard = heard.expect("a message in time").expect("an open stream");
-        heard.event.unwrap()
+        heard.response_type.unwrap()
     }
 
     /// The next request, which must be a method call, by its id.
     async fn invoked(&mut self) -> InvokeRequest {
         match self.hear().await {
-            ActorEvent::Invoke(request) => request,
+            ActorEvent::InvokeRequest(request) => request,
             other => panic!("{other:?}"),
         }
     }
 
     fn say(&mut self, word: Word) {
         self.say
-            .try_send(Ok(AppMessage { word: Some(word) }))
+            .try_send(Ok(AppMessage {
+                request_type: Some(word),
+            }))
             .unwrap();
     }
 
     fn answer(&mut self, id: &str, data: &str) {
-        self.say(Word::Invoke(InvokeResponse {
+        self.say(Word::InvokeResponse(InvokeResponse {
             id: id.to_owned(),
-            data: data.into(),
+            data: Bytes::copy_from_slice(data.as_bytes()),
             ..InvokeResponse::default()
         }));
     }
 }
 
 fn initial(types: &[&str]) -> Word {
-    Word::Initial(AppInitial {
+    Word::InitialRequest(AppInitial {
         entities: types.iter().map(|name| (*name).to_owned()).collect(),
         ..AppInitial::default()
     })
@@ -177,25 +183,26 @@ async fn own_peer() -> (StreamPeer, TcpStream, TcpStream) {
 #[test]
 fn on_the_wire() {
     let invoked = AppMessage {
-        word: Some(Word::Invoke(InvokeResponse {
+        request_type: Some(Word::InvokeResponse(InvokeResponse {
             id: "7".to_owned(),
-            data: b"x".to_vec(),
-            metadata: HashMap::from([("k".to_owned(), "v".to_owned())]),
+            data: Bytes::from_static(b"x"),
+            metadata: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
             error: true,
         })),
     };
     let bytes = b"\x12\x10\x0a\x017\x12\x01x\x1a\x06\x0a\x01k\x12\x01v\x20\x01";
     assert_eq!(invoked.encode_to_vec(), bytes);
     let failed = b"\x32\x08\x0a\x017\x10\x05\x1a\x01m";
-    let word = AppMessage::decode(&failed[..]).unwrap().word;
+    let word = AppMessage::decode(&failed[..]).unwrap().request_type;
     let wanted = RequestFailed {
         id: "7".to_owned(),
         code: 5,
         message: "m".to_owned(),
     };
-    assert_eq!(word, Some(Word::Failed(wanted)));
+    assert_eq!(word, Some(Word::RequestFailed(wanted)));
     let first = b"\x0a\x1a\x0a\x01T\x12\x02\x08\x05\x1a\x02\x10\x07\x20\x00\x2a\x04\x08\x01\x10\x03\x32\x05\x0a\x01T\x20\x01";
-    let Some(Word::Initial(first)) = AppMessage::decode(&first[..]).unwrap().word else {
+    let Some(Word::InitialRequest(first)) = AppMessage::decode(&first[..]).unwrap().request_type
+    else {
         panic!()
     };
     assert_eq!(first.actor_idle_timeout.unwrap().seconds, 5);
@@ -203,7 +210,7 @@ fn on_the_wire() {
     assert_eq!(first.drain_rebalanced_actors, Some(false));
     assert_eq!(first.reentrancy.unwrap().max_stack_depth, Some(3));
     assert_eq!(first.entities_config[0].drain_rebalanced_actors, Some(true));
-    let timer = NodeMessage::of(ActorEvent::Timer(TimerRequest {
+    let timer = message(ActorEvent::TimerRequest(TimerRequest {
         id: "1".to_owned(),
         actor_type: "T".to_owned(),
         actor_id: "a".to_owned(),
@@ -249,11 +256,11 @@ async fn a_method_and_its_answer() {
         ("Ghostlight-Turn", "t"),
     ];
     let metadata = metadata.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    assert_eq!(request.metadata, HashMap::from(metadata));
-    host.say(Word::Invoke(InvokeResponse {
+    assert_eq!(request.metadata, BTreeMap::from(metadata));
+    host.say(Word::InvokeResponse(InvokeResponse {
         id: request.id,
-        data: b"out".to_vec(),
-        metadata: HashMap::from([("Content-Type".to_owned(), "x/y".to_owned())]),
+        data: Bytes::from_static(b"out"),
+        metadata: BTreeMap::from([("Content-Type".to_owned(), "x/y".to_owned())]),
         error: true,
     }));
     let answer = answered(call.await.unwrap());
@@ -274,7 +281,7 @@ async fn reminders_timers_and_deactivation() {
             data: Some(Bytes::from_static(b"[1]")),
         },
     );
-    let ActorEvent::Reminder(request) = host.hear().await else {
+    let ActorEvent::ReminderRequest(request) = host.hear().await else {
         panic!()
     };
     assert_eq!(
@@ -283,9 +290,9 @@ async fn reminders_timers_and_deactivation() {
     );
     let data = request.data.unwrap();
     assert_eq!(data.type_url, BYTES_VALUE);
-    assert_eq!(BytesValue::decode(&data.value[..]).unwrap().value, b"[1]");
+    assert_eq!(Vec::<u8>::decode(&data.value[..]).unwrap(), b"[1]");
     let id = request.id;
-    host.say(Word::Reminder(FiringResponse { id, cancel: true }));
+    host.say(Word::ReminderResponse(FiringResponse { id, cancel: true }));
     assert!(answered(reminder.await.unwrap()).cancels());
 
     let timer = bed.send(
@@ -298,7 +305,7 @@ async fn reminders_timers_and_deactivation() {
             period: "2s".to_owned(),
         },
     );
-    let ActorEvent::Timer(request) = host.hear().await else {
+    let ActorEvent::TimerRequest(request) = host.hear().await else {
         panic!()
     };
     let said = (
@@ -312,14 +319,16 @@ async fn reminders_timers_and_deactivation() {
     let [name, callback, due, period] = wanted;
     assert_eq!(said, (name, callback, due, period, None));
     let id = request.id;
-    host.say(Word::Timer(FiringResponse { id, cancel: false }));
+    host.say(Word::TimerResponse(FiringResponse { id, cancel: false }));
     assert!(!answered(timer.await.unwrap()).cancels());
 
     let gone = bed.send(instance, Callback::Deactivate);
-    let ActorEvent::Deactivate(request) = host.hear().await else {
+    let ActorEvent::DeactivateRequest(request) = host.hear().await else {
         panic!()
     };
-    host.say(Word::Deactivate(DeactivateResponse { id: request.id }));
+    host.say(Word::DeactivateResponse(DeactivateResponse {
+        id: request.id,
+    }));
     assert_eq!(answered(gone.await.unwrap()).status, 200);
 }
 
@@ -332,7 +341,7 @@ async fn failures() {
         let call = bed.send(instance, method("m"));
         let id = host.invoked().await.id;
         let message = "it broke".to_owned();
-        host.say(Word::Failed(RequestFailed { id, code, message }));
+        host.say(Word::RequestFailed(RequestFailed { id, code, message }));
         let answer = answered(call.await.unwrap());
         assert_eq!(
             (answer.status, &answer.body[..]),
@@ -342,7 +351,9 @@ async fn failures() {
     // An answer of another kind is a failure; so is none of its business a second one.
     let call = bed.send(instance, method("m"));
     let id = host.invoked().await.id;
-    host.say(Word::Deactivate(DeactivateResponse { id: id.clone() }));
+    host.say(Word::DeactivateResponse(DeactivateResponse {
+        id: id.clone(),
+    }));
     assert_eq!(answered(call.await.unwrap()).status, 500);
     host.answer(&id, "again");
     host.answer("never asked", "x");
@@ -354,7 +365,7 @@ async fn failures() {
 
 #[tokio::test]
 async fn how_a_stream_begins() {
-    let no_first_word = Word::Deactivate(DeactivateResponse::default());
+    let no_first_word = Word::DeactivateResponse(DeactivateResponse::default());
     for (protocol, port, first, refusal) in [
         (
             Protocol::Http,
@@ -400,7 +411,7 @@ async fn how_a_stream_begins() {
 #[tokio::test]
 async fn settings_of_a_stream() {
     let mut bed = Bed::new();
-    let seconds = |seconds| Some(messages::Duration { seconds, nanos: 0 });
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     let first = AppInitial {
         entities: vec!["A".to_owned(), "B".to_owned()],
         actor_idle_timeout: seconds(9),
@@ -416,7 +427,7 @@ async fn settings_of_a_stream() {
             ..EntityConfig::default()
         }],
     };
-    let _host = bed.open(Word::Initial(first), None).await.unwrap();
+    let _host = bed.open(Word::InitialRequest(first), None).await.unwrap();
     let AppEvent::Hosting { types, .. } = bed.event().await else {
         panic!()
     };
@@ -515,7 +526,7 @@ async fn the_stream_of_a_newer_process() {
     let newer = tokio::spawn(async move {
         let (mut say, incoming) = pipe::channel(4);
         let word = Some(initial(&["T"]));
-        say.try_send(Ok(AppMessage { word })).unwrap();
+        say.try_send(Ok(AppMessage { request_type: word })).unwrap();
         let hear = channel
             .host_stream(&AppId::new("bank"), None, incoming)
             .await;

@@ -7,16 +7,17 @@
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::{
-    Ask, Delete, Done, OperationReply, Page, ScheduleChange, ScheduleName, StateChange,
+    Ask, Delete, Done, Inspect, OperationReply, Page, ScheduleChange, ScheduleName, SchedulePage,
+    StateChange,
 };
 use ghostlight_protocol::command::{AppValue, ScheduleKind, ScheduleWrite, StateWrite};
-use ghostlight_protocol::ids::ActorVersion;
+use ghostlight_protocol::ids::{ActorVersion, PartitionId};
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::time::WallTime;
 use prost::Message;
 
 use super::schedule::write_of;
-use super::{HostEffect, Objects, Reach, Refused, Running, Stage, Trust, Waiting, tell};
+use super::{HostEffect, Made, Objects, Reach, Refused, Running, Stage, Trust, Waiting, tell};
 use crate::hosts::words::{AppCall, AppOutcome, AppTicket, ScheduleSpec, StateOp, StateValue};
 use crate::turn_io::{PartEnd, RunnerInput, Staged, TurnAsk, TurnId, TurnTold};
 
@@ -36,6 +37,9 @@ enum Wants {
     Schedule,
     Schedules,
     Keys,
+    Actors,
+    OwnedSchedules,
+    Standing,
     Nothing,
 }
 
@@ -49,6 +53,9 @@ impl Objects {
         call: AppCall,
         out: &mut Vec<HostEffect>,
     ) {
+        if is_of_the_objects_own(&call) {
+            self.shows_itself(&actor);
+        }
         match call {
             AppCall::StateTransaction(ops) => self.transaction(now, ticket, actor, ops, out),
             AppCall::StateGet { key } => self.state_get(now, ticket, actor, key, out),
@@ -79,13 +86,66 @@ impl Objects {
                 let ask = Ask::ScheduleClear(all(kind));
                 self.operate(ticket, actor, Wants::Nothing, ask, out);
             }
+            call @ (AppCall::StateKeys { .. }
+            | AppCall::Delete
+            | AppCall::Inspect
+            | AppCall::ActorsOfType { .. }
+            | AppCall::SchedulesOfType { .. }) => self.operators_call(ticket, actor, call, out),
+        }
+    }
+
+    /// What is asked for people: no object is needed for it.
+    fn operators_call(
+        &mut self,
+        ticket: AppTicket,
+        actor: ActorKey,
+        call: AppCall,
+        out: &mut Vec<HostEffect>,
+    ) {
+        let (partition, wants, ask) = match call {
             AppCall::StateKeys { after, limit } => {
-                let ask = Ask::StateKeys(Page { after, limit });
-                self.operate(ticket, actor, Wants::Keys, ask, out);
+                (None, Wants::Keys, Ask::StateKeys(Page { after, limit }))
             }
-            AppCall::Delete => {
-                self.operate(ticket, actor, Wants::Nothing, Ask::Delete(Delete {}), out);
+            AppCall::Delete => (None, Wants::Nothing, Ask::Delete(Delete {})),
+            AppCall::Inspect => (None, Wants::Standing, Ask::Inspect(Inspect {})),
+            AppCall::ActorsOfType {
+                partition,
+                after,
+                limit,
+            } => {
+                let ask = Ask::ActorsOfType(Page { after, limit });
+                (Some(partition), Wants::Actors, ask)
             }
+            AppCall::SchedulesOfType {
+                partition,
+                kind,
+                after,
+                limit,
+            } => {
+                let ask = Ask::SchedulesOfType(SchedulePage {
+                    kind: kind as i32,
+                    after,
+                    limit,
+                });
+                (Some(partition), Wants::OwnedSchedules, ask)
+            }
+            AppCall::StateTransaction(_)
+            | AppCall::StateGet { .. }
+            | AppCall::ScheduleSet { .. }
+            | AppCall::ScheduleUnset { .. }
+            | AppCall::ScheduleGet { .. }
+            | AppCall::ScheduleList(_)
+            | AppCall::ScheduleClear(_) => unreachable!("asked by applications"),
+        };
+        self.operate_at(ticket, actor, partition, wants, ask, out);
+    }
+
+    /// The code of an object asks while its turn runs: it exists, and may keep changes that fail with the turn.
+    fn shows_itself(&mut self, actor: &ActorKey) {
+        if let Some(object) = self.table.get_mut(actor)
+            && matches!(object.stage, Stage::Running(_))
+        {
+            object.made = Made::Yes;
         }
     }
 
@@ -230,12 +290,29 @@ impl Objects {
         ask: Ask,
         out: &mut Vec<HostEffect>,
     ) {
+        self.operate_at(ticket, actor, None, wants, ask, out);
+    }
+
+    fn operate_at(
+        &mut self,
+        ticket: AppTicket,
+        actor: ActorKey,
+        partition: Option<PartitionId>,
+        wants: Wants,
+        ask: Ask,
+        out: &mut Vec<HostEffect>,
+    ) {
         let pending = PendingCall {
             actor: actor.clone(),
             wants,
         };
         self.calls.insert(ticket, pending);
-        out.push(HostEffect::Operate { ticket, actor, ask });
+        out.push(HostEffect::Operate {
+            ticket,
+            actor,
+            partition,
+            ask,
+        });
     }
 
     /// A leader answers an ask of a running turn.
@@ -334,6 +411,19 @@ impl Objects {
             }
             (Done::Yes, Wants::Set | Wants::Nothing) => AppOutcome::Done,
             (Done::Yes, Wants::Keys) => AppOutcome::Keys(reply.keys),
+            (Done::Yes, Wants::Standing) => AppOutcome::Standing(reply.standing.map(Box::new)),
+            (Done::Yes, Wants::Actors) => {
+                let keys = reply.actors.into_iter();
+                let keys = keys.filter_map(|key| ActorKey::parse(key).ok());
+                AppOutcome::Actors(keys.collect(), reply.next)
+            }
+            (Done::Yes, Wants::OwnedSchedules) => {
+                let rows = reply.owned.into_iter().filter_map(|owned| {
+                    let actor = ActorKey::parse(owned.actor).ok()?;
+                    Some((actor, owned.schedule.name, owned.schedule.row?))
+                });
+                AppOutcome::OwnedSchedules(rows.collect(), reply.next)
+            }
             (Done::Yes, Wants::Schedule) if reply.schedule.is_empty() => AppOutcome::NotFound,
             (Done::Yes, Wants::Schedule | Wants::Schedules) => {
                 let rows = reply.schedule.into_iter();
@@ -349,6 +439,24 @@ impl Objects {
         {
             object.trust = Trust::Unclean;
         }
+    }
+}
+
+/// Whether SDKs ask this for an object before they keep a change of its state in its memory.
+fn is_of_the_objects_own(call: &AppCall) -> bool {
+    match call {
+        AppCall::StateTransaction(_)
+        | AppCall::StateGet { .. }
+        | AppCall::ScheduleSet { .. }
+        | AppCall::ScheduleUnset { .. } => true,
+        AppCall::ScheduleGet { .. }
+        | AppCall::ScheduleList(_)
+        | AppCall::ScheduleClear(_)
+        | AppCall::StateKeys { .. }
+        | AppCall::Delete
+        | AppCall::ActorsOfType { .. }
+        | AppCall::SchedulesOfType { .. }
+        | AppCall::Inspect => false,
     }
 }
 

@@ -248,6 +248,30 @@ fn a_failed_turn_makes_its_object_unclean() {
     }
 }
 
+/// SDKs look a state value up before they keep a change of it: from then on there is something to lose.
+#[test]
+fn an_object_that_asked_in_its_failed_first_turn_is_told_to_go() {
+    for (asks, resets) in [(false, false), (true, true)] {
+        let mut bed = Bed::new();
+        let turn = bed.run(1, 1, 7);
+        let exchange = bed.called();
+        if asks {
+            let key = Bytes::from_static(b"k");
+            bed.call(AppCall::StateGet { key });
+            bed.out.clear();
+            let told = TurnTold::Value(None);
+            let tell = RunnerEffect::Tell { turn, ask: 1, told };
+            bed.objects.perform(NOW, tell, &mut bed.out);
+            assert_eq!(bed.told(), AppOutcome::Value(None));
+        }
+        bed.answer(exchange, 500);
+        bed.ended();
+        bed.run(1, 2, 7);
+        let (_, deleted) = bed.asked();
+        assert_eq!(deleted, resets, "asked: {asks}");
+    }
+}
+
 /// The process of a JavaScript application dies of a `DELETE` for an object that it has not made.
 #[test]
 fn only_an_object_that_has_answered_with_success_is_told_to_go() {
