@@ -30,6 +30,7 @@ use ghostlight_protocol::topic::TopicName;
 
 use crate::clock::wall_now;
 use crate::resources::Resources;
+use crate::topics::Bus;
 use envelope::Stamp;
 use publish::PublishError;
 use registry::{Component, Owner, Registry};
@@ -47,17 +48,18 @@ pub struct PubSub {
 }
 
 impl PubSub {
-    /// With the components of these resources, and the subscriptions declared in them.
+    /// With the components of these resources, and the subscriptions declared in them. `ours` is the bus of
+    /// Ghostlight's own topics.
     ///
     /// # Errors
     /// A declared rule does not compile: a sentence that names file and rule.
-    pub fn new(owner: Owner, resources: &Resources) -> Result<Self, String> {
+    pub fn new(owner: Owner, resources: &Resources, ours: &Arc<dyn Bus>) -> Result<Self, String> {
         for declared in &resources.subscriptions {
             Routes::compile(&declared.rules, None)
                 .map_err(|why| format!("{}: {why}", declared.place))?;
         }
         let pubsub = Self {
-            registry: Registry::new(&owner, resources),
+            registry: Registry::new(&owner, resources, ours),
             owner,
             subscriptions: Subscriptions::default(),
         };

@@ -164,7 +164,7 @@ pub(crate) fn context(tokens: &[&str], calls: Arc<dyn AppCalls>) -> Context {
     let (handle, requests) = NodeHandle::new();
     drop(tokio::spawn(core(requests)));
     Context {
-        handle,
+        handle: handle.clone(),
         name: "n1".into(),
         namespace: "default".into(),
         tokens: tokens.iter().map(|token| Secret::new(*token)).collect(),
@@ -176,9 +176,11 @@ pub(crate) fn context(tokens: &[&str], calls: Arc<dyn AppCalls>) -> Context {
         app: None,
         hosts: Arc::default(),
         sidecar: Sidecar::default(),
-        pubsub: Arc::new(
-            PubSub::new(crate::pubsub::tests::owner(), &Resources::default()).unwrap(),
-        ),
+        pubsub: {
+            let ours = crate::pubsub::registry::own_topics(&handle);
+            let owner = crate::pubsub::tests::owner();
+            Arc::new(PubSub::new(owner, &Resources::default(), &ours).unwrap())
+        },
         resilience: Resilience::default(),
         body_max: ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX,
         drain_timeout: Duration::from_secs(30),

@@ -30,8 +30,9 @@ use crate::app::settings::{self, AppAddress, AppSettings, HealthProbes, Protocol
 use crate::config::{NodeConfig, Secret, Settings};
 use crate::node::{ApiSetup, Entrance, Lobby, RunningNode, StartError, Waited};
 use crate::pubsub::PubSub;
-use crate::pubsub::registry::{KIND_PREFIX, Owner};
+use crate::pubsub::registry::{KIND_PREFIX, Owner, own_topics};
 use crate::resources::{Component, Resources, Sources};
+use crate::topics::Bus;
 use hosting::{Actors, Layer, Stage};
 use introduced::Found;
 use options::{Asked, Cluster, FLAGS, LogForm, Options};
@@ -149,9 +150,10 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
         },
         ..beside(&options)
     }];
+    let ours = own_topics(&lobby.handle());
     let setup = ApiSetup {
         hosts,
-        ..setup(&options, &config, resources, layer.clone())?
+        ..setup(&options, &config, resources, (layer.clone(), ours))?
     };
     for mark in &config.weakened {
         tracing::warn!("{mark}");
@@ -202,7 +204,7 @@ fn setup(
     options: &Options,
     config: &NodeConfig,
     resources: Resources,
-    calls: Arc<dyn AppCalls>,
+    (calls, ours): (Arc<dyn AppCalls>, Arc<dyn Bus>),
 ) -> Result<ApiSetup, Failure> {
     let renderer = Renderer::install().map_err(|error| {
         Failure::new(Code::Internal, format!("cannot install metrics: {error}"))
@@ -212,7 +214,7 @@ fn setup(
         namespace: config.namespace.clone(),
         pod: instance(),
     };
-    let pubsub = Arc::new(PubSub::new(owner, &resources).map_err(invalid)?);
+    let pubsub = Arc::new(PubSub::new(owner, &resources, &ours).map_err(invalid)?);
     Ok(ApiSetup {
         app_id: options.app_id.clone(),
         calls: Some(calls),

@@ -24,7 +24,7 @@ use crate::api::{Context, Shared};
 use crate::app::{AppChannel, AppId, bridge};
 use crate::config::NodeConfig;
 use crate::handle::NodeHandle;
-use crate::pubsub::registry::Owner;
+use crate::pubsub::registry::{Owner, own_topics};
 use crate::pubsub::wanted::Wanted;
 use crate::pubsub::{PubSub, grpc_app};
 use crate::resources::{Resources, Sources};
@@ -64,6 +64,7 @@ impl ApiSetup {
         config: &NodeConfig,
         actor_types: Vec<String>,
         renderer: Renderer,
+        handle: &NodeHandle,
     ) -> Result<Self, StartError> {
         let app_id = match config.apps.as_slice() {
             [app] => app.id.as_str(),
@@ -78,7 +79,7 @@ impl ApiSetup {
             namespace: config.namespace.clone(),
             pod: config.name.clone(),
         };
-        let pubsub = PubSub::new(owner, &resources).map_err(invalid)?;
+        let pubsub = PubSub::new(owner, &resources, &own_topics(handle)).map_err(invalid)?;
         for app in config.apps.iter().map(|app| app.id.as_str()) {
             let declared = load(config, app)?.subscriptions;
             pubsub.declare(app, declared.iter().map(Wanted::from).collect());

@@ -63,8 +63,9 @@ pub(super) async fn launch(
     renderer: Renderer,
 ) -> Result<RunningNode, StartError> {
     let actor_types = registry.types().map(str::to_owned).collect();
-    let setup = ApiSetup::of_node(&config, actor_types, renderer)?;
-    open(config, registry, Doors::Closed(Box::new(setup))).await
+    let lobby = Lobby::new();
+    let setup = ApiSetup::of_node(&config, actor_types, renderer, &lobby.handle())?;
+    open(config, registry, Doors::Closed(Box::new(setup), lobby)).await
 }
 
 /// Whether the APIs that applications see serve already.
@@ -72,7 +73,7 @@ enum Doors {
     /// They do, and nobody is behind them yet.
     Open(Entrance, Lobby),
     /// They begin with the node.
-    Closed(Box<ApiSetup>),
+    Closed(Box<ApiSetup>, Lobby),
 }
 
 impl Doors {
@@ -84,8 +85,7 @@ impl Doors {
     ) -> Result<(Entrance, Lobby), StartError> {
         match self {
             Self::Open(entrance, lobby) => Ok((entrance, lobby)),
-            Self::Closed(setup) => {
-                let lobby = Lobby::new();
+            Self::Closed(setup, lobby) => {
                 let front = listeners::front(config, Some(identity)).await?;
                 let entrance = Entrance::behind(config, *setup, &lobby, front)?;
                 Ok((entrance, lobby))

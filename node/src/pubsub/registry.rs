@@ -11,6 +11,7 @@ use super::policy::Policy;
 use super::scopes::Scopes;
 use crate::buses::absent::Absent;
 use crate::buses::in_memory::InMemory;
+use crate::handle::NodeHandle;
 use crate::resources::{self, Direction, Resiliency, Resources, of_pubsub};
 use crate::topics::{Bus, Feature, Group};
 
@@ -21,7 +22,7 @@ pub const OURS: &str = "pubsub.ghostlight";
 /// Prefix of the types of components that stand here.
 pub const KIND_PREFIX: &str = "pubsub.";
 /// Types that are served, in order.
-pub const SERVED: [&str; 1] = ["pubsub.in-memory"];
+pub const SERVED: [&str; 2] = ["pubsub.ghostlight", "pubsub.in-memory"];
 
 /// Who the components belong to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,22 +98,22 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The components of these resources.
+    /// The components of these resources; `ours` is behind those of type [`OURS`].
     #[must_use]
-    pub fn new(owner: &Owner, resources: &Resources) -> Self {
+    pub fn new(owner: &Owner, resources: &Resources, ours: &Arc<dyn Bus>) -> Self {
         let mut components = BTreeMap::new();
         let declared = &resources.components;
-        let ours = declared
+        let of_kind = declared
             .iter()
             .filter(|component| component.kind.starts_with(KIND_PREFIX));
-        for component in ours {
-            let built = build(owner, component, &resources.resiliency);
+        for component in of_kind {
+            let built = build(owner, component, &resources.resiliency, ours);
             components.insert(component.name.clone(), Arc::new(built));
         }
         let taken = declared.iter().map(|component| &component.name);
         let mut taken = taken.chain(&resources.hidden_components);
         if !taken.any(|name| name == DEFAULT_NAME) {
-            let built = build(owner, &default_component(), &resources.resiliency);
+            let built = build(owner, &default_component(), &resources.resiliency, ours);
             components.insert(DEFAULT_NAME.to_owned(), Arc::new(built));
         }
         Self { components }
@@ -147,6 +148,12 @@ impl Registry {
     }
 }
 
+/// Ghostlight's own topics, by the way into the node that has them.
+#[must_use]
+pub fn own_topics(handle: &NodeHandle) -> Arc<dyn Bus> {
+    Arc::new(handle.clone())
+}
+
 /// The one that is there by itself.
 fn default_component() -> resources::Component {
     resources::Component {
@@ -160,7 +167,12 @@ fn default_component() -> resources::Component {
     }
 }
 
-fn build(owner: &Owner, declared: &resources::Component, resiliency: &[Resiliency]) -> Component {
+fn build(
+    owner: &Owner,
+    declared: &resources::Component,
+    resiliency: &[Resiliency],
+    ours: &Arc<dyn Bus>,
+) -> Component {
     let name = declared.name.as_str();
     let policy = |direction| Policy::new(of_pubsub(resiliency, name, direction));
     Component {
@@ -172,20 +184,17 @@ fn build(owner: &Owner, declared: &resources::Component, resiliency: &[Resilienc
         scopes: Scopes::of(declared),
         outbound: policy(Direction::Outbound),
         inbound: policy(Direction::Inbound),
-        bus: bus(declared),
+        bus: bus(declared, ours),
     }
 }
 
-fn bus(declared: &resources::Component) -> Arc<dyn Bus> {
+fn bus(declared: &resources::Component, ours: &Arc<dyn Bus>) -> Arc<dyn Bus> {
     let resources::Component {
         name, kind, place, ..
     } = declared;
     match kind.as_str() {
         "pubsub.in-memory" => Arc::new(InMemory::default()),
-        OURS => Arc::new(Absent::new(format!(
-            "component {name} ({place}): Ghostlight's durable topics are not served yet. Declare a \
-             component of type pubsub.in-memory under this name to use topics of one process"
-        ))),
+        OURS => Arc::clone(ours),
         _ => Arc::new(Absent::new(format!(
             "component {name} ({place}) is a {kind}, which is not served here. Use one of: {}",
             SERVED.join(", ")
@@ -239,7 +248,8 @@ mod tests {
     #[test]
     fn one_is_there_by_itself_unless_its_name_is_taken() {
         let names = |resources: &Resources| {
-            let registry = Registry::new(&owner(), resources);
+            let ours: Arc<dyn Bus> = Arc::new(Absent::new("absent"));
+            let registry = Registry::new(&owner(), resources, &ours);
             let all = registry.all();
             all.map(|c| format!("{} {}", c.name, c.kind))
                 .collect::<Vec<_>>()
@@ -259,7 +269,7 @@ mod tests {
         // Somebody else's alone: it is not there for this application.
         resources.components.clear();
         resources.hidden_components = vec!["pubsub".to_owned()];
-        assert!(Registry::new(&owner(), &resources).is_empty());
+        assert_eq!(names(&resources), Vec::<String>::new());
     }
 
     #[test]

@@ -337,19 +337,3 @@ async fn entries_that_failed_are_named() {
         })
     );
 }
-
-#[tokio::test]
-async fn the_component_that_is_there_by_itself_says_that_it_is_not_served() {
-    let context = context(&[], Arc::new(app_calls::NoApplication));
-    let (addr, _end) = listen_with(serve::Limits::default(), Api::Dapr, context).await;
-    let answer = raw(addr, "POST /v1.0/publish/pubsub/orders HTTP/1.1", b"1").await;
-    has(
-        &answer,
-        &[
-            "500",
-            "ERR_PUBSUB_PUBLISH_MESSAGE",
-            "not served yet",
-            "E0511",
-        ],
-    );
-}
