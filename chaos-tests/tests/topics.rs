@@ -1,0 +1,313 @@
+//! Topics on real processes: publishers on every node, two groups, nodes that are killed in mid-stream, and a
+//! cluster that is killed whole.
+//!
+//! The checker: no acknowledged event is lost to a group; the events of a key come to a subscriber in their
+//! order, without a gap; to a subscriber whose node lives nothing comes again but what was counted as failed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ghostlight_chaos::cluster::Cluster;
+use ghostlight_chaos::process::{self, stderr};
+use ghostlight_chaos::wait::until;
+use serde_json::Value;
+
+const TOPIC: &str = "orders";
+/// Keys of the events.
+const KEYS: u64 = 12;
+/// Longest time until everything has come.
+const COME_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// What one group has got, in order.
+#[derive(Default, Debug)]
+struct Seen {
+    events: Vec<Event>,
+    last: Option<Instant>,
+    longest_gap: Duration,
+}
+
+#[derive(Debug)]
+struct Event {
+    key: String,
+    number: u64,
+    attempt: u64,
+}
+
+/// `ghostlight subscribe` beside one node.
+struct Subscriber {
+    child: Child,
+}
+
+impl Subscriber {
+    fn start(node: &str, group: &str, seen: &Arc<Mutex<Seen>>) -> Self {
+        let mut command = process::command();
+        command.args([
+            "subscribe",
+            TOPIC,
+            "--group",
+            group,
+            "--json",
+            "--node",
+            node,
+        ]);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the binary runs");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let seen = Arc::clone(seen);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let event: Value = serde_json::from_str(&line).expect("a line of JSON");
+                let key = event["key"].as_str().expect("a key").to_owned();
+                let number = event["text"].as_str().and_then(|text| text.parse().ok());
+                let mut seen = seen.lock().expect("nobody panics with it");
+                let now = Instant::now();
+                if let Some(last) = seen.last.replace(now) {
+                    seen.longest_gap = seen.longest_gap.max(now - last);
+                }
+                seen.events.push(Event {
+                    key,
+                    number: number.expect("a number"),
+                    attempt: event["attempt"].as_u64().expect("a number"),
+                });
+            }
+        });
+        Self { child }
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        // It may have ended with its node.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Publishes numbers of one key, one after the other, each until it is acknowledged.
+fn publish_all(nodes: &[String], key: u64, stop: &AtomicBool, acked: &AtomicU64) -> u64 {
+    let key = format!("k{key}");
+    let mut number = 0;
+    let mut at = key.len() + usize::from(key.as_bytes()[1]);
+    while !stop.load(Ordering::Relaxed) {
+        let text = number.to_string();
+        let id = format!("{key}-{number}");
+        let node = &nodes[at % nodes.len()];
+        let done = process::run(&[
+            "publish", TOPIC, "-d", &text, "--key", &key, "--id", &id, "--node", node,
+        ]);
+        if done.status.success() {
+            number += 1;
+            acked.fetch_add(1, Ordering::Relaxed);
+        } else {
+            // The same event, at another node.
+            at += 1;
+        }
+    }
+    number
+}
+
+/// Numbers of each key in the order of their first deliveries; and how many came again without a failure that
+/// was counted in between.
+fn sort(seen: &Seen) -> (BTreeMap<String, Vec<u64>>, usize) {
+    let mut firsts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut known = BTreeSet::new();
+    let mut again = 0;
+    for event in &seen.events {
+        let key = event.key.clone();
+        if known.insert((key.clone(), event.number)) {
+            firsts.entry(key).or_default().push(event.number);
+        } else {
+            again += usize::from(event.attempt == 1);
+        }
+    }
+    (firsts, again)
+}
+
+fn group_row(cluster: &Cluster, node: usize, group: &str) -> Option<Value> {
+    let rows = cluster.admin(node, &format!("subscriptions/pubsub/{TOPIC}"))?;
+    let rows = rows.as_array()?.clone();
+    rows.into_iter().find(|row| row["group"] == group)
+}
+
+#[test]
+fn nodes_are_killed_in_mid_stream_and_nothing_is_lost() {
+    let mut cluster = Cluster::form(3, 16);
+    let urls: Vec<String> = (0..3).map(|node| cluster.admin_url(node)).collect();
+    let (shared, single) = (Arc::new(Mutex::default()), Arc::new(Mutex::default()));
+    let mut subscribers = vec![
+        Subscriber::start(&urls[1], "shared", &shared),
+        Subscriber::start(&urls[2], "shared", &shared),
+        Subscriber::start(&urls[0], "single", &single),
+    ];
+    until("both groups are there", COME_TIME_MAX, || {
+        let shared = group_row(&cluster, 0, "shared")?;
+        let single = group_row(&cluster, 0, "single")?;
+        (shared["subscribers"] == 2 && single["subscribers"] == 1).then_some(())
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let acked = Arc::new(AtomicU64::new(0));
+    let publishers: Vec<_> = (0..KEYS)
+        .map(|key| {
+            let (urls, stop, acked) = (urls.clone(), Arc::clone(&stop), Arc::clone(&acked));
+            std::thread::spawn(move || publish_all(&urls, key, &stop, &acked))
+        })
+        .collect();
+    let reach = |count: u64| {
+        until("events are acknowledged", COME_TIME_MAX, || {
+            (acked.load(Ordering::Relaxed) >= count).then_some(())
+        });
+    };
+    reach(100);
+    // It leads some of the topic's logs, and a subscriber of the shared group is on it.
+    cluster.kill(2);
+    let there = acked.load(Ordering::Relaxed);
+    reach(there + 100);
+    cluster.start(2);
+    cluster.wait_healthy();
+    subscribers.push(Subscriber::start(&urls[2], "shared", &shared));
+    let there = acked.load(Ordering::Relaxed);
+    reach(there + 50);
+    cluster.kill(1);
+    let there = acked.load(Ordering::Relaxed);
+    reach(there + 50);
+    stop.store(true, Ordering::Relaxed);
+    let numbers: Vec<u64> = publishers
+        .into_iter()
+        .map(|publisher| publisher.join().expect("it does not panic"))
+        .collect();
+    let all: usize = numbers.iter().map(|number| *number as usize).sum();
+    for (name, seen) in [("shared", &shared), ("single", &single)] {
+        until("a group has everything", COME_TIME_MAX, || {
+            let (firsts, _) = sort(&seen.lock().expect("nobody panics with it"));
+            (firsts.values().map(Vec::len).sum::<usize>() >= all).then_some(())
+        });
+        let seen = seen.lock().expect("nobody panics with it");
+        let (firsts, again) = sort(&seen);
+        println!(
+            "{name}: {all} events, {again} again, longest gap {:?}",
+            seen.longest_gap
+        );
+        for (key, number) in (0..).zip(&numbers) {
+            let mut found = firsts[&format!("k{key}")].clone();
+            if name == "shared" {
+                // Two readers, each in its own time.
+                found.sort_unstable();
+            }
+            assert_eq!(found, (0..*number).collect::<Vec<u64>>(), "{name}, k{key}");
+        }
+        if name == "single" {
+            assert_eq!(
+                again, 0,
+                "its node and its reader have lived: nothing is forgotten"
+            );
+        }
+    }
+    cluster.start(1);
+    cluster.wait_healthy();
+    keeps_everything(&mut cluster, &urls, all, subscribers);
+}
+
+/// The whole cluster is killed, and comes back with every event and every cursor.
+fn keeps_everything(
+    cluster: &mut Cluster,
+    urls: &[String],
+    all: usize,
+    subscribers: Vec<Subscriber>,
+) {
+    // The last line that a reader has got is acknowledged when the next one is asked for.
+    until("the cursors have come along", COME_TIME_MAX, || {
+        let row = group_row(cluster, 0, "single")?;
+        (row["lag"].as_u64()? <= 1).then_some(())
+    });
+    drop(subscribers);
+    let before = cluster
+        .admin(0, &format!("topics/pubsub/{TOPIC}"))
+        .expect("it answers");
+    assert_eq!(before["published"].as_u64(), Some(all as u64));
+    for node in 0..3 {
+        cluster.kill(node);
+    }
+    for node in 0..3 {
+        cluster.start(node);
+    }
+    cluster.wait_healthy();
+    let after = cluster
+        .admin(1, &format!("topics/pubsub/{TOPIC}"))
+        .expect("it answers");
+    assert_eq!(
+        before["partitions"], after["partitions"],
+        "every event is there"
+    );
+    let row = group_row(cluster, 2, "single").expect("the group is there");
+    assert!(row["lag"].as_u64() <= Some(1), "{row}");
+    // A new group gets all of it, from the beginning.
+    let everything = process::run(&[
+        "subscribe",
+        TOPIC,
+        "--group",
+        "late",
+        "--from",
+        "first",
+        "--count",
+        &all.to_string(),
+        "--node",
+        &urls[0],
+    ]);
+    assert!(everything.status.success(), "{}", stderr(&everything));
+    let lines = String::from_utf8_lossy(&everything.stdout).lines().count();
+    assert_eq!(lines, all);
+}
+
+#[test]
+fn the_commands_about_topics() {
+    let cluster = Cluster::form(1, 8);
+    let node = cluster.admin_url(0);
+    let run = |line: &str| {
+        let words: Vec<&str> = line.split(' ').chain(["--node", &node]).collect();
+        let done = process::run(&words);
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        (done.status.code(), text, stderr(&done))
+    };
+    assert_eq!(run("topics").0, Some(3), "none is there");
+    assert_eq!(run("topics orders").0, Some(1), "nor this one");
+    let (code, first, _) = run("publish orders -d one --key a --id x");
+    assert_eq!(code, Some(0));
+    let (_, again, _) = run("publish orders -d one --key a --id x");
+    assert_eq!(first, again, "the same event stands where it stood");
+    run("publish orders -d two --key a");
+    let (_, got, _) = run("subscribe orders --group g --from first --count 2");
+    let texts: Vec<&str> = got
+        .lines()
+        .filter_map(|line| line.split("  ").nth(2))
+        .collect();
+    assert_eq!(texts, ["one", "two"]);
+    let (code, topics, _) = run("topics --json");
+    let topics: Value = serde_json::from_str(&topics).expect("JSON");
+    assert_eq!((code, &topics[0]["published"]), (Some(0), &Value::from(2)));
+    let (code, _, _) = run("subscriptions pause orders g");
+    assert_eq!(code, Some(0));
+    let (_, groups, _) = run("subscriptions orders --json");
+    let groups: Value = serde_json::from_str(&groups).expect("JSON");
+    assert_eq!(groups[0]["paused"], Value::from(true), "{groups}");
+    assert_eq!(run("subscriptions resume orders g").0, Some(0));
+    assert_eq!(run("subscriptions seek orders g first").0, Some(0));
+    let (_, groups, _) = run("subscriptions orders --json");
+    let groups: Value = serde_json::from_str(&groups).expect("JSON");
+    assert_eq!(groups[0]["lag"], Value::from(2), "{groups}");
+    assert_eq!(run("subscriptions pause orders nobody").0, Some(1));
+    assert_eq!(
+        run("subscriptions seek orders g 5").0,
+        Some(2),
+        "of which log?"
+    );
+    assert_eq!(
+        run("dead-letters list orders g").0,
+        Some(3),
+        "none is there"
+    );
+    assert_eq!(run("dead-letters redrive orders g").0, Some(2));
+}
