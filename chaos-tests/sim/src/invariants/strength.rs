@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use ghostlight_protocol::ids::PartitionId;
+use ghostlight_protocol::ids::{LogIndex, PartitionId};
 use ghostlight_protocol::replica::ApplyItem;
 
-/// The most voters that each group has had, up to the factor.
+/// The most voters that each group has had, up to the factor, and the last membership that was looked at: replicas that
+/// lag, or that apply again after a crash, come to older ones.
 #[derive(Default, Debug)]
 pub(super) struct Strength {
     factor: usize,
-    most: BTreeMap<PartitionId, usize>,
+    most: BTreeMap<PartitionId, (LogIndex, usize)>,
 }
 
 impl Strength {
@@ -26,11 +27,15 @@ impl Strength {
         partition: PartitionId,
         item: &ApplyItem,
     ) -> Result<(), String> {
-        let ApplyItem::Membership { membership, .. } = item else {
+        let ApplyItem::Membership { at, membership } = item else {
             return Ok(());
         };
         let voters = membership.voters.len();
-        let most = self.most.entry(partition).or_default();
+        let (last, most) = self.most.entry(partition).or_default();
+        if at.index <= *last {
+            return Ok(());
+        }
+        *last = at.index;
         if voters < *most {
             return Err(format!(
                 "a group never shrinks: {partition} had {most} voters, {membership:?} is committed"
