@@ -161,19 +161,17 @@ fn nodes_are_killed_in_mid_stream_and_nothing_is_lost() {
             (acked.load(Ordering::Relaxed) >= count).then_some(())
         });
     };
-    reach(100);
+    let more = |count: u64| reach(acked.load(Ordering::Relaxed) + count);
+    more(100);
     // It leads some of the topic's logs, and a subscriber of the shared group is on it.
     cluster.kill(2);
-    let there = acked.load(Ordering::Relaxed);
-    reach(there + 100);
+    more(100);
     cluster.start(2);
     cluster.wait_healthy();
     subscribers.push(Subscriber::start(&urls[2], "shared", &shared));
-    let there = acked.load(Ordering::Relaxed);
-    reach(there + 50);
+    more(50);
     cluster.kill(1);
-    let there = acked.load(Ordering::Relaxed);
-    reach(there + 50);
+    more(50);
     stop.store(true, Ordering::Relaxed);
     let numbers: Vec<u64> = publishers
         .into_iter()
