@@ -161,12 +161,21 @@ fn dependencies_point_one_way() {
         ("protocol", &[][..]),
         ("placement", &["protocol"][..]),
         ("storage", &["protocol"][..]),
+        ("node/buses", &["protocol"][..]),
         ("node/macros", &[][..]),
         ("node/core", &["macros", "placement", "protocol"][..]),
         ("node/disk", &["core", "protocol", "storage"][..]),
         (
             "node",
-            &["core", "disk", "macros", "placement", "protocol", "storage"][..],
+            &[
+                "buses",
+                "core",
+                "disk",
+                "macros",
+                "placement",
+                "protocol",
+                "storage",
+            ][..],
         ),
         (
             "chaos-tests/sim",

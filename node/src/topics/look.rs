@@ -19,7 +19,7 @@ use ghostlight_protocol::topic::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::event::PublishOutcome;
+use super::PublishOutcome;
 use crate::handle::NodeHandle;
 
 /// How long one leader may take.

@@ -14,9 +14,10 @@ use ghostlight_protocol::topic::{
 };
 use prost::Message;
 
-use super::bus::{Bus, BusFuture, Feature, SubscribeError};
-use super::event::{BulkPublish, Event, Publish, PublishOutcome, Published, Retention};
-use super::subscription::{Group, Start, Subscribe, Subscription};
+use super::{
+    BulkPublish, Bus, BusFuture, Event, Feature, Group, Publish, PublishOutcome, Published,
+    Retention, Start, Subscribe, SubscribeError, Subscription,
+};
 use crate::clock::wall_now;
 use crate::handle::{Invoke, NodeHandle};
 
