@@ -19,8 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::topics::{Settlement, SubscribeError, Subscription, SubscriptionFeed, ended};
 
-/// Requests waiting for the core thread; beyond it callers are refused.
-pub const REQUESTS_MAX: usize = 32_768;
+/// Requests waiting for the core thread; beyond it callers are refused, which is the cheapest refusal there is. No more
+/// than the thread takes in a few turns of its loop, so that nobody spends his time in this queue.
+pub const REQUESTS_MAX: usize = 4_096;
 /// Bytes of the bodies of those requests.
 pub const REQUEST_QUEUE_BYTES_MAX: usize = 256 << 20;
 

@@ -95,6 +95,7 @@ codes! {
     ActorTypeReserved = 123, Denied, "ACTOR_TYPE_RESERVED";
     NoHost = 124, Retry, "NO_HOST";
     MessagesFull = 125, Overloaded, "MESSAGES_FULL";
+    NodeBusy = 126, Overloaded, "NODE_BUSY";
 
     NoLeader = 201, Retry, "NO_LEADER";
     MinCopies = 202, Retry, "MIN_COPIES";

@@ -5,6 +5,7 @@
 //! known not to have run; an attempt without an answer makes the outcome `Unknown` at the deadline.
 //! Absent: how frames travel, the routing table (it asks `Routes`) and what a call does at its leader.
 
+mod busy;
 mod calls;
 mod firsts;
 mod pending;

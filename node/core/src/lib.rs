@@ -4,6 +4,7 @@
 extern crate self as ghostlight;
 
 pub mod admin;
+mod backlog;
 pub mod expiry;
 pub mod gateway;
 pub mod hosts;

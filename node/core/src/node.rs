@@ -55,6 +55,7 @@ use rand_chacha::ChaCha8Rng;
 pub use self::inspect::ReplicaFacts;
 pub use self::settings::{Start, Trust};
 use self::slot::Slot;
+use crate::backlog::Backlog;
 use crate::expiry::ExpiryInput;
 use crate::gateway::{Gateway, GatewayInput};
 use crate::io::{Effect, Event, HaltReason, Input, Now, StoreInput};
@@ -124,6 +125,8 @@ struct Cluster {
     moved: BTreeSet<PartitionId>,
     /// Bodies of the calls that the leaderships here hold, in bytes.
     call_bytes: usize,
+    /// Turns of these leaderships that wait for the log.
+    backlog: Backlog,
     /// Subscribers of this node.
     subscribers: Subscribers,
     /// Partitions whose topics have something to propose or to deliver.
@@ -501,6 +504,7 @@ impl NodeCore {
             dirty,
             moved: BTreeSet::new(),
             call_bytes: 0,
+            backlog: Backlog::default(),
             subscribers: Subscribers::new(self.me, generation, partitions),
             topics_touched: BTreeSet::new(),
             topics_due: BTreeSet::new(),

@@ -31,7 +31,9 @@ mod tests;
 mod wakeup;
 
 pub(crate) use answers::{not_run, outcome_kind, reused, session_closed};
-pub use engine::{ActivationView, Counters, Load, NativeTypes, Opening, Settings, Turns, Writes};
+pub use engine::{
+    ActivationView, Counters, Load, NativeTypes, Opening, Progress, Settings, Turns, Writes,
+};
 pub use jobs::{Due, Standing};
 pub(crate) use wakeup::next_tick;
 

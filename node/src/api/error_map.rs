@@ -129,9 +129,12 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         C::UnknownMethod | C::TurnPanicked => {
             (StatusCode::INTERNAL_SERVER_ERROR, ERR_ACTOR_INVOKE_METHOD)
         }
-        C::MailboxFull | C::DedupFull | C::GatewayFull | C::TopicBusy | C::MessagesFull => {
-            (StatusCode::TOO_MANY_REQUESTS, ours)
-        }
+        C::MailboxFull
+        | C::DedupFull
+        | C::GatewayFull
+        | C::TopicBusy
+        | C::MessagesFull
+        | C::NodeBusy => (StatusCode::TOO_MANY_REQUESTS, ours),
         C::RequestIdReused | C::Cycle | C::LeaveBelowFactor | C::RemoveLiveNode => {
             (StatusCode::CONFLICT, ours)
         }

@@ -42,6 +42,8 @@ use crate::transport::{EventQueues, LinkHandle, SendError, Transport, TransportE
 const FAILED_DIALS_MAX: usize = 256;
 /// Inputs of one kind taken in one turn of the loop.
 const INPUTS_PER_TURN: usize = 1_024;
+/// Requests taken in one turn of the loop: what began before them goes on, however many wait.
+const REQUESTS_PER_TURN: usize = 512;
 
 /// Frames of bulk connections after which a turn of the loop takes no further event of them: heartbeats
 /// that come meanwhile wait for the turn's end.
@@ -240,7 +242,7 @@ impl Running {
             };
             self.take(Woken::App(input));
         }
-        for _ in 0..INPUTS_PER_TURN {
+        for _ in 0..REQUESTS_PER_TURN {
             if self.parts.store.reads.are_many() {
                 break;
             }

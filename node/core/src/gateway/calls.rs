@@ -20,11 +20,13 @@ use ghostlight_protocol::time::Instant;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use super::busy::Busy;
 use super::firsts::Firsts;
 use super::pending::{Pending, State, key_of};
 use super::retry::{Learned, Role, Search, Target};
 use super::sessions::Sessions;
 use super::{CallTicket, ClientCall, GatewayEffect, GatewayInput, Reachable, Routes, Waiter};
+use crate::backlog::patience;
 use crate::hosts::words::AppTicket;
 use crate::turn_io::TurnId;
 use crate::turns::NestedCall;
@@ -106,6 +108,7 @@ pub struct Gateway {
     searches: Vec<Search>,
     sessions: Sessions,
     firsts: Firsts,
+    busy: Busy,
     timers: BTreeSet<(Instant, u64)>,
     /// Partitions whose searching call is gone: a parked one takes over.
     to_wake: BTreeSet<PartitionId>,
@@ -181,6 +184,7 @@ impl Gateway {
             searches: (0..partitions).map(|_| Search::default()).collect(),
             sessions: Sessions::new(me, generation, partitions),
             firsts: Firsts::default(),
+            busy: Busy::default(),
             timers: BTreeSet::new(),
             to_wake: BTreeSet::new(),
             next_key: ((generation.0 & 0xfff) << KEY_BITS) | 1,
@@ -266,6 +270,9 @@ impl Gateway {
             }
         };
         if let Err(refusal) = self.room_for(self.clients, &call.body) {
+            return self.refuse(cx, waiter, refusal);
+        }
+        if let Some(refusal) = self.leader_is_busy(cx, &call) {
             return self.refuse(cx, waiter, refusal);
         }
         // Whoever brings an id may have used it at another gateway: its record must be looked for.
@@ -396,6 +403,16 @@ impl Gateway {
         let pending = Pending::new(waiter, id, call.deadline, request, cx.now);
         self.calls.insert(key, pending);
         self.route(cx, key);
+    }
+
+    /// Why a new call would not be taken by its leader just now.
+    fn leader_is_busy(&mut self, cx: &Cx<'_>, call: &ClientCall) -> Option<NotRun> {
+        let partition = partition_of(&call.actor, self.searches.len() as u16);
+        let (_, leader) = cx.routes.leader(partition)?;
+        let remaining = call
+            .deadline
+            .and_then(|deadline| deadline.remaining(cx.now));
+        self.busy.refusal(cx.now, leader, patience(remaining))
     }
 
     fn refuse(&mut self, cx: &mut Cx<'_>, waiter: Waiter, refusal: NotRun) {

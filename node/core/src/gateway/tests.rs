@@ -1,5 +1,6 @@
 //! Tables for each rule, and a model cluster whose leaders change and whose nodes lose answers.
 
+mod busy;
 mod model;
 
 use std::collections::BTreeMap;

@@ -373,10 +373,11 @@ impl NodeCore {
             return;
         };
         let mut effects = Vec::new();
-        let before = serving.turns.call_bytes();
+        let (bytes, progress) = (serving.turns.call_bytes(), serving.turns.progress());
         serving.turns.handle(now.instant, input, &mut effects);
-        let after = serving.turns.call_bytes();
-        cluster.recount(before, after);
+        let (bytes_after, progress_after) = (serving.turns.call_bytes(), serving.turns.progress());
+        cluster.recount(bytes, bytes_after);
+        cluster.backlog.changed(progress, progress_after);
         cluster.touched.insert(partition);
         self.turns_effects(now, partition, term, effects, out);
     }

@@ -19,7 +19,7 @@ use prost::Message as _;
 use super::reads::{ReadFor, ReadWhat};
 use super::slot::{Confirm, InboxLoad, Later, Leading, Serving, Slot, Stage};
 use super::waiting::Waiting;
-use super::{Cluster, Local, NodeCore};
+use super::{Local, NodeCore};
 use crate::expiry::{Expiry, ExpiryInput};
 use crate::io::{Applied, Effect, Event, Now, ReadTicket, Rest};
 use crate::outbox::{Outbox, OutboxInput, OutboxSettings};
@@ -260,6 +260,8 @@ impl NodeCore {
         if let Stage::Open(serving) = &leading.stage {
             let held = serving.turns.call_bytes() + serving.topics.call_bytes();
             cluster.recount(held, 0);
+            let progress = serving.turns.progress();
+            cluster.backlog.closed(progress);
         }
         cluster.forget_topics(partition);
         for Waiting { from, .. } in cluster.take_waiting(partition) {
@@ -687,10 +689,11 @@ impl NodeCore {
 
     /// What turns have left behind since the last flush goes into the log.
     pub(super) fn flush_turns(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let Some(Cluster { touched, .. }) = &mut self.cluster else {
+        let Some(cluster) = &mut self.cluster else {
             return;
         };
-        let touched = std::mem::take(touched);
+        cluster.backlog.note(now.instant);
+        let touched = std::mem::take(&mut cluster.touched);
         let mut again = Vec::new();
         for partition in touched {
             let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
@@ -704,18 +707,13 @@ impl NodeCore {
             };
             let mut effects = Vec::new();
             serving.turns.note(now.wall, load);
-            let before = serving.turns.call_bytes();
             serving.turns.flush(now.instant, &mut effects);
-            let after = serving.turns.call_bytes();
             if serving
                 .turns
                 .next_deadline()
                 .is_some_and(|at| at <= now.instant)
             {
                 again.push(partition);
-            }
-            if let Some(cluster) = &mut self.cluster {
-                cluster.recount(before, after);
             }
             self.turns_effects(now, partition, term, effects, out);
         }

@@ -13,11 +13,31 @@ use ghostlight_protocol::time::Instant;
 
 use super::slot::Slot;
 use super::{Cluster, Local, NodeCore};
+use crate::backlog::{TooLate, patience};
 use crate::io::{Effect, Now};
+use crate::topics::is_for_topics;
 use crate::turns::{Caller, TurnsInput};
 
 /// Told to a caller that this node holds too much.
 const FULL_RETRY: Duration = Duration::from_millis(200);
+
+fn patience_of(request: &CallRequest) -> Duration {
+    let remaining = (request.remaining_ms > 0).then(|| Duration::from_millis(request.remaining_ms));
+    patience(remaining)
+}
+
+fn too_late(late: TooLate) -> NotRunAnswer {
+    NotRunAnswer {
+        code: u32::from(Code::NodeBusy.number()),
+        detail: format!(
+            "{} turns wait for the disks at this leader, which takes about {} ms: more than half of this call's \
+             time. Nothing ran; call less often, or add nodes",
+            late.waiting,
+            late.wait.as_millis()
+        ),
+        retry_after_ms: late.pause.as_millis() as u64,
+    }
+}
 
 /// A call that waits for a leadership to open.
 #[derive(Debug)]
@@ -52,11 +72,19 @@ impl Waiting {
 }
 
 impl Cluster {
-    /// Whether the leaderships here have room for a call's body. A call inside a chain serves a turn that
-    /// waits for it: refusing it would free nothing.
+    /// Whether the leaderships here have room for a call's body, and will come to it in its time. A call inside
+    /// a chain serves a turn that waits for it: refusing it would free nothing. The same is true of operations, which
+    /// have no turn of their own, and publishes have a bound of their own.
     pub(super) fn room_for(&self, request: &CallRequest) -> Result<(), NotRunAnswer> {
+        if !request.chain.is_empty() {
+            return Ok(());
+        }
+        let is_turn = request.operation.is_none() && !is_for_topics(&request.actor);
+        if let (true, Err(late)) = (is_turn, self.backlog.judge(patience_of(request))) {
+            return Err(too_late(late));
+        }
         let after = self.call_bytes + request.body.len();
-        if after <= LEADER_CALL_BYTES_MAX || !request.chain.is_empty() {
+        if after <= LEADER_CALL_BYTES_MAX {
             return Ok(());
         }
         Err(NotRunAnswer {

@@ -163,6 +163,15 @@ pub struct Counters {
     pub activations_evicted: u64,
 }
 
+/// How far the turns of one leadership are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Progress {
+    /// Turns that have ended and wait for the log.
+    pub waiting: usize,
+    /// Turns of which the log has spoken, since the leadership opened.
+    pub settled: u64,
+}
+
 /// One activation, as the admin views show it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ActivationView<'a> {
@@ -374,6 +383,15 @@ impl Turns {
     #[must_use]
     pub fn call_bytes(&self) -> usize {
         self.jobs.call_bytes()
+    }
+
+    /// What this engine adds to the line of its node.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress {
+            waiting: self.log.turns(),
+            settled: self.counters.turns_committed + self.counters.turns_skipped,
+        }
     }
 
     /// Every activation.

@@ -81,7 +81,9 @@ pub(super) enum Proposal {
 pub(super) struct Log {
     pending: VecDeque<Pending>,
     proposed: VecDeque<Proposal>,
-    /// Bytes of turns in both.
+    /// Turns in both.
+    turns: usize,
+    /// Their bytes.
     bytes: usize,
     /// Of these, proposed.
     proposed_bytes: usize,
@@ -100,6 +102,7 @@ pub(super) enum Room {
 
 impl Log {
     pub(super) fn push_turn(&mut self, entry: Entry, commit: TurnCommit) {
+        self.turns += 1;
         self.bytes += entry.bytes;
         self.pending
             .push_back(Pending::Turn(Box::new((entry, commit))));
@@ -115,6 +118,7 @@ impl Log {
         for pending in std::mem::take(&mut self.pending) {
             match pending {
                 Pending::Turn(turn) if turn.0.actor == *actor && turn.0.ordinal >= ordinal => {
+                    self.turns -= 1;
                     self.bytes -= turn.0.bytes;
                     withdrawn.push(turn.0);
                 }
@@ -189,6 +193,7 @@ impl Log {
     fn forget(&mut self, proposal: &Proposal) {
         if let Proposal::Turns(entries) = proposal {
             let bytes: usize = entries.iter().map(|e| e.bytes).sum();
+            self.turns -= entries.len();
             self.bytes -= bytes;
             self.proposed_bytes -= bytes;
         }
@@ -232,10 +237,19 @@ impl Log {
         self.pending.is_empty() && self.proposed.is_empty()
     }
 
+    /// Turns that have ended and of which the log has not spoken.
+    pub(super) fn turns(&self) -> usize {
+        self.turns
+    }
+
     pub(super) fn check(&self) {
         assert!(self.proposed_bytes <= self.bytes);
         if self.is_empty() {
-            assert_eq!(self.bytes, 0, "nothing on the way weighs nothing");
+            assert_eq!(
+                (self.turns, self.bytes),
+                (0, 0),
+                "nothing on the way weighs nothing"
+            );
         }
     }
 }

@@ -108,6 +108,11 @@ impl Gateway {
         }
         let call = self.calls.get_mut(&settled.key).expect("just answered");
         let partition = call.partition;
+        if refusal.code == Code::NodeBusy {
+            let Attempt { to, sent, .. } = settled.attempt;
+            let remaining = call.deadline.and_then(|deadline| deadline.remaining(sent));
+            self.busy.learn(cx.now, to, patience(remaining), &refusal);
+        }
         let again = match (refusal.code.class(), call.may_have_run()) {
             (Class::Retry, _) | (Class::Overloaded, MayHaveRun::Yes) => true,
             (Class::Overloaded, MayHaveRun::No) => false,

@@ -235,3 +235,54 @@ fn a_leader_refuses_bodies_above_its_bound() {
         Some(0)
     );
 }
+
+/// Guards `judge` in `room_for`: what would be done too late is refused before anything is done for it.
+#[test]
+fn a_leader_refuses_what_its_log_would_come_to_too_late() {
+    let (mut bench, leader) = Bench::led(3, 1);
+    for number in 1..=3 {
+        bench.at(number).sync = Speed::Held;
+    }
+    let to = |call: u64| {
+        let actor = ActorKey::new("default", "counter", &format!("c{call}")).expect("a valid name");
+        CallRequest {
+            actor: actor.to_bytes(),
+            ..request(call, "add", b"1", 0)
+        }
+    };
+    bench.take_sent();
+    for call in 1..=4_097 {
+        bench.frame(leader, 9, Frame::Call(to(call)));
+    }
+    let sent = bench.take_sent();
+    let refused = answers(&sent);
+    assert_eq!(
+        refused.len(),
+        1,
+        "4,096 are admitted while nothing was measured"
+    );
+    assert_eq!(refusal(refused[0]), Code::NodeBusy);
+    // Nothing is settled for a while: the measured line is longer than anybody waits.
+    bench.pass(300);
+    bench.take_sent();
+    bench.frame(leader, 9, Frame::Call(to(5_000)));
+    let sent = bench.take_sent();
+    assert_eq!(refusal(answers(&sent)[0]), Code::NodeBusy);
+    // A call inside a chain serves a turn that waits: it is let in.
+    let chained = CallRequest {
+        chain: vec![counter().to_bytes()],
+        ..to(5_001)
+    };
+    bench.frame(leader, 9, Frame::Call(chained));
+    assert_eq!(answers(&bench.take_sent()).len(), 0);
+    for number in 1..=3 {
+        bench.release(number);
+    }
+    bench.pass(300);
+    bench.take_sent();
+    bench.frame(leader, 9, Frame::Call(to(5_002)));
+    bench.pass(50);
+    let sent = bench.take_sent();
+    let one = Some(AnswerKind::Reply(Bytes::from_static(b"1")));
+    assert_eq!(answers(&sent)[0].kind, one, "the line is short again");
+}
