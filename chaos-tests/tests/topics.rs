@@ -2,7 +2,8 @@
 //! cluster that is killed whole.
 //!
 //! The checker: no acknowledged event is lost to a group; the events of a key come to a subscriber in their
-//! order, without a gap; to a subscriber whose node lives nothing comes again but what was counted as failed.
+//! order, without a gap; to a subscriber whose node lives nothing comes again but what was counted as failed. An
+//! actor counts each event once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ghostlight_chaos::client::Client;
 use ghostlight_chaos::cluster::Cluster;
 use ghostlight_chaos::process::{self, stderr};
 use ghostlight_chaos::wait::until;
@@ -90,14 +92,29 @@ impl Drop for Subscriber {
 /// Publishes numbers of one key, one after the other, each until it is acknowledged.
 fn publish_all(nodes: &[String], key: u64, stop: &AtomicBool, acked: &AtomicU64) -> u64 {
     let key = format!("k{key}");
+    publish_each(nodes, ["pubsub", TOPIC], &key, stop, acked, |n| {
+        n.to_string()
+    })
+}
+
+/// The same to a topic of a component, with what each number says.
+fn publish_each(
+    nodes: &[String],
+    [pubsub, topic]: [&str; 2],
+    key: &str,
+    stop: &AtomicBool,
+    acked: &AtomicU64,
+    say: impl Fn(u64) -> String,
+) -> u64 {
     let mut number = 0;
     let mut at = key.len() + usize::from(key.as_bytes()[1]);
     while !stop.load(Ordering::Relaxed) {
-        let text = number.to_string();
+        let text = say(number);
         let id = format!("{key}-{number}");
         let node = &nodes[at % nodes.len()];
         let done = process::run(&[
-            "publish", TOPIC, "-d", &text, "--key", &key, "--id", &id, "--node", node,
+            "publish", topic, "--pubsub", pubsub, "-d", &text, "--key", key, "--id", &id, "--node",
+            node,
         ]);
         if done.status.success() {
             number += 1;
@@ -258,6 +275,82 @@ fn keeps_everything(
     assert!(everything.status.success(), "{}", stderr(&everything));
     let lines = String::from_utf8_lossy(&everything.stdout).lines().count();
     assert_eq!(lines, all);
+}
+
+/// Lag of a group, and what waits of it anywhere.
+fn lag_of(cluster: &Cluster, node: usize, topic: &str) -> Option<u64> {
+    let rows = cluster.admin(node, &format!("subscriptions/samples/{topic}"))?;
+    let rows = rows.as_array()?;
+    rows.iter().map(|row| row["lag"].as_u64()).sum()
+}
+
+#[test]
+fn an_actor_counts_every_event_once_while_nodes_are_killed() {
+    const PUBLISHERS: u64 = 6;
+    const TALLIES: u64 = 3;
+    let mut cluster = Cluster::form(3, 16);
+    let urls: Vec<String> = (0..3).map(|node| cluster.admin_url(node)).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let acked = Arc::new(AtomicU64::new(0));
+    let publishers: Vec<_> = (0..PUBLISHERS)
+        .map(|number| {
+            let (urls, stop, acked) = (urls.clone(), Arc::clone(&stop), Arc::clone(&acked));
+            std::thread::spawn(move || {
+                let key = format!("p{number}");
+                let say = |_| format!(r#"{{"of":"t{}","amount":1}}"#, number % TALLIES);
+                publish_each(&urls, ["samples", "tallies"], &key, &stop, &acked, say)
+            })
+        })
+        .collect();
+    let more = |count: u64| {
+        let wanted = acked.load(Ordering::Relaxed) + count;
+        until("events are acknowledged", COME_TIME_MAX, || {
+            (acked.load(Ordering::Relaxed) >= wanted).then_some(())
+        });
+    };
+    more(60);
+    cluster.kill(2);
+    more(60);
+    cluster.start(2);
+    cluster.wait_healthy();
+    more(30);
+    cluster.kill(1);
+    more(30);
+    cluster.start(1);
+    cluster.wait_healthy();
+    stop.store(true, Ordering::Relaxed);
+    let mut wanted = [0; TALLIES as usize];
+    for (number, publisher) in (0..).zip(publishers) {
+        wanted[number % TALLIES as usize] += publisher.join().expect("it does not panic");
+    }
+    let mut client = Client::new(&cluster.http(), 0);
+    let mut asked = 0;
+    let mut counted = |tally: usize| {
+        asked += 1;
+        let path = format!("tally/t{tally}/method/get");
+        let body = client.good(&path, &format!("get-{asked}"), "").ok()?;
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        body["events"].as_u64()
+    };
+    until("every event is counted", COME_TIME_MAX, || {
+        let found = [0, 1, 2].map(&mut counted);
+        (found == wanted.map(Some)).then_some(())
+    });
+    // Nothing that could be counted again is left, and every tenth event has made one.
+    until("the cursors have come along", COME_TIME_MAX, || {
+        (lag_of(&cluster, 0, "tallies") == Some(0)).then_some(())
+    });
+    assert_eq!([0, 1, 2].map(&mut counted), wanted.map(Some));
+    let tens: u64 = wanted.iter().map(|count| count / 10).sum();
+    until(
+        "what was published by turns is there",
+        COME_TIME_MAX,
+        || {
+            let topic = cluster.admin(0, "topics/samples/tens")?;
+            (topic["published"].as_u64() == Some(tens)).then_some(())
+        },
+    );
+    println!("{wanted:?} events counted once each, {tens} published by turns");
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! **Absent:** what a turn may do and when it counts; the core decides that.
 
 mod client;
+pub(crate) mod events;
 mod link;
 mod slot;
 mod workers;

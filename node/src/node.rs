@@ -25,6 +25,7 @@ pub use entrance::{ApiSetup, Entrance};
 pub use launch::{start, start_behind};
 pub use lobby::{Lobby, Waited};
 
+use crate::actors::events::Events;
 use crate::api::Shared;
 use crate::api::serve::{self, Api};
 use crate::config::{AddrOrigin, ListenAddr};
@@ -83,6 +84,7 @@ pub struct RunningNode {
     end_apis: watch::Sender<bool>,
     apis: Vec<tokio::task::JoinHandle<()>>,
     context: Shared,
+    subscribed: Events,
 }
 
 impl RunningNode {
@@ -132,6 +134,7 @@ impl RunningNode {
     pub async fn wait(self) -> Result<(), StartError> {
         let reason = self.halted.await;
         self.context.pubsub.close();
+        drop(self.subscribed);
         // Requests in flight are answered; nobody listens any more if the tasks are gone.
         self.end_apis.send_replace(true);
         for api in self.apis {

@@ -5,6 +5,7 @@
 //! errors that `api::error_map` turns into Dapr's.
 //! Absent: durability, order, groups, redelivery, which a bus has or has not; the wire of either transport.
 
+mod actor_route;
 mod batches;
 pub mod bulk_publish;
 pub mod envelope;
@@ -31,6 +32,7 @@ use ghostlight_protocol::topic::TopicName;
 use crate::clock::wall_now;
 use crate::resources::Resources;
 use crate::topics::Bus;
+use actor_route::ActorRoute;
 use envelope::Stamp;
 use publish::PublishError;
 use registry::{Component, Owner, Registry};
@@ -56,6 +58,8 @@ impl PubSub {
     pub fn new(owner: Owner, resources: &Resources, ours: &Arc<dyn Bus>) -> Result<Self, String> {
         for declared in &resources.subscriptions {
             Routes::compile(&declared.rules, None)
+                .map_err(|why| format!("{}: {why}", declared.place))?;
+            ActorRoute::of(&declared.metadata, &owner.namespace)
                 .map_err(|why| format!("{}: {why}", declared.place))?;
         }
         let pubsub = Self {

@@ -4,13 +4,15 @@
 //! offers ours. Everything here is about events as bytes: envelopes, routing and the callbacks of applications belong
 //! to the API above. Errors are honest as those of calls: `NotRun` certainly published nothing, `Unknown` may have.
 
+mod keep;
 pub mod look;
 mod own;
 
 pub use ghostlight_buses::{
-    BulkEntry, BulkPublish, Bus, BusFuture, Content, Credits, Delivery, Event, Feature, Group,
-    Order, Publish, PublishOutcome, Published, Retention, Settlement, Start, Subscribe,
-    SubscribeError, Subscription, SubscriptionFeed, TopicName, Verdict,
+    BulkEntry, BulkPublish, Bus, BusFuture, Content, Credits, Delivery, Event, Feature, ForActor,
+    Group, Order, Publish, PublishOutcome, Published, Purpose, Retention, Settlement, Start,
+    Subscribe, SubscribeError, Subscription, SubscriptionFeed, TopicName, Verdict,
 };
 
+pub(crate) use keep::keep;
 pub(crate) use own::{ended, given};

@@ -68,6 +68,8 @@ pub mod domain {
     pub const PARTITION: u8 = b'p';
     /// Key of an event to topic partition.
     pub const EVENT_KEY: u8 = b'e';
+    /// Id of an event that a turn publishes.
+    pub const EVENT_ID: u8 = b'i';
     /// Number of a snapshot transfer.
     pub const TRANSFER: u8 = b't';
 }

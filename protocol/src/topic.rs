@@ -16,8 +16,8 @@ pub use command::{
     Append, DeadEvent, Forward, GroupLetters, GroupPut, PublishItem, Settle, TopicAct, TopicOp,
     TopicOps, Trim,
 };
-pub use event::{Attribute, TopicEvent};
-pub use group::{AckSet, DeadLetterRule, GroupSettings, Order, StartFrom};
+pub use event::{Attribute, ForActor, TopicEvent};
+pub use group::{AckSet, DeadLetterRule, GroupSettings, Order, Purpose, StartFrom};
 pub use name::{DIRECTORY_TYPE, DirectoryKey, TOPIC_TYPE, TopicName, TopicPartition, is_topic_key};
 pub use request::{
     DescribeReply, GroupName, GroupReply, LettersPage, LettersReply, ListReply, Nothing, Page,

@@ -38,6 +38,8 @@ pub enum Feature {
     SubscribeWildcards,
     /// `bulk_publish` is one append.
     BulkPublish,
+    /// Events can become messages to actors, exactly once.
+    Forward,
     /// Redelivers after `Retry` with its own backoff, and keeps dead letters.
     Redelivery,
 }

@@ -11,4 +11,4 @@ pub use subscription::{
     SubscriptionFeed, Verdict,
 };
 
-pub use ghostlight_protocol::topic::{Order, TopicName};
+pub use ghostlight_protocol::topic::{ForActor, Order, Purpose, TopicName};

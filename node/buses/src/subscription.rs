@@ -7,7 +7,7 @@ use std::time::Duration;
 use ghostlight_protocol::limits::{CREDIT_BYTES_DEFAULT, CREDIT_EVENTS_DEFAULT};
 use ghostlight_protocol::text;
 use ghostlight_protocol::time::WallTime;
-use ghostlight_protocol::topic::{Order, TopicName};
+use ghostlight_protocol::topic::{ForActor, Order, Purpose, TopicName};
 use tokio::sync::mpsc;
 
 use super::event::Event;
@@ -32,6 +32,8 @@ pub struct Subscribe {
     pub dead_letter_topic: Option<String>,
     /// First pause before a redelivery, and the longest; `None`: 100 ms, doubling to 30 s.
     pub retry_pauses: Option<(Duration, Duration)>,
+    /// `Forward`: every delivery that succeeds ends with [`Delivery::forward`]. Of a bus with `Feature::Forward` alone.
+    pub purpose: Purpose,
 }
 
 /// Who shares the events.
@@ -86,6 +88,17 @@ impl Subscribe {
             max_deliver: None,
             dead_letter_topic: None,
             retry_pauses: None,
+            purpose: Purpose::Handle,
+        }
+    }
+
+    /// A subscription whose events become messages to actors: each exactly once, in the order of its topic partition.
+    #[must_use]
+    pub fn for_actors(topic: TopicName, group: impl Into<String>) -> Self {
+        Self {
+            order: Order::Partition,
+            purpose: Purpose::Forward,
+            ..Self::new(topic, group)
         }
     }
 }
@@ -99,6 +112,8 @@ pub enum Verdict {
     Retry(String),
     /// Never: to the dead-letter topic if there is one, else passed over.
     Drop(String),
+    /// It becomes a message to an actor, in the very entry that settles it.
+    Forward(Box<ForActor>),
 }
 
 /// A verdict on its way to the bus.
@@ -168,6 +183,11 @@ impl Delivery {
     /// Never again.
     pub fn discard(self, reason: impl Into<String>) {
         self.settle(Verdict::Drop(text::cut(reason.into())));
+    }
+
+    /// It becomes a message to an actor.
+    pub fn forward(self, to: ForActor) {
+        self.settle(Verdict::Forward(Box::new(to)));
     }
 
     /// Gives the verdict.

@@ -6,11 +6,13 @@ mod account;
 mod counter;
 mod echo;
 mod log;
+mod tally;
 
 pub use account::{Account, AccountError, AccountRef};
 pub use counter::{Counter, CounterRef, Overflow};
 pub use echo::{Echo, EchoRef};
 pub use log::{Log, LogRef};
+pub use tally::{Tallied, Tally, TallyRef};
 
 use crate::sdk::ActorRegistry;
 
@@ -22,6 +24,7 @@ pub fn registry() -> ActorRegistry {
         .with::<Counter>()
         .with::<Echo>()
         .with::<Log>()
+        .with::<Tally>()
 }
 
 #[cfg(test)]

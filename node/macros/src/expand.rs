@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
-use crate::model::{Access, Context, Method, Model, Reply, Style};
+use crate::model::{Access, Context, Method, Model, Reply, Style, Subscribed};
 
 pub(crate) fn expand(model: &Model) -> TokenStream {
     let actor = &model.actor;
@@ -27,7 +27,7 @@ pub(crate) fn expand(model: &Model) -> TokenStream {
         }
 
         #[allow(
-            missing_docs, private_interfaces, private_bounds, unreachable_pub, non_camel_case_types,
+            missing_docs, unused_variables, private_interfaces, private_bounds, unreachable_pub, non_camel_case_types,
             clippy::all,
             reason = "generated: as visible and as documented as the actor's own methods"
         )]
@@ -80,10 +80,15 @@ fn actor_impl(model: &Model, generated: &TokenStream) -> TokenStream {
         })
     });
     let arms = model.methods.iter().map(|m| dispatch_arm(m, generated));
+    let events = model.methods.iter().flat_map(|method| {
+        let events = method.events.iter();
+        events.map(|event| event_handler(method, event, generated))
+    });
     quote! {
         impl #generated::Actor for #actor {
             const TYPE: &'static str = #type_name;
             const METHODS: &'static [#generated::Method] = &[#(#rows),*];
+            const EVENTS: &'static [#generated::EventHandler] = &[#(#events),*];
 
             fn restore(
                 stored: ::core::option::Option<&[u8]>,
@@ -110,6 +115,35 @@ fn actor_impl(model: &Model, generated: &TokenStream) -> TokenStream {
                     )),
                 }
             }
+        }
+    }
+}
+
+fn event_handler(method: &Method, event: &Subscribed, generated: &TokenStream) -> TokenStream {
+    let wire = method.name.to_string();
+    let topic = &event.topic;
+    let pubsub = match &event.pubsub {
+        Some(pubsub) => quote!(#pubsub),
+        None => quote!(#generated::PUBSUB_DEFAULT),
+    };
+    let id = &event.id;
+    let (names, types): (Vec<_>, Vec<_>) = method.arguments.iter().map(|(n, t)| (n, t)).unzip();
+    let decode = match (&names[..], &types[..]) {
+        ([name], [ty]) => quote!(let #name = <#ty as #generated::Body>::from_body(body)?;),
+        _ => {
+            let holder = struct_name(method);
+            quote!(let #holder { #(#names),* } = #generated::from_fields::<#holder>(body)?;)
+        }
+    };
+    quote! {
+        #generated::EventHandler {
+            method: #wire,
+            pubsub: #pubsub,
+            topic: #topic,
+            actor_id: |body| {
+                #decode
+                ::core::result::Result::Ok(::std::string::ToString::to_string(&(#id)))
+            },
         }
     }
 }

@@ -29,6 +29,10 @@ use syn::{ItemImpl, parse_macro_input};
 /// `&mut self` writes: `Ok` commits, `Err` rolls back. `#[read]` takes `&self` and changes nothing. After
 /// the receiver may come `cx: &Turn` (`cx: &ReadTurn` for a read), then arguments by value.
 ///
+/// `#[on_event(topic = "orders", id = order.customer)]` on a method that writes subscribes all actors of the type to a
+/// topic: each event is a message to the actor whose id the expression gives, from the method's arguments, which are
+/// the event's data. `pubsub = "…"` names another component than `pubsub`.
+///
 /// Options: `name = "…"` (default: the struct's name), `version = 2` of the stored struct and
 /// `upgrade = path` (`fn(u32, &[u8]) -> Result<Self, String>`) from older ones, `crate = path` when the
 /// library has another name.

@@ -5,7 +5,7 @@ use quote::ToTokens;
 use syn::parse::Parser;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Ident, ImplItem, ImplItemFn, ItemImpl, LitInt,
+    Attribute, Error, Expr, FnArg, GenericArgument, Ident, ImplItem, ImplItemFn, ItemImpl, LitInt,
     LitStr, Pat, Path, PathArguments, Result, ReturnType, Type,
 };
 
@@ -34,6 +34,15 @@ pub(crate) struct Method {
     pub(crate) context: Context,
     pub(crate) arguments: Vec<(Ident, Type)>,
     pub(crate) reply: Reply,
+    pub(crate) events: Vec<Subscribed>,
+}
+
+/// One `#[on_event]`.
+pub(crate) struct Subscribed {
+    pub(crate) topic: LitStr,
+    pub(crate) pubsub: Option<LitStr>,
+    /// The actor's id, from the method's arguments.
+    pub(crate) id: Expr,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,10 +137,12 @@ impl Model {
                 continue;
             };
             let reads = take_read(function);
+            let events = take_events(function);
             if function.sig.receiver().is_none() {
                 continue;
             }
-            match reads.and_then(|access| Method::read(access, function)) {
+            let read = |access| Method::read(access, events?, function);
+            match reads.and_then(read) {
                 Ok(method) => methods.push(method),
                 Err(error) => note(error),
             }
@@ -194,8 +205,55 @@ fn take_read(function: &mut ImplItemFn) -> Result<Access> {
     }
 }
 
+/// Takes every `#[on_event]` off a function.
+fn take_events(function: &mut ImplItemFn) -> Result<Vec<Subscribed>> {
+    let is_ours = |attribute: &Attribute| attribute.path().is_ident("on_event");
+    let (ours, others) = std::mem::take(&mut function.attrs)
+        .into_iter()
+        .partition(is_ours);
+    function.attrs = others;
+    let ours: Vec<Attribute> = ours;
+    ours.iter().map(Subscribed::read).collect()
+}
+
+impl Subscribed {
+    fn read(attribute: &Attribute) -> Result<Self> {
+        let (mut topic, mut pubsub, mut id) = (None, None, None);
+        attribute.parse_nested_meta(|meta| {
+            if meta.path.is_ident("topic") {
+                topic = Some(filled(meta.value()?.parse()?)?);
+            } else if meta.path.is_ident("pubsub") {
+                pubsub = Some(filled(meta.value()?.parse()?)?);
+            } else if meta.path.is_ident("id") {
+                id = Some(meta.value()?.parse()?);
+            } else {
+                return Err(meta.error("unknown option: `topic`, `id` or `pubsub`"));
+            }
+            Ok(())
+        })?;
+        let missing = |text: &str| Error::new(attribute.span(), text);
+        Ok(Self {
+            topic: topic.ok_or_else(|| missing("name the topic: `topic = \"orders\"`"))?,
+            pubsub,
+            id: id.ok_or_else(|| {
+                missing(
+                    "say which actor an event is for, from the method's arguments: \
+                     `id = order.customer`",
+                )
+            })?,
+        })
+    }
+}
+
+fn filled(name: LitStr) -> Result<LitStr> {
+    if name.value().is_empty() {
+        return Err(Error::new(name.span(), "the name is empty"));
+    }
+    Ok(name)
+}
+
 impl Method {
-    fn read(access: Access, function: &ImplItemFn) -> Result<Self> {
+    fn read(access: Access, events: Vec<Subscribed>, function: &ImplItemFn) -> Result<Self> {
         let signature = &function.sig;
         check_receiver(access, signature)?;
         if !signature.generics.params.is_empty() {
@@ -223,7 +281,17 @@ impl Method {
             check_type(&input.ty)?;
             arguments.push((name.ident.clone(), (*input.ty).clone()));
         }
+        if let Some(event) = events.first() {
+            let wrong = |text| Err(Error::new(event.topic.span(), text));
+            if access == Access::Read {
+                return wrong("an event is taken by a method that writes: leave `#[read]` out");
+            }
+            if arguments.is_empty() {
+                return wrong("a method that takes events has an argument: the event's data");
+            }
+        }
         Ok(Self {
+            events,
             docs: function
                 .attrs
                 .iter()

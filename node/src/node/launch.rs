@@ -18,7 +18,7 @@ use super::data::{self, Directory, Opened};
 use super::entrance::{ApiSetup, Entrance};
 use super::listeners::{self, Back};
 use super::{Addresses, Lobby, RunningNode, StartError, replace};
-use crate::actors::Executor;
+use crate::actors::{self, Executor};
 use crate::api::metrics::Renderer;
 use crate::clock::Clock;
 use crate::config::{KeySource, NodeConfig, Samples};
@@ -171,6 +171,8 @@ where
     let (events, event_queues) = Events::new();
     let transport =
         Transport::start(me, back.peer, tls, doorkeeper.clone(), events).map_err(internal)?;
+    let (handle, requests) = lobby.into_parts();
+    let subscribed = actors::events::Events::begin(&registry, &config.namespace, &handle);
     let (runner_sink, runner) = mpsc::channel(RUNNER_INPUTS_MAX);
     let executor = Executor::start(
         registry,
@@ -178,7 +180,6 @@ where
         Arc::new(move || clock.now()),
     )
     .map_err(internal)?;
-    let (handle, requests) = lobby.into_parts();
     entrance.serve_back(back.admin, back.introduce);
     let thread = CoreThread {
         core,
@@ -200,6 +201,7 @@ where
         context: entrance.context,
         end_apis: entrance.end,
         apis: entrance.tasks,
+        subscribed,
     })
 }
 

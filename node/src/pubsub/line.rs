@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use ghostlight_protocol::topic::TopicName;
 use tokio::task::JoinSet;
 
+use super::actor_route::ActorRoute;
 use super::envelope::{Envelope, Place};
 use super::metadata::{Metadata, Payload, payload};
 use super::policy::{Attempt, Cut};
@@ -37,6 +38,7 @@ pub(super) struct Line {
     dead_letter_topic: Option<TopicName>,
     pub(super) wanted: Wanted,
     routes: Routes,
+    actor: Option<ActorRoute>,
     pub(super) payload: Payload,
     pub(super) target: Arc<dyn Target>,
     subscribe: Subscribe,
@@ -66,13 +68,22 @@ impl Line {
         };
         let dead_letter_topic = wanted.dead_letter_topic.as_deref();
         let topic = name(topic)?;
+        let actor = ActorRoute::of(&wanted.metadata, &owner.namespace)
+            .map_err(|error| format!("{place}: {error}"))?;
+        if actor.is_some() && !component.has(Feature::Forward) {
+            return Err(format!(
+                "{place}: events of {} ({}) cannot go to actors: only Ghostlight's own topics commit with their turns",
+                component.name, component.kind
+            ));
+        }
         Ok(Self {
             dead_letter_topic: dead_letter_topic.map(name).transpose()?,
             routes: Routes::compile(&wanted.rules, wanted.default_path.clone())
                 .map_err(|error| format!("{place}: {error}"))?,
             payload: payload(&wanted.metadata).map_err(|error| format!("{place}: {error}"))?,
-            subscribe: options::subscribe(&component, &wanted, topic.clone())
+            subscribe: options::subscribe(&component, &wanted, topic.clone(), actor.as_ref())
                 .map_err(|error| format!("{place}: {error}"))?,
+            actor,
             topic,
             component,
             wanted,
@@ -102,12 +113,34 @@ impl Line {
         }
     }
 
+    /// Whether its events go to the application, and not to actors.
+    pub(super) fn is_for_application(&self) -> bool {
+        self.actor.is_none()
+    }
+
     async fn handle(&self, delivery: Delivery) {
+        if let Some(actor) = &self.actor {
+            return self.forward(actor, delivery);
+        }
         let said = match self.letter(&delivery.event) {
             Ok(letter) => self.deliver(&letter).await,
             Err(said) => said,
         };
         self.settle(delivery, said).await;
+    }
+
+    /// Makes a message to an actor of it. What cannot be one never can: it is a dead letter.
+    fn forward(&self, actor: &ActorRoute, delivery: Delivery) {
+        let envelope = self.envelope(&delivery.event);
+        let message = envelope.and_then(|envelope| actor.message(&envelope).map_err(Said::Never));
+        match message {
+            Ok(message) => delivery.forward(message),
+            Err(Said::Again(why) | Said::Never(why)) => {
+                tracing::warn!(topic = %self.topic, why, "an event is for no actor");
+                delivery.discard(why);
+            }
+            Err(Said::Done) => delivery.ack(),
+        }
     }
 
     async fn deliver(&self, letter: &Letter) -> Said {
@@ -122,11 +155,8 @@ impl Line {
         self.component.inbound.run(attempt, cut_off).await
     }
 
-    /// The envelope of an event, and the path that it goes to.
-    ///
-    /// # Errors
-    /// It goes nowhere; what becomes of it.
-    pub(super) fn opened(&self, event: &Event) -> Result<(Envelope, String), Said> {
+    /// The envelope of an event that is not over.
+    fn envelope(&self, event: &Event) -> Result<Envelope, Said> {
         let envelope = match self.payload {
             Payload::Raw => {
                 let place = Place {
@@ -142,6 +172,15 @@ impl Line {
         if envelope.is_expired(wall_now()) {
             return Err(Said::Never("it has expired".to_owned()));
         }
+        Ok(envelope)
+    }
+
+    /// The envelope of an event, and the path that it goes to.
+    ///
+    /// # Errors
+    /// It goes nowhere; what becomes of it.
+    pub(super) fn opened(&self, event: &Event) -> Result<(Envelope, String), Said> {
+        let envelope = self.envelope(event)?;
         let path = match self.wanted.rules.is_empty() {
             true => self.wanted.default_path.as_deref(),
             false => self
@@ -221,7 +260,7 @@ impl Line {
 
     fn note(&self, verdict: &Verdict) {
         match verdict {
-            Verdict::Ack => {}
+            Verdict::Ack | Verdict::Forward(_) => {}
             Verdict::Retry(why) => {
                 tracing::debug!(topic = %self.topic, why, "an event was not taken");
             }

@@ -1,15 +1,16 @@
 //! What a subscription's metadata asks of the bus, beyond topic and group. The component's metadata is the default.
 //!
 //! Pure. Names: `maxDeliver`, `order` (`key`, `partition`, `none`), `startFrom` (`first`, `last`, a time of RFC 3339),
-//! `maxInFlight`.
+//! `maxInFlight`. Of a subscription for actors the order is always `partition`.
 
 use ghostlight_protocol::calendar::parse_rfc3339;
 use ghostlight_protocol::topic::TopicName;
 
+use super::actor_route::ActorRoute;
 use super::metadata::find;
 use super::registry::Component;
 use super::wanted::Wanted;
-use crate::topics::{Credits, Feature, Order, Start, Subscribe};
+use crate::topics::{Credits, Feature, Group, Order, Purpose, Start, Subscribe};
 
 /// The request to the bus.
 ///
@@ -19,6 +20,7 @@ pub(super) fn subscribe(
     component: &Component,
     wanted: &Wanted,
     topic: TopicName,
+    actor: Option<&ActorRoute>,
 ) -> Result<Subscribe, String> {
     let option =
         |name: &str| find(&wanted.metadata, name).or_else(|| find(&component.metadata, name));
@@ -35,7 +37,7 @@ pub(super) fn subscribe(
     }
     Ok(Subscribe {
         topic,
-        group: component.group.clone(),
+        group: actor.map_or_else(|| component.group.clone(), |a| Group::Shared(a.group())),
         start: match option("startFrom") {
             None | Some("first") => Start::First,
             Some("last") => Start::Last,
@@ -43,7 +45,9 @@ pub(super) fn subscribe(
                 format!("startFrom is {text:?}. Write first, last, or a time such as 2026-03-01T12:00:00Z")
             })?),
         },
+        purpose: actor.map_or(Purpose::Handle, |_| Purpose::Forward),
         order: match option("order") {
+            _ if actor.is_some() => Order::Partition,
             None | Some("key") => Order::Key,
             Some("partition") => Order::Partition,
             Some("none") => Order::None,

@@ -79,7 +79,7 @@ impl Component {
                 Feature::MessageTtl => Some("MESSAGE_TTL"),
                 Feature::SubscribeWildcards => Some("SUBSCRIBE_WILDCARDS"),
                 Feature::BulkPublish => Some("BULK_PUBSUB"),
-                Feature::Redelivery => None,
+                Feature::Redelivery | Feature::Forward => None,
             });
         names.collect()
     }

@@ -118,6 +118,60 @@ impl Rule {
     }
 }
 
+/// An expression whose value is a text, or a whole number.
+pub struct Expression {
+    text: String,
+    program: Box<Program>,
+}
+
+impl std::fmt::Debug for Expression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Expression").field(&self.text).finish()
+    }
+}
+
+impl Expression {
+    /// Compiles it.
+    ///
+    /// # Errors
+    /// It does not compile.
+    pub fn compile(expression: &str) -> Result<Self, RuleError> {
+        Ok(Self {
+            program: program(expression.trim())?,
+            text: expression.to_owned(),
+        })
+    }
+
+    /// Its value for an event.
+    ///
+    /// # Errors
+    /// It has no answer, or the answer is neither a text nor a whole number.
+    pub fn text(&self, event: &serde_json::Value) -> Result<String, RouteError> {
+        let unanswered = |why: String| RouteError {
+            rule: self.text.clone(),
+            why,
+        };
+        match self.program.execute(&context(event)) {
+            Ok(Value::String(text)) => Ok(text.to_string()),
+            Ok(Value::Int(number)) => Ok(number.to_string()),
+            Ok(Value::UInt(number)) => Ok(number.to_string()),
+            Ok(other) => Err(unanswered(format!(
+                "it is a {}, and no text",
+                other.type_of()
+            ))),
+            Err(error) => Err(unanswered(error.to_string())),
+        }
+    }
+}
+
+fn program(expression: &str) -> Result<Box<Program>, RuleError> {
+    let compiled = ENV.compile(expression).map_err(|error| RuleError {
+        rule: expression.to_owned(),
+        why: error.to_string(),
+    })?;
+    Ok(Box::new(compiled))
+}
+
 fn condition(expression: &str) -> Result<Condition, RuleError> {
     let expression = expression.trim();
     if expression.is_empty() {
@@ -126,13 +180,7 @@ fn condition(expression: &str) -> Result<Condition, RuleError> {
     if let Some(name) = type_is(expression) {
         return Ok(Condition::TypeIs(name.to_owned()));
     }
-    match ENV.compile(expression) {
-        Ok(program) => Ok(Condition::Program(Box::new(program))),
-        Err(error) => Err(RuleError {
-            rule: expression.to_owned(),
-            why: error.to_string(),
-        }),
-    }
+    program(expression).map(Condition::Program)
 }
 
 /// The text of `event.type == "text"`, if it is nothing but that, without escapes.

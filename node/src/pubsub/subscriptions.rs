@@ -5,9 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use ghostlight_protocol::code::Class;
 use tokio::task::JoinHandle;
 
 use super::PubSub;
@@ -19,9 +17,7 @@ use super::target::Target;
 use super::wanted::{Wanted, merged, parse};
 use crate::api::sidecar::SubscriptionView;
 use crate::app::{AppChannel, AppEvent};
-
-/// First pause before subscribing again, and the longest.
-const AGAIN_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+use crate::topics;
 
 /// What runs for one application.
 #[derive(Debug, Default)]
@@ -169,36 +165,12 @@ fn spawn(line: Line) -> Running {
     Running(tokio::spawn(async move { keep(&line).await }))
 }
 
-/// Subscribes, and does so again whenever the bus ends it; returns when that makes no sense.
+/// Handles events of a subscription, whenever there is one.
 async fn keep(line: &Arc<Line>) {
-    let mut pause = AGAIN_PAUSES.0;
-    let mut told = false;
-    loop {
-        match line.component.bus.subscribe(line.subscribe()).await {
-            Ok(subscription) => {
-                (pause, told) = (AGAIN_PAUSES.0, false);
-                match line.wanted.bulk {
-                    None => line.run(subscription).await,
-                    Some(bulk) => batches::run(line, bulk, subscription).await,
-                }
-                tracing::info!(topic = %line.topic, "a subscription was ended by its bus");
-            }
-            Err(error) => {
-                let passes = matches!(error.code.class(), Class::Retry | Class::Overloaded);
-                if !passes {
-                    tracing::error!(topic = %line.topic, code = %error.code, "no subscription: {error}");
-                    return;
-                }
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(
-                        topic = %line.topic,
-                        code = %error.code,
-                        "not subscribed yet, trying again until it works: {error}"
-                    );
-                }
-            }
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(AGAIN_PAUSES.1);
-    }
+    let wanted = line.subscribe();
+    let run = async |subscription| match line.wanted.bulk {
+        Some(bulk) if line.is_for_application() => batches::run(line, bulk, subscription).await,
+        Some(_) | None => line.run(subscription).await,
+    };
+    topics::keep(&*line.component.bus, &wanted, run).await;
 }

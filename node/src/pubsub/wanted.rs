@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::metadata::Metadata;
+use super::metadata::{Metadata, find};
 use crate::api::sidecar::{SubscriptionOrigin, SubscriptionView};
 use crate::resources::{BulkSubscribe, Subscription};
 
@@ -52,6 +52,19 @@ impl Wanted {
     }
 }
 
+impl Wanted {
+    /// One subscription of an application has it. Those for actors stand beside that of the application itself.
+    fn identity(&self) -> [&str; 4] {
+        let said = |name| find(&self.metadata, name).unwrap_or_default();
+        [
+            &self.pubsub,
+            &self.topic,
+            said("actorType"),
+            said("actorMethod"),
+        ]
+    }
+}
+
 impl From<&Subscription> for Wanted {
     fn from(declared: &Subscription) -> Self {
         Self {
@@ -75,7 +88,7 @@ pub fn merged(declared: &[Wanted], programmatic: &[Wanted]) -> Vec<Wanted> {
     let mut all: Vec<Wanted> = Vec::new();
     let at = |all: &[Wanted], wanted: &Wanted| {
         all.iter()
-            .position(|known| (&known.pubsub, &known.topic) == (&wanted.pubsub, &wanted.topic))
+            .position(|known| known.identity() == wanted.identity())
     };
     for wanted in declared {
         if at(&all, wanted).is_none() {

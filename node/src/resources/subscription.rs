@@ -129,9 +129,14 @@ impl Subscription {
             }
             (_, None) => (Vec::new(), filled(spec.route)),
         };
-        if rules.is_empty() && default_path.is_none() {
+        let metadata = spec.metadata.unwrap_or_default();
+        let for_actors = metadata
+            .keys()
+            .any(|name| name.eq_ignore_ascii_case("actorType"));
+        if rules.is_empty() && default_path.is_none() && !for_actors {
             return Err(document.error(format!(
-                "subscription {name} has no route: the application could not be asked. Write spec.routes.default"
+                "subscription {name} has no route: the application could not be asked. Write spec.routes.default, or \
+                 metadata.actorType for events that go to actors"
             )));
         }
         let bulk = spec.bulk_subscribe.filter(|bulk| bulk.enabled);
@@ -141,7 +146,7 @@ impl Subscription {
             topic: spec.topic,
             rules,
             default_path,
-            metadata: spec.metadata.unwrap_or_default(),
+            metadata,
             dead_letter_topic: filled(spec.dead_letter_topic),
             bulk: bulk.map(|bulk| BulkSubscribe {
                 max_messages_count: bulk.max_messages_count.unwrap_or(100),

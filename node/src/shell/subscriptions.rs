@@ -98,6 +98,7 @@ impl Subscriptions {
                 Verdict::Ack => Said::Ack,
                 Verdict::Retry(reason) => Said::Retry(reason),
                 Verdict::Drop(reason) => Said::Drop(reason),
+                Verdict::Forward(to) => Said::Forward(to),
             };
             let token = settlement.token;
             SubscribersInput::Verdict { id, token, said }

@@ -152,6 +152,7 @@ impl Bus for NodeHandle {
             Feature::MessageTtl,
             Feature::BulkPublish,
             Feature::Redelivery,
+            Feature::Forward,
         ]
     }
 }
@@ -222,6 +223,7 @@ fn wants(subscribe: &Subscribe) -> Subscribing {
             retry_pause_ms: millis(least),
             retry_pause_max_ms: millis(most),
             idle_ms: 0,
+            purpose: subscribe.purpose as i32,
         },
         credit_events: subscribe.credits.events.max(1),
         credit_bytes: subscribe.credits.bytes.max(1),

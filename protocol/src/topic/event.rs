@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use prost::Message;
 
+use crate::actor::ActorKey;
+
 /// An event. What it says is opaque here.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct TopicEvent {
@@ -42,4 +44,15 @@ pub struct Attribute {
     /// Its value.
     #[prost(string, tag = "2")]
     pub value: String,
+}
+
+/// The message that an event becomes, where a subscription is for actors.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForActor {
+    /// Which actor.
+    pub actor: ActorKey,
+    /// Cleaned method name.
+    pub method: String,
+    /// The body.
+    pub body: Bytes,
 }

@@ -31,6 +31,20 @@ pub struct GroupSettings {
     /// A group without subscribers for this long is deleted, in milliseconds of log age; 0: never.
     #[prost(uint64, tag = "8")]
     pub idle_ms: u64,
+    /// What becomes of its events.
+    #[prost(enumeration = "Purpose", tag = "9")]
+    pub purpose: i32,
+}
+
+/// What becomes of a group's events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum Purpose {
+    /// Subscribers handle them.
+    Handle = 0,
+    /// Subscribers name an actor for each: it becomes a message to that actor, and is settled by the same entry. What
+    /// names none is a dead letter, never passed over.
+    Forward = 1,
 }
 
 /// Where a new group begins.

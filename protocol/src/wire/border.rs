@@ -223,6 +223,9 @@ fn check_topic(frame: &TopicFrame) -> Result<(), BorderError> {
             for failed in &verdicts.failed {
                 count("an offset", failed.offset)?;
             }
+            for forward in &verdicts.forwarded {
+                count("an offset", forward.offset)?;
+            }
             &verdicts.done[..]
         }
         Some(TopicSaid::Attached(attached)) => {

@@ -9,7 +9,7 @@ use prost::{Message, Oneof};
 
 use crate::call::LeaderHint;
 use crate::closed::ClosedRange;
-use crate::topic::{GroupSettings, TopicEvent};
+use crate::topic::{Forward, GroupSettings, TopicEvent};
 
 /// One word about one subscriber in one topic partition.
 #[derive(Clone, PartialEq, Message)]
@@ -99,6 +99,9 @@ pub struct Verdicts {
     /// Deliveries that failed.
     #[prost(message, repeated, tag = "3")]
     pub failed: Vec<FailedDelivery>,
+    /// Events that become messages to actors; done by it.
+    #[prost(message, repeated, tag = "4")]
+    pub forwarded: Vec<Forward>,
 }
 
 /// A delivery that failed.

@@ -733,6 +733,7 @@ fn open_topics(now: Now, row: &PartitionRow, opening: &Opening) -> Topics {
         writes: opening.writes,
         bounds: Bounds {
             dedup_bytes_max: opening.settings.dedup_bytes_max,
+            messages_max: opening.settings.messages_max,
         },
     };
     let mut topics = Topics::open(now.instant, opening);

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha12Rng;
 
 use super::*;
 use crate::sdk::testkit::{World, run};
-use crate::sdk::{CallError, Cluster};
+use crate::sdk::{CallError, Cluster, Topic};
 
 fn shown(outcome: &CallOutcome) -> String {
     match outcome {
@@ -267,4 +267,45 @@ fn typed_references() {
     let big = crate::sdk::Raw(vec![0; (4 << 20) + 1].into());
     let refused = run(cluster.actor::<Echo>("e").echo(big).into_future()).unwrap_err();
     assert_eq!(refused.code(), Some(Code::BodyTooLarge));
+}
+
+#[test]
+fn a_tally_counts_events_and_publishes_every_tenth() {
+    let world = World::new(registry());
+    let event = || Topic::new("tallies").of("samples");
+    for amount in 1..=20 {
+        let data = format!(r#"{{"of":"apples","amount":{amount}}}"#);
+        let outcomes = world.publish(event(), data);
+        assert_eq!(outcomes, [CallOutcome::Reply("".into())]);
+    }
+    check(
+        &world,
+        &[("tally/apples get", r#"{"events":20,"total":210}"#)],
+    );
+    let published = world.published();
+    let data: Vec<_> = published.iter().map(|event| event.data()).collect();
+    assert_eq!(
+        data,
+        [
+            &br#"{"events":10,"total":55}"#[..],
+            br#"{"events":20,"total":210}"#
+        ]
+    );
+    let event = &published[0];
+    assert_eq!(event.topic.name.to_string(), "samples/tens");
+    assert_eq!(event.event.source, "tally/apples");
+    // Dapr's subscribers find their envelope.
+    let envelope: serde_json::Value = serde_json::from_slice(&event.event.data).unwrap();
+    for (name, value) in [
+        ("specversion", "1.0"),
+        ("type", "com.dapr.event.sent"),
+        ("source", "tally/apples"),
+        ("pubsubname", "samples"),
+        ("topic", "tens"),
+        ("datacontenttype", "application/json"),
+        ("time", "1970-01-01T00:00:00Z"),
+    ] {
+        assert_eq!(envelope[name], value, "{name}");
+    }
+    assert_ne!(published[0].event.data, published[1].event.data);
 }

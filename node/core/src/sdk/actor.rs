@@ -7,6 +7,7 @@ use ghostlight_protocol::code::Code;
 use ghostlight_protocol::outcome::{AppError, NotRun};
 
 use crate::sdk::call::{Outlet, Target};
+use crate::sdk::events::EventHandler;
 use crate::sdk::state::StateError;
 use crate::sdk::turn::Turn;
 
@@ -16,6 +17,8 @@ pub trait Actor: Sized + Send + Sync + 'static {
     const TYPE: &'static str;
     /// Every method.
     const METHODS: &'static [Method];
+    /// Topics that its actors are subscribed to.
+    const EVENTS: &'static [EventHandler] = &[];
 
     /// The actor from its stored row; `None`: it was never written.
     ///

@@ -79,6 +79,14 @@ pub fn argument<T: Body>(method: &str, expected: &str, body: &Bytes) -> Result<T
         .map_err(|why| refuse_argument(method, &format!("`{expected}` as JSON"), &why))
 }
 
+/// Several arguments of an event.
+///
+/// # Errors
+/// A text saying what is wrong with it.
+pub fn from_fields<T: DeserializeOwned>(body: &Bytes) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|why| why.to_string())
+}
+
 /// Reads several arguments, as an object by name or an array in order.
 ///
 /// # Errors

@@ -61,6 +61,12 @@ impl LocalRunner {
         }
     }
 
+    /// The types that it runs.
+    #[must_use]
+    pub fn registry(&self) -> &ActorRegistry {
+        &self.registry
+    }
+
     /// Activations in memory.
     #[must_use]
     pub fn len(&self) -> usize {

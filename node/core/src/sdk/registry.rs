@@ -7,6 +7,7 @@ use ghostlight_protocol::outcome::NotRun;
 
 use crate::sdk::activation::{Activation, Active};
 use crate::sdk::actor::{Actor, Method};
+use crate::sdk::events::EventHandler;
 
 /// Actor types by name, each with a way to make an activation.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,7 @@ pub struct ActorRegistry {
 struct Entry {
     activate: fn() -> Box<dyn Activation>,
     methods: &'static [Method],
+    events: &'static [EventHandler],
 }
 
 impl ActorRegistry {
@@ -36,6 +38,7 @@ impl ActorRegistry {
         let entry = Entry {
             activate: || Box::new(Active::<A>::default()),
             methods: A::METHODS,
+            events: A::EVENTS,
         };
         let earlier = self.types.insert(A::TYPE, entry);
         assert!(
@@ -61,6 +64,12 @@ impl ActorRegistry {
     #[must_use]
     pub fn methods(&self, actor_type: &str) -> Option<&'static [Method]> {
         self.types.get(actor_type).map(|entry| entry.methods)
+    }
+
+    /// Subscriptions of its types: each with the type's name.
+    pub fn events(&self) -> impl Iterator<Item = (&'static str, &'static EventHandler)> + '_ {
+        let types = self.types.iter();
+        types.flat_map(|(name, entry)| entry.events.iter().map(|handler| (*name, handler)))
     }
 
     /// A new activation; its state is read by its first turn.

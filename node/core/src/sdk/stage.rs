@@ -76,6 +76,11 @@ impl Stage {
         self.sends.push(message);
     }
 
+    /// Messages so far, events included.
+    pub(crate) fn sent(&self) -> usize {
+        self.sends.len()
+    }
+
     /// The turn will roll back and answer this; the first failure counts.
     pub(crate) fn fail(&mut self, name: &str, message: String) {
         self.fault.get_or_insert_with(|| AppError {

@@ -85,6 +85,11 @@ impl Probe {
         answer.map_err(|e| Refusal(format!("{:?}", e.code())))
     }
 
+    fn publish(&mut self, cx: &Turn, topic: String, bytes: usize) {
+        self.seen += 1;
+        cx.publish(Topic::new(topic).key("k").kind("t"), &"x".repeat(bytes));
+    }
+
     fn bump(&mut self) -> u32 {
         self.seen += 1;
         self.seen
@@ -399,4 +404,28 @@ fn two_types_of_one_name_are_refused() {
 fn an_idle_activation_is_small() {
     assert!(size_of::<super::activation::Active<Counter>>() <= 64);
     assert!(size_of::<Box<dyn Activation>>() <= 16);
+}
+
+#[test]
+fn what_cannot_be_published_rolls_the_turn_back() {
+    let world = world();
+    for (topic, bytes, wanted) in [
+        ("", 1, Some("cannot publish")),
+        ("orders", 8 << 20, Some("at most")),
+        ("orders", 1, None),
+    ] {
+        let body = format!(r#"{{"topic":"{topic}","bytes":{bytes}}}"#);
+        match (world.call(("probe", "p"), "publish", body), wanted) {
+            (CallOutcome::App(error), Some(words)) => {
+                assert!(error.message.contains(words), "{error:?}");
+                assert!(world.published().is_empty());
+            }
+            (CallOutcome::Reply(_), None) => {
+                let event = world.published().pop().expect("it is there");
+                assert_eq!(event.event.key.as_deref(), Some(&b"k"[..]));
+                assert_eq!(event.data(), "\"x\"");
+            }
+            (found, _) => panic!("{topic}: {found:?}"),
+        }
+    }
 }

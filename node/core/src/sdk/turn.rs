@@ -24,7 +24,9 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 use crate::sdk::actor::Typed;
+use crate::sdk::body::Body;
 use crate::sdk::call::{Calling, Sending, Target};
+use crate::sdk::publish::{self, Topic};
 use crate::sdk::stage::{Abort, Stage, TurnCell};
 use crate::turn_io::{FencingToken, OutMessage, TurnAsk, TurnStart, TurnTold};
 
@@ -241,6 +243,19 @@ impl Turn {
                 body,
             }),
             Err(error) => stage.fail("InvalidSend", format!("cannot send to {actor}: {error}")),
+        });
+    }
+
+    /// Publishes to a topic, exactly once, when this turn commits: `cx.publish("orders", &order)`, or
+    /// `cx.publish(Topic::new("orders").key(customer), &order)`.
+    ///
+    /// What cannot be published (a forbidden name, too many messages) rolls the turn back with an error.
+    pub fn publish(&self, topic: impl Into<Topic>, event: &impl Body) {
+        let place = self.stage(|stage| stage.sent());
+        let message = publish::message(self, topic.into(), event, place);
+        self.stage(|stage| match message {
+            Ok(message) => stage.send(message),
+            Err(why) => stage.fail("InvalidPublish", format!("cannot publish: {why}")),
         });
     }
 

@@ -24,7 +24,7 @@ use ghostlight_protocol::topic::{
 };
 use prost::Message;
 
-pub(super) use deliver::{Sent, Word};
+pub(super) use deliver::{Room, Sent, Word};
 use settle::Verdicts;
 pub(super) use settle::{Along, Confirms, Home};
 use subscriber::Subscriber;

@@ -12,6 +12,7 @@ use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::{AnswerKind, LeaderHint, MayHaveRun, Redirect};
 use ghostlight_protocol::command::Kind;
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
+use ghostlight_protocol::partition_row::Kept;
 use ghostlight_protocol::replica::{Appended, GroupChanged, TopicOutcome};
 use ghostlight_protocol::time::{Age, Instant, WallTime};
 use ghostlight_protocol::topic::{TopicAct, TopicOps, TopicPartition, TopicRow};
@@ -19,7 +20,7 @@ use ghostlight_protocol::wire::topic::{Attached, TopicFrame, TopicSaid};
 use prost::Message;
 
 use super::ask::Ask;
-use super::group::{Along, Changed, Confirms, Group, Sent, SubscriberId, Word};
+use super::group::{Along, Changed, Confirms, Group, Room, Sent, SubscriberId, Word};
 use super::load::{GroupId, Loading};
 use super::proposals::{InLog, Proposals, Wanted, Who};
 use super::sweep::Sweep;
@@ -34,6 +35,8 @@ const QUIET: Duration = Duration::from_millis(400);
 pub struct Bounds {
     /// Records of requests, in bytes.
     pub dedup_bytes_max: u64,
+    /// Messages in the outbox: beyond it no event is forwarded to an actor.
+    pub messages_max: Kept,
 }
 
 /// What a leadership begins with.
@@ -71,6 +74,7 @@ pub struct Topics {
     pub(super) writes: Writes,
     pub(super) bounds: Bounds,
     pub(super) dedup_bytes: u64,
+    pub(super) outbox: Room,
     pub(super) held: Held,
     pub(super) wall: Option<WallTime>,
     pub(super) age: Age,
@@ -137,6 +141,7 @@ impl Topics {
             writes: opening.writes,
             bounds: opening.bounds,
             dedup_bytes: 0,
+            outbox: Room::Some,
             held: Held::No,
             wall: None,
             age: Age(0),
@@ -158,6 +163,10 @@ impl Topics {
         self.wall = wall;
         self.age = age;
         self.dedup_bytes = load.dedup_bytes;
+        self.outbox = match load.outbox.is_full(self.bounds.messages_max) {
+            true => Room::None,
+            false => Room::Some,
+        };
         self.sweep.note(load.topics);
     }
 
@@ -322,7 +331,7 @@ impl Topics {
             return;
         };
         let known = serving.group.take_known();
-        let sent = serving.group.drive(now, wall);
+        let sent = serving.group.drive(now, wall, self.outbox);
         serving.group.check();
         let idle = serving.group.is_idle();
         self.confirm(id, known, out);

@@ -16,7 +16,7 @@ use ghostlight_protocol::hash::partition_of;
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, Term};
 use ghostlight_protocol::limits::{LEADER_WAIT_MAX, TOPIC_PARTITIONS};
 use ghostlight_protocol::time::Instant;
-use ghostlight_protocol::topic::{GroupSettings, TopicEvent, TopicName};
+use ghostlight_protocol::topic::{ForActor, GroupSettings, TopicEvent, TopicName};
 use ghostlight_protocol::wire::topic::{TopicFrame, TopicSaid};
 
 use self::attachment::{Attachment, Heard, Kept};
@@ -66,6 +66,8 @@ pub enum Said {
     Retry(String),
     /// Never again.
     Drop(String),
+    /// It becomes a message to an actor, and is done by that.
+    Forward(Box<ForActor>),
 }
 
 /// What it is fed.

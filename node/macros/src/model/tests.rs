@@ -133,3 +133,56 @@ fn all_mistakes_are_told_at_once() {
         .unwrap();
     assert_eq!(error.into_iter().count(), 2);
 }
+
+#[test]
+fn events() {
+    let text = "impl C {
+        #[on_event(topic = \"orders\", id = order.of)]
+        #[on_event(topic = \"more\", pubsub = \"bus\", id = format!(\"{}-x\", order.of))]
+        fn take(&mut self, order: Order) {}
+    }";
+    let model = read("", text).unwrap();
+    let shown: Vec<String> = model.methods[0]
+        .events
+        .iter()
+        .map(|event| {
+            let pubsub = event.pubsub.as_ref().map(LitStr::value);
+            format!(
+                "{} {pubsub:?} {}",
+                event.topic.value(),
+                event.id.to_token_stream()
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "orders None order . of",
+            "more Some(\"bus\") format ! (\"{}-x\" , order . of)"
+        ]
+    );
+    for (attribute, method, words) in [
+        ("id = o", "fn a(&mut self, o: u8) {}", "name the topic"),
+        ("topic = \"t\"", "fn a(&mut self, o: u8) {}", "which actor"),
+        ("topic = \"\", id = o", "fn a(&mut self, o: u8) {}", "empty"),
+        (
+            "topic = \"t\", id = 1, x = 2",
+            "fn a(&mut self, o: u8) {}",
+            "unknown option",
+        ),
+        (
+            "topic = \"t\", id = 1",
+            "fn a(&mut self) {}",
+            "has an argument",
+        ),
+        (
+            "topic = \"t\", id = 1",
+            "#[read] fn a(&self, o: u8) {}",
+            "writes",
+        ),
+    ] {
+        let text = format!("impl C {{ #[on_event({attribute})] {method} }}");
+        let error = read("", &text).err().expect("it is refused");
+        assert!(error.to_string().contains(words), "{attribute}: {error}");
+    }
+}

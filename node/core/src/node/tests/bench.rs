@@ -451,7 +451,7 @@ pub(in crate::node) fn record(number: u64) -> NodeRecord {
         generation: 1,
         address: format!("10.0.0.{number}:7400"),
         weight: 1,
-        actor_types: vec!["counter".to_owned()],
+        actor_types: ["counter", "tally", "log"].map(str::to_owned).to_vec(),
         ..NodeRecord::default()
     }
 }

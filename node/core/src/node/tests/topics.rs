@@ -1,5 +1,7 @@
 //! Topics over whole nodes: publishers, groups, verdicts, and leaders and subscribers that die in between.
 
+mod actors;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;

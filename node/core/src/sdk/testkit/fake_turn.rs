@@ -17,6 +17,7 @@ use ghostlight_protocol::request::RequestId;
 use ghostlight_protocol::time::Instant;
 
 use crate::sdk::actor::Actor;
+use crate::sdk::publish::PublishedEvent;
 use crate::sdk::stage::TurnCell;
 use crate::sdk::turn::{Turn, TurnPort};
 use crate::turn_io::{
@@ -37,6 +38,8 @@ pub struct Staged {
     pub writes: Vec<StateWrite>,
     /// Messages, in the order of the turn.
     pub sends: Vec<OutMessage>,
+    /// Events, in the order of the turn.
+    pub events: Vec<PublishedEvent>,
     /// Why the turn would roll back although its method succeeded.
     pub fault: Option<AppError>,
 }
@@ -124,9 +127,13 @@ impl FakeTurn {
                 };
             }
         });
+        let events = sends.iter().filter_map(PublishedEvent::of).collect();
+        let sends = sends.into_iter();
+        let sends = sends.filter(|message| PublishedEvent::of(message).is_none());
         Staged {
             writes,
-            sends,
+            events,
+            sends: sends.collect(),
             fault,
         }
     }

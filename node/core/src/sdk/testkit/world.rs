@@ -16,6 +16,7 @@ use ghostlight_protocol::time::Instant;
 
 use crate::sdk::client::{Client, Cluster, Invocation};
 use crate::sdk::local_runner::LocalRunner;
+use crate::sdk::publish::{PublishedEvent, Topic};
 use crate::sdk::registry::ActorRegistry;
 use crate::sdk::stage::TurnCell;
 use crate::sdk::testkit::fake_turn::read_rows;
@@ -33,6 +34,7 @@ struct Inner {
     runner: LocalRunner,
     actors: BTreeMap<ActorKey, Kept>,
     outbox: VecDeque<OutMessage>,
+    events: Vec<PublishedEvent>,
     requests: u64,
     wall_ms: u64,
 }
@@ -56,6 +58,7 @@ impl World {
                 runner: LocalRunner::new(registry),
                 actors: BTreeMap::new(),
                 outbox: VecDeque::new(),
+                events: Vec::new(),
                 requests: 0,
                 wall_ms: 0,
             });
@@ -87,6 +90,33 @@ impl World {
             let message = inner.outbox.pop_front()?;
             let outcome = inner.call(&message.actor, &message.method, message.body.clone(), &[]);
             Some((message, outcome))
+        })
+    }
+
+    /// What turns have published since the last call, in order.
+    #[must_use]
+    pub fn published(&self) -> Vec<PublishedEvent> {
+        self.with(|inner| std::mem::take(&mut inner.events))
+    }
+
+    /// Hands an event's data to every actor that is subscribed; gives how each has taken it.
+    ///
+    /// # Panics
+    /// When the data names no actor.
+    #[track_caller]
+    pub fn publish(&self, topic: impl Into<Topic>, data: impl Into<Bytes>) -> Vec<CallOutcome> {
+        let (topic, data) = (topic.into(), data.into());
+        self.with(|inner| {
+            let handlers: Vec<_> = inner.runner.registry().events().collect();
+            let wanted = handlers
+                .into_iter()
+                .filter(|(_, handler)| topic.is(handler));
+            let outcomes = wanted.map(|(actor_type, handler)| {
+                let id = (handler.actor_id)(&data).expect("the event names an actor");
+                let key = ActorKey::new("default", actor_type, &id).expect("names are allowed");
+                inner.call(&key, handler.method, data.clone(), &[])
+            });
+            outcomes.collect()
         })
     }
 
@@ -223,7 +253,12 @@ impl Inner {
                         None => kept.rows.remove(&write.key),
                     };
                 }
-                self.outbox.extend(sends);
+                for message in sends {
+                    match PublishedEvent::of(&message) {
+                        Some(event) => self.events.push(event),
+                        None => self.outbox.push_back(message),
+                    }
+                }
                 CallOutcome::Reply(reply)
             }
             TurnEnd::App(error) => {

@@ -5,6 +5,7 @@ use ghostlight_protocol::hash::{domain, hash64};
 use ghostlight_protocol::ids::{Generation, NodeId};
 use ghostlight_protocol::limits::LANE_FRAME_BYTES_MAX;
 use ghostlight_protocol::time::{Instant, WallTime};
+use ghostlight_protocol::topic::Purpose;
 use ghostlight_protocol::wire::topic::{Attach, Deliver, Delivered};
 
 use super::subscriber::{Subscriber, SubscriberId};
@@ -14,6 +15,9 @@ use super::{Group, Lane, Place, is_expired};
 const DELIVER_BYTES: usize = LANE_FRAME_BYTES_MAX - 16 * 1_024;
 /// A delivery that its subscriber does not know of for so long is lost.
 const LOST_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// A group that waits for room in the outbox looks again after this.
+const OUTBOX_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Events for one subscriber.
 #[derive(Clone, PartialEq, Debug)]
@@ -164,10 +168,24 @@ impl Group {
     }
 
     /// Does what is due, and gives what is to be sent.
-    pub(in crate::topics) fn drive(&mut self, now: Instant, wall: Option<WallTime>) -> Vec<Sent> {
+    pub(in crate::topics) fn drive(
+        &mut self,
+        now: Instant,
+        wall: Option<WallTime>,
+        outbox: Room,
+    ) -> Vec<Sent> {
         self.wake(now);
         self.expire_subscribers(now);
         self.take(now, wall);
+        if self.settings.purpose() == Purpose::Forward {
+            if outbox == Room::None {
+                self.quiet_until = self.quiet_until.max(Some(now + OUTBOX_PAUSE));
+            }
+            self.promote(now);
+            if self.forwards_full() {
+                return Vec::new();
+            }
+        }
         if self.row.paused != 0 || self.quiet_until.is_some() {
             return Vec::new();
         }
@@ -270,6 +288,13 @@ impl Group {
         let most = able().max_by_key(|(_, subscriber)| subscriber.free_events());
         most.map(|(id, _)| *id)
     }
+}
+
+/// Whether messages may be added to the partition's outbox.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::topics) enum Room {
+    Some,
+    None,
 }
 
 /// See [`Group::heard`].

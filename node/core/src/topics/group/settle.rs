@@ -10,13 +10,15 @@ use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::closed::ClosedRange;
 use ghostlight_protocol::command::Send;
 use ghostlight_protocol::hash::partition_of;
-use ghostlight_protocol::limits::{BATCH_BYTES_MAX, PARKED_LETTERS_MAX};
+use ghostlight_protocol::limits::{
+    BATCH_BYTES_MAX, METHOD_BYTES_MAX, PARKED_LETTERS_MAX, REQUEST_BODY_BYTES_MAX,
+};
 use ghostlight_protocol::replica::GroupChanged;
 use ghostlight_protocol::text;
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::topic::{
-    AckSet, Attribute, DeadEvent, DeadLetterRule, PublishBody, Settle, TopicEvent, TopicName,
-    TopicPartition,
+    AckSet, Attribute, DeadEvent, DeadLetterRule, Forward, PublishBody, Purpose, Settle,
+    TopicEvent, TopicName, TopicPartition, is_topic_key,
 };
 use ghostlight_protocol::wire::topic::{Confirm, FailedDelivery, Failure, Verdicts as Said};
 use prost::Message;
@@ -47,6 +49,8 @@ pub(super) struct Verdicts {
     /// Since when the oldest of them waits.
     since: Option<Instant>,
     urgent: bool,
+    /// Forwards that an open event stands before.
+    early: BTreeMap<u64, (SubscriberId, Send)>,
     proposed: Option<Batch>,
     /// Confirmed without an entry: known already.
     known: Confirms,
@@ -59,12 +63,13 @@ pub(in crate::topics) struct Batch {
     acks: u64,
     failed: Vec<u64>,
     dead: Vec<DeadEvent>,
+    forwards: Vec<Forward>,
     confirms: Confirms,
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.acks == 0 && self.failed.is_empty() && self.dead.is_empty()
+        self.acks == 0 && self.failed.is_empty() && self.dead.is_empty() && self.forwards.is_empty()
     }
 }
 
@@ -74,12 +79,16 @@ impl Verdicts {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.gathered.is_empty() && self.proposed.is_none() && self.known.is_empty()
+        self.gathered.is_empty()
+            && self.early.is_empty()
+            && self.proposed.is_none()
+            && self.known.is_empty()
     }
 
     /// All of it was about another epoch: its subscribers learn that from the new one.
     pub(super) fn void(&mut self) {
         self.gathered = Batch::default();
+        self.early.clear();
         self.since = None;
         self.urgent = false;
     }
@@ -123,6 +132,89 @@ impl Group {
         for failed in &said.failed {
             self.failed(now, from, failed);
         }
+        for forward in &said.forwarded {
+            self.forwarded(now, from, forward);
+        }
+    }
+
+    /// A subscriber names the actor that an event is for.
+    fn forwarded(&mut self, now: Instant, from: SubscriberId, forward: &Forward) {
+        let offset = forward.offset;
+        let range = ClosedRange {
+            first: offset,
+            end: offset.saturating_add(1),
+        };
+        if offset >= self.end || self.acks.contains(offset) {
+            // Known: confirmed with what is on its way, if anything is.
+            return self.done(now, from, range);
+        }
+        let send = match self.message_of(forward) {
+            Ok(send) => send,
+            Err(why) => return self.dropped(now, offset, why, from),
+        };
+        self.acks.add(offset, range.end);
+        self.release(offset);
+        self.verdicts.early.insert(offset, (from, send));
+        self.promote(now);
+    }
+
+    /// Forwards that no open event stands before go into the next entry: an actor gets its events in the order of the
+    /// log, whoever held them when a leader died.
+    pub(super) fn promote(&mut self, now: Instant) {
+        let epoch = self.row.epoch;
+        while let Some((&offset, _)) = self.verdicts.early.first_key_value() {
+            let held_before = self.held.range(..offset).next().is_some();
+            let first = offset < self.acks.floor() || (offset < self.next && !held_before);
+            if !first {
+                return;
+            }
+            let Some((_, (from, send))) = self.verdicts.early.pop_first() else {
+                return;
+            };
+            let gathered = &mut self.verdicts.gathered;
+            gathered.forwards.push(Forward {
+                offset,
+                send: Some(send),
+            });
+            let confirm = gathered.confirms.entry(from).or_default();
+            confirm.epoch = epoch;
+            confirm.settled.push(ClosedRange {
+                first: offset,
+                end: offset.saturating_add(1),
+            });
+            self.verdicts.urgent = true;
+            self.verdicts.note(now);
+        }
+    }
+
+    /// The message that an event becomes. What comes from another node is checked here.
+    fn message_of(&self, forward: &Forward) -> Result<Send, String> {
+        let send = forward.send.clone().unwrap_or_default();
+        let actor = ActorKey::parse(send.actor.clone()).map_err(|error| error.to_string())?;
+        let home = self.verdicts.home.as_ref();
+        let partitions = home.map_or(1, |home| home.partitions);
+        if is_topic_key(&actor) {
+            return Err(format!("{actor} is no actor"));
+        }
+        if send.method.len() > METHOD_BYTES_MAX || send.body.len() > REQUEST_BODY_BYTES_MAX {
+            return Err(format!(
+                "the message to {actor} has a method of {} and a body of {} bytes, at most \
+                 {METHOD_BYTES_MAX} and {REQUEST_BODY_BYTES_MAX} may be",
+                send.method.len(),
+                send.body.len()
+            ));
+        }
+        Ok(Send {
+            destination: u32::from(partition_of(&actor, partitions).0),
+            ..send
+        })
+    }
+
+    /// Whether so much is to be forwarded that nothing more should be delivered before it is written.
+    pub(super) fn forwards_full(&self) -> bool {
+        let bodies = self.verdicts.gathered.forwards.iter();
+        let bodies = bodies.filter_map(|forward| forward.send.as_ref());
+        bodies.map(|send| send.body.len()).sum::<usize>() >= BATCH_BYTES_MAX
     }
 
     fn done(&mut self, now: Instant, from: SubscriberId, range: ClosedRange) {
@@ -222,15 +314,20 @@ impl Group {
     }
 
     fn dropped(&mut self, now: Instant, offset: u64, reason: String, by: SubscriberId) {
+        let letters = self.settings.purpose() == Purpose::Forward
+            && self.settings.dead_letters() == DeadLetterRule::Park;
+        if letters && self.letters() >= PARKED_LETTERS_MAX {
+            return self.fail(now, offset, &reason, Some(by));
+        }
         let attempts = self.row.attempts_of(offset).saturating_add(1);
         let Some(held) = self.release(offset) else {
             return;
         };
-        match self.settings.dead_letters() {
-            DeadLetterRule::Topic(_) => {
+        match (self.settings.dead_letters(), self.settings.purpose()) {
+            (DeadLetterRule::Topic(_), _) | (_, Purpose::Forward) => {
                 self.bury(now, offset, held.event, attempts, reason, Some(by));
             }
-            DeadLetterRule::Park => {
+            (DeadLetterRule::Park, Purpose::Handle) => {
                 let range = ClosedRange {
                     first: offset,
                     end: offset + 1,
@@ -338,6 +435,8 @@ impl Group {
         }
         let mut batch = std::mem::take(&mut verdicts.gathered);
         (verdicts.since, verdicts.urgent) = (None, false);
+        // Delivering stops before they are more than one entry holds.
+        let forwards = batch.forwards.clone();
         // Letters may be large: what does not fit goes with the next entry, which then is due at once.
         let mut bytes = 0;
         let fits = batch.dead.iter().take_while(|dead| {
@@ -369,7 +468,7 @@ impl Group {
             done,
             failed: batch.failed.clone(),
             dead: batch.dead.clone(),
-            forwards: Vec::new(),
+            forwards,
         };
         verdicts.proposed = Some(batch);
         Some(settle)
@@ -389,6 +488,7 @@ impl Group {
         gathered.acks += batch.acks;
         gathered.failed.extend(batch.failed);
         drop(gathered.dead.splice(0..0, batch.dead));
+        drop(gathered.forwards.splice(0..0, batch.forwards));
         for (id, confirm) in batch.confirms {
             let entry = gathered.confirms.entry(id).or_default();
             entry.epoch = confirm.epoch;

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::closed::ClosedRange;
 use ghostlight_protocol::code::Code;
+use ghostlight_protocol::command::Send;
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
 use ghostlight_protocol::limits::TOPIC_PARTITIONS;
 use ghostlight_protocol::time::Instant;
-use ghostlight_protocol::topic::AckSet;
+use ghostlight_protocol::topic::{AckSet, Forward};
 use ghostlight_protocol::wire::topic::{
     Attach, Confirm, Deliver, Delivered, Detach, FailedDelivery, Failure, TopicFrame, TopicSaid,
     Verdicts,
@@ -460,6 +461,19 @@ impl Attachment {
                 }
                 Said::Retry(reason) => (Failure::Retry, reason),
                 Said::Drop(reason) => (Failure::Drop, reason),
+                Said::Forward(to) => {
+                    verdicts.forwarded.push(Forward {
+                        offset: *offset,
+                        send: Some(Send {
+                            // The leader knows how many partitions there are.
+                            destination: 0,
+                            actor: to.actor.to_bytes(),
+                            method: to.method.clone(),
+                            body: to.body.clone(),
+                        }),
+                    });
+                    continue;
+                }
             };
             verdicts.failed.push(FailedDelivery {
                 offset: *offset,
@@ -468,7 +482,8 @@ impl Attachment {
                 reason: reason.clone(),
             });
         }
-        if verdicts.done.is_empty() && verdicts.failed.is_empty() {
+        let none = verdicts.done.is_empty() && verdicts.failed.is_empty();
+        if none && verdicts.forwarded.is_empty() {
             return None;
         }
         self.said.get_or_insert(now);
