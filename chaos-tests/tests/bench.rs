@@ -39,6 +39,11 @@ const ROWS: [&str; 26] = [
     "overload_10x",
     "overload_after",
     "overload_memory",
+    "publish_one",
+    "publish_one_nats",
+    "publish_three",
+    "topic_group",
+    "topic_wakeup",
 ];
 
 fn bench(directory: &Path, args: &[&str]) -> Child {

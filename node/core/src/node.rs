@@ -60,8 +60,8 @@ use crate::expiry::ExpiryInput;
 use crate::gateway::{Gateway, GatewayInput};
 use crate::io::{Effect, Event, HaltReason, Input, Now, StoreInput};
 use crate::outbox::OutboxInput;
-use crate::topics::TopicsInput;
 use crate::topics::subscribers::{Subscribers, SubscribersInput};
+use crate::topics::{TopicCounters, TopicsInput};
 use crate::turns::{NativeTypes, TurnsInput};
 use crate::wakeups::WakeupsInput;
 
@@ -134,6 +134,7 @@ struct Cluster {
     /// When topics are to be looked at again: in order, and by partition.
     topics_due: BTreeSet<(Instant, PartitionId)>,
     topics_due_of: BTreeMap<PartitionId, Instant>,
+    topic_counts: TopicCounters,
 }
 
 /// From one sub-core to another.
@@ -509,6 +510,7 @@ impl NodeCore {
             topics_touched: BTreeSet::new(),
             topics_due: BTreeSet::new(),
             topics_due_of: BTreeMap::new(),
+            topic_counts: TopicCounters::default(),
         });
         self.introduced = Introduced::Outdated;
         self.recompute_table(now);

@@ -217,6 +217,9 @@ Ratios compare with bare baselines measured in the same run. Leave the machine a
     reason = "flags of a command line are bools"
 )]
 pub struct Bench {
+    /// Rows about topics alone; redis-server and nats-server are measured beside them if they are on the path
+    #[arg(value_name = "pubsub", conflicts_with = "only")]
+    pub what: Option<BenchPart>,
     /// Measure only these rows
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(super::bench::names()))]
     pub only: Vec<String>,
@@ -235,6 +238,13 @@ pub struct Bench {
     /// How it is printed.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// A part of the bench.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BenchPart {
+    /// Topics.
+    Pubsub,
 }
 
 const START_EXAMPLES: &str = "Examples:
@@ -627,6 +637,8 @@ pub enum SubscriptionsDo {
     Resume(GroupRef),
     /// Move a group: what it holds is void, and it goes on from there
     Seek(SeekGroup),
+    /// Forget a group for good, with its cursors and dead letters; its subscribers must have gone
+    Delete(GroupRef),
 }
 
 /// One group of subscribers.

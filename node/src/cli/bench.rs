@@ -13,9 +13,12 @@ mod lane;
 mod load;
 mod measure;
 mod order;
+mod peers;
 mod plan;
 mod proc;
 mod row;
+mod servers;
+mod topics;
 mod worker;
 
 use super::args::{self, Form};
@@ -85,13 +88,17 @@ async fn repeats(args: &args::Bench) -> Result<Vec<Row>, Failure> {
     } else {
         Plan::full()
     };
+    let only = match args.what {
+        Some(args::BenchPart::Pubsub) => measure::topic_rows(),
+        None => args.only.clone(),
+    };
     let base = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let mut all: Vec<Vec<Row>> = Vec::new();
     for repeat in 1..=args.repeat {
         if args.repeat > 1 {
             eprintln!("repeat {repeat} of {}", args.repeat);
         }
-        let bench = Bench::new(&base, plan, &args.only)?;
+        let bench = Bench::new(&base, plan, &only)?;
         all.push(bench.run().await?);
     }
     let rows = SPECS.iter().filter_map(|spec| {

@@ -87,6 +87,7 @@ pub(super) fn subscriptions(target: &Target, args: Subscriptions) -> Result<Verd
         }),
         Some(SubscriptionsDo::Pause(group)) => order(target, "pause", group, None),
         Some(SubscriptionsDo::Resume(group)) => order(target, "resume", group, None),
+        Some(SubscriptionsDo::Delete(group)) => order(target, "delete", group, None),
         Some(SubscriptionsDo::Seek(SeekGroup {
             group,
             to,

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use ghostlight_protocol::topic::TopicName;
-use tokio::task::JoinSet;
 
 use super::actor_route::ActorRoute;
 use super::envelope::{Envelope, Place};
@@ -97,18 +98,17 @@ impl Line {
     }
 
     /// Handles events until the bus ends the subscription.
-    pub(super) async fn run(self: &Arc<Self>, mut subscription: Subscription) {
-        let mut under_way = JoinSet::new();
+    pub(super) async fn run(&self, mut subscription: Subscription) {
+        // No tasks: a runtime begins those in whatever order. What is handled side by side is begun as it came, so that
+        // a stream has the events of one publisher in their order, with a key and without.
+        let mut under_way = FuturesUnordered::new();
         loop {
             tokio::select! {
                 delivery = subscription.next() => match delivery {
-                    Some(delivery) => {
-                        let line = Arc::clone(self);
-                        under_way.spawn(async move { line.handle(delivery).await });
-                    }
+                    Some(delivery) => under_way.push(self.handle(delivery)),
                     None => return,
                 },
-                Some(_) = under_way.join_next() => {}
+                Some(()) = under_way.next() => {}
             }
         }
     }

@@ -1,5 +1,6 @@
 mod delivery;
 mod grpc;
+mod order;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

@@ -633,6 +633,8 @@ impl Running {
         self.longest_turn = self.longest_turn.max(now.since(begun));
         if now.since(self.stalls_told) >= Duration::from_secs(1) {
             metrics::stalled(self.longest_turn);
+            let core = &self.parts.core;
+            metrics::topics(&core.topic_counts(), core.subscriptions());
             self.longest_turn = Duration::ZERO;
             self.stalls_told = now;
         }

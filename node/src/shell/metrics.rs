@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ghostlight_core::topics::TopicCounters;
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -25,6 +26,11 @@ pub(crate) const CONDEMNED: &str = "ghostlight_replica_condemned_total";
 pub(crate) const DIFFERED: &str = "ghostlight_replica_states_differed_total";
 /// Bytes that can still be written to the file system of the data directory.
 pub(crate) const ROOM: &str = "ghostlight_storage_room_bytes";
+
+/// Events of topics at leaders on this node, by `what`.
+pub(crate) const TOPIC_EVENTS: &str = "ghostlight_topic_events_total";
+/// Subscriptions of this node's programs and applications.
+pub(crate) const SUBSCRIPTIONS: &str = "ghostlight_topic_subscriptions";
 
 /// Says what each metric means; once per process.
 pub(crate) fn describe() {
@@ -61,6 +67,16 @@ pub(crate) fn describe() {
         Unit::Bytes,
         "Room left on the file system of the data directory"
     );
+    describe_counter!(
+        TOPIC_EVENTS,
+        Unit::Count,
+        "Publishes (published, repeated, refused) and events (delivered, redelivered, dead, forwarded) at leaders here"
+    );
+    describe_gauge!(
+        SUBSCRIPTIONS,
+        Unit::Count,
+        "Subscriptions of this node's programs and applications"
+    );
 }
 
 pub(crate) fn synced(time: Duration) {
@@ -94,6 +110,21 @@ pub(crate) fn differed() {
 
 pub(crate) fn room(free_bytes: u64) {
     gauge!(ROOM).set(free_bytes as f64);
+}
+
+pub(crate) fn topics(counts: &TopicCounters, subscriptions: usize) {
+    for (what, count) in [
+        ("published", counts.published),
+        ("repeated", counts.repeated),
+        ("refused", counts.refused),
+        ("delivered", counts.delivered),
+        ("redelivered", counts.redelivered),
+        ("dead", counts.dead),
+        ("forwarded", counts.forwarded),
+    ] {
+        counter!(TOPIC_EVENTS, "what" => what).absolute(count);
+    }
+    gauge!(SUBSCRIPTIONS).set(subscriptions as f64);
 }
 
 pub(crate) fn condemned() {

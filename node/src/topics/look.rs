@@ -166,6 +166,8 @@ pub enum Change {
     Resume,
     /// Move it.
     Seek(SeekTo),
+    /// Forget it, its cursor and its letters.
+    Delete,
 }
 
 impl From<PublishOutcome> for Refusal {
@@ -312,7 +314,7 @@ impl NodeHandle {
     ) -> Result<usize, Refusal> {
         let places = name.partitions().filter(|place| match change {
             Change::Seek(SeekTo::Offset { number, .. }) => place.number == number,
-            Change::Pause | Change::Resume | Change::Seek(_) => true,
+            Change::Pause | Change::Resume | Change::Delete | Change::Seek(_) => true,
         });
         let asked = places.map(|place| {
             let request = request_of(group, change);
@@ -338,6 +340,19 @@ impl NodeHandle {
             }),
             _ => Ok(changed),
         }
+    }
+
+    /// Forgets a group for good: its letters, then its cursors. Subscribers of it must have gone.
+    ///
+    /// # Errors
+    /// A leader did not answer, no log has the group, or it is in use: in some logs it may be gone.
+    pub async fn delete_group(&self, name: &TopicName, group: &str) -> Result<usize, Refusal> {
+        let letters = self.dead_letters(name, group).await?;
+        let letters = letters.iter().map(|letter| (letter.number, letter.offset));
+        let letters: Vec<_> = letters.collect();
+        self.redrive(name, group, &letters, RedriveTo::Nowhere)
+            .await?;
+        self.change_group(name, group, Change::Delete).await
     }
 
     /// Parked letters of a group, by log and offset.
@@ -447,6 +462,7 @@ fn request_of(group: &str, change: Change) -> Request {
     match change {
         Change::Pause => Request::Pause(GroupName { group }),
         Change::Resume => Request::Resume(GroupName { group }),
+        Change::Delete => Request::DeleteGroup(GroupName { group }),
         Change::Seek(SeekTo::First) => seek(StartFrom::First, 0, None),
         Change::Seek(SeekTo::Last) => seek(StartFrom::Last, 0, None),
         Change::Seek(SeekTo::Time(time)) => seek(StartFrom::Time, time.0, None),

@@ -129,7 +129,7 @@ impl NodeCore {
             settings,
             native,
         };
-        let topics = open_topics(now, &row, &opening);
+        let topics = open_topics(now, self.me, &row, &opening);
         let turns = Turns::open(opening);
         let mut pump = Vec::new();
         let settings = OutboxSettings::default();
@@ -725,8 +725,9 @@ impl NodeCore {
     }
 }
 
-fn open_topics(now: Now, row: &PartitionRow, opening: &Opening) -> Topics {
+fn open_topics(now: Now, me: NodeId, row: &PartitionRow, opening: &Opening) -> Topics {
     let opening = TopicsOpening {
+        me,
         partition: opening.partition,
         partitions: opening.partitions,
         term: opening.term,

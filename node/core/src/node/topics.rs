@@ -11,7 +11,7 @@ use super::calls::RouteView;
 use super::{Cluster, Local, NodeCore};
 use crate::io::{Effect, Lane, Now};
 use crate::topics::subscribers::{SubscribersEffect, SubscribersInput, Told};
-use crate::topics::{TopicsEffect, TopicsInput};
+use crate::topics::{TopicCounters, Topics, TopicsEffect, TopicsInput};
 use crate::turns::Load;
 
 /// All frames about topics: in order within a node pair.
@@ -40,21 +40,55 @@ impl NodeCore {
             }
             return;
         };
-        let Some(serving) = slot.serving_mut(term) else {
+        let work = |topics: &mut Topics, effects: &mut Vec<TopicsEffect>| {
+            topics.note(wall, age, load);
+            topics.handle(now.instant, input, effects);
+        };
+        self.drive_topics(now, (partition, term), work, out);
+    }
+
+    /// Lets the topics of an open leadership do something, counts what it has changed, and does what they want.
+    fn drive_topics(
+        &mut self,
+        now: Now,
+        (partition, term): (PartitionId, Term),
+        work: impl FnOnce(&mut Topics, &mut Vec<TopicsEffect>),
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(cluster) = &mut self.cluster else {
             return;
         };
+        let slot = cluster.slot_mut(partition);
+        let Some(serving) = slot.and_then(|slot| slot.serving_mut(term)) else {
+            return;
+        };
+        let topics = &mut serving.topics;
         let mut effects = Vec::new();
-        let before = serving.topics.call_bytes();
-        serving.topics.note(wall, age, load);
-        serving.topics.handle(now.instant, input, &mut effects);
-        let after = serving.topics.call_bytes();
-        let due = serving.topics.next_deadline();
-        if serving.topics.wants_flush() {
+        let before = (topics.call_bytes(), topics.counters());
+        work(topics, &mut effects);
+        let after = (topics.call_bytes(), topics.counters());
+        let (due, again) = (topics.next_deadline(), topics.wants_flush());
+        if again {
             cluster.topics_touched.insert(partition);
         }
-        cluster.recount(before, after);
+        cluster.recount(before.0, after.0);
+        cluster.topic_counts.add(before.1, after.1);
         cluster.set_topics_due(partition, due);
         self.topics_effects(now, partition, term, effects, out);
+    }
+
+    /// What has happened to topics at leaders on this node since it began.
+    #[must_use]
+    pub fn topic_counts(&self) -> TopicCounters {
+        let cluster = self.cluster.as_ref();
+        cluster.map_or_else(TopicCounters::default, |cluster| cluster.topic_counts)
+    }
+
+    /// Subscriptions of this node's programs.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        let cluster = self.cluster.as_ref();
+        cluster.map_or(0, |cluster| cluster.subscribers.len())
     }
 
     /// A leadership has opened: when its topics are to be looked at.
@@ -75,28 +109,15 @@ impl NodeCore {
         };
         let touched = std::mem::take(&mut cluster.topics_touched);
         for partition in touched {
-            let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
+            let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
             let Some(slot) = slot else { continue };
             let Some(term) = slot.serving().map(|(term, _)| term) else {
                 continue;
             };
-            let Some(serving) = slot.serving_mut(term) else {
-                continue;
+            let work = |topics: &mut Topics, effects: &mut Vec<TopicsEffect>| {
+                topics.flush(now.instant, effects);
             };
-            let mut effects = Vec::new();
-            let before = serving.topics.call_bytes();
-            serving.topics.flush(now.instant, &mut effects);
-            let after = serving.topics.call_bytes();
-            let due = serving.topics.next_deadline();
-            let again = serving.topics.wants_flush();
-            if let Some(cluster) = &mut self.cluster {
-                cluster.recount(before, after);
-                cluster.set_topics_due(partition, due);
-                if again {
-                    cluster.topics_touched.insert(partition);
-                }
-            }
-            self.topics_effects(now, partition, term, effects, out);
+            self.drive_topics(now, (partition, term), work, out);
         }
         let Some(cluster) = &mut self.cluster else {
             return;

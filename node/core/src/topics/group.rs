@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ghostlight_protocol::hash::{domain, hash64};
 use ghostlight_protocol::limits::{
     GROUP_WINDOW, MAX_DELIVER_DEFAULT, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN,
 };
@@ -407,8 +408,9 @@ impl Group {
         }
     }
 
-    /// Pause before the delivery that follows `failed` failed ones.
-    fn pause_after(&self, failed: u32) -> Duration {
+    /// Pause before the delivery of an event that follows `failed` failed ones: up to a quarter longer, each event by
+    /// another time, so that what failed together does not come back together.
+    fn pause_after(&self, offset: u64, failed: u32) -> Duration {
         let or = |ms: u64, default: Duration| match ms {
             0 => default,
             ms => Duration::from_millis(ms),
@@ -416,7 +418,10 @@ impl Group {
         let least = or(self.settings.retry_pause_ms, RETRY_PAUSE_MIN);
         let most = or(self.settings.retry_pause_max_ms, RETRY_PAUSE_MAX);
         let doubled = 1_u32 << failed.saturating_sub(1).min(20);
-        least.saturating_mul(doubled).min(most.max(least))
+        let pause = least.saturating_mul(doubled).min(most.max(least));
+        let seed = [offset.to_be_bytes(), u64::from(failed).to_be_bytes()].concat();
+        let share = hash64(domain::EVENT_KEY, &seed) % 256;
+        pause + pause / 4 * share as u32 / 256
     }
 
     /// When it must be looked at again, if nothing happens before.

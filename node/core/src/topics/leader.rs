@@ -42,6 +42,8 @@ pub struct Bounds {
 /// What a leadership begins with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TopicsOpening {
+    /// This node.
+    pub me: NodeId,
     /// The partition.
     pub partition: PartitionId,
     /// How many the cluster has.
@@ -63,11 +65,37 @@ pub struct TopicCounters {
     pub repeated: u64,
     /// Requests refused because something was full.
     pub refused: u64,
+    /// Events delivered to subscribers.
+    pub delivered: u64,
+    /// Those of them that were not the first delivery of their event.
+    pub redelivered: u64,
+    /// Events that became dead letters, as proposed.
+    pub dead: u64,
+    /// Events that became messages to actors, as proposed.
+    pub forwarded: u64,
+}
+
+impl TopicCounters {
+    /// What has happened between two looks at one leadership, added to a sum.
+    pub(crate) fn add(&mut self, before: Self, after: Self) {
+        for (sum, before, after) in [
+            (&mut self.published, before.published, after.published),
+            (&mut self.repeated, before.repeated, after.repeated),
+            (&mut self.refused, before.refused, after.refused),
+            (&mut self.delivered, before.delivered, after.delivered),
+            (&mut self.redelivered, before.redelivered, after.redelivered),
+            (&mut self.dead, before.dead, after.dead),
+            (&mut self.forwarded, before.forwarded, after.forwarded),
+        ] {
+            *sum += after.saturating_sub(before);
+        }
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Topics {
+    me: NodeId,
     pub(super) partition: PartitionId,
     pub(super) partitions: u16,
     pub(super) term: Term,
@@ -135,6 +163,7 @@ impl Topics {
     #[must_use]
     pub fn open(now: Instant, opening: TopicsOpening) -> Self {
         Self {
+            me: opening.me,
             partition: opening.partition,
             partitions: opening.partitions,
             term: opening.term,
@@ -311,6 +340,8 @@ impl Topics {
             let Some(settle) = serving.group.propose(now, along) else {
                 continue;
             };
+            self.counters.dead += settle.dead.len() as u64;
+            self.counters.forwarded += settle.forwards.len() as u64;
             let act = TopicAct::Settle(settle);
             wanted.push(Wanted {
                 who: Who::Verdicts(id.clone()),
@@ -331,7 +362,11 @@ impl Topics {
             return;
         };
         let known = serving.group.take_known();
+        let before = serving.group.counters();
         let sent = serving.group.drive(now, wall, self.outbox);
+        let after = serving.group.counters();
+        self.counters.delivered += after.delivered - before.delivered;
+        self.counters.redelivered += after.redelivered - before.redelivered;
         serving.group.check();
         let idle = serving.group.is_idle();
         self.confirm(id, known, out);
@@ -603,6 +638,7 @@ impl Topics {
         };
         let mut group = Group::new(now, row, &changed.topic, QUIET);
         let home = TopicPartition::of_key(&id.topic).map(|topic| super::group::Home {
+            node: self.me,
             topic,
             partitions: self.partitions,
         });

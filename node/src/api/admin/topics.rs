@@ -264,6 +264,12 @@ async fn order(context: &Context, rest: &[&str], request: Request) -> Result<Res
             let changed = handle.change_group(&name, &said.group, change).await?;
             Ok(json(StatusCode::OK, &ChangedView { changed }))
         }
+        ["subscriptions", "delete"] => {
+            let said: GroupOrder = body(request).await?;
+            let name = name(context, &said.pubsub, &said.topic)?;
+            let changed = handle.delete_group(&name, &said.group).await?;
+            Ok(json(StatusCode::OK, &ChangedView { changed }))
+        }
         ["dead-letters", "redrive"] => {
             let said: RedriveOrder = body(request).await?;
             let name = name(context, &said.pubsub, &said.topic)?;

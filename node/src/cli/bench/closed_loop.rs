@@ -46,11 +46,26 @@ where
     C: Fn(u64) -> F + 'static,
     F: Future<Output = Result<(), String>> + 'static,
 {
+    run_with(plan, std::future::ready(Ok(call)))
+}
+
+/// The same with something to be done first, in the loop's own runtime.
+pub(super) fn run_with<C, F>(
+    plan: &Loop,
+    begin: impl Future<Output = Result<C, String>>,
+) -> Result<Report, String>
+where
+    C: Fn(u64) -> F + 'static,
+    F: Future<Output = Result<(), String>> + 'static,
+{
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .map_err(|error| format!("cannot start a runtime: {error}"))?;
-    LocalSet::new().block_on(&runtime, drive(*plan, Rc::new(call)))
+    LocalSet::new().block_on(&runtime, async {
+        let call = begin.await?;
+        drive(*plan, Rc::new(call)).await
+    })
 }
 
 async fn drive<C, F>(plan: Loop, call: Rc<C>) -> Result<Report, String>

@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use ghostlight_core::admin::{ActorView, StatusView};
 
 use super::child::Orderly;
-use super::order::{Amount, Load, Order, Report};
+use super::order::{Amount, Load, Order, Report, TopicLoad};
 use super::proc;
 use crate::cli::Failure;
 use crate::cli::stage::{Begin, Purpose, Stage, ask, ask_within, is_ready};
@@ -115,6 +115,12 @@ impl Cluster {
     /// Load from one node.
     pub(super) async fn load(&mut self, node: usize, load: Load) -> Result<Report, Failure> {
         let report = self.nodes[node].report(&Order::Load(load)).await;
+        report.map_err(|error| self.with_logs(&error))
+    }
+
+    /// Load on topics from one node.
+    pub(super) async fn topics(&mut self, node: usize, load: TopicLoad) -> Result<Report, Failure> {
+        let report = self.nodes[node].report(&Order::Topics(load)).await;
         report.map_err(|error| self.with_logs(&error))
     }
 

@@ -7,11 +7,14 @@ mod idle;
 mod join;
 mod overload;
 mod reads;
+mod topics;
 mod turns;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub(super) use topics::rows as topic_rows;
 
 use super::child::Orderly;
 use super::order::{Actors, Load, Loop, Order, Place, Report, TurnShape, Work};
@@ -69,6 +72,7 @@ impl Bench {
         self.idle_activation().await?;
         self.join().await?;
         self.overload().await?;
+        self.topics().await?;
         self.scratch.clean_up().await;
         Ok(self.rows)
     }

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 pub(super) enum Order {
     /// A node: call actors.
     Load(Load),
+    /// A node: publish to topics, and wait for subscribers.
+    Topics(TopicLoad),
+    /// Load a server of others.
+    Peer(PeerLoad),
     /// Call a target that answers at once, with the same clients as `Load`.
     EmptyTarget(Load),
     /// Go back and forth over a tokio channel.
@@ -104,6 +108,48 @@ pub(super) struct Load {
     pub(super) run: Loop,
     /// How long each call waits; `None`: for ever.
     pub(super) timeout_ms: Option<u64>,
+}
+
+/// Publishes of a node.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct TopicLoad {
+    /// Topics, one after the other.
+    pub(super) topics: u64,
+    /// Subscribers of the one group of each; 0: events are published and that is all.
+    pub(super) subscribers: u32,
+    /// Keys of the events.
+    pub(super) keys: u64,
+    /// Bytes of an event.
+    pub(super) bytes: usize,
+    /// A number that keeps the topics of one measurement apart from those of another.
+    pub(super) series: u32,
+    /// How often.
+    pub(super) run: Loop,
+}
+
+/// Publishes to a server of others.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct PeerLoad {
+    /// Which server.
+    pub(super) peer: Peer,
+    /// Where it listens, on loopback.
+    pub(super) port: u16,
+    /// Whether a group of four takes and acknowledges the events.
+    pub(super) group: bool,
+    /// Bytes of an event.
+    pub(super) bytes: usize,
+    /// How often.
+    pub(super) run: Loop,
+}
+
+/// A server of others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Peer {
+    /// Redis streams.
+    Redis,
+    /// NATS JetStream.
+    Nats,
 }
 
 /// The called method.

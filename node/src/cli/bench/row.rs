@@ -31,7 +31,7 @@ const fn spec(name: &'static str, unit: &'static str, budget: Budget) -> Spec {
 }
 
 /// Every row, in the order in which they are shown.
-pub(super) const SPECS: [Spec; 26] = [
+pub(super) const SPECS: [Spec; 31] = [
     spec("machine", "cores", Budget::None),
     spec("fsync", "us", Budget::None),
     spec("load_generator", "calls/s", Budget::None),
@@ -58,6 +58,11 @@ pub(super) const SPECS: [Spec; 26] = [
     spec("overload_10x", "turns/s", Budget::RatioMin(0.8)),
     spec("overload_after", "turns/s", Budget::RatioMin(0.9)),
     spec("overload_memory", "MiB", Budget::ValueMax(1_024.0)),
+    spec("publish_one", "events/s", Budget::RatioMin(3.0)),
+    spec("publish_one_nats", "events/s", Budget::RatioMin(10.0)),
+    spec("publish_three", "events/s", Budget::RatioMin(5.0)),
+    spec("topic_group", "events/s", Budget::RatioMin(1.0)),
+    spec("topic_wakeup", "us", Budget::ValueMax(5_000.0)),
 ];
 
 /// A measured row. Field names are the contract of `--json`.

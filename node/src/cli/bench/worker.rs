@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use super::order::{Answer, Order};
-use super::{commits, lane, load};
+use super::{commits, lane, load, peers, topics};
 use crate::cli::Failure;
 use crate::cli::stage::Purpose;
 use crate::handle::NodeHandle;
@@ -39,7 +39,8 @@ pub(super) fn serve_worker() -> Result<(), Failure> {
         Order::Syncs { file, time_ms } => {
             commits::syncs(&file, Duration::from_millis(time_ms)).map(Answer::Report)
         }
-        Order::Load(_) => Err("a worker has no node".to_owned()),
+        Order::Peer(load) => peers::run(&load).map(Answer::Report),
+        Order::Load(_) | Order::Topics(_) => Err("a worker has no node".to_owned()),
     });
     Ok(())
 }
@@ -50,7 +51,9 @@ pub(super) fn serve_node(node: NodeHandle, namespace: String) -> Result<(), Fail
     let serve = move || {
         answer_all(&orders, |order| match order {
             Order::Load(plan) => load::run(&node, &namespace, &plan).map(Answer::Report),
+            Order::Topics(plan) => topics::run(&node, &namespace, &plan).map(Answer::Report),
             Order::EmptyTarget(_)
+            | Order::Peer(_)
             | Order::Channel(_)
             | Order::LaneServer { .. }
             | Order::LaneClient { .. }

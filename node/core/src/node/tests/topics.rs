@@ -492,3 +492,36 @@ fn a_group_begins_and_is_moved_where_it_is_told() {
     events.extend(shop.ack_all(&mut taken));
     assert_eq!(firsts(&events, 1)["x"], [1, 2, 3, 4]);
 }
+
+#[test]
+fn what_needs_no_order_stays_on_the_leaders_node_while_it_has_credit() {
+    let mut shop = Shop::open();
+    let place = topic().partition_for(b"shop");
+    let leader = shop
+        .bench
+        .server(partition_of(&place.key(), PARTITIONS))
+        .unwrap();
+    for at in 1..=NODES {
+        shop.subscribe(at, at, "a", settings(Order::Key));
+    }
+    shop.wait_ready(&[1, 2, 3]);
+    // Credit of one subscriber in one log.
+    let credit = 64 / u64::from(ghostlight_protocol::limits::TOPIC_PARTITIONS);
+    for _ in 0..credit + 2 {
+        let event = TopicEvent {
+            source: "shop".to_owned(),
+            ..TopicEvent::default()
+        };
+        let body = PublishBody {
+            events: vec![event],
+            ..PublishBody::default()
+        };
+        shop.call(1, place.key(), Request::Publish(body));
+    }
+    shop.bench.pass(100);
+    shop.look();
+    let seen = |at: u64| shop.seen.get(&(at, SubscriptionId(at))).map_or(0, Vec::len) as u64;
+    assert_eq!(seen(leader), credit);
+    let others: u64 = (1..=NODES).filter(|at| *at != leader).map(seen).sum();
+    assert_eq!(others, 2, "what is beyond it goes to others");
+}

@@ -273,7 +273,8 @@ impl Group {
         })
     }
 
-    /// Events with a key go to the same subscriber as long as it has credit; others to whoever has most.
+    /// Events with a key go to the same subscriber as long as it has credit; others to one on the leader's own node, as
+    /// long as it has credit, and then to whoever has most.
     fn choose(&self, offset: u64, bytes: usize) -> Option<SubscriberId> {
         let able = || self.subscribers.iter().filter(move |(_, s)| s.takes(bytes));
         if let Some(Lane::Key(key)) = &self.held[&offset].lane {
@@ -285,7 +286,11 @@ impl Group {
             };
             return able().map(|(id, _)| *id).max_by_key(weight);
         }
-        let most = able().max_by_key(|(_, subscriber)| subscriber.free_events());
+        let near = self.verdicts.node();
+        let most = able().max_by_key(|(id, subscriber)| {
+            let near = u8::from(near == Some(id.node));
+            (near, subscriber.free_events())
+        });
         most.map(|(id, _)| *id)
     }
 }

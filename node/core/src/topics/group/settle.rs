@@ -10,6 +10,7 @@ use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::closed::ClosedRange;
 use ghostlight_protocol::command::Send;
 use ghostlight_protocol::hash::partition_of;
+use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::limits::{
     BATCH_BYTES_MAX, METHOD_BYTES_MAX, PARKED_LETTERS_MAX, REQUEST_BODY_BYTES_MAX,
 };
@@ -34,9 +35,11 @@ const ACKS_MAX: u64 = 512;
 /// What the subscribers of a group hear once an entry is applied.
 pub(in crate::topics) type Confirms = BTreeMap<SubscriberId, Confirm>;
 
-/// Where the topic partition is, for letters that leave it.
+/// Where the topic partition is, for letters that leave it, and for subscribers that are near.
 #[derive(Clone, Debug)]
 pub(in crate::topics) struct Home {
+    /// The leader's node.
+    pub(in crate::topics) node: NodeId,
     pub(in crate::topics) topic: TopicPartition,
     pub(in crate::topics) partitions: u16,
 }
@@ -74,6 +77,11 @@ impl Batch {
 }
 
 impl Verdicts {
+    /// The node that leads.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        self.home.as_ref().map(|home| home.node)
+    }
+
     pub(super) fn group(&self) -> &str {
         &self.group
     }
@@ -519,7 +527,7 @@ impl Group {
     }
 
     fn pause(&mut self, now: Instant, offset: u64) {
-        let until = now + self.pause_after(self.row.attempts_of(offset));
+        let until = now + self.pause_after(offset, self.row.attempts_of(offset));
         if let Some(held) = self.held.get_mut(&offset)
             && held.place == Place::Failing
         {
