@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// A quick run takes about half a minute on two idle cores.
 const QUICK_MAX: Duration = Duration::from_secs(300);
 
-const ROWS: [&str; 26] = [
+const ROWS: [&str; 31] = [
     "machine",
     "fsync",
     "load_generator",

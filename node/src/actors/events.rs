@@ -4,8 +4,6 @@
 //! the leader of the log makes a message of it, in the entry that settles the event. An event that names no actor is a
 //! dead letter of the group.
 
-use std::future::Future;
-
 use bytes::Bytes;
 use ghostlight_core::sdk::{ActorRegistry, EventHandler};
 use ghostlight_protocol::actor::ActorKey;
@@ -53,19 +51,17 @@ impl Events {
 }
 
 impl Line {
-    fn keep(self, handle: NodeHandle) -> impl Future<Output = ()> {
-        async move {
-            let EventHandler { pubsub, topic, .. } = self.handler;
-            let topic = match TopicName::new(&self.namespace, pubsub, topic) {
-                Ok(topic) => topic,
-                Err(error) => {
-                    return tracing::error!(handler = ?self.handler, "no subscription: {error}");
-                }
-            };
-            let wanted = Subscribe::for_actors(topic, self.handler.group(self.actor_type));
-            let line = &self;
-            keep(&handle, &wanted, |subscription| line.run(subscription)).await;
-        }
+    async fn keep(self, handle: NodeHandle) {
+        let EventHandler { pubsub, topic, .. } = self.handler;
+        let topic = match TopicName::new(&self.namespace, pubsub, topic) {
+            Ok(topic) => topic,
+            Err(error) => {
+                return tracing::error!(handler = ?self.handler, "no subscription: {error}");
+            }
+        };
+        let wanted = Subscribe::for_actors(topic, self.handler.group(self.actor_type));
+        let line = &self;
+        keep(&handle, &wanted, |subscription| line.run(subscription)).await;
     }
 
     async fn run(&self, mut subscription: Subscription) {

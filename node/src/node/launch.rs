@@ -160,11 +160,7 @@ where
         &addresses,
     ));
     let start = data::core_start(&config, record, &identity, recovered, addresses, trust);
-    let now = Now {
-        instant: clock.now(),
-        wall: clock.wall(),
-    };
-    let core = NodeCore::new(now, start);
+    let core = NodeCore::new(now(clock), start);
 
     let disk = Disk::new(store, identity);
     let store = StoreThreads::start(disk, reader).map_err(internal)?;
@@ -203,6 +199,13 @@ where
         apis: entrance.tasks,
         subscribed,
     })
+}
+
+fn now(clock: Clock) -> Now {
+    Now {
+        instant: clock.now(),
+        wall: clock.wall(),
+    }
 }
 
 fn spawn_core(

@@ -10,7 +10,7 @@ use ghostlight_protocol::call::AnswerKind;
 use ghostlight_protocol::call::{LeaderHint, MayHaveRun, Redirect};
 use ghostlight_protocol::command::{Command, Envelope, Kind};
 use ghostlight_protocol::family::{self, Family};
-use ghostlight_protocol::ids::{PartitionId, Term};
+use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
 use ghostlight_protocol::partition_row::PartitionRow;
 use ghostlight_protocol::replica::{Appended, EntryOutcome, TopicOutcome, TurnOutcome};
 use ghostlight_protocol::time::Age;

@@ -134,12 +134,22 @@ pub(super) struct PeerLoad {
     pub(super) peer: Peer,
     /// Where it listens, on loopback.
     pub(super) port: u16,
-    /// Whether a group of four takes and acknowledges the events.
-    pub(super) group: bool,
+    /// What of it.
+    pub(super) work: PeerWork,
     /// Bytes of an event.
     pub(super) bytes: usize,
     /// How often.
     pub(super) run: Loop,
+}
+
+/// What a server of others does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PeerWork {
+    /// It takes events.
+    Publish,
+    /// A group of four takes and acknowledges them, too.
+    Group,
 }
 
 /// A server of others.

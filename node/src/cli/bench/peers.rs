@@ -12,7 +12,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, oneshot};
 
 use super::closed_loop;
-use super::order::{Peer, PeerLoad, Report};
+use super::order::{Peer, PeerLoad, PeerWork, Report};
 use super::topics::{number_of, payload};
 
 type Result<T> = std::result::Result<T, String>;
@@ -52,20 +52,20 @@ pub(super) fn run(load: &PeerLoad) -> Result<Report> {
                 read,
                 Rc::clone(&nats),
             )));
-            nats.begin(load.group).await?;
+            nats.begin(load.work).await?;
             Ok(move |number: u64| {
                 let (done, answer) = oneshot::channel();
                 let (seen, sees) = oneshot::channel();
                 nats.answers.borrow_mut().insert(number, done);
-                if load.group {
+                if load.work == PeerWork::Group {
                     nats.seen.borrow_mut().insert(number, seen);
                 }
                 nats.publish("b", number, &payload(number, load.bytes));
                 async move {
                     answer.await.map_err(|error| error.to_string())??;
-                    match load.group {
-                        true => sees.await.map_err(|error| error.to_string()),
-                        false => Ok(()),
+                    match load.work {
+                        PeerWork::Group => sees.await.map_err(|error| error.to_string())?,
+                        PeerWork::Publish => Ok(()),
                     }
                 }
             })
@@ -146,7 +146,7 @@ struct Nats {
     /// Acknowledgements that are waited for, by number.
     answers: RefCell<BTreeMap<u64, Done>>,
     /// Deliveries that are waited for.
-    seen: RefCell<BTreeMap<u64, oneshot::Sender<()>>>,
+    seen: RefCell<BTreeMap<u64, Done>>,
 }
 
 /// Numbers of the answers to what is asked at the beginning.
@@ -166,13 +166,13 @@ impl Nats {
         said.await.map_err(|error| error.to_string())?
     }
 
-    async fn begin(&self, group: bool) -> Result<()> {
+    async fn begin(&self, work: PeerWork) -> Result<()> {
         self.out
             .write(b"CONNECT {\"verbose\":false}\r\nSUB _I.> 1\r\n");
         let stream = r#"{"name":"b","subjects":["b"],"storage":"file","num_replicas":1}"#;
         self.asked("$JS.API.STREAM.CREATE.b", STREAM_MADE, stream)
             .await?;
-        if group {
+        if work == PeerWork::Group {
             let consumer = r#"{"stream_name":"b","config":{"durable_name":"g","ack_policy":"explicit","deliver_policy":"new","max_ack_pending":2000}}"#;
             self.asked(
                 "$JS.API.CONSUMER.DURABLE.CREATE.b.g",
@@ -220,7 +220,7 @@ impl Nats {
             .write(format!("PUB {reply} 4\r\n+ACK\r\n").as_bytes());
         if let Some(seen) = self.seen.borrow_mut().remove(&number_of(data)) {
             // Whoever waited may have given up.
-            drop(seen.send(()));
+            drop(seen.send(Ok(())));
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::topics::{Event, Publish, PublishOutcome, Start, Subscribe, Subscripti
 const PUBSUB: &str = "bench";
 
 /// Who waits for an event, by its number.
-type Waiting = Rc<RefCell<BTreeMap<u64, oneshot::Sender<()>>>>;
+type Waiting = Rc<RefCell<BTreeMap<u64, oneshot::Sender<Result<(), String>>>>>;
 
 /// Publishes, and waits for subscribers if there are any, on this thread.
 pub(super) fn run(node: &NodeHandle, namespace: &str, load: &TopicLoad) -> Result<Report, String> {
@@ -61,7 +61,7 @@ pub(super) fn run(node: &NodeHandle, namespace: &str, load: &TopicLoad) -> Resul
                 }
                 match load.subscribers {
                     0 => Ok(()),
-                    _ => sees.await.map_err(|error| error.to_string()),
+                    _ => sees.await.map_err(|error| error.to_string())?,
                 }
             }
         })
@@ -104,7 +104,7 @@ async fn take(mut subscription: Subscription, waiting: Waiting) {
         delivery.ack();
         if let Some(seen) = waiting.borrow_mut().remove(&number) {
             // Whoever waited may have given up.
-            drop(seen.send(()));
+            drop(seen.send(Ok(())));
         }
     }
 }

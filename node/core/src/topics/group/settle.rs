@@ -152,6 +152,10 @@ impl Group {
             first: offset,
             end: offset.saturating_add(1),
         };
+        if self.verdicts.early.contains_key(&offset) {
+            // It waits here, in no entry yet: there is nothing to confirm.
+            return;
+        }
         if offset >= self.end || self.acks.contains(offset) {
             // Known: confirmed with what is on its way, if anything is.
             return self.done(now, from, range);
@@ -220,9 +224,7 @@ impl Group {
 
     /// Whether so much is to be forwarded that nothing more should be delivered before it is written.
     pub(super) fn forwards_full(&self) -> bool {
-        let bodies = self.verdicts.gathered.forwards.iter();
-        let bodies = bodies.filter_map(|forward| forward.send.as_ref());
-        bodies.map(|send| send.body.len()).sum::<usize>() >= BATCH_BYTES_MAX
+        bodies_of(&self.verdicts.gathered.forwards) >= BATCH_BYTES_MAX
     }
 
     fn done(&mut self, now: Instant, from: SubscriberId, range: ClosedRange) {
@@ -445,8 +447,8 @@ impl Group {
         (verdicts.since, verdicts.urgent) = (None, false);
         // Delivering stops before they are more than one entry holds.
         let forwards = batch.forwards.clone();
-        // Letters may be large: what does not fit goes with the next entry, which then is due at once.
-        let mut bytes = 0;
+        // Letters may be large: what does not fit beside the forwards goes with the next entry, which then is due at once.
+        let mut bytes = bodies_of(&forwards);
         let fits = batch.dead.iter().take_while(|dead| {
             let before = bytes;
             bytes += dead.encoded_len();
@@ -547,6 +549,12 @@ impl Group {
 pub(in crate::topics) enum Along {
     No,
     WithAppend,
+}
+
+/// Bytes of the messages that events become.
+fn bodies_of(forwards: &[Forward]) -> usize {
+    let sends = forwards.iter().filter_map(|forward| forward.send.as_ref());
+    sends.map(|send| send.body.len()).sum()
 }
 
 /// Offsets of a range that are not settled.

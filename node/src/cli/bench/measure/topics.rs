@@ -4,7 +4,7 @@
 use super::{Bench, say};
 use crate::cli::Failure;
 use crate::cli::bench::cluster::Cluster;
-use crate::cli::bench::order::{Amount, Loop, Order, Peer, PeerLoad, Report, TopicLoad};
+use crate::cli::bench::order::{Amount, Loop, Order, Peer, PeerLoad, PeerWork, Report, TopicLoad};
 use crate::cli::bench::row::Row;
 use crate::cli::bench::servers::Server;
 
@@ -38,13 +38,13 @@ impl Bench {
         let run = self.plan.clients(WINDOW);
         let (mut redis, mut nats, mut nats_group) = (Ok(None), Ok(None), Ok(None));
         if self.wants(&["publish_one"]) {
-            redis = self.peer(Peer::Redis, false, run).await;
+            redis = self.peer(Peer::Redis, PeerWork::Publish, run).await;
         }
         if self.wants(&["publish_one_nats", "publish_three"]) {
-            nats = self.peer(Peer::Nats, false, run).await;
+            nats = self.peer(Peer::Nats, PeerWork::Publish, run).await;
         }
         if self.wants(&["topic_group"]) {
-            nats_group = self.peer(Peer::Nats, true, run).await;
+            nats_group = self.peer(Peer::Nats, PeerWork::Group, run).await;
         }
         self.topics_on_one(run, redis, &nats, nats_group).await?;
         if self.wants(&["publish_three"]) {
@@ -122,7 +122,12 @@ impl Bench {
     }
 
     /// The same load on a server of others; `None`: it is not there.
-    async fn peer(&mut self, peer: Peer, group: bool, run: Loop) -> Result<Option<Report>, String> {
+    async fn peer(
+        &mut self,
+        peer: Peer,
+        work: PeerWork,
+        run: Loop,
+    ) -> Result<Option<Report>, String> {
         self.series += 1;
         let directory = self
             .scratch
@@ -135,7 +140,7 @@ impl Bench {
         let order = Order::Peer(PeerLoad {
             peer,
             port: server.port,
-            group,
+            work,
             bytes: EVENT_BYTES,
             run,
         });

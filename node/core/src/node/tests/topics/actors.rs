@@ -180,6 +180,11 @@ fn run(seed: u64) {
         shop.bench.pass(10);
         shop.forward_all(1..4, &mut taken);
     }
+    check(&mut shop, reader, seed);
+}
+
+/// Every event has changed its actor once and in order, and what turns published is there once.
+fn check(shop: &mut Shop, reader: u64, seed: u64) {
     for of in TALLIES {
         let tally: Tally = shop
             .read(reader, actor("tally", of), "get")
