@@ -106,6 +106,35 @@ fn killed_and_started_again_on_its_port() {
     running.kill();
 }
 
+/// An object that its process keeps through the death of its node has not seen what happened meanwhile.
+#[test]
+fn a_node_started_again_beside_an_application_that_goes_on() {
+    let mut cluster = Cluster::plan(PARTITIONS);
+    let port = port();
+    let node = cluster.found_with(&["--app", &format!("tallies={port}")]);
+    cluster.wait_healthy();
+    let address = cluster.http()[node].clone();
+    let log = cluster.path("app.log");
+    let app = App::start(port, &log);
+    let ids: Vec<String> = (0..20).map(|n| format!("x{n}")).collect();
+    for id in &ids {
+        until_served(&address, id);
+    }
+    for round in ["killed", "killed again"] {
+        cluster.kill(node);
+        cluster.start(node);
+        cluster.wait_healthy();
+        for id in &ids {
+            let (pid, count) = until_served(&address, id);
+            assert_eq!(pid, u64::from(app.pid()), "the application goes on");
+            assert_eq!(count, 1, "{id}: its object was not told to go: {round}");
+        }
+    }
+    let said = app.said();
+    assert!(!said.contains(NEVER_MADE), "{said}");
+    app.kill();
+}
+
 /// Calls until it is over; every tenth call fails in the application, so that its object is told to go. Returns the longest
 /// time of a call.
 fn load(address: &str, client: usize, over: &AtomicBool) -> Duration {

@@ -14,6 +14,7 @@ pub(crate) mod grpc_line;
 mod health;
 mod instance;
 mod keeper;
+mod memory;
 mod owner;
 mod pool;
 mod registrar;
@@ -24,6 +25,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,6 +36,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use instance::Instance;
+use memory::Memories;
 use owner::Image;
 use registrar::Registrar;
 use settings::{AppSettings, Protocol};
@@ -241,6 +244,8 @@ pub enum AppEvent {
         types: Vec<config::HostedType>,
         /// Its answer to `GET /dapr/subscribe`, raw JSON; empty: none.
         subscriptions: Bytes,
+        /// Actors that it may hold, called into being by an earlier run of this node too.
+        objects: Vec<ActorKey>,
     },
     /// The process has ended, cannot be reached, or is unhealthy. Its running requests end as `NoAnswer`.
     Gone {
@@ -275,6 +280,7 @@ struct Shared {
     apps: Vec<Arc<AppSettings>>,
     events: mpsc::Sender<AppEvent>,
     registrar: Registrar,
+    memories: Memories,
     instances: Mutex<HashMap<InstanceId, Arc<Instance>>>,
     processes: Mutex<HashMap<(AppId, Image), InstanceId>>,
     next_instance: AtomicU64,
@@ -299,18 +305,33 @@ impl AppChannel {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn start(apps: Vec<AppSettings>) -> (Self, mpsc::Receiver<AppEvent>) {
-        Self::start_with(apps, Registrar::start())
+        Self::start_remembering(apps, None)
+    }
+
+    /// The same, and which objects each process may hold is remembered in this folder: the next run of this node
+    /// needs to know.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start_remembering(
+        apps: Vec<AppSettings>,
+        folder: Option<PathBuf>,
+    ) -> (Self, mpsc::Receiver<AppEvent>) {
+        Self::start_with(apps, Registrar::start(), Memories::in_folder(folder))
     }
 
     fn start_with(
         apps: Vec<AppSettings>,
         registrar: Registrar,
+        memories: Memories,
     ) -> (Self, mpsc::Receiver<AppEvent>) {
         let (events, received) = mpsc::channel(APP_EVENTS_MAX);
         let shared = Arc::new(Shared {
             apps: apps.into_iter().map(Arc::new).collect(),
             events,
             registrar,
+            memories,
             instances: Mutex::default(),
             processes: Mutex::default(),
             next_instance: AtomicU64::new(1),
@@ -430,6 +451,7 @@ impl Shared {
             instance: instance.id,
             types,
             subscriptions,
+            objects: instance.objects(),
         };
         // Nobody listens any more: the node is ending.
         drop(self.events.send(event).await);

@@ -84,10 +84,12 @@ fn input(event: AppEvent) -> AppInput {
             types,
             // For pub/sub, which has heard it.
             subscriptions: _,
+            objects,
         } => AppInput::Hosting {
             app: app.as_str().to_owned(),
             instance: AppInstance(instance.0),
             types: types.into_iter().map(type_of).collect(),
+            objects,
         },
         AppEvent::Gone { app, instance, why } => AppInput::Gone {
             app: app.as_str().to_owned(),

@@ -8,9 +8,11 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use ghostlight_protocol::actor::ActorKey;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::connection::{self, Carries, ExchangeError, Exchanged, Line, OpenError, Outgoing};
+use super::memory::Memory;
 use super::owner::{End, Image};
 use super::pool::Pool;
 use super::registrar::Registrar;
@@ -50,6 +52,7 @@ pub(super) struct Instance {
     pub(super) app: Arc<AppSettings>,
     /// The process; `None`: it cannot be told from others.
     pub(super) owner: Option<Image>,
+    memory: Option<Arc<Memory>>,
     way: Way,
     gone: watch::Sender<Option<Arc<str>>>,
     limit: Option<Semaphore>,
@@ -72,6 +75,13 @@ impl Errand {
         match self {
             Self::Callback(request) => matches!(request.callback, Callback::Deactivate),
             Self::Post(_) => false,
+        }
+    }
+
+    fn actor(&self) -> Option<&ActorKey> {
+        match self {
+            Self::Callback(request) => Some(&request.actor),
+            Self::Post(_) => None,
         }
     }
 }
@@ -101,6 +111,7 @@ impl Instance {
         app: Arc<AppSettings>,
         address: AppAddress,
         owner: Option<Image>,
+        memory: Option<Arc<Memory>>,
         registrar: Registrar,
     ) -> (Arc<Self>, mpsc::Receiver<Report>) {
         let (reports, reported) = mpsc::channel(REPORTS_MAX);
@@ -118,7 +129,7 @@ impl Instance {
             strangers: AtomicUsize::new(0),
         };
         (
-            Self::new(id, app, owner, Way::Http(Box::new(http))),
+            Self::new(id, app, owner, memory, Way::Http(Box::new(http))),
             reported,
         )
     }
@@ -128,17 +139,25 @@ impl Instance {
         id: InstanceId,
         app: Arc<AppSettings>,
         owner: Option<Image>,
+        memory: Option<Arc<Memory>>,
         line: Arc<StreamLine>,
     ) -> Arc<Self> {
-        Self::new(id, app, owner, Way::Stream(Mutex::new(line)))
+        Self::new(id, app, owner, memory, Way::Stream(Mutex::new(line)))
     }
 
-    fn new(id: InstanceId, app: Arc<AppSettings>, owner: Option<Image>, way: Way) -> Arc<Self> {
+    fn new(
+        id: InstanceId,
+        app: Arc<AppSettings>,
+        owner: Option<Image>,
+        memory: Option<Arc<Memory>>,
+        way: Way,
+    ) -> Arc<Self> {
         let limit = app.concurrency.map(|limit| Semaphore::new(limit.get()));
         Arc::new(Self {
             id,
             app,
             owner,
+            memory,
             way,
             gone: watch::Sender::new(None),
             limit,
@@ -152,6 +171,12 @@ impl Instance {
             || "unknown".to_owned(),
             |image| format!("pid {}", image.pid),
         )
+    }
+
+    /// Actors that the process may hold, as far as is remembered.
+    pub(super) fn objects(&self) -> Vec<ActorKey> {
+        let memory = self.memory.as_ref();
+        memory.map_or_else(Vec::new, |memory| memory.objects())
     }
 
     /// How it is reached, if by HTTP.
@@ -212,6 +237,10 @@ impl Instance {
         };
         let begun = AtomicBool::new(false);
         let deactivates = errand.deactivates();
+        let remembered = self.memory.as_ref().zip(errand.actor().cloned());
+        if let (Some((memory, actor)), false) = (&remembered, deactivates) {
+            memory.will_hold(actor);
+        }
         let asked = self.ask(errand, &begun);
         let late = async {
             if deactivates {
@@ -223,7 +252,14 @@ impl Instance {
         };
         let why = tokio::select! {
             biased;
-            answer = asked => return answer,
+            answer = asked => {
+                if let (Some((memory, actor)), true) = (&remembered, deactivates)
+                    && matches!(answer, AppAnswer::Answered(_))
+                {
+                    memory.let_go(actor);
+                }
+                return answer;
+            }
             why = self.gone() => format!("the application {} is gone: {why}", self.app.id),
             why = late => why,
         };

@@ -83,6 +83,7 @@ async fn arrive(
         Arc::clone(app),
         address.clone(),
         owner,
+        owner.and_then(|image| shared.memories.of(image)),
         shared.registrar.clone(),
     );
     let http = instance.http().expect("it was made so");

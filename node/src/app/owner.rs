@@ -54,6 +54,22 @@ impl Image {
         parse_stat(pid, &stat)
     }
 
+    /// A name for files; [`Image::parse`] reads it.
+    pub(super) fn name(&self) -> String {
+        format!("{}-{}-{}", self.pid, self.started, self.stack)
+    }
+
+    /// Reads a name.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let mut parts = name.split('-');
+        let image = Self {
+            pid: parts.next()?.parse().ok()?,
+            started: parts.next()?.parse().ok()?,
+            stack: parts.next()?.parse().ok()?,
+        };
+        parts.next().is_none().then_some(image)
+    }
+
     /// Whether it still runs.
     pub(super) fn lives(&self) -> bool {
         Self::of(self.pid) == Some(*self)

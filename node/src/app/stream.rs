@@ -164,7 +164,8 @@ impl Shared {
                     self.drain(before).await;
                 }
                 let id = self.instance_id(&settings.id, owner);
-                Instance::by_stream(id, Arc::clone(settings), owner, Arc::clone(line))
+                let memory = owner.and_then(|image| self.memories.of(image));
+                Instance::by_stream(id, Arc::clone(settings), owner, memory, Arc::clone(line))
             }
         };
         current.insert(settings.id.clone(), Arc::clone(&instance));

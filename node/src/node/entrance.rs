@@ -1,6 +1,7 @@
 //! The APIs of a node that applications see, open before the node itself is there.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -242,12 +243,23 @@ impl Entrance {
 fn connect_apps(config: &NodeConfig, context: &Context) -> AppPort {
     let (port, queues) = apps::queues();
     if !config.apps.is_empty() {
-        let (channel, events) = AppChannel::start(config.apps.clone());
+        let (channel, events) =
+            AppChannel::start_remembering(config.apps.clone(), objects_folder(config));
         // The APIs open once.
         drop(context.hosts.set(channel.clone()));
         bridge::connect(channel, events, queues, Arc::clone(&context.pubsub));
     }
     port
+}
+
+/// Where a node remembers which objects applications hold: with its data, or, if it has none, where the user's programs
+/// keep what lives no longer than the machine runs.
+fn objects_folder(config: &NodeConfig) -> Option<PathBuf> {
+    if let Some(data_dir) = &config.data_dir {
+        return Some(data_dir.join("apps"));
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    runtime.map(|runtime| PathBuf::from(runtime).join("ghostlight/apps"))
 }
 
 async fn upkeep(context: Shared, mut end: watch::Receiver<bool>) {

@@ -109,6 +109,7 @@ impl PubSub {
                 instance,
                 subscriptions,
                 types: _,
+                objects: _,
             } => {
                 let said = parse(subscriptions, app.as_str()).unwrap_or_else(|why| {
                     tracing::error!(

@@ -213,6 +213,21 @@ impl Objects {
         );
     }
 
+    /// What a process may hold that this table does not know: a node that ran here before called it into being. It
+    /// is told to go before its first turn.
+    pub fn held_before(&mut self, app: &str, instance: AppInstance, actors: Vec<ActorKey>) {
+        for actor in actors {
+            self.table.entry(actor).or_insert_with(|| Object {
+                app: app.to_owned(),
+                instance,
+                epoch: None,
+                trust: Trust::Unclean,
+                made: Made::Yes,
+                stage: Stage::Idle,
+            });
+        }
+    }
+
     /// A process cannot be reached. What it keeps in memory is there when it comes back.
     pub fn gone(&mut self, app: &str, instance: AppInstance, out: &mut Vec<HostEffect>) {
         let Some(known) = self.apps.get_mut(app) else {
@@ -480,9 +495,18 @@ impl Objects {
         };
         match &mut object.stage {
             Stage::Resetting { exchange: of, then } if *of == exchange => {
-                // Whatever it says, the object counts as gone.
                 let then = then.take();
                 object.stage = Stage::Idle;
+                if let AppAnswer::NoAnswer {
+                    why,
+                    sent: Sent::CertainlyNot,
+                } = answer
+                {
+                    // It was never told, so it is still there.
+                    object.trust = Trust::Unclean;
+                    return Self::not_started(then, &why, out);
+                }
+                // Whatever it says, the object counts as gone.
                 (object.trust, object.made) = (Trust::Nothing, Made::No);
                 match then {
                     Some(start) => self.invoke(*start, out),
@@ -595,14 +619,13 @@ impl Objects {
         let Some(object) = self.table.get(actor) else {
             return;
         };
-        let same = self
-            .apps
-            .get(&object.app)
-            .is_some_and(|app| app.reach == Reach::Up && app.instance == object.instance);
-        if object.made == Made::Yes && same {
-            self.reset(actor, None, out);
-        } else {
-            self.remove(actor);
+        let app = self.apps.get(&object.app);
+        let reach = app.filter(|app| app.instance == object.instance);
+        match (object.made, reach.map(|app| app.reach)) {
+            (Made::Yes, Some(Reach::Up)) => self.reset(actor, None, out),
+            // It is told when its process can be reached again, before its next turn.
+            (Made::Yes, Some(Reach::Gone)) => {}
+            (Made::No, _) | (Made::Yes, None) => self.remove(actor),
         }
     }
 }

@@ -86,6 +86,8 @@ pub enum AppInput {
         instance: AppInstance,
         /// The types.
         types: Vec<AppType>,
+        /// Actors that the process may hold, also of an earlier run of this node.
+        objects: Vec<ActorKey>,
     },
     /// The process cannot be reached, or has ended.
     Gone {

@@ -424,8 +424,10 @@ impl NodeCore {
                 app,
                 instance,
                 types,
+                objects: held,
             } => {
-                objects.hosting(app, instance, types, &mut effects);
+                objects.hosting(app.clone(), instance, types, &mut effects);
+                objects.held_before(&app, instance, held);
                 self.tell_types();
             }
             AppInput::Gone { app, instance, .. } => {

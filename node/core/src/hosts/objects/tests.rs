@@ -50,6 +50,11 @@ impl Bed {
             .hosting(app, instance, vec![cart], &mut self.out);
     }
 
+    fn held_before(&mut self, instance: u64) {
+        let instance = AppInstance(instance);
+        self.objects.held_before("shop", instance, vec![actor()]);
+    }
+
     fn run(&mut self, term: u64, number: u64, version: u64) -> TurnId {
         let turn = TurnId {
             activation: ActivationId {
@@ -500,4 +505,52 @@ fn values_are_given_back_byte_for_byte_until_their_time_is_over() {
         });
         assert_eq!(bed.told(), AppOutcome::Value(want));
     }
+}
+
+#[test]
+fn what_a_node_before_this_one_called_into_being_is_reset_first() {
+    let mut bed = Bed::new();
+    bed.held_before(1);
+    bed.run(1, 1, 7);
+    let reset = bed.deleted();
+    bed.answer(reset, 200);
+    let exchange = bed.called();
+    bed.answer(exchange, 200);
+    assert!(matches!(bed.ended(), TurnEnd::Answered(_)));
+    // Known already: it is clean, and told again that it may be there.
+    bed.held_before(1);
+    bed.good_turn(1, 2, 7, None);
+    // Another process has nothing of it.
+    bed.hosting(2);
+    bed.good_turn(2, 1, 7, None);
+}
+
+#[test]
+fn an_object_that_was_not_told_to_go_is_still_there() {
+    let mut bed = Bed::new();
+    bed.held_before(1);
+    bed.run(1, 1, 7);
+    let reset = bed.deleted();
+    bed.silent(reset, Sent::CertainlyNot);
+    assert!(matches!(bed.ended(), TurnEnd::NotStarted { .. }));
+    bed.run(1, 2, 7);
+    let reset = bed.deleted();
+    // Whatever becomes of one that was sent: it counts as gone.
+    bed.silent(reset, Sent::Maybe);
+    bed.called();
+}
+
+#[test]
+fn an_object_that_was_dropped_while_its_process_was_out_of_reach_is_reset_when_it_is_back() {
+    let mut bed = Bed::new();
+    let turn = bed.run(1, 1, 0);
+    let exchange = bed.called();
+    bed.answer(exchange, 200);
+    bed.ended();
+    bed.objects.gone("shop", AppInstance(1), &mut bed.out);
+    bed.drop(turn);
+    assert_eq!(bed.out, []);
+    bed.hosting(1);
+    bed.run(2, 1, 3);
+    bed.deleted();
 }
