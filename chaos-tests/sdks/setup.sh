@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the banks in examples/ need into a cache outside of the clone: setup.sh CACHE LANGUAGE
-# Prints why and ends with 75 where the toolchain of the language is missing: that is skipped, not failed.
+# Prints why and ends with 75 where the toolchain of the language, or the way to its packages, is missing: that is
+# skipped, not failed.
 set -euo pipefail
 
 cache=$1
@@ -8,6 +9,11 @@ language=$2
 skip() {
     echo "$1"
     exit 75
+}
+# Installs, or says in one line why that cannot be done here.
+install() {
+    local said
+    said=$("$@" 2>&1) || skip "its packages cannot be installed: $(echo "$said" | grep -iE -m 1 'error')"
 }
 
 mkdir -p "$cache"
@@ -19,7 +25,7 @@ python)
     if [ "$(cat "$cache/python/wanted" 2>/dev/null)" != "$wanted" ]; then
         python3 -m venv "$cache/python"
         # shellcheck disable=SC2086 # words, one for each package
-        "$cache/python/bin/pip" install --quiet $wanted
+        install "$cache/python/bin/pip" install --quiet --disable-pip-version-check $wanted
         echo "$wanted" >"$cache/python/wanted"
     fi
     ;;
@@ -30,7 +36,7 @@ javascript)
     if [ "$(cat "$cache/javascript/wanted" 2>/dev/null)" != "$wanted" ]; then
         mkdir -p "$cache/javascript"
         echo '{"private": true}' >"$cache/javascript/package.json"
-        npm --prefix "$cache/javascript" install --silent --no-audit --no-fund "$wanted"
+        install npm --prefix "$cache/javascript" install --no-audit --no-fund "$wanted"
         echo "$wanted" >"$cache/javascript/wanted"
     fi
     ;;

@@ -10,6 +10,8 @@ use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::schedule::{Signed, parse_go};
 use serde_json::{Map, Value};
 
+use super::settings::{Actors, AppSettings};
+
 /// Idle time after which an object is deactivated.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Time for a running call before its actor moves.
@@ -262,6 +264,23 @@ fn settled(
             .or(common.drain_rebalanced)
             .unwrap_or(true),
         reentrancy,
+    }
+}
+
+impl AppSettings {
+    /// What an application may host of what it said; a warning names what it may not, and why.
+    pub(super) fn admitted(&self, mut said: Hosted) -> Hosted {
+        if self.actors == Actors::Ignored && !said.types.is_empty() {
+            let names: Vec<&str> = said.types.iter().map(|hosted| hosted.name.as_str()).collect();
+            said.warnings.push(format!(
+                "the application has actors ({}), and nobody can call them here: actors are switched off. Mark a state \
+                 store with actorStateStore: \"true\" in a file of --resources-path, and name the cluster with \
+                 --placement-host-address",
+                names.join(", ")
+            ));
+            said.types.clear();
+        }
+        said
     }
 }
 

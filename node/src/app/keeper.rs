@@ -15,7 +15,7 @@ use super::connection::{self, Closing};
 use super::health::Probe;
 use super::instance::{Instance, Report};
 use super::owner::End;
-use super::settings::{Actors, AppAddress, AppSettings};
+use super::settings::{AppAddress, AppSettings};
 use super::{Shared, config, watch};
 
 /// Time between attempts to connect.
@@ -151,10 +151,8 @@ async fn prepare(instance: &Instance) -> Result<(config::Hosted, Bytes), String>
         }
     }
     let answer = asked(instance, "/dapr/config").await?;
-    let hosted = match answer.filter(|_| instance.app.actors == Actors::Hosted) {
-        Some(body) => config::parse(&body, instance.app.disseminate_timeout),
-        None => config::Hosted::default(),
-    };
+    let hosted = answer.map(|body| config::parse(&body, instance.app.disseminate_timeout));
+    let hosted = instance.app.admitted(hosted.unwrap_or_default());
     let subscriptions = asked(instance, "/dapr/subscribe").await?;
     Ok((hosted, subscriptions.unwrap_or_default()))
 }

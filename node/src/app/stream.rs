@@ -21,7 +21,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use super::config::{Announced, DRAIN_TIMEOUT, Hosted, Reentrancy, Wishes};
 use super::instance::Instance;
 use super::owner::{End, Pair};
-use super::settings::{Actors, AppSettings};
+use super::settings::AppSettings;
 use super::{
     ACTOR_ERROR_HEADER, Answered, AppAnswer, AppChannel, AppId, AppRequest, CANCEL_HEADER,
     Callback, Shared, lock,
@@ -111,10 +111,7 @@ impl AppChannel {
             Ok(None) => return Err(StreamRefusal::Ended("it was closed".to_owned())),
             Err(_) => return Err(StreamRefusal::Ended("it said nothing".to_owned())),
         };
-        let mut hosted = hosted(initial, &settings);
-        if settings.actors == Actors::Ignored {
-            hosted.types.clear();
-        }
+        let hosted = settings.admitted(hosted(initial, &settings));
         for warning in &hosted.warnings {
             tracing::warn!(app = %settings.id, "{warning}");
         }
