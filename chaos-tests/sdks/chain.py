@@ -1,6 +1,7 @@
 """Actors that call each other with Dapr's Python SDK, for proof.py: chain.py PORT
 
-`Relay` hands every call on over the one gRPC channel of this process, as SDKs do that speak gRPC alone.
+`Ring` is re-entrant, three deep: an actor calls another one, which calls back. `Relay` is not: it hands every call on
+over the one gRPC channel of this process, as SDKs do that speak gRPC alone.
 """
 
 import json
@@ -10,10 +11,67 @@ import sys
 
 import grpc
 import uvicorn
-from dapr.actor import Actor, ActorInterface, actormethod
+from dapr.actor import Actor, ActorId, ActorInterface, ActorProxy, actormethod
+from dapr.actor.runtime.config import ActorReentrancyConfig, ActorRuntimeConfig, ActorTypeConfig
+from dapr.actor.runtime.runtime import ActorRuntime
 from dapr.ext.fastapi import DaprActor
 from dapr.proto import api_service_v1, api_v1
 from fastapi import FastAPI
+
+DEPTH = 3
+
+
+class RingInterface(ActorInterface):
+    @actormethod(name="Begin")
+    async def begin(self, data: object) -> object: ...
+
+    @actormethod(name="Back")
+    async def back(self, data: object) -> object: ...
+
+    @actormethod(name="Note")
+    async def note(self, data: object) -> object: ...
+
+    @actormethod(name="Deep")
+    async def deep(self, data: object) -> object: ...
+
+    @actormethod(name="Notes")
+    async def notes(self) -> object: ...
+
+
+class Ring(Actor, RingInterface):
+    async def _read(self, name: str) -> object:
+        known, value = await self._state_manager.try_get_state(name)
+        return value if known else None
+
+    async def _write(self, name: str, value: object) -> None:
+        await self._state_manager.set_state(name, value)
+        await self._state_manager.save_state()
+
+    def _other(self, name: str):
+        return ActorProxy.create("Ring", ActorId(name), RingInterface)
+
+    async def begin(self, data: object) -> object:
+        """Writes, and lets another one call back into this actor before it writes again."""
+        await self._write("begun", data["other"])
+        said = await self._other(data["other"]).Back({"to": str(self.id)})
+        await self._write("ended", data["other"])
+        return said
+
+    async def back(self, data: object) -> object:
+        return await self._other(data["to"]).Note({"from": str(self.id)})
+
+    async def note(self, data: object) -> object:
+        """Sees what the call has written that it entered."""
+        await self._write("noted", data["from"])
+        return {"begun": await self._read("begun"), "noted": data["from"]}
+
+    async def deep(self, data: object) -> object:
+        """Calls itself until it may not."""
+        return await self._other(str(self.id)).Deep({"level": data["level"] + 1})
+
+    async def notes(self) -> object:
+        return [await self._read(name) for name in ("begun", "noted", "ended")]
+
 
 class RelayInterface(ActorInterface):
     @actormethod(name="Forward")
@@ -47,6 +105,12 @@ actors = DaprActor(app)
 
 @app.on_event("startup")
 async def startup() -> None:
+    config = ActorRuntimeConfig()
+    config.update_actor_type_configs(
+        [ActorTypeConfig("Ring", reentrancy=ActorReentrancyConfig(enabled=True, maxStackDepth=DEPTH))]
+    )
+    ActorRuntime.set_actor_config(config)
+    await actors.register_actor(Ring)
     await actors.register_actor(Relay)
 
 

@@ -3,7 +3,7 @@
 For each language: three nodes with one bank each. Deposits over all nodes, a node is killed half-way, and the sum
 of all accounts is what was acknowledged, also when it is back beside its bank, which has gone on. A method that fails
 leaves nothing, also not with the next call. A bank that is killed alone is replaced by another one within 1.5 s. A
-reminder goes on. With the Python SDK also: 2,000 calls at once over one gRPC channel.
+reminder goes on. With the Python SDK also: calls back into a waiting actor, and 2,000 calls at once over one gRPC channel.
 Prints one line for each, then the sum as cargo's tests do, and ends with 1 when one of them is not so.
 """
 
@@ -32,6 +32,7 @@ FAILOVER_TIME_MAX = 1.5
 REPEAT_TIME_MAX = 60
 RELAYED = 2_000
 RELAYED_TIME_MAX = 120
+CHAIN_TIME_MAX = 20
 
 
 def free_ports(count):
@@ -286,6 +287,27 @@ def hosting(port, actor_type):
     return True if any(one["type"] == actor_type for one in active) else None
 
 
+def ring(nodes):
+    """A call back into a waiting actor enters it, as deep as its type allows."""
+
+    def ask(name, method, body):
+        return call(nodes.http[0], name, method, body, timeout=CHAIN_TIME_MAX, actor_type="Ring")
+
+    for n in range(nodes.size):
+        until("every application is there", READY_TIME_MAX, lambda n=n: hosting(nodes.http[n], "Ring"))
+    for n in range(10):
+        one, other = f"one{n}", f"other{n}"
+        answer = ask(one, "Begin", {"other": other})
+        assert good(answer) == {"begun": other, "noted": other}, answer
+        notes = ask(one, "Notes", {})
+        assert good(notes) == [other, other, other], notes
+    answer = ask("deep", "Deep", {"level": 1})
+    assert answer is not None and answer[0] == 500 and "maximum stack depth exceeded" in answer[1], answer
+    free = ask("deep", "Notes", {})
+    assert good(free) == [None, None, None], free
+    return "calls back into a waiting actor enter it, and no deeper than its type allows"
+
+
 def relay(nodes):
     """Calls that call another actor, all at once: each of the two hops goes over one channel."""
     for n in range(nodes.size):
@@ -312,7 +334,7 @@ def proofs(binary, cache, language):
     bank = Bank(binary, cache, NODES, command(cache, language, BANKS[language]))
     yield bank, (failing, deposits, lone_kill, reminders)
     if language == "python":
-        yield Nodes(binary, cache, NODES, command(cache, language, HERE / "chain.py")), (relay,)
+        yield Nodes(binary, cache, NODES, command(cache, language, HERE / "chain.py")), (ring, relay)
 
 
 def prove(binary, cache, language, counts):

@@ -118,6 +118,8 @@ impl Executor {
     pub fn perform(&mut self, effect: RunnerEffect) {
         match effect {
             RunnerEffect::Run(start) => self.run(start),
+            // Only applications' turns are entered.
+            RunnerEffect::Enter(_) => {}
             RunnerEffect::Tell { turn, ask, told } => {
                 // A turn that is over needs no answer any more.
                 if let Some(slot) = self.slots.get(&turn.activation) {

@@ -84,6 +84,21 @@ pub struct TurnStart {
     pub wakeup: Option<Box<Wakeup>>,
 }
 
+/// A call of the same chain that enters a running turn of an application.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TurnEntry {
+    /// The turn that it enters.
+    pub turn: TurnId,
+    /// Counts the calls that have entered it, from 1.
+    pub entry: u32,
+    /// Cleaned method name.
+    pub method: String,
+    /// The body.
+    pub body: Bytes,
+    /// What travels beside the body.
+    pub metadata: Vec<Metadata>,
+}
+
 /// What a running turn asks for.
 #[derive(Clone, PartialEq, Debug)]
 pub enum TurnAsk {
@@ -115,6 +130,14 @@ pub enum TurnAsk {
     /// Commits what is staged so far, and goes on after it (a *part* of an application's turn). From then
     /// on the request is never run again.
     Commit(Box<Staged>),
+    /// A call that had entered the turn is over: `Answered` with all that the turn has staged so far, `NotStarted`, or
+    /// `Lost`. Only `Answered` is told about, by `Part`.
+    Left {
+        /// Which: `TurnEntry::entry`.
+        entry: u32,
+        /// How.
+        end: Box<TurnEnd>,
+    },
 }
 
 /// What a turn leaves behind.
@@ -141,6 +164,8 @@ impl Staged {
 pub enum PartEnd {
     /// It is committed; the actor's version after it.
     Committed(ActorVersion),
+    /// There was nothing to commit.
+    Nothing,
     /// A reminder that must not be replaced is there already: nothing was committed, the turn goes on.
     ScheduleThere,
     /// Nothing was committed, the turn goes on; what was wrong.
@@ -252,6 +277,8 @@ pub struct OutMessage {
 pub enum RunnerEffect {
     /// Begin a turn. The activation's object is created by its first turn.
     Run(TurnStart),
+    /// Calls the object of a running turn. Only applications' turns are entered.
+    Enter(TurnEntry),
     /// Answers the `number`-th ask of a turn (from 1).
     Tell {
         /// The turn that asked.

@@ -14,6 +14,7 @@ mod commit;
 mod dedup;
 mod ending;
 mod engine;
+mod entered;
 mod fixed_hash;
 mod idle;
 mod inbox;
@@ -34,6 +35,7 @@ pub(crate) use answers::{not_run, outcome_kind, reused, session_closed};
 pub use engine::{
     ActivationView, Counters, Load, NativeTypes, Opening, Progress, Settings, Turns, Writes,
 };
+pub use entered::ReentrantTypes;
 pub use jobs::{Due, Standing};
 pub(crate) use wakeup::next_tick;
 

@@ -160,7 +160,9 @@ impl Bench {
                         }
                         TurnAsk::Call { .. } => TurnTold::Called(CallOutcome::Reply(Bytes::new())),
                         TurnAsk::Scan { .. } => panic!("no test scans"),
-                        TurnAsk::Commit(_) => panic!("native turns commit whole"),
+                        TurnAsk::Commit(_) | TurnAsk::Left { .. } => {
+                            panic!("native turns commit whole, and none is entered")
+                        }
                     };
                     self.executor
                         .perform(RunnerEffect::Tell { turn, ask, told });

@@ -271,7 +271,11 @@ impl AppSettings {
     /// What an application may host of what it said; a warning names what it may not, and why.
     pub(super) fn admitted(&self, mut said: Hosted) -> Hosted {
         if self.actors == Actors::Ignored && !said.types.is_empty() {
-            let names: Vec<&str> = said.types.iter().map(|hosted| hosted.name.as_str()).collect();
+            let names: Vec<&str> = said
+                .types
+                .iter()
+                .map(|hosted| hosted.name.as_str())
+                .collect();
             said.warnings.push(format!(
                 "the application has actors ({}), and nobody can call them here: actors are switched off. Mark a state \
                  store with actorStateStore: \"true\" in a file of --resources-path, and name the cluster with \

@@ -27,7 +27,8 @@ impl Bed {
     }
 
     fn blind(settings: AppSettings) -> Self {
-        let (channel, events) = AppChannel::start_with(vec![settings], Registrar::blind(), Memories::none());
+        let (channel, events) =
+            AppChannel::start_with(vec![settings], Registrar::blind(), Memories::none());
         Self { channel, events }
     }
 

@@ -36,11 +36,11 @@ pub struct HostFrame {
 #[derive(Clone, PartialEq, Message)]
 pub struct HostMessage {
     /// Which; absent: unknown to this build.
-    #[prost(oneof = "Said", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Said", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub said: Option<Said>,
 }
 
-/// The variants of [`HostMessage`]: the first four go to a host, the last two to a leader.
+/// The variants of [`HostMessage`]: the first four and the last go to a host, the others to a leader.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Said {
     /// Begin a turn.
@@ -61,6 +61,9 @@ pub enum Said {
     /// A turn is over.
     #[prost(message, tag = "6")]
     Ended(HostEnded),
+    /// To a host: a call of the same chain enters a running turn.
+    #[prost(message, tag = "7")]
+    Enter(HostEnter),
 }
 
 /// One in-memory life of an actor.
@@ -162,7 +165,7 @@ pub struct HostAsked {
     #[prost(uint32, tag = "2")]
     pub ask: u32,
     /// What it asks.
-    #[prost(oneof = "Asks", tags = "3, 4, 5, 6")]
+    #[prost(oneof = "Asks", tags = "3, 4, 5, 6, 7")]
     pub what: Option<Asks>,
 }
 
@@ -181,6 +184,40 @@ pub enum Asks {
     /// To commit what is staged so far.
     #[prost(message, tag = "6")]
     Commit(HostWrites),
+    /// A call that had entered it is over.
+    #[prost(message, tag = "7")]
+    Left(HostLeft),
+}
+
+/// See [`Said::Enter`].
+#[derive(Clone, PartialEq, Message)]
+pub struct HostEnter {
+    /// The turn that it enters.
+    #[prost(message, required, tag = "1")]
+    pub turn: HostTurn,
+    /// Counts the calls that have entered it, from 1.
+    #[prost(uint32, tag = "2")]
+    pub entry: u32,
+    /// Cleaned method name.
+    #[prost(string, tag = "3")]
+    pub method: String,
+    /// The body.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub body: Bytes,
+    /// What travels beside the body.
+    #[prost(message, repeated, tag = "5")]
+    pub metadata: Vec<Metadata>,
+}
+
+/// See [`Asks::Left`].
+#[derive(Clone, PartialEq, Message)]
+pub struct HostLeft {
+    /// Which: `HostEnter::entry`.
+    #[prost(uint32, tag = "1")]
+    pub entry: u32,
+    /// How it ended; with all that the turn has staged so far.
+    #[prost(message, required, tag = "2")]
+    pub ended: HostEnded,
 }
 
 /// A page of rows.
@@ -296,6 +333,9 @@ pub struct HostCommitted {
     /// Why nothing was committed, else empty.
     #[prost(string, tag = "2")]
     pub refusal: String,
+    /// There was nothing to commit.
+    #[prost(bool, tag = "3")]
+    pub nothing: bool,
 }
 
 /// How a call inside a turn ended.

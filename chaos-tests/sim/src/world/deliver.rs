@@ -369,7 +369,10 @@ impl World {
         };
         let dropped = match &effect {
             RunnerEffect::Drop(activation) => Some(*activation),
-            RunnerEffect::Run(_) | RunnerEffect::Tell { .. } | RunnerEffect::Reset(_) => None,
+            RunnerEffect::Run(_)
+            | RunnerEffect::Enter(_)
+            | RunnerEffect::Tell { .. }
+            | RunnerEffect::Reset(_) => None,
         };
         let instant = process.instant(now);
         let mut inputs = Vec::new();

@@ -12,13 +12,13 @@ use ghostlight_protocol::request::RequestId;
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::host::{
     Asks, End, HostActivation, HostAnswer, HostAsked, HostCall, HostCommitted, HostEnded,
-    HostMessage, HostOk, HostOutcome, HostRow, HostRows, HostRun, HostScan, HostTell, HostTurn,
-    HostValue, HostWrites, Outcome, Said, Told,
+    HostEnter, HostLeft, HostMessage, HostOk, HostOutcome, HostRow, HostRows, HostRun, HostScan,
+    HostTell, HostTurn, HostValue, HostWrites, Outcome, Said, Told,
 };
 
 use crate::turn_io::{
     ActivationId, Answered, FencingToken, OutMessage, PartEnd, RunnerEffect, RunnerInput, Staged,
-    TurnAsk, TurnEnd, TurnId, TurnStart, TurnTold,
+    TurnAsk, TurnEnd, TurnEntry, TurnId, TurnStart, TurnTold,
 };
 
 /// A message to a host.
@@ -26,6 +26,13 @@ use crate::turn_io::{
 pub fn effect_out(now: Instant, effect: RunnerEffect) -> HostMessage {
     let said = match effect {
         RunnerEffect::Run(start) => Said::Run(run_out(now, start)),
+        RunnerEffect::Enter(entry) => Said::Enter(HostEnter {
+            turn: turn_out(entry.turn),
+            entry: entry.entry,
+            method: entry.method,
+            body: entry.body,
+            metadata: entry.metadata,
+        }),
         RunnerEffect::Tell { turn, ask, told } => Said::Tell(HostTell {
             turn: turn_out(turn),
             ask,
@@ -44,7 +51,7 @@ pub fn input_out(now: Instant, input: RunnerInput) -> HostMessage {
         RunnerInput::Asked { turn, ask, what } => Said::Asked(HostAsked {
             turn: turn_out(turn),
             ask,
-            what: Some(asks_out(now, what)),
+            what: Some(asks_out(now, turn, what)),
         }),
         RunnerInput::Ended { turn, end } => Said::Ended(HostEnded {
             turn: turn_out(turn),
@@ -68,6 +75,13 @@ pub enum Heard {
 pub fn heard(now: Instant, message: HostMessage) -> Option<Heard> {
     Some(match message.said? {
         Said::Run(run) => Heard::Effect(RunnerEffect::Run(run_in(now, run)?)),
+        Said::Enter(entry) => Heard::Effect(RunnerEffect::Enter(TurnEntry {
+            turn: turn_in(entry.turn)?,
+            entry: entry.entry,
+            method: entry.method,
+            body: entry.body,
+            metadata: entry.metadata,
+        })),
         Said::Tell(tell) => Heard::Effect(RunnerEffect::Tell {
             turn: turn_in(tell.turn)?,
             ask: tell.ask,
@@ -163,7 +177,7 @@ fn run_in(now: Instant, run: HostRun) -> Option<TurnStart> {
     })
 }
 
-fn asks_out(now: Instant, ask: TurnAsk) -> Asks {
+fn asks_out(now: Instant, turn: TurnId, ask: TurnAsk) -> Asks {
     match ask {
         TurnAsk::Get { key } => Asks::Get(key),
         TurnAsk::Scan {
@@ -187,6 +201,13 @@ fn asks_out(now: Instant, ask: TurnAsk) -> Asks {
             remaining_ms: left(now, deadline),
         }),
         TurnAsk::Commit(staged) => Asks::Commit(staged_out(*staged)),
+        TurnAsk::Left { entry, end } => Asks::Left(HostLeft {
+            entry,
+            ended: HostEnded {
+                turn: turn_out(turn),
+                end: Some(end_out(*end)),
+            },
+        }),
     }
 }
 
@@ -203,6 +224,10 @@ fn asks_in(now: Instant, asks: Asks) -> Option<TurnAsk> {
             method: call.method,
             body: call.body,
             deadline: until(now, call.remaining_ms),
+        },
+        Asks::Left(left) => TurnAsk::Left {
+            entry: left.entry,
+            end: Box::new(end_in(left.ended.end?)?),
         },
         Asks::Commit(writes) => TurnAsk::Commit(Box::new(staged_in(writes)?)),
     })
@@ -249,12 +274,16 @@ fn told_out(told: TurnTold) -> Option<Told> {
         TurnTold::Called(outcome) => Told::Called(outcome_out(outcome)),
         TurnTold::Part(PartEnd::Committed(version)) => Told::Committed(HostCommitted {
             version: version.0,
-            refusal: String::new(),
+            ..HostCommitted::default()
+        }),
+        TurnTold::Part(PartEnd::Nothing) => Told::Committed(HostCommitted {
+            nothing: true,
+            ..HostCommitted::default()
         }),
         TurnTold::Part(PartEnd::ScheduleThere) => Told::Committed(HostCommitted::default()),
         TurnTold::Part(PartEnd::Refused(refusal)) => Told::Committed(HostCommitted {
-            version: 0,
             refusal: format!("{}: {}", refusal.code, refusal.detail),
+            ..HostCommitted::default()
         }),
         TurnTold::Deposed => return None,
     })
@@ -270,6 +299,8 @@ fn told_in(told: Option<Told>) -> TurnTold {
         Some(Told::Called(outcome)) => TurnTold::Called(outcome_in(outcome)),
         Some(Told::Committed(committed)) => TurnTold::Part(if committed.version > 0 {
             PartEnd::Committed(ActorVersion(committed.version))
+        } else if committed.nothing {
+            PartEnd::Nothing
         } else if committed.refusal.is_empty() {
             PartEnd::ScheduleThere
         } else {
@@ -480,6 +511,10 @@ mod tests {
                 key: Bytes::from_static(b"k"),
             },
             TurnAsk::Commit(Box::new(staged)),
+            TurnAsk::Left {
+                entry: 3,
+                end: Box::new(TurnEnd::Lost { detail: "l".into() }),
+            },
             TurnAsk::Call {
                 actor,
                 method: "m".to_owned(),
@@ -496,6 +531,26 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_enters_comes_as_it_was_sent() {
+        let now = Instant(1);
+        let effect = RunnerEffect::Enter(TurnEntry {
+            turn: TURN,
+            entry: 2,
+            method: "m".to_owned(),
+            body: Bytes::from_static(b"b"),
+            metadata: vec![Metadata {
+                name: "dapr-reentrancy-id".to_owned(),
+                value: "r".to_owned(),
+            }],
+        });
+        let heard = heard(now, effect_out(now, effect.clone()));
+        let Some(Heard::Effect(got)) = heard else {
+            panic!("{heard:?}");
+        };
+        assert_eq!(got, effect);
+    }
+
+    #[test]
     fn what_is_told_comes_back_as_it_was() {
         let now = Instant(1);
         for told in [
@@ -504,6 +559,7 @@ mod tests {
             TurnTold::Deposed,
             TurnTold::Part(PartEnd::Committed(ActorVersion(4))),
             TurnTold::Part(PartEnd::ScheduleThere),
+            TurnTold::Part(PartEnd::Nothing),
         ] {
             let effect = RunnerEffect::Tell {
                 turn: TURN,

@@ -6,6 +6,7 @@
 //! returned, nothing else runs in it here. Absent: which node hosts an actor, and when a turn counts.
 
 mod calls;
+mod entries;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -140,8 +141,17 @@ struct Running {
     waiting: BTreeMap<u32, Waiting>,
     /// Its answer, while calls wait.
     answer: Option<AppAnswer>,
+    /// Calls of its chain that run inside it.
+    inside: BTreeMap<Exchange, Inside>,
     /// Whether a change of state was refused: the object believes what is not so.
     refused: Refused,
+}
+
+/// A call inside a running turn.
+#[derive(Debug)]
+struct Inside {
+    entry: u32,
+    method: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -161,6 +171,8 @@ enum Waiting {
     Get(AppTicket),
     /// What was taken out of the stage for it.
     Part(AppTicket, Box<Staged>),
+    /// The same, for the answer of a call inside the turn.
+    Left(Box<Staged>),
 }
 
 impl Objects {
@@ -297,8 +309,12 @@ impl Objects {
 
     fn drop_waiting(running: &Running, out: &mut Vec<HostEffect>) {
         for waiting in running.waiting.values() {
-            let (Waiting::Get(ticket) | Waiting::Part(ticket, _)) = waiting;
-            tell(*ticket, AppOutcome::InstanceMissing, out);
+            match waiting {
+                Waiting::Get(ticket) | Waiting::Part(ticket, _) => {
+                    tell(*ticket, AppOutcome::InstanceMissing, out);
+                }
+                Waiting::Left(_) => {}
+            }
         }
     }
 
@@ -314,6 +330,7 @@ impl Objects {
     pub fn perform(&mut self, now: WallTime, effect: RunnerEffect, out: &mut Vec<HostEffect>) {
         match effect {
             RunnerEffect::Run(start) => self.run(start, out),
+            RunnerEffect::Enter(entry) => self.enter(entry, out),
             RunnerEffect::Tell { turn, ask, told } => self.told(now, turn, ask, told, out),
             RunnerEffect::Reset(activation) => {
                 if let Some(object) = self.serving(activation) {
@@ -453,6 +470,7 @@ impl Objects {
                 asks: 0,
                 waiting: BTreeMap::new(),
                 answer: None,
+                inside: BTreeMap::new(),
                 refused: Refused::Nothing,
             }));
         }
@@ -514,10 +532,13 @@ impl Objects {
                     None => {}
                 }
             }
+            Stage::Running(running) if running.inside.contains_key(&exchange) => {
+                self.left(&actor, exchange, answer, out);
+            }
             Stage::Running(running) if running.exchange == exchange => {
                 let unanswered = matches!(answer, AppAnswer::NoAnswer { .. });
                 running.answer = Some(answer);
-                if unanswered || running.waiting.is_empty() {
+                if unanswered || running.is_over() {
                     self.finish(&actor, out);
                 }
             }
@@ -564,7 +585,12 @@ impl Objects {
             } => {
                 let staged = running.take_staged();
                 let version = ActorVersion(running.base.0 + u64::from(staged.raises_version()));
-                let verdict = judge(actor, &running, status, kind, &body);
+                let verdict = judge(
+                    actor,
+                    (&running.method, running.is_wakeup),
+                    (status, kind),
+                    &body,
+                );
                 if status == 200 {
                     object.made = Made::Yes;
                 }
@@ -631,6 +657,11 @@ impl Objects {
 }
 
 impl Running {
+    /// It is answered, nothing waits for the leader, and no call is inside.
+    fn is_over(&self) -> bool {
+        self.answer.is_some() && self.waiting.is_empty() && self.inside.is_empty()
+    }
+
     fn take_staged(&mut self) -> Staged {
         Staged {
             writes: std::mem::take(&mut self.staged).into_values().collect(),
@@ -664,9 +695,8 @@ struct Verdict {
 
 fn judge(
     actor: &ActorKey,
-    running: &Running,
-    status: u16,
-    kind: AnswerKind,
+    (method, is_wakeup): (&str, IsWakeup),
+    (status, kind): (u16, AnswerKind),
     body: &Bytes,
 ) -> Verdict {
     let error = |message: String| {
@@ -676,7 +706,7 @@ fn judge(
             payload: Bytes::new(),
         })
     };
-    match (status, kind, running.is_wakeup) {
+    match (status, kind, is_wakeup) {
         (200, AnswerKind::Plain | AnswerKind::ActorError, _) => Verdict {
             error: None,
             trust: Keeps::Yes,
@@ -686,7 +716,7 @@ fn judge(
                 "actor method not found: actors/{}/{}/method/{}",
                 actor.actor_type(),
                 actor.actor_id(),
-                running.method
+                method
             )),
             trust: Keeps::Yes,
         },

@@ -374,6 +374,7 @@ impl NodeCore {
         };
         let mut effects = Vec::new();
         let (bytes, progress) = (serving.turns.call_bytes(), serving.turns.progress());
+        serving.turns.note_reentrant(&self.hosting.reentrant);
         serving.turns.handle(now.instant, input, &mut effects);
         let (bytes_after, progress_after) = (serving.turns.call_bytes(), serving.turns.progress());
         cluster.recount(bytes, bytes_after);

@@ -26,8 +26,10 @@ use crate::hosts::convert::{self, Heard};
 use crate::hosts::objects::{HostEffect, Objects};
 use crate::hosts::words::{AppInput, AppTicket, Drains, Reentrancy};
 use crate::io::{Effect, Lane, Now};
-use crate::turn_io::{ActivationId, RunnerEffect, RunnerInput, TurnEnd, TurnId, TurnStart};
-use crate::turns::{NativeTypes, TurnsInput};
+use crate::turn_io::{
+    ActivationId, RunnerEffect, RunnerInput, TurnAsk, TurnEnd, TurnEntry, TurnId, TurnStart,
+};
+use crate::turns::{NativeTypes, ReentrantTypes, TurnsInput};
 
 /// A host whose control connection is silent for so long has lost its activations.
 const HOST_SILENT: Duration = Duration::from_millis(900);
@@ -58,6 +60,8 @@ pub(super) struct Hosting {
     leaders: BTreeMap<ActivationId, Led>,
     waiting: Vec<(Instant, TurnStart)>,
     tables: BTreeMap<String, Table>,
+    /// Types that some application here or elsewhere hosts as re-entrant.
+    pub(super) reentrant: ReentrantTypes,
     incarnations: u64,
 }
 
@@ -100,6 +104,7 @@ impl Hosting {
             leaders: BTreeMap::new(),
             waiting: Vec::new(),
             tables: BTreeMap::new(),
+            reentrant: ReentrantTypes::default(),
             incarnations: 0,
         }
     }
@@ -113,6 +118,7 @@ impl NodeCore {
                 self.place(now, start, out);
             }
             RunnerEffect::Run(_) => out.push(Effect::Runner(effect)),
+            RunnerEffect::Enter(entry) => self.let_enter(now, entry, out),
             RunnerEffect::Tell { turn, .. } => self.tell_placed(now, turn.activation, effect, out),
             RunnerEffect::Reset(activation) => self.tell_placed(now, activation, effect, out),
             RunnerEffect::Drop(activation) => {
@@ -123,6 +129,23 @@ impl NodeCore {
                 self.hosting.placed.remove(&activation);
             }
         }
+    }
+
+    /// A call enters a turn that a host runs.
+    fn let_enter(&mut self, now: Now, entry: TurnEntry, out: &mut Vec<Effect>) {
+        let (turn, number) = (entry.turn, entry.entry);
+        if let Some(placed) = self.hosting.placed.get(&turn.activation) {
+            let host = placed.host;
+            return self.tell_host(now, host, RunnerEffect::Enter(entry), out);
+        }
+        let detail = "the turn that it was to enter waits for a host itself".to_owned();
+        let what = TurnAsk::Left {
+            entry: number,
+            end: Box::new(TurnEnd::NotStarted { detail }),
+        };
+        let input = TurnsInput::Runner(RunnerInput::Asked { turn, ask: 0, what });
+        self.local
+            .push_back(Local::Turns(turn.activation.partition, input));
     }
 
     fn tell_placed(
@@ -263,6 +286,7 @@ impl NodeCore {
                 start.turn.activation
             }
             RunnerEffect::Tell { turn, .. } => turn.activation,
+            RunnerEffect::Enter(entry) => entry.turn.activation,
             RunnerEffect::Reset(activation) | RunnerEffect::Drop(activation) => *activation,
         };
         let Some(led) = self.hosting.leaders.get(&activation).copied() else {
@@ -497,6 +521,15 @@ impl NodeCore {
     /// Which nodes have which types, or which of them answer, may be otherwise than before.
     pub(super) fn hosts_changed(&mut self) {
         self.hosting.tables.clear();
+        let others = self.links.iter().map(|(_, link)| &link.record);
+        let records = std::iter::once(&self.record).chain(others);
+        let types = records.flat_map(|record| record.app_types.iter());
+        let reentrant = types.filter(|hosted| hosted.depth > 0);
+        let types = reentrant.map(|hosted| (hosted.name.clone(), hosted.depth));
+        let types = ReentrantTypes::new(types);
+        if self.hosting.reentrant != types {
+            self.hosting.reentrant = types;
+        }
     }
 
     /// A new connection to a peer: what the one before may have lost is sent again.

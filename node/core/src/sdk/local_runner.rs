@@ -86,6 +86,8 @@ impl LocalRunner {
     pub fn perform(&mut self, now: Instant, effect: RunnerEffect, out: &mut Vec<RunnerInput>) {
         match effect {
             RunnerEffect::Run(start) => self.run(now, start, out),
+            // Only applications' turns are entered.
+            RunnerEffect::Enter(_) => {}
             RunnerEffect::Tell { turn, ask, told } => self.tell(now, turn, ask, told, out),
             RunnerEffect::Reset(activation) => {
                 if let Some(slot) = self.activations.get_mut(&activation) {

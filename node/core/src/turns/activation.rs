@@ -10,6 +10,7 @@ use ghostlight_protocol::ids::ActorVersion;
 
 use super::NestedCall;
 use super::ending::Conclusion;
+use super::entered::{Entered, Leaving};
 use super::fixed_hash::{FixedHash, FixedMap};
 use super::jobs::JobId;
 use super::mailbox::Mailbox;
@@ -85,6 +86,12 @@ pub(super) struct Running {
     pub(super) calls: u32,
     /// Those that wait for earlier turns.
     pub(super) held_calls: Vec<NestedCall>,
+    /// Calls of its chain that it has taken in so far.
+    pub(super) entries: u32,
+    /// Those that are inside.
+    pub(super) entered: Vec<Entered>,
+    /// Those of them that are answered, in the order of their answers.
+    pub(super) leaving: VecDeque<Leaving>,
 }
 
 /// An ended turn that waits.

@@ -86,6 +86,9 @@ impl Turns {
         let job = self.jobs.at(id);
         job.place = Place::Waiting;
         let key = job.actor.clone();
+        if self.may_enter(&key, id) {
+            return self.let_in(now, &key, id, out);
+        }
         self.actors
             .at(&key)
             .mailbox

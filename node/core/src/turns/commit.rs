@@ -49,7 +49,7 @@ impl Turns {
             Proposal::Turns(entries) => {
                 for entry in entries {
                     // The turn of a part goes on.
-                    if let Purpose::Turn | Purpose::Operation = entry.purpose {
+                    if !matches!(entry.purpose, Purpose::Part { .. }) {
                         self.jobs.at(entry.job).place = Place::Proposed;
                     }
                 }
@@ -129,6 +129,10 @@ impl Turns {
                 }
                 match entry.purpose {
                     Purpose::Part { turn, ask } => self.part_committed(turn, ask, version, out),
+                    Purpose::Entry { turn, ask } => {
+                        self.part_committed(turn, ask, version, out);
+                        self.finish(entry.job, entry.answer, out);
+                    }
                     Purpose::Turn | Purpose::Operation => {
                         self.complete(now, entry.job, entry.answer, out);
                     }
@@ -175,6 +179,11 @@ impl Turns {
         match (entry.purpose, reason) {
             // Its turn is on the list of those to run again already, which looks at its parts.
             (Purpose::Part { .. }, _) => {}
+            (Purpose::Entry { .. }, _) => {
+                let text =
+                    "what the call's turn was built on is no longer so; nothing of it was kept";
+                self.finish(entry.job, unknown(Code::Interrupted, text), out);
+            }
             (Purpose::Operation, SkipReason::ScheduleThere) => {
                 self.finish(entry.job, not_done(Done::There), out);
             }
@@ -208,13 +217,15 @@ impl Turns {
     fn undo(&mut self, key: &ActorKey, ordinal: u64, out: &mut Vec<TurnsEffect>) {
         let mut rerun = Vec::new();
         let mut abandoned = None;
+        let mut entered = Vec::new();
         let actor = self.actors.at(key);
         match std::mem::take(&mut actor.stage) {
             Stage::Idle | Stage::Loading => {}
             Stage::Running(running) => {
                 self.running -= 1;
                 rerun.push((running.order, running.job));
-                abandoned = Some(running);
+                entered = running.entered;
+                abandoned = (running.calls > 0).then_some(running.number);
             }
             Stage::Parked(parked) => rerun.push((parked.order, parked.job)),
             Stage::Draining { rerun: before } => rerun = before,
@@ -242,14 +253,11 @@ impl Turns {
             held.after = held.after.min(actor.ledger.ended);
         }
         actor.stage = Stage::Draining { rerun: Vec::new() };
-        if let (Some(running), Some(activation)) = (abandoned, actor.activation)
-            && running.calls > 0
-        {
-            out.push(TurnsEffect::TurnGone(TurnId {
-                activation: self.activation_id(activation.number),
-                number: running.number,
-            }));
+        if let (Some(number), Some(activation)) = (abandoned, actor.activation) {
+            let activation = self.activation_id(activation.number);
+            out.push(TurnsEffect::TurnGone(TurnId { activation, number }));
         }
+        self.expel(entered, out);
         self.drop_activation(key, out);
         for (order, job) in rerun {
             self.run_again(key, order, job);

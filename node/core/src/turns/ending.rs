@@ -100,7 +100,11 @@ impl Turns {
         };
         let stage = std::mem::take(&mut self.actors.at(&key).stage);
         let Stage::Running(Running {
-            job, order, calls, ..
+            job,
+            order,
+            calls,
+            entered,
+            ..
         }) = stage
         else {
             return;
@@ -110,6 +114,7 @@ impl Turns {
             out.push(TurnsEffect::TurnGone(turn));
         }
         let over = Over { job, order, turn };
+        self.expel(entered, out);
         match end.bounded() {
             TurnEnd::Ok {
                 reply,
@@ -663,7 +668,7 @@ impl Turns {
             actor.overlay.add(ordinal, &commit.state);
         }
         let job = self.jobs.at(id);
-        if matches!(purpose, Purpose::Turn | Purpose::Operation) {
+        if !matches!(purpose, Purpose::Part { .. }) {
             job.place = Place::Queued;
         }
         self.log.speculate_bytes(&mut job.speculation, bytes);
@@ -697,7 +702,7 @@ impl Turns {
 }
 
 /// What is recorded of an answer.
-fn recorded(answer: &AnswerKind) -> TurnAnswer {
+pub(super) fn recorded(answer: &AnswerKind) -> TurnAnswer {
     match answer {
         AnswerKind::Reply(body) => TurnAnswer::reply(body.clone()),
         AnswerKind::AppReply(reply) => TurnAnswer::app_reply(reply.clone()),

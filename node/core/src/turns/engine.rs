@@ -17,6 +17,7 @@ use ghostlight_protocol::time::{Instant, WallTime};
 
 use super::activation::{Actors, Leaves, Rest, Stage};
 use super::dedup::PendingReads;
+use super::entered::ReentrantTypes;
 use super::fixed_hash::FixedHash;
 use super::idle::IdleList;
 use super::inbox::Inbox;
@@ -250,6 +251,7 @@ pub struct Turns {
     pub(super) load: Load,
     pub(super) settings: Settings,
     pub(super) native: NativeTypes,
+    pub(super) reentrant: ReentrantTypes,
     pub(super) admission: Admission,
     pub(super) writes: Writes,
     pub(super) jobs: Jobs,
@@ -282,6 +284,7 @@ impl Turns {
             load: opening.load,
             settings: opening.settings,
             native: opening.native,
+            reentrant: ReentrantTypes::default(),
             admission: Admission::Open,
             writes: opening.writes,
             jobs: Jobs::new(hash),
@@ -436,7 +439,10 @@ impl Turns {
         match &actor.stage {
             Stage::Draining { .. } if actor.ledger.is_settled() => self.restart(key, out),
             Stage::Parked(p) if p.conclusion.may_count(actor.ledger) => self.unpark(key),
-            Stage::Running(_) if actor.ledger.is_settled() => self.send_held_calls(key, out),
+            Stage::Running(_) if actor.ledger.is_settled() => {
+                self.send_held_calls(key, out);
+                self.let_leave(key, out);
+            }
             Stage::Idle
             | Stage::Loading
             | Stage::Running(_)

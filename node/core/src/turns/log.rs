@@ -49,6 +49,8 @@ pub(super) enum Purpose {
     Turn,
     /// A part of its turn, which goes on.
     Part { turn: TurnId, ask: u32 },
+    /// A call that had entered a turn, which goes on.
+    Entry { turn: TurnId, ask: u32 },
     /// What an operation writes.
     Operation,
 }

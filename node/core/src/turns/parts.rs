@@ -16,7 +16,7 @@ use ghostlight_protocol::time::Instant;
 use super::activation::Stage;
 use super::dedup::{PendingRead, Rows};
 use super::engine::Turns;
-use super::jobs::{Standing, Work};
+use super::jobs::{Job, Standing, Work};
 use super::log::{COMMAND_BYTES, Purpose, turn_bytes};
 use super::running::tell;
 use super::{RowsWanted, TurnsEffect};
@@ -129,12 +129,7 @@ impl Turns {
         }
         let job = self.jobs.at(id);
         job.parts += 1;
-        if let Work::Wakeup(due) = &mut job.work {
-            let own = |write: &ScheduleWrite| write.kind() == due.kind && write.name == due.name;
-            if commit.schedule.iter().any(own) {
-                due.standing = Standing::SetAnew;
-            }
-        }
+        sets_anew(job, &commit.schedule);
         // Its caller hears nothing of a part.
         let nothing = AnswerKind::Reply(bytes::Bytes::new());
         let purpose = Purpose::Part { turn, ask };
@@ -152,6 +147,16 @@ impl Turns {
     ) {
         if self.running_turn(turn).is_some() {
             tell(turn, ask, TurnTold::Part(PartEnd::Committed(version)), out);
+        }
+    }
+}
+
+/// Notes when a part of a reminder's own turn sets that reminder, or removes it.
+pub(super) fn sets_anew(job: &mut Job, schedule: &[ScheduleWrite]) {
+    if let Work::Wakeup(due) = &mut job.work {
+        let own = |write: &ScheduleWrite| write.kind() == due.kind && write.name == due.name;
+        if schedule.iter().any(own) {
+            due.standing = Standing::SetAnew;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Turns start, ask and are told.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -143,6 +144,9 @@ impl Turns {
             order: self.last_order,
             calls: 0,
             held_calls: Vec::new(),
+            entries: 0,
+            entered: Vec::new(),
+            leaving: VecDeque::new(),
         });
         self.running += 1;
         self.counters.turns_started += 1;
@@ -152,11 +156,13 @@ impl Turns {
         if actor.ledger.writes > 0 {
             job.speculation = self.log.speculate();
         }
+        let turn_id = TurnId {
+            activation: self.activation_id(number),
+            number: turn,
+        };
+        self.name_chain(key, id, turn_id);
         let start = TurnStart {
-            turn: TurnId {
-                activation: self.activation_id(number),
-                number: turn,
-            },
+            turn: turn_id,
             actor: key.clone(),
             request: self.request_of(id),
             token: FencingToken {
@@ -262,6 +268,7 @@ impl Turns {
                 };
                 self.nested_call(now, turn, ask, &key, target, out);
             }
+            TurnAsk::Left { entry, end } => self.on_left(now, &key, (ask, entry), *end, out),
             TurnAsk::Commit(staged) => {
                 let part = Part { turn, ask, staged };
                 self.on_part(now, &key, part, out);

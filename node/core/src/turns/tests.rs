@@ -2,6 +2,7 @@
 //! a seeded random test.
 
 mod copies;
+mod entered;
 mod harness;
 mod inbox;
 mod limits;

@@ -154,10 +154,12 @@ impl Objects {
         up.any(|app| app.types.contains_key(actor.actor_type()))
     }
 
-    /// The turn that runs in the actor's object, if its answer is not there yet.
+    /// The turn that runs in the actor's object, if its answer, or that of a call inside it, is not there yet.
     fn running(&mut self, actor: &ActorKey) -> Option<&mut Running> {
         match &mut self.table.get_mut(actor)?.stage {
-            Stage::Running(running) if running.answer.is_none() => Some(running),
+            Stage::Running(running) if running.answer.is_none() || !running.inside.is_empty() => {
+                Some(running)
+            }
             Stage::Running(_) | Stage::Idle | Stage::Resetting { .. } | Stage::GivenUp(_) => None,
         }
     }
@@ -335,6 +337,7 @@ impl Objects {
         }
         match (running.waiting.remove(&ask), told) {
             (None, _) => return,
+            (Some(Waiting::Left(staged)), told) => running.entry_told(*staged, told),
             (Some(Waiting::Get(ticket)), TurnTold::Value(value)) => {
                 let value = value.and_then(|bytes| read(now, bytes));
                 tell(ticket, AppOutcome::Value(value), out);
@@ -351,7 +354,9 @@ impl Objects {
                         running.refused = Refused::Something;
                         AppOutcome::Refused(refusal)
                     }
-                    PartEnd::ScheduleThere | PartEnd::Committed(_) => AppOutcome::AlreadyExists,
+                    PartEnd::ScheduleThere | PartEnd::Committed(_) | PartEnd::Nothing => {
+                        AppOutcome::AlreadyExists
+                    }
                 };
                 tell(ticket, outcome, out);
             }
@@ -360,7 +365,7 @@ impl Objects {
                 tell(ticket, AppOutcome::InstanceMissing, out);
             }
         }
-        if running.answer.is_some() && running.waiting.is_empty() {
+        if running.is_over() {
             self.finish(&actor, out);
         }
     }

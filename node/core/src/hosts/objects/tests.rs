@@ -3,7 +3,7 @@
 use ghostlight_protocol::call::{Done, Metadata, OperationReply, Stamp};
 use ghostlight_protocol::command::{AppValue, DataForm};
 use ghostlight_protocol::ids::{PartitionId, Term};
-use ghostlight_protocol::outcome::CallOutcome;
+use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use ghostlight_protocol::request::RequestId;
 use ghostlight_protocol::time::WallTime;
 use prost::Message;
@@ -12,7 +12,7 @@ use super::*;
 use crate::hosts::words::{
     AppCall, Drains, Overwrite, Reentrancy, ScheduleSpec, StateOp, StateValue,
 };
-use crate::turn_io::{FencingToken, PartEnd, TurnAsk, TurnTold};
+use crate::turn_io::{FencingToken, PartEnd, TurnAsk, TurnEntry, TurnTold};
 
 const NOW: WallTime = WallTime(1_000_000);
 
@@ -553,4 +553,120 @@ fn an_object_that_was_dropped_while_its_process_was_out_of_reach_is_reset_when_i
     bed.hosting(1);
     bed.run(2, 1, 3);
     bed.deleted();
+}
+
+impl Bed {
+    fn enter(&mut self, turn: TurnId, entry: u32) {
+        let entered = TurnEntry {
+            turn,
+            entry,
+            method: "inner".to_owned(),
+            body: Bytes::new(),
+            metadata: Vec::new(),
+        };
+        self.objects
+            .perform(NOW, RunnerEffect::Enter(entered), &mut self.out);
+    }
+
+    /// What the leader is asked: the ask, the entry, and how it ended.
+    #[track_caller]
+    fn left(&mut self) -> (u32, u32, TurnEnd) {
+        match self.out.remove(0) {
+            HostEffect::Leader(RunnerInput::Asked {
+                ask,
+                what: TurnAsk::Left { entry, end },
+                ..
+            }) => (ask, entry, *end),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn tell(&mut self, turn: TurnId, ask: u32, end: PartEnd) {
+        let told = TurnTold::Part(end);
+        let tell = RunnerEffect::Tell { turn, ask, told };
+        self.objects.perform(NOW, tell, &mut self.out);
+    }
+}
+
+#[test]
+fn a_call_inside_a_turn_takes_what_is_staged_and_the_turn_goes_on() {
+    let mut bed = Bed::new();
+    let turn = bed.run(1, 1, 7);
+    let outer = bed.called();
+    bed.put("a");
+    bed.enter(turn, 1);
+    let inner = bed.called();
+    bed.put("b");
+    bed.answer(inner, 200);
+    let (ask, entry, end) = bed.left();
+    assert_eq!((ask, entry), (1, 1));
+    let TurnEnd::Answered(answered) = end else {
+        panic!("{end:?}");
+    };
+    let keys: Vec<_> = answered
+        .staged
+        .writes
+        .iter()
+        .map(|w| w.key.clone())
+        .collect();
+    assert_eq!(keys, ["a", "b"]);
+    // Its own answer waits until the leader has spoken.
+    bed.put("c");
+    bed.answer(outer, 200);
+    assert_eq!(bed.out, []);
+    bed.tell(turn, ask, PartEnd::Committed(ActorVersion(9)));
+    let end = bed.ended();
+    let TurnEnd::Answered(answered) = end else {
+        panic!("{end:?}");
+    };
+    let keys: Vec<_> = answered
+        .staged
+        .writes
+        .iter()
+        .map(|w| w.key.clone())
+        .collect();
+    assert_eq!(keys, ["c"]);
+    bed.good_turn(1, 2, 10, None);
+}
+
+#[test]
+fn what_a_leader_refused_of_a_call_inside_is_staged_again_and_its_object_unclean() {
+    let mut bed = Bed::new();
+    let turn = bed.run(1, 1, 7);
+    let outer = bed.called();
+    bed.enter(turn, 1);
+    let inner = bed.called();
+    bed.put("b");
+    bed.answer(inner, 500);
+    let (ask, _, _) = bed.left();
+    let refusal = NotRun::new(ghostlight_protocol::code::Code::MinCopies, "few");
+    bed.tell(turn, ask, PartEnd::Refused(refusal));
+    bed.answer(outer, 200);
+    let TurnEnd::Answered(answered) = bed.ended() else {
+        panic!();
+    };
+    assert_eq!(answered.staged.writes.len(), 1);
+    bed.run(1, 2, 8);
+    bed.deleted();
+}
+
+#[test]
+fn a_call_that_comes_after_its_turn_or_does_not_arrive_has_not_run() {
+    let mut bed = Bed::new();
+    let turn = bed.run(1, 1, 7);
+    let outer = bed.called();
+    for sent in [Sent::CertainlyNot, Sent::Maybe] {
+        bed.enter(turn, 1);
+        let inner = bed.called();
+        bed.silent(inner, sent);
+        let (_, _, end) = bed.left();
+        assert_eq!(
+            matches!(end, TurnEnd::NotStarted { .. }),
+            sent == Sent::CertainlyNot
+        );
+    }
+    bed.answer(outer, 200);
+    bed.ended();
+    bed.enter(turn, 3);
+    assert!(matches!(bed.left(), (0, 3, TurnEnd::NotStarted { .. })));
 }

@@ -200,7 +200,9 @@ pub(super) fn read_rows(rows: &BTreeMap<Bytes, Bytes>, asked: &TurnAsk) -> TurnT
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
         ),
-        TurnAsk::Commit(_) => unreachable!("native actors commit whole turns"),
+        TurnAsk::Commit(_) | TurnAsk::Left { .. } => {
+            unreachable!("native actors commit whole turns, and none is entered")
+        }
         TurnAsk::Call { .. } => unreachable!("calls are answered by the caller of this function"),
     }
 }
