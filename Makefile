@@ -6,12 +6,13 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(CACHE)/ghostlight/target
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build test test-sdks chaos lint deny setup
+.PHONY: help demo build test test-sdks test-buses chaos lint deny setup
 
 help:
 	@echo "make demo       build, then three nodes on this machine with load; Ctrl-C ends it"
 	@echo "make test       format, lints, dependencies, every test"
 	@echo "make test-sdks  banks with Dapr's Python and JavaScript SDKs on three nodes, some of which are killed"
+	@echo "make test-buses external buses against their real servers, those that can be installed"
 	@echo "make chaos      the long versions of the simulation and of the real-process tests"
 	@echo "make lint       format and lints alone"
 	@echo "make build      the binary alone, as ./ghostlight"
@@ -30,6 +31,11 @@ test: lint deny build
 SDKS := $(CACHE)/ghostlight/sdks
 test-sdks: build
 	python3 chaos-tests/sdks/proof.py "$(CURDIR)/ghostlight" "$(SDKS)" python javascript
+
+# Buses against their real servers. What is not installed is installed where that can be done, and skipped elsewhere.
+test-buses:
+	@sh deploy/bus-servers.sh
+	cargo test -p ghostlight-buses -- --nocapture --test-threads 2
 
 chaos: build
 	GHOSTLIGHT_CHAOS=long cargo test --workspace --no-fail-fast -- --nocapture

@@ -3,7 +3,7 @@
 //! Cores get [`Instant`] and [`WallTime`] as arguments; whatever drives a core takes them from here.
 //! Sleeping is not here: drivers sleep until a core's next deadline with their own runtime's timer.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ghostlight_protocol::time::{Instant, WallTime};
 
@@ -41,14 +41,8 @@ impl Clock {
     }
 }
 
-/// The calendar clock of the machine, for those who have no other. Before 1970 it reads as 1970.
-#[must_use]
-pub fn wall_now() -> WallTime {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
-    WallTime(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
-}
+/// The calendar clock, for those who have no other.
+pub use ghostlight_buses::clock::wall_now;
 
 #[cfg(test)]
 mod tests {

@@ -89,6 +89,8 @@ pub struct NodeConfig {
     pub apps: Vec<AppSettings>,
     /// Folders with Dapr's resources: components, subscriptions, resiliency.
     pub resources: Vec<PathBuf>,
+    /// Types of pub/sub components that Ghostlight serves in place of their own system.
+    pub builtin: Vec<String>,
     /// How much is left to the operator.
     pub profile: Profile,
     /// Longest drain before the end.
@@ -273,6 +275,7 @@ impl NodeConfig {
             },
             apps: apps(given.app.unwrap_or_default(), environment)?,
             resources: given.resources_path.unwrap_or_default(),
+            builtin: given.builtin.unwrap_or_default(),
             profile: profile(given.profile.as_deref())?,
             drain_timeout: drain_timeout(given.drain_timeout.as_deref())?,
             log: log(given.log_level, given.log_format.as_deref())?,

@@ -42,6 +42,8 @@ pub struct Resources {
     pub configuration: Configuration,
     /// Resiliency policies for this application.
     pub resiliency: Vec<Resiliency>,
+    /// Types of components that Ghostlight serves in place of their own system, `--builtin`; no file says them.
+    pub builtin: Vec<String>,
     /// One sentence for each thing that is tolerated and has no effect.
     pub warnings: Vec<String>,
 }

@@ -10,8 +10,8 @@ mod own;
 
 pub use ghostlight_buses::{
     BulkEntry, BulkPublish, Bus, BusFuture, Content, Credits, Delivery, Event, Feature, ForActor,
-    Group, Order, Publish, PublishOutcome, Published, Purpose, Retention, Settlement, Start,
-    Subscribe, SubscribeError, Subscription, SubscriptionFeed, TopicName, Verdict,
+    Group, Order, Publish, PublishOutcome, Published, Purpose, Retention, Settlement, Standing,
+    Start, Subscribe, SubscribeError, Subscription, SubscriptionFeed, TopicName, Verdict,
 };
 
 pub(crate) use keep::keep;

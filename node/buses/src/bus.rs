@@ -27,6 +27,22 @@ pub trait Bus: Send + Sync {
 
     /// What it can do by itself.
     fn features(&self) -> &'static [Feature];
+
+    /// Whether it is there. One that is part of this program always is.
+    fn standing(&self) -> Standing {
+        Standing::Ready
+    }
+}
+
+/// Whether a bus is there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It takes and gives events.
+    Ready,
+    /// It has not answered yet.
+    Connecting,
+    /// It does not answer, or not well; why. It is tried again and again.
+    Unreachable(String),
 }
 
 /// What a bus does by itself; the API above makes up for the rest.

@@ -1,10 +1,18 @@
 #![doc = include_str!("../README.md")]
 
 mod bus;
+pub mod clock;
+mod component;
 mod event;
+mod keeper;
+mod outcomes;
+mod pump;
+mod redis;
+mod settings;
 mod subscription;
 
-pub use bus::{Bus, BusFuture, Feature, SubscribeError};
+pub use bus::{Bus, BusFuture, Feature, Standing, SubscribeError};
+pub use component::{Declared, KINDS, Opened, open};
 pub use event::{BulkEntry, BulkPublish, Event, Publish, PublishOutcome, Published, Retention};
 pub use subscription::{
     Content, Credits, Delivery, Group, Settlement, Start, Subscribe, Subscription,

@@ -46,6 +46,17 @@ pub enum Group {
     EachNode(String),
 }
 
+impl Group {
+    /// What a bus elsewhere calls it: there a node's own group needs a name that no other node's has.
+    #[must_use]
+    pub fn name_on(&self, instance: &str) -> String {
+        match self {
+            Self::Shared(name) => name.clone(),
+            Self::EachNode(name) => format!("{name}-{instance}"),
+        }
+    }
+}
+
 /// Where a new group begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {
@@ -285,6 +296,11 @@ impl SubscriptionFeed {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.deliveries.is_closed()
+    }
+
+    /// Resolves when the subscriber has gone.
+    pub async fn closed(&self) {
+        self.deliveries.closed().await;
     }
 
     /// Whether the subscriber wants nothing new at the moment.

@@ -169,6 +169,8 @@ async fn list(context: &Context, rest: &[&str]) -> Response {
             if let AdminAnswer::Status(view) = &mut answer {
                 // What this node listens on is the shell's business, unknown to the core.
                 view.weakened.clone_from(&context.weakened);
+                // So are the buses of its components. Actors do without them: the node's health is its own.
+                view.reasons.extend(context.pubsub.registry().not_there());
             }
             settle(answer)
         }

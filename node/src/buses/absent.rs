@@ -4,8 +4,8 @@ use ghostlight_protocol::code::Code;
 use ghostlight_protocol::outcome::NotRun;
 
 use crate::topics::{
-    BulkPublish, Bus, BusFuture, Feature, Publish, PublishOutcome, Subscribe, SubscribeError,
-    Subscription,
+    BulkPublish, Bus, BusFuture, Feature, Publish, PublishOutcome, Standing, Subscribe,
+    SubscribeError, Subscription,
 };
 
 /// See the module.
@@ -45,5 +45,9 @@ impl Bus for Absent {
 
     fn features(&self) -> &'static [Feature] {
         &[]
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::Unreachable(self.why.clone())
     }
 }

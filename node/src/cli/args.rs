@@ -340,6 +340,14 @@ pub struct Start {
         value_delimiter = ','
     )]
     pub resources_path: Option<Vec<PathBuf>>,
+    /// Type of pub/sub components, such as pubsub.redis, that Ghostlight serves in place of their own system
+    #[arg(
+        long,
+        value_name = "TYPE",
+        env = "GHOSTLIGHT_BUILTIN",
+        value_delimiter = ','
+    )]
+    pub builtin: Option<Vec<String>>,
     /// End as soon as stdin ends
     #[arg(long, hide = true)]
     pub die_with_parent: bool,
@@ -383,6 +391,7 @@ impl Start {
             samples: self.samples,
             app: self.app,
             resources_path: self.resources_path,
+            builtin: self.builtin,
         }
     }
 }

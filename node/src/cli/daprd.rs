@@ -318,8 +318,9 @@ fn load(options: &Options) -> Result<Resources, Failure> {
         configs: &options.configs,
         app_id: &options.app_id,
     };
-    let resources =
+    let mut resources =
         Resources::load(sources, &user_environment).map_err(|error| invalid(error.to_string()))?;
+    resources.builtin.clone_from(&options.builtin);
     for warning in &resources.warnings {
         tracing::warn!("{warning}");
     }

@@ -79,6 +79,8 @@ settings! {
     app: Vec<String> = "app",
     /// Folders with Dapr's resources.
     resources_path: Vec<PathBuf> = "resources-path",
+    /// Types of components that Ghostlight serves itself.
+    builtin: Vec<String> = "builtin",
 }
 
 impl Settings {

@@ -139,7 +139,10 @@ fn load(config: &NodeConfig, app_id: &str) -> Result<Resources, StartError> {
         configs: &[],
         app_id,
     };
-    Resources::load(sources, &|name| std::env::var(name).ok()).map_err(invalid)
+    let loaded = Resources::load(sources, &|name| std::env::var(name).ok());
+    let mut resources = loaded.map_err(invalid)?;
+    resources.builtin.clone_from(&config.builtin);
+    Ok(resources)
 }
 
 fn invalid(why: impl std::fmt::Display) -> StartError {

@@ -6,23 +6,27 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::metadata::Metadata;
+use ghostlight_buses::{Declared, KINDS, Opened, Standing, open};
+
+use super::metadata::{Metadata, truth};
 use super::policy::Policy;
 use super::scopes::Scopes;
 use crate::buses::absent::Absent;
 use crate::buses::in_memory::InMemory;
 use crate::handle::NodeHandle;
-use crate::resources::{self, Direction, Resiliency, Resources, of_pubsub};
+use crate::resources::{self, Direction, Resources, of_pubsub};
 use crate::topics::{Bus, Feature, Group};
 
 /// Name of the component that is there by itself.
 pub const DEFAULT_NAME: &str = "pubsub";
 /// Type of Ghostlight's own topics.
 pub const OURS: &str = "pubsub.ghostlight";
+/// Metadata by which one component asks for Ghostlight's own topics in place of its system.
+const BUILTIN: &str = "ghostlight.builtin";
 /// Prefix of the types of components that stand here.
 pub const KIND_PREFIX: &str = "pubsub.";
-/// Types that are served, in order.
-pub const SERVED: [&str; 2] = ["pubsub.ghostlight", "pubsub.in-memory"];
+/// Types that need no other system, in order; those of external buses are [`KINDS`].
+pub const SERVED_HERE: [&str; 2] = ["pubsub.ghostlight", "pubsub.in-memory"];
 
 /// Who the components belong to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -107,13 +111,13 @@ impl Registry {
             .iter()
             .filter(|component| component.kind.starts_with(KIND_PREFIX));
         for component in of_kind {
-            let built = build(owner, component, &resources.resiliency, ours);
+            let built = build(owner, component, resources, ours);
             components.insert(component.name.clone(), Arc::new(built));
         }
         let taken = declared.iter().map(|component| &component.name);
         let mut taken = taken.chain(&resources.hidden_components);
         if !taken.any(|name| name == DEFAULT_NAME) {
-            let built = build(owner, &default_component(), &resources.resiliency, ours);
+            let built = build(owner, &default_component(), resources, ours);
             components.insert(DEFAULT_NAME.to_owned(), Arc::new(built));
         }
         Self { components }
@@ -134,6 +138,25 @@ impl Registry {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Component>> {
         self.components.get(name)
+    }
+
+    /// Components whose bus is not there, each as a sentence.
+    #[must_use]
+    pub fn not_there(&self) -> Vec<String> {
+        let all = self.components.values();
+        let missing = all.filter_map(|component| {
+            let Component { name, kind, .. } = &**component;
+            match component.bus.standing() {
+                Standing::Ready => None,
+                Standing::Connecting => Some(format!(
+                    "component {name} ({kind}): its bus has not answered yet"
+                )),
+                Standing::Unreachable(why) => Some(format!(
+                    "component {name} ({kind}): its bus is not there: {why}"
+                )),
+            }
+        });
+        missing.collect()
     }
 
     /// Whether there is none.
@@ -170,11 +193,11 @@ fn default_component() -> resources::Component {
 fn build(
     owner: &Owner,
     declared: &resources::Component,
-    resiliency: &[Resiliency],
+    resources: &Resources,
     ours: &Arc<dyn Bus>,
 ) -> Component {
     let name = declared.name.as_str();
-    let policy = |direction| Policy::new(of_pubsub(resiliency, name, direction));
+    let policy = |direction| Policy::new(of_pubsub(&resources.resiliency, name, direction));
     Component {
         name: name.to_owned(),
         kind: declared.kind.clone(),
@@ -184,21 +207,67 @@ fn build(
         scopes: Scopes::of(declared),
         outbound: policy(Direction::Outbound),
         inbound: policy(Direction::Inbound),
-        bus: bus(declared, ours),
+        bus: match is_ours(declared, &resources.builtin) {
+            true => Arc::clone(ours),
+            false => bus(owner, declared),
+        },
     }
 }
 
-fn bus(declared: &resources::Component, ours: &Arc<dyn Bus>) -> Arc<dyn Bus> {
+/// Whether Ghostlight's own topics are behind a component: by its type, or in place of its own system.
+fn is_ours(declared: &resources::Component, builtin: &[String]) -> bool {
+    let resources::Component { name, kind, .. } = declared;
+    if kind == OURS {
+        return true;
+    }
+    let itself = declared.value(BUILTIN).and_then(truth).unwrap_or(false);
+    let asked = itself || builtin.contains(kind);
+    if asked {
+        tracing::info!(
+            "component {name} ({kind}) is served by Ghostlight's own topics: what is on a bus of that type is not read"
+        );
+    }
+    asked
+}
+
+fn bus(owner: &Owner, declared: &resources::Component) -> Arc<dyn Bus> {
     let resources::Component {
         name, kind, place, ..
     } = declared;
-    match kind.as_str() {
-        "pubsub.in-memory" => Arc::new(InMemory::default()),
-        OURS => Arc::clone(ours),
-        _ => Arc::new(Absent::new(format!(
-            "component {name} ({place}) is a {kind}, which is not served here. Use one of: {}",
-            SERVED.join(", ")
-        ))),
+    let declared = Declared {
+        name: name.clone(),
+        kind: kind.clone(),
+        metadata: declared
+            .metadata
+            .iter()
+            .map(|(field, value)| (field.clone(), filled(value, owner)))
+            .collect(),
+        consumer: declared
+            .value("consumerID")
+            .filter(|id| !id.is_empty())
+            .map_or_else(|| owner.app_id.clone(), |id| filled(id, owner)),
+        instance: owner.pod.clone(),
+    };
+    match (kind.as_str(), open(&declared)) {
+        ("pubsub.in-memory", _) => Arc::new(InMemory::default()),
+        (_, Some(Ok(Opened { bus, warnings }))) => {
+            for warning in warnings {
+                tracing::warn!(component = name, %place, "{kind}: {warning}");
+            }
+            bus
+        }
+        (_, Some(Err(why))) => {
+            let why = format!("component {name} ({place}), a {kind}, cannot be used: {why}");
+            tracing::error!("{why}");
+            Arc::new(Absent::new(why))
+        }
+        (_, None) => {
+            let served: Vec<_> = SERVED_HERE.iter().chain(&KINDS).copied().collect();
+            Arc::new(Absent::new(format!(
+                "component {name} ({place}) is a {kind}, which is not served here. Use one of: {}",
+                served.join(", ")
+            )))
+        }
     }
 }
 
@@ -270,6 +339,50 @@ mod tests {
         resources.components.clear();
         resources.hidden_components = vec!["pubsub".to_owned()];
         assert_eq!(names(&resources), Vec::<String>::new());
+    }
+
+    #[test]
+    fn components_may_be_served_here_in_place_of_their_system() {
+        let redis = declared("bus", "pubsub.redis", "");
+        let mut itself = redis.clone();
+        let builtin = |value: &str| ("ghostlight.builtin".to_owned(), value.to_owned());
+        itself.metadata.extend([builtin("true")]);
+        let mut not = redis.clone();
+        not.metadata.extend([builtin("false")]);
+        for (component, flag, wanted) in [
+            (&redis, "", false),
+            (&redis, "pubsub.kafka", false),
+            (&redis, "pubsub.redis", true),
+            (&itself, "", true),
+            (&not, "", false),
+            (&declared("bus", OURS, ""), "", true),
+        ] {
+            assert_eq!(
+                is_ours(component, &[flag.to_owned()]),
+                wanted,
+                "{component:?} {flag}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_component_whose_metadata_cannot_be_is_not_there() {
+        let mut resources = Resources::default();
+        resources.components = vec![
+            declared("bus", "pubsub.redis", ""),
+            declared("odd", "pubsub.odd", ""),
+        ];
+        let ours: Arc<dyn Bus> = Arc::new(Absent::new("absent"));
+        let registry = Registry::new(&owner(), &resources, &ours);
+        let told = registry.not_there();
+        assert!(
+            told[0].contains("component bus (pubsub.redis)") && told[0].contains("redisHost"),
+            "{told:?}"
+        );
+        assert!(
+            told[1].contains("pubsub.odd") && told[1].contains("Use one of"),
+            "{told:?}"
+        );
     }
 
     #[test]

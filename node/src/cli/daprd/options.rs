@@ -73,6 +73,7 @@ pub(super) const FLAGS: &[Flag] = &[
     switch("help", Use::Read),
     // Beyond Dapr: members to join by, and whose key.
     values("join", Use::Read),
+    values("builtin", Use::Read),
 ];
 
 /// What is asked.
@@ -113,6 +114,7 @@ pub(super) struct Options {
     pub(super) host_ip: Option<IpAddr>,
     pub(super) cluster: Cluster,
     pub(super) folders: Vec<PathBuf>,
+    pub(super) builtin: Vec<String>,
     pub(super) configs: Vec<PathBuf>,
     pub(super) log_level: String,
     pub(super) log: LogForm,
@@ -202,6 +204,7 @@ impl Options {
             },
             cluster,
             folders: folders.into_iter().map(PathBuf::from).collect(),
+            builtin: typed.all("builtin"),
             configs: typed.all("config").into_iter().map(PathBuf::from).collect(),
             log_level: log_level(typed)?,
             log: match typed.is_on("log-as-json") {

@@ -1,0 +1,53 @@
+//! A component of an external bus: what is declared, and what comes of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::bus::Bus;
+use crate::redis::Redis;
+use crate::settings::Settings;
+
+/// Types of components that [`open`] knows, in order.
+pub const KINDS: [&str; 1] = [Redis::KIND];
+
+/// A component as its YAML declares it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// Its name.
+    pub name: String,
+    /// Its type, such as `pubsub.redis`.
+    pub kind: String,
+    /// Its metadata with templates filled in; secrets may be among it.
+    pub metadata: BTreeMap<String, String>,
+    /// Who shares events: the `consumerID`, else the app-id.
+    pub consumer: String,
+    /// Name of this process that is the same after a restart, and of no other process: where a bus remembers clients.
+    pub instance: String,
+}
+
+/// A bus that may be used. It connects by itself, now or when it is first used.
+pub struct Opened {
+    /// The bus.
+    pub bus: Arc<dyn Bus>,
+    /// What an operator should know: settings that can lose events, names that mean nothing.
+    pub warnings: Vec<String>,
+}
+
+/// The bus of a component; `None`: its type is not one of [`KINDS`].
+///
+/// # Errors
+/// Its metadata cannot be: a sentence that names the field.
+#[must_use]
+pub fn open(declared: &Declared) -> Option<Result<Opened, String>> {
+    let mut settings = Settings::new(&declared.metadata);
+    let bus = match declared.kind.as_str() {
+        Redis::KIND => {
+            Redis::open(declared, &mut settings).map(|bus| Arc::new(bus) as Arc<dyn Bus>)
+        }
+        _ => return None,
+    };
+    Some(bus.map(|bus| Opened {
+        bus,
+        warnings: settings.into_warnings(),
+    }))
+}

@@ -1,0 +1,278 @@
+//! Between one subscriber and its bus: hands out what was taken from the bus, keeps leases alive, tells verdicts.
+//!
+//! In: what a bus's reader took, verdicts, time. Out: deliveries, and words to the bus through its [`Desk`].
+//! A slow handler keeps its lease as long as its process lives: what is held here, handed out or not, is renewed.
+//! Absent: where events come from, and what a bus makes of a verdict.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::subscription::{Content, Settlement, SubscriptionFeed, Verdict};
+
+/// Verdicts that are told to a bus at once.
+const VERDICTS_MAX: usize = 256;
+/// How often verdicts that could not be told are tried again, and a pause is noticed.
+const LOOK_PERIOD: Duration = Duration::from_millis(250);
+
+/// Where verdicts are told.
+pub(crate) trait Desk: Send + 'static {
+    /// What the bus calls an event that it lent.
+    type Handle: Clone + Send + Sync + 'static;
+
+    /// These are over. Comes back: how many of the first ones the bus knows of now; the others are told later.
+    fn settle(&mut self, over: Vec<Self::Handle>) -> impl Future<Output = usize> + Send;
+
+    /// A handler failed for the `attempt`th time: how long before [`Desk::again`].
+    fn rest(&self, attempt: u32) -> Duration;
+
+    /// The rest is over.
+    fn again(
+        &mut self,
+        handle: Self::Handle,
+        attempt: u32,
+    ) -> impl Future<Output = Again<Self::Handle>> + Send;
+
+    /// These are still held here.
+    fn renew(&mut self, held: Vec<Self::Handle>) -> impl Future<Output = ()> + Send;
+
+    /// The subscriber has gone: these are for others.
+    fn release(&mut self, held: Vec<Self::Handle>) -> impl Future<Output = ()> + Send;
+}
+
+/// What becomes of an event after its rest.
+pub(crate) enum Again<H> {
+    /// It is delivered once more, from here.
+    Deliver(H, Content),
+    /// The bus has it again, or nobody: nothing is held.
+    GivenBack,
+    /// The bus cannot be asked now.
+    Later(H),
+}
+
+/// An event that the bus lent, with its place among those that may be held.
+pub(crate) struct Taken<H> {
+    pub(crate) handle: H,
+    pub(crate) content: Content,
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// What one subscription may hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Bounds {
+    /// Deliveries without a verdict.
+    pub(crate) out: u32,
+    /// Events that the bus has lent, those handed out among them.
+    pub(crate) held: u32,
+    /// How often leases are renewed; `None`: the bus has none.
+    pub(crate) renewal: Option<Duration>,
+    /// Deliveries of one event before it is given up; `None`: for ever.
+    pub(crate) deliver: Option<u32>,
+}
+
+struct Held<H> {
+    handle: H,
+    attempt: u32,
+    place: OwnedSemaphorePermit,
+}
+
+/// Places for what is held.
+pub(crate) type Room = Arc<Semaphore>;
+
+/// A task that ends with its handle.
+pub(crate) struct Running(pub(crate) JoinHandle<()>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// See the module.
+pub(crate) struct Pump<D: Desk> {
+    desk: D,
+    bounds: Bounds,
+    feed: SubscriptionFeed,
+    next_token: u64,
+    ready: VecDeque<(Held<D::Handle>, Content)>,
+    out: BTreeMap<u64, Held<D::Handle>>,
+    resting: BTreeMap<(Instant, u64), Held<D::Handle>>,
+    /// Over, and not told yet.
+    untold: Vec<Held<D::Handle>>,
+}
+
+impl<D: Desk> Pump<D> {
+    pub(crate) fn new(desk: D, bounds: Bounds, feed: SubscriptionFeed) -> Self {
+        Self {
+            desk,
+            bounds,
+            feed,
+            next_token: 0,
+            ready: VecDeque::new(),
+            out: BTreeMap::new(),
+            resting: BTreeMap::new(),
+            untold: Vec::new(),
+        }
+    }
+
+    /// Works until the subscriber has gone, or nothing more comes. `reader` fills `taken`, and ends with this.
+    pub(crate) async fn run(
+        mut self,
+        mut settlements: mpsc::Receiver<Settlement>,
+        mut taken: mpsc::Receiver<Taken<D::Handle>>,
+        reader: Running,
+    ) {
+        let mut looks = interval(LOOK_PERIOD);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewals = interval(self.bounds.renewal.unwrap_or(Duration::MAX / 4));
+        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut said = Vec::new();
+        loop {
+            self.hand_out();
+            let rest = self.resting.keys().next().map(|(end, _)| *end);
+            tokio::select! {
+                () = self.feed.closed() => break,
+                count = settlements.recv_many(&mut said, VERDICTS_MAX) => match count {
+                    0 => break,
+                    _ => self.hear(std::mem::take(&mut said)).await,
+                },
+                one = taken.recv() => match one {
+                    Some(one) => self.take(one.handle, one.content, one.place),
+                    None => break,
+                },
+                () = rested(rest) => self.wake().await,
+                _ = renewals.tick(), if self.bounds.renewal.is_some() => {
+                    let held = self.held();
+                    if !held.is_empty() {
+                        self.desk.renew(held).await;
+                    }
+                }
+                _ = looks.tick(), if !self.untold.is_empty() || self.feed.is_paused() => self.tell().await,
+            }
+        }
+        drop(reader);
+        // Verdicts that were given count, those given right now among them.
+        while let Ok(one) = settlements.try_recv() {
+            said.push(one);
+        }
+        self.hear(said).await;
+        while let Ok(one) = taken.try_recv() {
+            self.take(one.handle, one.content, one.place);
+        }
+        let held = self.held();
+        if !held.is_empty() {
+            self.desk.release(held).await;
+        }
+    }
+
+    fn take(&mut self, handle: D::Handle, content: Content, place: OwnedSemaphorePermit) {
+        let attempt = content.attempt;
+        let held = Held {
+            handle,
+            attempt,
+            place,
+        };
+        self.ready.push_back((held, content));
+    }
+
+    fn hand_out(&mut self) {
+        while self.out.len() < self.bounds.out as usize && !self.feed.is_paused() {
+            let Some((held, content)) = self.ready.pop_front() else {
+                return;
+            };
+            let token = self.next_token;
+            match self.feed.deliver(token, content) {
+                Ok(()) => {
+                    self.next_token += 1;
+                    self.out.insert(token, held);
+                }
+                Err(content) => {
+                    self.ready.push_front((held, content));
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn hear(&mut self, settlements: Vec<Settlement>) {
+        for Settlement { token, verdict } in settlements {
+            let Some(held) = self.out.remove(&token) else {
+                continue;
+            };
+            match verdict {
+                Verdict::Ack | Verdict::Drop(_) => self.untold.push(held),
+                Verdict::Retry(why) => self.failed(held, &why),
+            }
+        }
+        self.tell().await;
+    }
+
+    fn failed(&mut self, held: Held<D::Handle>, why: &str) {
+        if self.bounds.deliver.is_some_and(|most| held.attempt >= most) {
+            tracing::warn!(
+                attempts = held.attempt,
+                why,
+                "an event is given up after its last delivery"
+            );
+            self.untold.push(held);
+            return;
+        }
+        let end = Instant::now() + self.desk.rest(held.attempt);
+        self.next_token += 1;
+        self.resting.insert((end, self.next_token), held);
+    }
+
+    async fn tell(&mut self) {
+        if self.untold.is_empty() {
+            return;
+        }
+        let over: Vec<_> = self.untold.iter().map(|held| held.handle.clone()).collect();
+        let told = self.desk.settle(over).await;
+        self.untold.drain(..told);
+    }
+
+    async fn wake(&mut self) {
+        let now = Instant::now();
+        while let Some(entry) = self.resting.first_entry()
+            && entry.key().0 <= now
+        {
+            let Held {
+                handle,
+                attempt,
+                place,
+            } = entry.remove();
+            match self.desk.again(handle, attempt).await {
+                Again::Deliver(handle, content) => self.take(handle, content, place),
+                Again::GivenBack => {}
+                Again::Later(handle) => {
+                    let held = Held {
+                        handle,
+                        attempt,
+                        place,
+                    };
+                    self.next_token += 1;
+                    let end = Instant::now() + LOOK_PERIOD;
+                    self.resting.insert((end, self.next_token), held);
+                }
+            }
+        }
+    }
+
+    /// Everything that others must not get yet. What is over is not among it: its verdict is on its way.
+    fn held(&self) -> Vec<D::Handle> {
+        let ready = self.ready.iter().map(|(held, _)| held);
+        let all = ready.chain(self.out.values()).chain(self.resting.values());
+        all.map(|held| held.handle.clone()).collect()
+    }
+}
+
+async fn rested(end: Option<Instant>) {
+    match end {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,399 @@
+//! What every bus must do, whatever server is behind it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use ghostlight_buses::{
+    BulkEntry, BulkPublish, Bus, Declared, Delivery, Event, Publish, PublishOutcome, Standing,
+    Subscribe, Subscription, TopicName, open,
+};
+use ghostlight_protocol::code::Code;
+
+use crate::server::{Program, Server};
+
+/// How long anything here may take.
+const TIME_MAX: Duration = Duration::from_secs(60);
+
+/// A kind of bus under test.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    /// Type of its components.
+    pub(crate) kind: &'static str,
+    /// Its server.
+    pub(crate) program: Program,
+    /// Metadata with short leases.
+    pub(crate) metadata: fn(port: u16) -> Vec<(&'static str, String)>,
+    /// How long an event is lent without renewal; `None`: the bus has no leases.
+    pub(crate) lease: Option<Duration>,
+    /// Makes what a server's operator has to make, such as a stream.
+    pub(crate) prepare: fn(port: u16) -> futures::future::BoxFuture<'static, ()>,
+}
+
+/// One component on the server, as one process would have it.
+fn component(kind: &Kind, port: u16, instance: &str) -> Arc<dyn Bus> {
+    let metadata = (kind.metadata)(port).into_iter();
+    let declared = Declared {
+        name: "orders".to_owned(),
+        kind: kind.kind.to_owned(),
+        metadata: metadata
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+        consumer: "shop".to_owned(),
+        instance: instance.to_owned(),
+    };
+    let opened = open(&declared)
+        .expect("a known kind")
+        .expect("metadata that can be");
+    opened.bus
+}
+
+fn topic(name: &str) -> TopicName {
+    TopicName::new("default", "orders", name).unwrap()
+}
+
+fn event(data: impl Into<String>) -> Event {
+    Event {
+        data: data.into().into_bytes().into(),
+        attributes: BTreeMap::from([("colour".to_owned(), "grün".to_owned())]),
+        ..Event::default()
+    }
+}
+
+fn publish(name: &str, data: impl Into<String>) -> Publish {
+    Publish {
+        topic: topic(name),
+        event: event(data),
+        dedup: None,
+        ttl: None,
+        timeout: Some(Duration::from_secs(5)),
+        retention: None,
+    }
+}
+
+/// Publishes until the bus has it.
+async fn surely(bus: &dyn Bus, name: &str, data: &str) {
+    within(async {
+        while !matches!(
+            bus.publish(publish(name, data)).await,
+            PublishOutcome::Done(_)
+        ) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+/// Subscribes as soon as the bus lets it.
+async fn subscribe(bus: &dyn Bus, name: &str, group: &str) -> Subscription {
+    within(async {
+        loop {
+            match bus.subscribe(Subscribe::new(topic(name), group)).await {
+                Ok(subscription) => return subscription,
+                Err(error) => assert_eq!(error.code, Code::BusUnavailable, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(TIME_MAX, work)
+        .await
+        .expect("not within the time for anything")
+}
+
+async fn next(subscription: &mut Subscription) -> Delivery {
+    within(subscription.next())
+        .await
+        .expect("a subscription that goes on")
+}
+
+fn text(delivery: &Delivery) -> String {
+    String::from_utf8(delivery.event.data.to_vec()).expect("text")
+}
+
+/// Takes and acknowledges so many.
+async fn take(subscription: &mut Subscription, count: usize) -> BTreeSet<String> {
+    let mut got = BTreeSet::new();
+    for _ in 0..count {
+        let delivery = next(subscription).await;
+        got.insert(text(&delivery));
+        delivery.ack();
+    }
+    got
+}
+
+fn numbered(count: usize) -> BTreeSet<String> {
+    (0..count).map(|n| format!("e{n}")).collect()
+}
+
+/// Everything that needs no crash, on one server.
+pub(crate) async fn serves(kind: Kind) {
+    let Some(mut server) = Server::find(kind.program) else {
+        return;
+    };
+    server.start().await;
+    (kind.prepare)(server.port).await;
+    let port = server.port;
+    published_is_delivered(&kind, port).await;
+    bulk(&kind, port).await;
+    a_group_shares(&kind, port).await;
+    groups_get_everything_each(&kind, port).await;
+    what_failed_comes_again(&kind, port).await;
+    a_slow_handler_is_not_a_dead_one(&kind, port).await;
+    what_a_subscriber_held_goes_to_the_next(&kind, port).await;
+}
+
+async fn published_is_delivered(kind: &Kind, port: u16) {
+    let bus = component(kind, port, "a");
+    let mut subscription = subscribe(&*bus, "plain", "g").await;
+    surely(&*bus, "plain", "Grüße").await;
+    let delivery = next(&mut subscription).await;
+    assert_eq!(text(&delivery), "Grüße");
+    assert_eq!(delivery.attempt, 1);
+    delivery.ack();
+    assert_eq!(bus.standing(), Standing::Ready);
+}
+
+async fn bulk(kind: &Kind, port: u16) {
+    let bus = component(kind, port, "a");
+    let mut subscription = subscribe(&*bus, "bulk", "g").await;
+    let entries = numbered(300).into_iter().map(|data| BulkEntry {
+        event: event(data),
+        ttl: None,
+    });
+    let outcomes = bus
+        .bulk_publish(BulkPublish {
+            topic: topic("bulk"),
+            entries: entries.collect(),
+            timeout: None,
+            retention: None,
+        })
+        .await;
+    assert_eq!(outcomes, vec![PublishOutcome::Done(None); 300]);
+    assert_eq!(take(&mut subscription, 300).await, numbered(300));
+}
+
+async fn a_group_shares(kind: &Kind, port: u16) {
+    let (one, two) = (component(kind, port, "a"), component(kind, port, "b"));
+    let mut first = subscribe(&*one, "shared", "g").await;
+    let mut second = subscribe(&*two, "shared", "g").await;
+    for data in numbered(200) {
+        surely(&*one, "shared", &data).await;
+    }
+    let (mut mine, mut theirs) = (BTreeSet::new(), BTreeSet::new());
+    within(async {
+        while mine.len() + theirs.len() < 200 {
+            let (delivery, whose) = tokio::select! {
+                delivery = first.next() => (delivery, &mut mine),
+                delivery = second.next() => (delivery, &mut theirs),
+            };
+            let delivery = delivery.expect("a subscription that goes on");
+            assert!(
+                whose.insert(text(&delivery)),
+                "{} came twice",
+                text(&delivery)
+            );
+            delivery.ack();
+        }
+    })
+    .await;
+    assert!(
+        mine.is_disjoint(&theirs),
+        "both have {:?}",
+        mine.intersection(&theirs)
+    );
+    assert!(
+        mine.len() > 10 && theirs.len() > 10,
+        "{} and {}",
+        mine.len(),
+        theirs.len()
+    );
+}
+
+async fn groups_get_everything_each(kind: &Kind, port: u16) {
+    let bus = component(kind, port, "a");
+    let mut first = subscribe(&*bus, "each", "g").await;
+    let mut second = subscribe(&*bus, "each", "h").await;
+    for data in numbered(20) {
+        surely(&*bus, "each", &data).await;
+    }
+    assert_eq!(take(&mut first, 20).await, numbered(20));
+    assert_eq!(take(&mut second, 20).await, numbered(20));
+}
+
+async fn what_failed_comes_again(kind: &Kind, port: u16) {
+    let bus = component(kind, port, "a");
+    let mut subscription = subscribe(&*bus, "failing", "g").await;
+    surely(&*bus, "failing", "poor").await;
+    let delivery = next(&mut subscription).await;
+    delivery.retry("not now");
+    let again = next(&mut subscription).await;
+    assert_eq!((text(&again).as_str(), again.attempt), ("poor", 2));
+    again.ack();
+    // What is over is over: the next one that comes is a new one.
+    surely(&*bus, "failing", "fresh").await;
+    assert_eq!(
+        take(&mut subscription, 1).await,
+        BTreeSet::from(["fresh".to_owned()])
+    );
+}
+
+async fn a_slow_handler_is_not_a_dead_one(kind: &Kind, port: u16) {
+    let Some(lease) = kind.lease else {
+        return;
+    };
+    let (one, two) = (component(kind, port, "a"), component(kind, port, "b"));
+    let mut slow = subscribe(&*one, "slow", "g").await;
+    surely(&*one, "slow", "long").await;
+    let delivery = next(&mut slow).await;
+    let mut other = subscribe(&*two, "slow", "g").await;
+    // The handler takes its time; nobody else gets the event meanwhile.
+    let stolen = tokio::time::timeout(lease * 3, other.next()).await;
+    assert!(stolen.is_err(), "delivered elsewhere while it was handled");
+    delivery.ack();
+    surely(&*one, "slow", "last").await;
+    let last = within(async {
+        tokio::select! {
+            delivery = slow.next() => delivery,
+            delivery = other.next() => delivery,
+        }
+    });
+    let last = last.await.expect("a subscription that goes on");
+    assert_eq!(text(&last), "last");
+    last.ack();
+}
+
+async fn what_a_subscriber_held_goes_to_the_next(kind: &Kind, port: u16) {
+    let bus = component(kind, port, "a");
+    let mut leaving = subscribe(&*bus, "left", "g").await;
+    surely(&*bus, "left", "kept").await;
+    let held = next(&mut leaving).await;
+    drop(leaving);
+    drop(held);
+    drop(bus);
+    let bus = component(kind, port, "a");
+    let mut subscription = subscribe(&*bus, "left", "g").await;
+    assert_eq!(
+        take(&mut subscription, 1).await,
+        BTreeSet::from(["kept".to_owned()])
+    );
+}
+
+/// A bus that is not there yet, and then goes in the middle.
+pub(crate) async fn comes_and_goes(kind: Kind) {
+    let Some(mut server) = Server::find(kind.program) else {
+        return;
+    };
+    let bus = component(&kind, server.port, "a");
+    let refused = bus.publish(publish("stream", "early")).await;
+    let PublishOutcome::NotRun(refusal) = refused else {
+        panic!("published to a server that does not run: {refused:?}");
+    };
+    assert_eq!(refusal.code, Code::BusUnavailable, "{refusal:?}");
+    assert!(refusal.retry_after.is_some(), "{refusal:?}");
+    within(async {
+        while !matches!(bus.standing(), Standing::Unreachable(_)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let refused = bus.subscribe(Subscribe::new(topic("stream"), "g")).await;
+    assert_eq!(refused.map(|_| ()).unwrap_err().code, Code::BusUnavailable);
+    server.start().await;
+    (kind.prepare)(server.port).await;
+    restarted_in_the_middle(&kind, &mut server, bus).await;
+}
+
+/// Events are published all the time while the server is killed twice; what was acknowledged is delivered.
+async fn restarted_in_the_middle(kind: &Kind, server: &mut Server, bus: Arc<dyn Bus>) {
+    let subscription = subscribe(&*bus, "stream", "g").await;
+    let over = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicU32::new(0));
+    let publishing = tokio::spawn(publish_all_the_time(
+        component(kind, server.port, "p"),
+        Arc::clone(&over),
+        Arc::clone(&done),
+    ));
+    let (wanted, wants) = tokio::sync::oneshot::channel();
+    let consuming = tokio::spawn(consume(subscription, wants));
+    for _ in 0..2 {
+        more(&done, 200).await;
+        server.kill();
+        server.start().await;
+    }
+    more(&done, 200).await;
+    over.store(true, Ordering::Relaxed);
+    let acknowledged = within(publishing).await.expect("a publisher");
+    assert!(acknowledged.len() >= 600, "{}", acknowledged.len());
+    wanted.send(acknowledged).expect("a consumer");
+    within(consuming)
+        .await
+        .expect("a consumer that got everything");
+}
+
+/// Waits for so many more acknowledgements.
+async fn more(done: &AtomicU32, count: u32) {
+    let target = done.load(Ordering::Relaxed) + count;
+    within(async {
+        while done.load(Ordering::Relaxed) < target {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+async fn publish_all_the_time(
+    bus: Arc<dyn Bus>,
+    over: Arc<AtomicBool>,
+    done: Arc<AtomicU32>,
+) -> BTreeSet<String> {
+    let mut acknowledged = BTreeSet::new();
+    let mut number = 0_u32;
+    while !over.load(Ordering::Relaxed) {
+        number += 1;
+        let data = format!("e{number}");
+        match bus.publish(publish("stream", &data)).await {
+            PublishOutcome::Done(_) => {
+                acknowledged.insert(data);
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+            PublishOutcome::NotRun(_) | PublishOutcome::Unknown { .. } => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+    acknowledged
+}
+
+/// Acknowledges what comes, until it has everything that is wanted.
+async fn consume(
+    mut subscription: Subscription,
+    mut wants: tokio::sync::oneshot::Receiver<BTreeSet<String>>,
+) {
+    let mut got = BTreeSet::new();
+    let wanted = loop {
+        tokio::select! {
+            wanted = &mut wants => break wanted.expect("a test that goes on"),
+            delivery = subscription.next() => {
+                let delivery = delivery.expect("a subscription that goes on");
+                got.insert(text(&delivery));
+                delivery.ack();
+            }
+        }
+    };
+    while let Some(missing) = wanted.difference(&got).next() {
+        let delivery = tokio::time::timeout(TIME_MAX, subscription.next()).await;
+        let Ok(Some(delivery)) = delivery else {
+            panic!(
+                "{missing} was acknowledged and is not delivered, nor {} more",
+                wanted.difference(&got).count() - 1
+            );
+        };
+        got.insert(text(&delivery));
+        delivery.ack();
+    }
+}
