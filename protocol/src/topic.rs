@@ -13,8 +13,8 @@ mod request;
 mod row;
 
 pub use command::{
-    Append, DeadEvent, Forward, GroupLetters, GroupPut, PublishItem, Settle, TopicAct, TopicOp,
-    TopicOps, Trim,
+    Append, DeadEvent, Forward, GroupLetters, GroupPut, IdleGroup, PublishItem, Settle, TopicAct,
+    TopicOp, TopicOps, Trim,
 };
 pub use event::{Attribute, ForActor, TopicEvent};
 pub use group::{AckSet, DeadLetterRule, GroupSettings, Order, Purpose, StartFrom};

@@ -15,6 +15,8 @@ mod proposals;
 mod requests;
 pub mod subscribers;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use ghostlight_protocol::call::{AnswerKind, CallRequest};

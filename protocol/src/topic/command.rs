@@ -68,7 +68,7 @@ pub enum TopicAct {
     LettersOver(GroupLetters),
     /// A group that nobody has used for its time.
     #[prost(message, tag = "13")]
-    Idle(GroupName),
+    Idle(IdleGroup),
     /// A group is in use.
     #[prost(message, tag = "14")]
     Touch(GroupName),
@@ -167,6 +167,18 @@ pub struct Forward {
     /// The message for the actor.
     #[prost(message, optional, tag = "2")]
     pub send: Option<Send>,
+}
+
+/// See [`TopicAct::Idle`].
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct IdleGroup {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub group: String,
+    /// For how long its leader has seen that nobody subscribes, in milliseconds: it knows nothing of the time before
+    /// its leadership.
+    #[prost(uint64, tag = "2")]
+    pub watched_ms: u64,
 }
 
 /// See [`TopicAct::Trim`].

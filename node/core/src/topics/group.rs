@@ -9,6 +9,8 @@
 mod deliver;
 mod settle;
 mod subscriber;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -31,7 +33,8 @@ pub(super) use settle::{Along, Confirms, Home};
 use subscriber::Subscriber;
 pub(super) use subscriber::SubscriberId;
 
-/// Bytes of the events that one group holds in memory; one event may exceed them alone.
+/// Bytes of the events that one group holds in memory, its letters on their way included; one event may exceed them
+/// alone.
 const HELD_BYTES_MAX: usize = 16 << 20;
 /// Bytes of batches that a group keeps before it takes them; what is appended beyond it is read again.
 const AHEAD_BYTES_MAX: usize = 1 << 20;
@@ -119,10 +122,12 @@ impl Group {
     /// they hold.
     pub(super) fn new(now: Instant, row: GroupRow, topic: &TopicRow, quiet: Duration) -> Self {
         let settings = row.settings.clone().unwrap_or_default();
-        let acks = row.acks();
+        let mut acks = row.acks();
+        // The row says so with its next entry; what is no longer kept is no part of the window.
+        acks.raise(topic.first);
         let behind = acks.floor() < topic.next;
         Self {
-            next: acks.floor().max(topic.first),
+            next: acks.floor(),
             end: topic.next,
             quiet_until: behind.then(|| now + quiet),
             acks,
@@ -179,7 +184,8 @@ impl Group {
             return Changed::Settings;
         }
         self.acks = row.acks();
-        self.next = self.acks.floor().max(topic.first);
+        self.acks.raise(topic.first);
+        self.next = self.acks.floor();
         self.row = row;
         self.held.clear();
         self.held_bytes = 0;
@@ -214,10 +220,7 @@ impl Group {
             if end <= self.ahead_end() {
                 continue;
             }
-            if self.ahead.is_empty() && batch.base > self.next {
-                // What lies between is no longer kept.
-                self.next = batch.base;
-            }
+            // What lies between is no longer kept, which `trimmed` says; it is not for a page to skip anything.
             if batch.base > self.ahead_end() {
                 break;
             }
@@ -226,17 +229,26 @@ impl Group {
         }
     }
 
-    /// A read has found nothing where it should: what was there is no longer kept.
-    pub(super) fn nothing_left(&mut self) {
-        if self.ahead.is_empty() {
-            self.next = self.end;
-        }
-    }
-
     /// The front of the log has gone up to here.
     pub(super) fn trimmed(&mut self, first: u64) {
-        if self.ahead.is_empty() {
-            self.next = self.next.max(first);
+        self.raise(first);
+    }
+
+    /// What lies below `first` can be delivered to nobody: nothing waits for it, and it is no part of the window.
+    fn raise(&mut self, first: u64) {
+        self.acks.raise(first);
+        let floor = self.acks.floor();
+        let below: Vec<u64> = self
+            .held
+            .range(..floor)
+            .map(|(offset, _)| *offset)
+            .collect();
+        for offset in below {
+            self.release(offset);
+        }
+        if self.next < floor {
+            self.next = floor;
+            self.claims = self.claims.split_off(&floor);
         }
     }
 
@@ -259,7 +271,7 @@ impl Group {
         self.row.paused == 0
             && self.ready.len() < self.free_events()
             && self.next < self.acks.floor().saturating_add(GROUP_WINDOW)
-            && self.held_bytes < HELD_BYTES_MAX
+            && self.held_bytes + self.verdicts.bytes() < HELD_BYTES_MAX
     }
 
     fn free_events(&self) -> usize {
@@ -424,11 +436,15 @@ impl Group {
         pause + pause / 4 * share as u32 / 256
     }
 
-    /// When it must be looked at again, if nothing happens before.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    /// When it must be looked at again, if nothing happens before. `may`: whether its verdicts may be proposed.
+    pub(super) fn next_deadline(&self, may: MayPropose) -> Option<Instant> {
+        let verdicts = match may {
+            MayPropose::Yes => self.verdicts.due(),
+            MayPropose::No => None,
+        };
         let pause = self.pauses.first().map(|(at, _)| *at);
         let subscribers = self.subscribers.values().filter_map(Subscriber::deadline);
-        [pause, self.quiet_until, self.verdicts.due()]
+        [pause, self.quiet_until, verdicts]
             .into_iter()
             .flatten()
             .chain(subscribers)
@@ -466,6 +482,14 @@ impl Group {
         let lanes: usize = self.lanes.values().map(VecDeque::len).sum();
         assert!(lanes <= self.held.len());
     }
+}
+
+/// Whether entries may be proposed at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum MayPropose {
+    Yes,
+    /// Leadership is about to be handed over, or writes are refused.
+    No,
 }
 
 /// See [`Group::changed`].

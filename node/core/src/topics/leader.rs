@@ -12,21 +12,24 @@ use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::{AnswerKind, LeaderHint, MayHaveRun, Redirect};
 use ghostlight_protocol::command::Kind;
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
+use ghostlight_protocol::limits::ENTRY_BYTES_MAX;
 use ghostlight_protocol::partition_row::Kept;
-use ghostlight_protocol::replica::{Appended, GroupChanged, TopicOutcome};
+use ghostlight_protocol::replica::{Appended, GroupChanged, TopicOutcome, TopicRefusal};
 use ghostlight_protocol::time::{Age, Instant, WallTime};
 use ghostlight_protocol::topic::{TopicAct, TopicOps, TopicPartition, TopicRow};
 use ghostlight_protocol::wire::topic::{Attached, TopicFrame, TopicSaid};
 use prost::Message;
 
 use super::ask::Ask;
-use super::group::{Along, Changed, Confirms, Group, Room, Sent, SubscriberId, Word};
-use super::load::{GroupId, Loading};
+use super::group::{Along, Changed, Confirms, Group, MayPropose, Room, Sent, SubscriberId, Word};
+use super::load::{GroupId, Loading, refusal_of};
 use super::proposals::{InLog, Proposals, Wanted, Who};
 use super::sweep::Sweep;
 use super::{TopicsEffect, TopicsInput};
 use crate::turns::{Load, ReadId, RowsWanted, Writes};
 
+/// Bytes of an entry, with room for what wraps its operations; a single operation is smaller in any case.
+const ENTRY_BYTES: usize = ENTRY_BYTES_MAX - (256 << 10);
 /// How long subscribers of the leadership before may take to say what they hold.
 const QUIET: Duration = Duration::from_millis(400);
 
@@ -107,6 +110,7 @@ pub struct Topics {
     pub(super) wall: Option<WallTime>,
     pub(super) age: Age,
     pub(super) proposals: Proposals,
+    next_entry: NextEntry,
     pub(super) groups: BTreeMap<GroupId, Live>,
     /// Groups with work since the last flush.
     pub(super) touched: BTreeSet<GroupId>,
@@ -126,6 +130,15 @@ pub(super) enum Held {
     Yes,
 }
 
+/// What the next entry begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum NextEntry {
+    /// What operators and publishers want; verdicts fill it.
+    Publishes,
+    /// Verdicts that had no room in the entry before.
+    Verdicts,
+}
+
 /// A group that somebody subscribes to.
 #[derive(Debug)]
 pub(super) enum Live {
@@ -139,8 +152,8 @@ pub(super) enum Live {
 pub(super) struct Serving {
     pub(super) group: Group,
     pub(super) topic: TopicRow,
-    /// A read of its log is under way.
-    pub(super) reading: bool,
+    /// The read of its log that is under way; pages of other ones are for a cursor that is no longer.
+    pub(super) reading: Option<ReadId>,
     /// What `due` holds for it.
     deadline: Option<Instant>,
 }
@@ -175,6 +188,7 @@ impl Topics {
             wall: None,
             age: Age(0),
             proposals: Proposals::default(),
+            next_entry: NextEntry::Publishes,
             groups: BTreeMap::new(),
             touched: BTreeSet::new(),
             due: BTreeSet::new(),
@@ -210,9 +224,18 @@ impl Topics {
             TopicsInput::Applied(outcomes) => self.on_applied(now, outcomes, out),
             TopicsInput::Appended(appended) => self.on_appended(&appended),
             TopicsInput::Dropped => self.on_dropped(now, out),
-            TopicsInput::Pause => self.held = Held::Yes,
-            TopicsInput::Resume => self.held = Held::No,
-            TopicsInput::Writes(writes) => self.writes = writes,
+            TopicsInput::Pause => {
+                self.held = Held::Yes;
+                self.reschedule_all();
+            }
+            TopicsInput::Resume => {
+                self.held = Held::No;
+                self.reschedule_all();
+            }
+            TopicsInput::Writes(writes) => {
+                self.writes = writes;
+                self.reschedule_all();
+            }
             TopicsInput::Tick => self.on_tick(now, out),
         }
     }
@@ -250,8 +273,23 @@ impl Topics {
     /// Whether it has something to propose that it may propose.
     #[must_use]
     pub fn wants_flush(&self) -> bool {
-        let may_propose = self.held == Held::No && self.writes == Writes::Taken;
-        !self.touched.is_empty() || (may_propose && self.proposals.is_waiting())
+        let may = self.may_propose() == MayPropose::Yes;
+        !self.touched.is_empty() || (may && self.proposals.is_waiting())
+    }
+
+    fn may_propose(&self) -> MayPropose {
+        match (self.held, self.writes) {
+            (Held::No, Writes::Taken) => MayPropose::Yes,
+            (Held::No | Held::Yes, _) => MayPropose::No,
+        }
+    }
+
+    /// Whether entries may be proposed has changed: verdicts that wait become due, or cease to be.
+    fn reschedule_all(&mut self) {
+        let ids: Vec<GroupId> = self.groups.keys().cloned().collect();
+        for id in ids {
+            self.reschedule(&id);
+        }
     }
 
     /// Whether any subscriber of a node is attached.
@@ -297,15 +335,21 @@ impl Topics {
         }
     }
 
-    pub(super) fn read(&mut self, what: ReadFor, rows: RowsWanted, out: &mut Vec<TopicsEffect>) {
+    pub(super) fn read(
+        &mut self,
+        what: ReadFor,
+        rows: RowsWanted,
+        out: &mut Vec<TopicsEffect>,
+    ) -> ReadId {
         self.next_read += 1;
         let read = ReadId(self.next_read);
         self.reads.insert(read, what);
         out.push(TopicsEffect::Read { read, rows });
+        read
     }
 
     fn propose(&mut self, now: Instant, out: &mut Vec<TopicsEffect>) {
-        if self.held == Held::Yes || self.writes != Writes::Taken {
+        if self.may_propose() == MayPropose::No {
             return;
         }
         let along = if self.proposals.publishes_wait() {
@@ -313,8 +357,11 @@ impl Topics {
         } else {
             Along::No
         };
-        let mut waiting = self.proposals.gather();
-        waiting.extend(self.verdicts_due(now, along));
+        let mut waiting = match self.next_entry {
+            NextEntry::Publishes => self.proposals.gather(),
+            NextEntry::Verdicts => Vec::new(),
+        };
+        self.add_verdicts(now, along, &mut waiting);
         if waiting.is_empty() {
             return;
         }
@@ -323,8 +370,9 @@ impl Topics {
         out.push(TopicsEffect::Propose(kind));
     }
 
-    /// Verdicts that are due, or all that wait if an append is written in any case.
-    fn verdicts_due(&mut self, now: Instant, along: Along) -> Vec<Wanted> {
+    /// Adds verdicts that are due, or all that wait if an append is written in any case, as many as the entry has room
+    /// for. What has none is due still, and stands before publishes in the next entry.
+    fn add_verdicts(&mut self, now: Instant, along: Along, waiting: &mut Vec<Wanted>) {
         let ids: Vec<GroupId> = match along {
             Along::WithAppend => self.due.iter().map(|(_, id)| id.clone()).collect(),
             Along::No => {
@@ -332,27 +380,34 @@ impl Topics {
                 due.map(|(_, id)| id.clone()).collect()
             }
         };
-        let mut wanted = Vec::new();
+        let mut bytes: usize = waiting.iter().map(|wanted| wanted.bytes).sum();
+        self.next_entry = NextEntry::Publishes;
         for id in ids {
             let Some(Live::Ready(serving)) = self.groups.get_mut(&id) else {
                 continue;
             };
+            if bytes > 0 && bytes + serving.group.proposal_bytes() > ENTRY_BYTES {
+                self.next_entry = NextEntry::Verdicts;
+                self.touched.insert(id);
+                continue;
+            }
             let Some(settle) = serving.group.propose(now, along) else {
                 continue;
             };
             self.counters.dead += settle.dead.len() as u64;
             self.counters.forwarded += settle.forwards.len() as u64;
             let act = TopicAct::Settle(settle);
-            wanted.push(Wanted {
+            let wanted = Wanted {
                 who: Who::Verdicts(id.clone()),
                 topic: id.topic.clone(),
                 request: None,
                 bytes: super::proposals::act_bytes(&id.topic, &act),
                 act: Some(act),
-            });
+            };
+            bytes += wanted.bytes;
+            waiting.push(wanted);
             self.reschedule(&id);
         }
-        wanted
     }
 
     /// Delivers what may be delivered to a group, reads what it lacks, forgets it when nobody needs it.
@@ -388,10 +443,11 @@ impl Topics {
     }
 
     fn reschedule(&mut self, id: &GroupId) {
+        let may = self.may_propose();
         let Some(Live::Ready(serving)) = self.groups.get_mut(id) else {
             return;
         };
-        let deadline = serving.group.next_deadline();
+        let deadline = serving.group.next_deadline(may);
         if deadline == serving.deadline {
             return;
         }
@@ -492,12 +548,13 @@ impl Topics {
         match wanted.who {
             Who::Publishers(callers) => self.published(&wanted.topic, callers, outcome, out),
             Who::Asker(caller) => {
-                if let TopicOutcome::Group(changed) = &outcome {
-                    self.group_changed(&wanted.topic, changed, out);
-                }
+                self.tell_group(&wanted.topic, &outcome, out);
                 self.answer_change(&wanted.topic, caller, outcome, out);
             }
             Who::Verdicts(id) => {
+                if let TopicOutcome::Refused(refusal @ TopicRefusal::UnknownGroup) = outcome {
+                    return self.gone(&id, refusal, out);
+                }
                 let changed = match &outcome {
                     TopicOutcome::Settled(changed) => Some(changed),
                     TopicOutcome::Appended { .. }
@@ -517,12 +574,39 @@ impl Topics {
                 self.touched.insert(id);
             }
             Who::Load(id) => self.made(now, id, outcome, out),
-            Who::Sweep => self.swept(out),
-            Who::Barrier => {}
+            Who::Sweep => {
+                self.tell_group(&wanted.topic, &outcome, out);
+                self.swept(out);
+            }
+            Who::Barrier => self.tell_group(&wanted.topic, &outcome, out),
         }
     }
 
-    /// An operator has changed a group that may have subscribers here.
+    /// A group that others have deleted: its verdicts are recorded nowhere, and none is confirmed.
+    fn gone(&mut self, id: &GroupId, refusal: TopicRefusal, out: &mut Vec<TopicsEffect>) {
+        let Some(Live::Ready(serving)) = self.groups.get(id) else {
+            return;
+        };
+        let subscribers: Vec<SubscriberId> = serving.group.subscribers().collect();
+        self.forget(id);
+        let refusal = refusal_of(&id.topic, refusal);
+        for subscriber in subscribers {
+            self.refuse_attach(id, subscriber, &refusal, out);
+        }
+    }
+
+    fn tell_group(
+        &mut self,
+        topic: &ActorKey,
+        outcome: &TopicOutcome,
+        out: &mut Vec<TopicsEffect>,
+    ) {
+        if let TopicOutcome::Group(changed) = outcome {
+            self.group_changed(topic, changed, out);
+        }
+    }
+
+    /// An operator or the sweep has changed a group that may have subscribers here.
     fn group_changed(
         &mut self,
         topic: &ActorKey,
@@ -542,6 +626,7 @@ impl Topics {
         let what = serving.group.changed(row.clone(), &changed.topic);
         let subscribers: Vec<SubscriberId> = serving.group.subscribers().collect();
         if what == Changed::Epoch {
+            serving.reading = None;
             for subscriber in subscribers {
                 self.say_attached(&id, subscriber, row.epoch, out);
             }
@@ -648,7 +733,7 @@ impl Topics {
         let serving = Serving {
             group,
             topic: changed.topic.clone(),
-            reading: false,
+            reading: None,
             deadline: None,
         };
         self.groups

@@ -23,7 +23,7 @@ use super::group::{Hunger, SubscriberId};
 use super::leader::{Live, ReadFor, Topics};
 use super::proposals::{Wanted, Who, act_bytes};
 use crate::io::Rest;
-use crate::turns::RowsWanted;
+use crate::turns::{ReadId, RowsWanted};
 
 /// Batches of one read of a log.
 const BATCHES_PAGE: usize = 64;
@@ -204,7 +204,7 @@ impl Topics {
         }
     }
 
-    fn refuse_attach(
+    pub(super) fn refuse_attach(
         &self,
         id: &GroupId,
         to: SubscriberId,
@@ -233,7 +233,9 @@ impl Topics {
         match &mut loading.stage {
             Stage::Rows => self.rows_known(now, id, rows, out),
             Stage::Time(search) => match search.step(rows) {
-                Step::Read(rows) => self.read(ReadFor::Load(id.clone()), rows, out),
+                Step::Read(rows) => {
+                    self.read(ReadFor::Load(id.clone()), rows, out);
+                }
                 Step::Found(offset) => {
                     self.make(id, offset, out);
                 }
@@ -397,28 +399,35 @@ impl Topics {
         let Hunger::From(offset) = serving.group.hunger() else {
             return;
         };
-        if serving.reading {
+        if serving.reading.is_some() {
             return;
         }
-        serving.reading = true;
         let rows = RowsWanted::Scan {
             family: Family::TopicBatch,
             prefix: id.topic.to_bytes(),
             after: family::batches_after(&id.topic, offset),
             limit: BATCHES_PAGE,
         };
-        self.read(ReadFor::Events(id.clone()), rows, out);
+        let read = self.read(ReadFor::Events(id.clone()), rows, out);
+        if let Some(Live::Ready(serving)) = self.groups.get_mut(id) {
+            serving.reading = Some(read);
+        }
     }
 
     /// Batches for a group.
-    pub(super) fn events_read(&mut self, id: &GroupId, rows: Vec<(Bytes, Option<Bytes>)>) {
+    pub(super) fn events_read(
+        &mut self,
+        read: ReadId,
+        id: &GroupId,
+        rows: Vec<(Bytes, Option<Bytes>)>,
+    ) {
         let Some(Live::Ready(serving)) = self.groups.get_mut(id) else {
             return;
         };
-        serving.reading = false;
-        if rows.is_empty() {
-            serving.group.nothing_left();
+        if serving.reading != Some(read) {
+            return;
         }
+        serving.reading = None;
         let batches = rows.into_iter().filter_map(|(_, value)| {
             let batch = TopicBatch::decode(value?).unwrap_or_default();
             Some(Arc::new(batch))
@@ -440,16 +449,16 @@ impl Topics {
     pub(super) fn on_rows(
         &mut self,
         now: Instant,
-        read: crate::turns::ReadId,
+        read: ReadId,
         rows: Vec<(Bytes, Option<Bytes>)>,
         rest: Rest,
         out: &mut Vec<TopicsEffect>,
     ) {
         match self.reads.remove(&read) {
             Some(ReadFor::Load(id)) => self.load_rows(now, &id, rows, out),
-            Some(ReadFor::Events(id)) => self.events_read(&id, rows),
+            Some(ReadFor::Events(id)) => self.events_read(read, &id, rows),
             Some(ReadFor::Ask(ask)) => self.ask_rows(*ask, rows, rest, out),
-            Some(ReadFor::Sweep) => self.sweep_rows(rows, rest, out),
+            Some(ReadFor::Sweep) => self.sweep_rows(now, rows, rest, out),
             None => {}
         }
     }

@@ -12,7 +12,9 @@ use ghostlight_protocol::family::{self, DueKind, Family};
 use ghostlight_protocol::ids::PartitionId;
 use ghostlight_protocol::limits::TRIM_BATCHES_MAX;
 use ghostlight_protocol::time::Instant;
-use ghostlight_protocol::topic::{GroupLetters, GroupName, TopicAct, TopicBatch, TopicRow, Trim};
+use ghostlight_protocol::topic::{
+    GroupLetters, GroupName, IdleGroup, TopicAct, TopicBatch, TopicRow, Trim,
+};
 use prost::Message;
 
 use super::TopicsEffect;
@@ -32,6 +34,7 @@ const DUE_PAGE: usize = 256;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Sweep {
+    opened: Instant,
     until: Instant,
     /// Topic partitions that there are.
     topics: u64,
@@ -64,6 +67,7 @@ impl Sweep {
     pub(super) fn new(now: Instant, partition: PartitionId) -> Self {
         let share = u64::from(partition.0) % PAUSE.as_secs();
         Self {
+            opened: now,
             until: now + Duration::from_secs(share),
             topics: 0,
             stage: Stage::Resting,
@@ -135,12 +139,13 @@ impl Topics {
 
     pub(super) fn sweep_rows(
         &mut self,
+        now: Instant,
         rows: Vec<(Bytes, Option<Bytes>)>,
         rest: Rest,
         out: &mut Vec<TopicsEffect>,
     ) {
         match std::mem::replace(&mut self.sweep.stage, Stage::Resting) {
-            Stage::Due(kind) => self.due_read(kind, &rows, rest, out),
+            Stage::Due(kind) => self.due_read(now, kind, &rows, rest, out),
             Stage::Row(topic) => {
                 let value = rows.into_iter().find_map(|(_, value)| value);
                 let row = value.map(|value| TopicRow::decode(value).unwrap_or_default());
@@ -156,7 +161,7 @@ impl Topics {
                 self.sweep.stage = Stage::Batches(topic, row);
                 self.read(ReadFor::Sweep, rows, out);
             }
-            Stage::Batches(topic, row) => self.batches_read(&topic, row, rows, out),
+            Stage::Batches(topic, row) => self.batches_read(&topic, row, rows, rest, out),
             stage @ (Stage::Resting | Stage::Proposed(_)) => {
                 self.sweep.stage = stage;
             }
@@ -166,6 +171,7 @@ impl Topics {
     /// What of one kind is due, from the front.
     fn due_read(
         &mut self,
+        now: Instant,
         kind: DueKind,
         rows: &[(Bytes, Option<Bytes>)],
         rest: Rest,
@@ -201,7 +207,7 @@ impl Topics {
                 } else {
                     Next::Fronts
                 };
-                self.groups_due(due, next, out);
+                self.groups_due(now, due, next, out);
             }
             DueKind::Reminder | DueKind::Timer | DueKind::Value => {}
         }
@@ -224,7 +230,13 @@ impl Topics {
         self.sweep_away(acts.collect(), next, out);
     }
 
-    fn groups_due(&mut self, due: Vec<Bytes>, next: Next, out: &mut Vec<TopicsEffect>) {
+    fn groups_due(
+        &mut self,
+        now: Instant,
+        due: Vec<Bytes>,
+        next: Next,
+        out: &mut Vec<TopicsEffect>,
+    ) {
         let mut acts = Vec::new();
         for (topic, group) in due.iter().filter_map(family::parse_group_key) {
             let used = match self.groups.get(&GroupId::new(&topic, &group)) {
@@ -232,11 +244,11 @@ impl Topics {
                 Some(Live::Loading(_)) => true,
                 None => false,
             };
-            let name = GroupName { group };
             let act = if used {
-                TopicAct::Touch(name)
+                TopicAct::Touch(GroupName { group })
             } else {
-                TopicAct::Idle(name)
+                let watched_ms = now.since(self.sweep.opened).as_millis() as u64;
+                TopicAct::Idle(IdleGroup { group, watched_ms })
             };
             acts.push((topic, act));
         }
@@ -248,6 +260,7 @@ impl Topics {
         topic: &ActorKey,
         row: TopicRow,
         rows: Vec<(Bytes, Option<Bytes>)>,
+        rest: Rest,
         out: &mut Vec<TopicsEffect>,
     ) {
         let mut trim = Trim::default();
@@ -267,7 +280,9 @@ impl Topics {
                 break;
             }
         }
-        if trim.last.len() == TRIM_BATCHES_MAX {
+        // A page is bounded in bytes too: there is more that may be over.
+        let all = !trim.last.is_empty() && trim.next_last.is_none() && rest == Rest::More;
+        if all || trim.last.len() == TRIM_BATCHES_MAX {
             self.sweep.fronts.insert(topic.clone());
         }
         if trim.last.is_empty() {

@@ -143,7 +143,7 @@ pub(super) fn apply<R: Rows>(
         TopicAct::Settle(settle) => at.settle(settle)?,
         TopicAct::Trim(trim) => at.trim(&trim)?,
         TopicAct::LettersOver(letters) => at.letters_over(letters)?,
-        TopicAct::Idle(name) => at.idle(name.group)?,
+        TopicAct::Idle(idle) => at.idle(idle)?,
         TopicAct::Touch(name) => at.touch(name.group)?,
     };
     if let (Some(request), Some(answer)) = (&op.request, answer_of(&outcome)) {

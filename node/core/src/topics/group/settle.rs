@@ -29,6 +29,10 @@ use super::{Group, Place};
 
 /// Acks wait for so long.
 const ACK_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of a settle that has nothing in it, its names included.
+const SETTLE_BYTES: usize = 8 << 10;
+/// Bytes of a range or an offset.
+const OFFSET_BYTES: usize = 32;
 /// So many acks do not wait.
 const ACKS_MAX: u64 = 512;
 
@@ -67,10 +71,23 @@ pub(in crate::topics) struct Batch {
     failed: Vec<u64>,
     dead: Vec<DeadEvent>,
     forwards: Vec<Forward>,
+    /// Of the letters and the forwards.
+    bytes: usize,
     confirms: Confirms,
 }
 
 impl Batch {
+    /// How many of its letters go into one entry beside its forwards, and the bytes of both.
+    fn letters_that_fit(&self) -> (usize, usize) {
+        let mut bytes = bytes_of(&self.forwards);
+        let fits = self.dead.iter().take_while(|dead| {
+            let fits = bytes < BATCH_BYTES_MAX;
+            bytes += if fits { dead.encoded_len() } else { 0 };
+            fits
+        });
+        (fits.count(), bytes)
+    }
+
     fn is_empty(&self) -> bool {
         self.acks == 0 && self.failed.is_empty() && self.dead.is_empty() && self.forwards.is_empty()
     }
@@ -91,6 +108,11 @@ impl Verdicts {
             && self.early.is_empty()
             && self.proposed.is_none()
             && self.known.is_empty()
+    }
+
+    /// Of the events in it: letters and forwards.
+    pub(super) fn bytes(&self) -> usize {
+        self.gathered.bytes + self.proposed.as_ref().map_or(0, |batch| batch.bytes)
     }
 
     /// All of it was about another epoch: its subscribers learn that from the new one.
@@ -184,10 +206,12 @@ impl Group {
                 return;
             };
             let gathered = &mut self.verdicts.gathered;
-            gathered.forwards.push(Forward {
+            let forward = Forward {
                 offset,
                 send: Some(send),
-            });
+            };
+            gathered.bytes += forward.encoded_len();
+            gathered.forwards.push(forward);
             let confirm = gathered.confirms.entry(from).or_default();
             confirm.epoch = epoch;
             confirm.settled.push(ClosedRange {
@@ -224,7 +248,7 @@ impl Group {
 
     /// Whether so much is to be forwarded that nothing more should be delivered before it is written.
     pub(super) fn forwards_full(&self) -> bool {
-        bodies_of(&self.verdicts.gathered.forwards) >= BATCH_BYTES_MAX
+        bytes_of(&self.verdicts.gathered.forwards) >= BATCH_BYTES_MAX
     }
 
     fn done(&mut self, now: Instant, from: SubscriberId, range: ClosedRange) {
@@ -380,13 +404,15 @@ impl Group {
         self.acks.add(offset, offset + 1);
         let send = self.letter_to_topic(&event, attempts, &reason);
         let gathered = &mut self.verdicts.gathered;
-        gathered.dead.push(DeadEvent {
+        let dead = DeadEvent {
             offset,
             attempts,
             reason,
             park: send.is_none().then_some(event),
             send,
-        });
+        };
+        gathered.bytes += dead.encoded_len();
+        gathered.dead.push(dead);
         if let Some(by) = by {
             let confirm = gathered.confirms.entry(by).or_default();
             confirm.epoch = self.row.epoch;
@@ -436,6 +462,14 @@ impl Group {
         })
     }
 
+    /// Bytes that the verdicts take in an entry if they are proposed now, at most.
+    pub(in crate::topics) fn proposal_bytes(&self) -> usize {
+        let batch = &self.verdicts.gathered;
+        let (_, bytes) = batch.letters_that_fit();
+        let offsets = batch.failed.len() + batch.done.ranges().len();
+        bytes + offsets * OFFSET_BYTES + SETTLE_BYTES
+    }
+
     /// What is to be proposed now, if anything; `along`: an entry is written in any case.
     pub(in crate::topics) fn propose(&mut self, now: Instant, along: Along) -> Option<Settle> {
         let verdicts = &mut self.verdicts;
@@ -448,13 +482,9 @@ impl Group {
         // Delivering stops before they are more than one entry holds.
         let forwards = batch.forwards.clone();
         // Letters may be large: what does not fit beside the forwards goes with the next entry, which then is due at once.
-        let mut bytes = bodies_of(&forwards);
-        let fits = batch.dead.iter().take_while(|dead| {
-            let before = bytes;
-            bytes += dead.encoded_len();
-            before < BATCH_BYTES_MAX
-        });
-        let fits = fits.count();
+        let (fits, bytes) = batch.letters_that_fit();
+        verdicts.gathered.bytes = batch.bytes - bytes;
+        batch.bytes = bytes;
         verdicts.gathered.dead = batch.dead.split_off(fits);
         if !verdicts.gathered.dead.is_empty() {
             let later: Vec<u64> = verdicts.gathered.dead.iter().map(|d| d.offset).collect();
@@ -496,6 +526,7 @@ impl Group {
             gathered.done.add(range.first, range.end);
         }
         gathered.acks += batch.acks;
+        gathered.bytes += batch.bytes;
         gathered.failed.extend(batch.failed);
         drop(gathered.dead.splice(0..0, batch.dead));
         drop(gathered.forwards.splice(0..0, batch.forwards));
@@ -520,7 +551,7 @@ impl Group {
         let row = changed.and_then(|changed| changed.row.clone());
         if let Some(row) = row.filter(|row| row.epoch == self.row.epoch) {
             self.row = row;
-            self.acks.raise(self.row.floor);
+            self.raise(self.row.floor);
             for offset in batch.failed {
                 self.pause(now, offset);
             }
@@ -552,9 +583,8 @@ pub(in crate::topics) enum Along {
 }
 
 /// Bytes of the messages that events become.
-fn bodies_of(forwards: &[Forward]) -> usize {
-    let sends = forwards.iter().filter_map(|forward| forward.send.as_ref());
-    sends.map(|send| send.body.len()).sum()
+fn bytes_of(forwards: &[Forward]) -> usize {
+    forwards.iter().map(Message::encoded_len).sum()
 }
 
 /// Offsets of a range that are not settled.

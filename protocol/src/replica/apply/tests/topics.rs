@@ -15,8 +15,8 @@ use crate::replica::apply::{
 use crate::request::RequestId;
 use crate::topic::{
     Append, DeadEvent, DeadTopicLetter, Forward, GroupLetters, GroupName, GroupPut, GroupRow,
-    GroupSettings, PublishBody, PublishItem, PutGroup, Redrive, RedriveTo, Seek, Settle, StartFrom,
-    TopicAct, TopicBatch, TopicEvent, TopicName, TopicOp, TopicOps, TopicRow, Trim,
+    GroupSettings, IdleGroup, PublishBody, PublishItem, PutGroup, Redrive, RedriveTo, Seek, Settle,
+    StartFrom, TopicAct, TopicBatch, TopicEvent, TopicName, TopicOp, TopicOps, TopicRow, Trim,
 };
 
 const WEEK_MS: u64 = 7 * 24 * 3_600_000;
@@ -42,6 +42,13 @@ fn publish(id: Option<&RequestId>, data: &[&str]) -> PublishItem {
             ..PublishBody::default()
         }),
     }
+}
+
+fn idle(group: &str, watched_ms: u64) -> TopicAct {
+    TopicAct::Idle(IdleGroup {
+        group: group.to_owned(),
+        watched_ms,
+    })
 }
 
 fn name(group: &str) -> GroupName {
@@ -586,18 +593,21 @@ fn a_group_that_says_so_goes_when_nobody_uses_it() {
     };
     let epoch = group(bed.act(put("g", settings))).epoch;
     bed.pass(599_999);
-    assert!(group(bed.act(TopicAct::Idle(name("g")))).used_age_ms > 0);
+    assert!(group(bed.act(idle("g", u64::MAX))).used_age_ms > 0);
     bed.pass(400_000);
     group(bed.act(TopicAct::Settle(settle(epoch))));
     bed.pass(599_999);
-    group(bed.act(TopicAct::Idle(name("g"))));
+    group(bed.act(idle("g", u64::MAX)));
     bed.pass(600_000);
-    let gone = bed.act(TopicAct::Idle(name("g")));
+    // A leader that has just opened knows nobody: its subscribers may be on their way.
+    group(bed.act(idle("g", 599_999)));
+    bed.pass(600_000);
+    let gone = bed.act(idle("g", 600_000));
     assert!(matches!(gone, TopicOutcome::Group(changed) if changed.row.is_none()));
     let never = bed.act(put("h", GroupSettings::default()));
     group(never);
     bed.pass(1 << 40);
-    group(bed.act(TopicAct::Idle(name("h"))));
+    group(bed.act(idle("h", u64::MAX)));
 }
 
 /// Any operation, near what is there.
@@ -641,7 +651,7 @@ fn any_act(bed: &mut Bed, draw: &mut dyn FnMut(u64) -> u64) -> TopicAct {
             offsets: vec![near(draw), near(draw)],
             to: draw(2) as i32,
         }),
-        _ => TopicAct::Idle(name("g")),
+        _ => idle("g", u64::MAX),
     }
 }
 
@@ -691,6 +701,94 @@ fn replicas_agree_and_rows_stay_true() {
             {
                 bed.check_counters();
             }
+        }
+    }
+}
+
+/// An event that becomes a letter, is sought back to, and becomes one again.
+#[test]
+fn a_letter_that_dies_again_after_a_seek_is_one_letter() {
+    let mut bed = Bed::new();
+    bed.publish(5, &["a"]);
+    let epoch = group(bed.act(put("g", GroupSettings::default()))).epoch;
+    let once = Settle {
+        dead: vec![dead(0, None)],
+        ..settle(epoch)
+    };
+    bed.act(TopicAct::Settle(once));
+    let seek = Seek {
+        group: "g".to_owned(),
+        offset: Some(0),
+        ..Seek::default()
+    };
+    let epoch = group(bed.act(TopicAct::Seek(seek))).epoch;
+    let again = Settle {
+        dead: vec![dead(0, None)],
+        ..settle(epoch)
+    };
+    // An hour later.
+    let outcome = bed.act_at(3_600_005, TopicAct::Settle(again));
+    let row = group(outcome);
+    assert_eq!(bed.count(Family::TopicLetter), 1);
+    let dues = bed
+        .rows
+        .0
+        .keys()
+        .filter(|(f, k)| *f == Family::Due && k[0] == DueKind::Letter as u8)
+        .count();
+    assert_eq!((row.letters, dues), (1, 1), "one letter, one due row");
+}
+
+/// What is left of it when its time is over.
+#[test]
+fn the_sweep_ends_with_stale_due_rows() {
+    let mut bed = Bed::new();
+    bed.publish(5, &["a"]);
+    let epoch = group(bed.act(put("g", GroupSettings::default()))).epoch;
+    let die = |epoch| {
+        TopicAct::Settle(Settle {
+            dead: vec![dead(0, None)],
+            ..settle(epoch)
+        })
+    };
+    bed.act(die(epoch));
+    let seek = Seek {
+        group: "g".to_owned(),
+        offset: Some(0),
+        ..Seek::default()
+    };
+    let epoch = group(bed.act(TopicAct::Seek(seek))).epoch;
+    bed.act_at(3_600_005, die(epoch));
+    let over = || {
+        TopicAct::LettersOver(GroupLetters {
+            group: "g".to_owned(),
+            offsets: vec![0],
+        })
+    };
+    // Both letters' weeks are over: everything must be gone.
+    for _ in 0..3 {
+        bed.act_at(3_600_005 + 2 * WEEK_MS, over());
+    }
+    assert_eq!(bed.count(Family::TopicLetter), 0);
+    let row = bed.group_row("g").unwrap();
+    assert_eq!(
+        (row.letters, bed.count(Family::Due)),
+        (0, 1),
+        "the retention row alone"
+    );
+}
+
+impl Bed {
+    fn act_at(&mut self, wall_ms: u64, act: TopicAct) -> TopicOutcome {
+        let command = Command {
+            leader_term: TERM,
+            wall_ms,
+            kind: Some(Kind::Topics(TopicOps { ops: vec![op(act)] })),
+            ..Command::default()
+        };
+        match self.apply_bytes(TERM, &command.encode_to_vec()) {
+            EntryOutcome::Topics(mut outcomes) => outcomes.remove(0),
+            other => panic!("{other:?}"),
         }
     }
 }

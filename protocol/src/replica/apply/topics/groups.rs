@@ -8,8 +8,8 @@ use crate::family::{self, DueKind, Family};
 use crate::limits::{BATCH_BYTES_MAX, DEAD_LETTER_AGE_MAX, GROUPS_PER_TOPIC_MAX};
 use crate::replica::rows::Rows;
 use crate::topic::{
-    DeadEvent, DeadTopicLetter, GroupLetters, GroupPut, GroupRow, Redrive, RedriveTo, Seek, Settle,
-    StartFrom, TopicEvent, TopicRow,
+    DeadEvent, DeadTopicLetter, GroupLetters, GroupPut, GroupRow, IdleGroup, Redrive, RedriveTo,
+    Seek, Settle, StartFrom, TopicEvent, TopicRow,
 };
 
 /// Of an idle time, the part after which its use is written down anew.
@@ -113,12 +113,14 @@ impl<R: Rows> At<'_, R> {
     }
 
     /// A group that says itself for how long it outlives its subscribers.
-    pub(super) fn idle(&mut self, group: String) -> Result<TopicOutcome, R::Error> {
+    pub(super) fn idle(&mut self, idle: IdleGroup) -> Result<TopicOutcome, R::Error> {
+        let group = idle.group;
         let Some(row) = self.group_row(&group)? else {
             return Ok(TopicOutcome::Refused(TopicRefusal::UnknownGroup));
         };
         let idle_ms = idle_ms(&row);
         let since = self.partition.age_ms.saturating_sub(row.used_age_ms);
+        let since = since.min(idle.watched_ms);
         if idle_ms == 0 || since < idle_ms || row.letters > 0 {
             return self.touch(group);
         }
@@ -203,6 +205,8 @@ impl<R: Rows> At<'_, R> {
             topic: self.topic.to_bytes(),
             group: done.group.clone(),
         };
+        // It may have died before, and been sought back to.
+        self.take_letter(&done.group, dead.offset, row)?;
         let key = family::letter_key(&self.topic, &done.group, dead.offset);
         row.letters = row.letters.saturating_add(1);
         let due = letter_due(letter.dead_ms, &key);

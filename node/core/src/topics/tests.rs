@@ -1,0 +1,284 @@
+//! Rules of the topics of one partition that no caller sees.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::command::Kind;
+use ghostlight_protocol::family::{self, DueKind};
+use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
+use ghostlight_protocol::limits::ENTRY_BYTES_MAX;
+use ghostlight_protocol::partition_row::Kept;
+use ghostlight_protocol::replica::{Appended, GroupChanged, TopicOutcome};
+use ghostlight_protocol::time::{Age, Instant, WallTime};
+use ghostlight_protocol::topic::{
+    GroupRow, GroupSettings, TopicAct, TopicBatch, TopicEvent, TopicName, TopicRow,
+};
+use ghostlight_protocol::wire::topic::Attach;
+use prost::Message;
+
+use super::leader::{Bounds, Live, Topics, TopicsOpening};
+use super::load::GroupId;
+use super::{TopicsEffect, TopicsInput};
+use crate::io::Rest;
+use crate::turns::{Load, ReadId, Writes};
+
+const NOW: Instant = Instant(1_000_000_000_000);
+
+fn topic() -> ActorKey {
+    TopicName::new("default", "p", "t")
+        .unwrap()
+        .partition(0)
+        .key()
+}
+
+fn open() -> Topics {
+    let mut topics = Topics::open(
+        NOW,
+        TopicsOpening {
+            me: NodeId(1),
+            partition: PartitionId(0),
+            partitions: 4,
+            term: Term(3),
+            writes: Writes::Taken,
+            bounds: Bounds {
+                dedup_bytes_max: 1 << 30,
+                messages_max: Kept::MAX,
+            },
+        },
+    );
+    let load = Load {
+        topics: 1,
+        ..Load::default()
+    };
+    topics.note(Some(WallTime(1_000_000)), Age(10_000_000), load);
+    topics
+}
+
+fn serve(topics: &mut Topics, name: &str, settings: GroupSettings, row: &TopicRow) {
+    let id = GroupId::new(&topic(), name);
+    let group = GroupRow {
+        epoch: 9,
+        settings: Some(settings),
+        ..GroupRow::default()
+    };
+    let changed = GroupChanged {
+        group: name.to_owned(),
+        row: Some(group),
+        topic: row.clone(),
+        outbox: Vec::new(),
+        appended: Vec::new(),
+    };
+    topics.serve(NOW, &id, &changed);
+    let Some(Live::Ready(serving)) = topics.groups.get_mut(&id) else {
+        panic!("it serves");
+    };
+    let attach = Attach {
+        group: name.to_owned(),
+        credit_events: 64,
+        credit_bytes: 1 << 20,
+        ..Attach::default()
+    };
+    let subscriber = super::group::SubscriberId {
+        node: NodeId(1),
+        number: 1 << 32 | 1,
+    };
+    serving.group.attach(NOW, subscriber, &attach);
+}
+
+/// Ten groups with a dead-letter topic; what is appended has expired when it is looked at.
+#[test]
+fn an_entry_of_verdicts_is_bounded() {
+    let mut topics = open();
+    let settings = GroupSettings {
+        dead_letter_topic: "dead".to_owned(),
+        ..GroupSettings::default()
+    };
+    let row = TopicRow {
+        next: 0,
+        first_ms: 1,
+        ..TopicRow::default()
+    };
+    for group in 0..12 {
+        serve(&mut topics, &format!("g{group}"), settings.clone(), &row);
+    }
+    let event = TopicEvent {
+        data: vec![7; 1_000_000].into(),
+        expires_ms: 10,
+        ..TopicEvent::default()
+    };
+    let batch = TopicBatch {
+        base: 0,
+        appended_ms: 1,
+        events: vec![event],
+    };
+    let row = TopicRow { next: 1, ..row };
+    let topic = topic();
+    let appended = Appended { topic, batch, row };
+    let mut out = Vec::new();
+    topics.handle(NOW, TopicsInput::Appended(vec![appended]), &mut out);
+    let mut out = Vec::new();
+    topics.flush(NOW, &mut out);
+    topics.flush(NOW + Duration::from_secs(1), &mut out);
+    let sizes: Vec<usize> = out
+        .iter()
+        .filter_map(|effect| match effect {
+            TopicsEffect::Propose(Kind::Topics(ops)) => Some(ops.encoded_len()),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        !sizes.is_empty() && sizes.iter().all(|bytes| *bytes <= ENTRY_BYTES_MAX),
+        "{sizes:?}, {ENTRY_BYTES_MAX} are allowed"
+    );
+}
+
+/// A leadership that has just opened, before any subscriber could attach: its first sweep.
+#[test]
+fn a_new_leader_drops_no_group_before_its_subscribers_could_attach() {
+    let mut topics = open();
+    let mut out = Vec::new();
+    topics.handle(NOW, TopicsInput::Tick, &mut out);
+    let due = family::due_row_key(
+        DueKind::Group,
+        9_999_999,
+        &family::group_key(&topic(), "g@node"),
+    );
+    for (read, rows) in [
+        (1, Vec::new()),
+        (2, Vec::new()),
+        (3, vec![(due, Some(Bytes::new()))]),
+    ] {
+        let read = ReadId(read);
+        let rest = Rest::Last;
+        topics.handle(NOW, TopicsInput::Rows { read, rows, rest }, &mut out);
+    }
+    topics.flush(NOW, &mut out);
+    let watched: Vec<u64> = out
+        .iter()
+        .filter_map(|effect| match effect {
+            TopicsEffect::Propose(Kind::Topics(ops)) => Some(&ops.ops),
+            _ => None,
+        })
+        .flatten()
+        .filter_map(|op| match &op.act {
+            Some(TopicAct::Idle(idle)) => Some(idle.watched_ms),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        watched,
+        [0],
+        "it knows nothing of the time before it opened"
+    );
+}
+
+/// The sweep's `Idle` is in the log when a subscriber attaches.
+#[test]
+fn a_group_that_the_sweep_dropped_serves_nobody() {
+    let mut topics = open();
+    let row = TopicRow {
+        next: 0,
+        first_ms: 1,
+        ..TopicRow::default()
+    };
+    let mut out = Vec::new();
+    topics.handle(NOW, TopicsInput::Tick, &mut out);
+    let due = family::due_row_key(DueKind::Group, 9_999_999, &family::group_key(&topic(), "g"));
+    for (read, rows) in [
+        (1, Vec::new()),
+        (2, Vec::new()),
+        (3, vec![(due, Some(Bytes::new()))]),
+    ] {
+        let read = ReadId(read);
+        let rest = Rest::Last;
+        topics.handle(NOW, TopicsInput::Rows { read, rows, rest }, &mut out);
+    }
+    topics.flush(NOW, &mut out);
+    // It attaches: the rows that are read still have the group.
+    serve(&mut topics, "g", GroupSettings::default(), &row);
+    // Now the entry is applied.
+    let gone = GroupChanged {
+        group: "g".to_owned(),
+        row: None,
+        topic: row,
+        outbox: Vec::new(),
+        appended: Vec::new(),
+    };
+    let outcomes = vec![TopicOutcome::Group(gone)];
+    topics.handle(NOW, TopicsInput::Applied(outcomes), &mut out);
+    let id = GroupId::new(&topic(), "g");
+    assert!(
+        !matches!(topics.groups.get(&id), Some(Live::Ready(_))),
+        "the group is gone from the rows, and is served on"
+    );
+}
+
+/// Events over their age, in batches that fill a page each.
+#[test]
+fn a_sweep_lets_go_all_that_is_over_its_age() {
+    let mut topics = open();
+    topics.note(
+        Some(WallTime(1_000_000_000_000)),
+        Age(10_000_000),
+        Load {
+            topics: 1,
+            ..Load::default()
+        },
+    );
+    let mut out = Vec::new();
+    topics.handle(NOW, TopicsInput::Tick, &mut out);
+    let due = family::due_row_key(DueKind::Retention, 5, topic().as_bytes());
+    let mut read = 0;
+    let mut feed = |topics: &mut Topics, rows, rest, out: &mut Vec<TopicsEffect>| {
+        read += 1;
+        let read = ReadId(read);
+        topics.handle(NOW, TopicsInput::Rows { read, rows, rest }, out);
+    };
+    feed(
+        &mut topics,
+        vec![(due, Some(Bytes::new()))],
+        Rest::Last,
+        &mut out,
+    );
+    feed(&mut topics, Vec::new(), Rest::Last, &mut out);
+    feed(&mut topics, Vec::new(), Rest::Last, &mut out);
+    let row = TopicRow {
+        next: 100,
+        bytes: 100 << 20,
+        first_ms: 5,
+        ..TopicRow::default()
+    };
+    let value = Bytes::from(row.encode_to_vec());
+    feed(
+        &mut topics,
+        vec![(topic().to_bytes(), Some(value))],
+        Rest::Last,
+        &mut out,
+    );
+    let batch = TopicBatch {
+        base: 0,
+        appended_ms: 5,
+        events: vec![TopicEvent {
+            data: vec![7; 1 << 20].into(),
+            ..TopicEvent::default()
+        }],
+    };
+    let rows = vec![(
+        family::batch_key(&topic(), 0),
+        Some(Bytes::from(batch.encode_to_vec())),
+    )];
+    feed(&mut topics, rows, Rest::More, &mut out);
+    topics.flush(NOW, &mut out);
+    out.clear();
+    let row = TopicRow { first: 1, ..row };
+    topics.handle(
+        NOW,
+        TopicsInput::Applied(vec![TopicOutcome::Trimmed(row)]),
+        &mut out,
+    );
+    assert!(
+        out.iter().any(|e| matches!(e, TopicsEffect::Read { .. })),
+        "99 batches more are over, and it rests for a minute"
+    );
+}
