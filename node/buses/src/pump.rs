@@ -47,7 +47,7 @@ pub(crate) trait Desk: Send + 'static {
 /// What becomes of an event after its rest.
 pub(crate) enum Again<H> {
     /// It is delivered once more, from here.
-    Deliver(H, Content),
+    Deliver(H, Box<Content>),
     /// The bus has it again, or nobody: nothing is held.
     GivenBack,
     /// The bus cannot be asked now.
@@ -206,6 +206,8 @@ impl<D: Desk> Pump<D> {
             match verdict {
                 Verdict::Ack | Verdict::Drop(_) => self.untold.push(held),
                 Verdict::Retry(why) => self.failed(held, &why),
+                // Nobody subscribes so: `Subscribe::handled_here` has refused it.
+                Verdict::Forward(_) => self.failed(held, "this bus has no messages to actors"),
             }
         }
         self.tell().await;
@@ -246,7 +248,7 @@ impl<D: Desk> Pump<D> {
                 place,
             } = entry.remove();
             match self.desk.again(handle, attempt).await {
-                Again::Deliver(handle, content) => self.take(handle, content, place),
+                Again::Deliver(handle, content) => self.take(handle, *content, place),
                 Again::GivenBack => {}
                 Again::Later(handle) => {
                     let held = Held {

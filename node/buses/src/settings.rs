@@ -95,13 +95,13 @@ impl Settings {
     ///
     /// # Errors
     /// It is none.
-    pub(crate) fn truth(&mut self, name: &str, default: bool) -> Result<bool, String> {
+    pub(crate) fn truth(&mut self, name: &str) -> Result<Option<bool>, String> {
         let Some(text) = self.text(name) else {
-            return Ok(default);
+            return Ok(None);
         };
         match text.to_ascii_lowercase().as_str() {
-            "1" | "t" | "true" | "y" | "yes" | "on" => Ok(true),
-            "0" | "f" | "false" | "n" | "no" | "off" => Ok(false),
+            "1" | "t" | "true" | "y" | "yes" | "on" => Ok(Some(true)),
+            "0" | "f" | "false" | "n" | "no" | "off" => Ok(Some(false)),
             _ => Err(format!("{name} is {text:?}. Write true or false")),
         }
     }
@@ -193,9 +193,9 @@ mod tests {
         assert_eq!(settings.duration("wait", Unit::Millisecond), time(250));
         assert_eq!(settings.duration("wait", Unit::Second), time(250_000));
         assert_eq!(settings.duration("pause", Unit::Second), time(90_000));
-        assert_eq!(settings.truth("yes", false), Ok(true));
-        assert_eq!(settings.truth("no", true), Ok(false));
-        assert_eq!(settings.truth("absent", true), Ok(true));
+        assert_eq!(settings.truth("yes"), Ok(Some(true)));
+        assert_eq!(settings.truth("no"), Ok(Some(false)));
+        assert_eq!(settings.truth("absent"), Ok(None));
         assert_eq!(settings.count("many", 1, 500), Ok(500));
         assert_eq!(settings.into_warnings(), Vec::<String>::new());
     }
@@ -219,7 +219,7 @@ mod tests {
                 settings.duration("b", Unit::Second).unwrap_err(),
                 "b is \"-5s\"",
             ),
-            (settings.truth("c", true).unwrap_err(), "c is \"maybe\""),
+            (settings.truth("c").unwrap_err(), "c is \"maybe\""),
             (settings.needed("gone").unwrap_err(), "gone is missing"),
             (settings.count("d", 1, 5).unwrap_err(), "d is 0"),
             (

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ghostlight_protocol::code::Code;
 use ghostlight_protocol::limits::{CREDIT_BYTES_DEFAULT, CREDIT_EVENTS_DEFAULT};
 use ghostlight_protocol::text;
 use ghostlight_protocol::time::WallTime;
 use ghostlight_protocol::topic::{ForActor, Order, Purpose, TopicName};
 use tokio::sync::mpsc;
 
+use super::bus::SubscribeError;
 use super::event::Event;
 
 /// What a subscriber wants.
@@ -100,6 +102,24 @@ impl Subscribe {
             dead_letter_topic: None,
             retry_pauses: None,
             purpose: Purpose::Handle,
+        }
+    }
+
+    /// For buses whose log is not the actors': they cannot settle an event with the message that it becomes.
+    ///
+    /// # Errors
+    /// When events are to become messages to actors.
+    pub fn handled_here(&self) -> Result<(), SubscribeError> {
+        match self.purpose {
+            Purpose::Handle => Ok(()),
+            Purpose::Forward => Err(SubscribeError {
+                code: Code::InvalidArgument,
+                detail: format!(
+                    "topic \"{}\": only topics of Ghostlight's own components give each event to an actor exactly \
+                     once; leave actorType out, and let a route call the actor",
+                    self.topic.topic()
+                ),
+            }),
         }
     }
 

@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn what_names_no_actor_says_why() {
         for (data, words) in [
-            ("", "EOF"),
+            ("", "the body is empty"),
             ("7", "not what the method takes"),
             (r#"{"of":"a?b","amount":1}"#, "a?b"),
             (r#"{"of":"","amount":1}"#, "no actor's id"),

@@ -131,6 +131,7 @@ impl Bus for InMemory {
         subscribe: Subscribe,
     ) -> BusFuture<'_, Result<Subscription, SubscribeError>> {
         Box::pin(async move {
+            subscribe.handled_here()?;
             let (feed, subscription, mut settled) = Subscription::channel(1);
             let idle = Arc::new(Semaphore::new(1));
             let subscriber = Arc::new(Subscriber {
@@ -188,6 +189,18 @@ mod tests {
     async fn subscribe(bus: &InMemory, topic: &str) -> Subscription {
         let topic = TopicName::new("default", "bus", topic).unwrap();
         bus.subscribe(Subscribe::new(topic, "g")).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn events_do_not_become_messages_to_actors_here() {
+        let topic = TopicName::new("default", "bus", "orders").unwrap();
+        let refused = InMemory::default()
+            .subscribe(Subscribe::for_actors(topic, "g"))
+            .await;
+        assert_eq!(
+            refused.err().map(|error| error.code),
+            Some(Code::InvalidArgument)
+        );
     }
 
     #[tokio::test]

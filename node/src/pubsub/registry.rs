@@ -367,11 +367,13 @@ mod tests {
 
     #[test]
     fn a_component_whose_metadata_cannot_be_is_not_there() {
-        let mut resources = Resources::default();
-        resources.components = vec![
-            declared("bus", "pubsub.redis", ""),
-            declared("odd", "pubsub.odd", ""),
-        ];
+        let resources = Resources {
+            components: vec![
+                declared("bus", "pubsub.redis", ""),
+                declared("odd", "pubsub.odd", ""),
+            ],
+            ..Resources::default()
+        };
         let ours: Arc<dyn Bus> = Arc::new(Absent::new("absent"));
         let registry = Registry::new(&owner(), &resources, &ours);
         let told = registry.not_there();

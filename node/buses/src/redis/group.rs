@@ -46,6 +46,7 @@ pub(super) async fn subscribe(
     options: Arc<Options>,
     subscribe: Subscribe,
 ) -> Result<Subscription, SubscribeError> {
+    subscribe.handled_here()?;
     let place = Place {
         keeper,
         group: subscribe.group.name_on(&options.instance),
@@ -166,7 +167,7 @@ impl Desk for Place {
             Ok(mut claimed) => match claimed.ids.pop() {
                 Some(entry) => {
                     let content = words::content(&self.topic, &entry.id, &entry.map, attempt + 1);
-                    Again::Deliver(entry.id, content)
+                    Again::Deliver(entry.id, Box::new(content))
                 }
                 // Acknowledged elsewhere, or gone from the stream.
                 None => Again::GivenBack,

@@ -101,7 +101,7 @@ impl Options {
             username: settings.text("redisUsername"),
             password: settings.text("redisPassword"),
             database: i64::try_from(settings.number("redisDB")?.unwrap_or(0)).unwrap_or(i64::MAX),
-            tls: match settings.truth("enableTLS", false)? {
+            tls: match settings.truth("enableTLS")?.unwrap_or(false) {
                 true => Tls::On,
                 false => Tls::Off,
             },
