@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 mod letter;
 
-pub use self::letter::LetterRef;
+pub(super) use self::letter::LetterRef;
 use super::version::VERSION;
 use crate::config::{Settings, parse_duration};
 
