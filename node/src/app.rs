@@ -246,6 +246,8 @@ pub enum AppEvent {
         subscriptions: Bytes,
         /// Actors that it may hold, called into being by an earlier run of this node too.
         objects: Vec<ActorKey>,
+        /// Other processes of the application that were here and have not ended: they keep their objects.
+        living: Vec<InstanceId>,
     },
     /// The process has ended, cannot be reached, or is unhealthy. Its running requests end as `NoAnswer`.
     Gone {
@@ -429,6 +431,14 @@ impl Shared {
         *processes.entry((app.clone(), image)).or_insert_with(fresh)
     }
 
+    /// Processes of an application that have been here and have not ended. Those that cannot be told apart are none.
+    fn living(&self, app: &AppId) -> Vec<InstanceId> {
+        let processes = lock(&self.processes);
+        let of_it = processes.iter().filter(|((of, _), _)| of == app);
+        let living = of_it.filter(|((_, image), _)| image.lives());
+        living.map(|(_, id)| *id).collect()
+    }
+
     /// Lets requests in, then tells the core.
     async fn announce(
         &self,
@@ -452,6 +462,7 @@ impl Shared {
             types,
             subscriptions,
             objects: instance.objects(),
+            living: self.living(&instance.app.id),
         };
         // Nobody listens any more: the node is ending.
         drop(self.events.send(event).await);

@@ -85,11 +85,13 @@ fn input(event: AppEvent) -> AppInput {
             // For pub/sub, which has heard it.
             subscriptions: _,
             objects,
+            living,
         } => AppInput::Hosting {
             app: app.as_str().to_owned(),
             instance: AppInstance(instance.0),
             types: types.into_iter().map(type_of).collect(),
             objects,
+            living: living.into_iter().map(|i| AppInstance(i.0)).collect(),
         },
         AppEvent::Gone { app, instance, why } => AppInput::Gone {
             app: app.as_str().to_owned(),

@@ -110,6 +110,7 @@ impl PubSub {
                 subscriptions,
                 types: _,
                 objects: _,
+                living: _,
             } => {
                 let said = parse(subscriptions, app.as_str()).unwrap_or_else(|why| {
                     tracing::error!(

@@ -1,12 +1,13 @@
 //! The objects that applications beside this node keep in memory, and what they have staged.
 //!
 //! Applications cache state in their objects: an object is called again only if the actor's version is the
-//! one that it had after its last turn, else it is *reset* first. What an application stages in a turn waits
-//! here for the turn's answer. An object that was told to go may still run what it was given: until that has
+//! one that it had after its last turn in that process, else it is *reset* first. What an application stages
+//! in a turn waits here for the turn's answer. An object that was told to go may still run what it was given: until that has
 //! returned, nothing else runs in it here. Absent: which node hosts an actor, and when a turn counts.
 
 mod calls;
 mod entries;
+mod held;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use ghostlight_protocol::time::WallTime;
 use ghostlight_protocol::wire::host::{Wakeup, Wish};
 
 use self::calls::PendingCall;
+use self::held::{Held, Needs, Trust};
 use super::words::{
     AnswerKind, AppAnswer, AppEffect, AppInstance, AppOutcome, AppRequest, AppTicket, AppType,
     Callback, Exchange, Sent,
@@ -32,6 +34,8 @@ use crate::turn_io::{
     ActivationId, Answered, RunnerEffect, RunnerInput, Staged, TurnEnd, TurnId, TurnStart,
 };
 
+/// Why a turn does not start.
+const NO_APPLICATION: &str = "no application beside this node has the type";
 /// Name of the error of an application that answered with another status than 200.
 pub const APP_STATUS: &str = "AppStatus";
 
@@ -79,36 +83,16 @@ enum Reach {
     Gone,
 }
 
-/// One actor's object in an application.
+/// One actor in the applications beside this node.
 #[derive(Debug)]
 struct Object {
-    app: String,
+    /// The process that its stage is about.
     instance: AppInstance,
-    /// The activation that it serves; `None`: it was told to go.
+    /// The activation that it serves; `None`: it was told to go, or waits to be told.
     epoch: Option<ActivationId>,
-    trust: Trust,
-    /// Whether it is known to exist: only then may it be told to go.
-    made: Made,
+    /// What each process has of it.
+    held: Vec<Held>,
     stage: Stage,
-}
-
-/// What is known of the state in its memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Trust {
-    /// It has none.
-    Nothing,
-    /// It is that of this version.
-    Clean(ActorVersion),
-    /// Nobody knows.
-    Unclean,
-}
-
-/// Known by a turn that it answered with success, or by what its code asked about its state or schedule while a
-/// turn ran: a failed turn leaves nothing to save in an object that has not even asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Made {
-    No,
-    Yes,
 }
 
 #[derive(Debug)]
@@ -201,17 +185,21 @@ impl Objects {
             .collect()
     }
 
-    /// A process is ready. Another one than before has none of the objects of the one before.
+    /// A process is ready. It has the objects that it had; of all other processes of the application only those in
+    /// `living` still have theirs.
     pub fn hosting(
         &mut self,
         app: String,
         instance: AppInstance,
         types: Vec<AppType>,
+        living: &[AppInstance],
         out: &mut Vec<HostEffect>,
     ) {
+        let lives = |process| process == instance || living.contains(&process);
+        self.forget_ended(&app, lives, out);
         let before = self.apps.get(&app).map(|app| app.instance);
-        if before != Some(instance) {
-            self.forget_objects(&app, out);
+        if let Some(before) = before.filter(|before| *before != instance) {
+            self.gone(&app, before, out);
         }
         let types = types.into_iter().map(|t| (t.name.clone(), t)).collect();
         let reach = Reach::Up;
@@ -223,55 +211,7 @@ impl Objects {
                 types,
             },
         );
-    }
-
-    /// What a process may hold that this table does not know: a node that ran here before called it into being. It
-    /// is told to go before its first turn.
-    pub fn held_before(&mut self, app: &str, instance: AppInstance, actors: Vec<ActorKey>) {
-        for actor in actors {
-            self.table.entry(actor).or_insert_with(|| Object {
-                app: app.to_owned(),
-                instance,
-                epoch: None,
-                trust: Trust::Unclean,
-                made: Made::Yes,
-                stage: Stage::Idle,
-            });
-        }
-    }
-
-    /// A process cannot be reached. What it keeps in memory is there when it comes back.
-    pub fn gone(&mut self, app: &str, instance: AppInstance, out: &mut Vec<HostEffect>) {
-        let Some(known) = self.apps.get_mut(app) else {
-            return;
-        };
-        if known.instance != instance {
-            return;
-        }
-        known.reach = Reach::Gone;
-        let actors: Vec<ActorKey> = self.of_app(app);
-        for actor in actors {
-            if let Some(object) = self.table.get_mut(&actor) {
-                object.trust = match object.trust {
-                    Trust::Nothing => Trust::Nothing,
-                    Trust::Clean(_) | Trust::Unclean => Trust::Unclean,
-                };
-            }
-            self.end_running(&actor, "the application is gone", out);
-        }
-    }
-
-    fn of_app(&self, app: &str) -> Vec<ActorKey> {
-        let objects = self.table.iter().filter(|(_, object)| object.app == app);
-        objects.map(|(actor, _)| actor.clone()).collect()
-    }
-
-    /// The process that had them has ended: no `DELETE`, another one would not know them.
-    fn forget_objects(&mut self, app: &str, out: &mut Vec<HostEffect>) {
-        for actor in self.of_app(app) {
-            self.end_running(&actor, "the application was started again", out);
-            self.remove(&actor);
-        }
+        self.let_go_of_left(instance, out);
     }
 
     /// Ends a running turn without an answer.
@@ -282,7 +222,7 @@ impl Objects {
         match std::mem::replace(&mut object.stage, Stage::Idle) {
             Stage::Running(running) => {
                 object.stage = Stage::GivenUp(running.exchange);
-                object.trust = Trust::Unclean;
+                object.mark_unclean();
                 Self::drop_waiting(&running, out);
                 let detail = why.to_owned();
                 let end = TurnEnd::Lost { detail };
@@ -334,7 +274,7 @@ impl Objects {
             RunnerEffect::Tell { turn, ask, told } => self.told(now, turn, ask, told, out),
             RunnerEffect::Reset(activation) => {
                 if let Some(object) = self.serving(activation) {
-                    object.trust = Trust::Unclean;
+                    object.mark_unclean();
                 }
             }
             RunnerEffect::Drop(activation) => self.drop_activation(activation, out),
@@ -360,22 +300,14 @@ impl Objects {
             Self::not_started(Some(Box::new(start)), why, out);
         };
         let actor = start.actor.clone();
-        let Some((app, instance)) = self.app_for(&actor) else {
-            return refuse(start, "no application beside this node has the type", out);
+        let Some((_, instance)) = self.app_for(&actor) else {
+            return refuse(start, NO_APPLICATION, out);
         };
         let activation = start.turn.activation;
-        let object = self.table.entry(actor.clone()).or_insert_with(|| Object {
-            app: app.clone(),
-            instance,
-            epoch: None,
-            trust: Trust::Nothing,
-            made: Made::No,
-            stage: Stage::Idle,
-        });
-        if object.instance != instance && matches!(object.stage, Stage::Idle) {
-            (object.app, object.instance) = (app, instance);
-            (object.trust, object.made) = (Trust::Nothing, Made::No);
-        }
+        let object = self
+            .table
+            .entry(actor.clone())
+            .or_insert_with(|| Object::absent(instance));
         if object.epoch.is_some_and(|epoch| epoch > activation) {
             return refuse(start, "the actor has a newer activation here", out);
         }
@@ -413,18 +345,19 @@ impl Objects {
         }
     }
 
-    /// Calls the object, or resets it first.
+    /// Calls the object in the process that the actor belongs to now, or resets it there first.
     fn begin(&mut self, start: TurnStart, out: &mut Vec<HostEffect>) {
-        let Some(object) = self.table.get_mut(&start.actor) else {
+        let actor = start.actor.clone();
+        let Some(process) = self.app_for(&actor) else {
+            return Self::not_started(Some(Box::new(start)), NO_APPLICATION, out);
+        };
+        let Some(object) = self.table.get_mut(&actor) else {
             unreachable!("a turn begins in an object");
         };
-        let base = start.token.base;
-        let fits = object.trust == Trust::Nothing || object.trust == Trust::Clean(base);
-        if !fits && object.made == Made::Yes {
-            let actor = start.actor.clone();
-            return self.reset(&actor, Some(Box::new(start)), out);
+        match object.enter(process, start.token.base) {
+            Needs::Reset => self.reset(&actor, Some(Box::new(start)), out),
+            Needs::Nothing => self.invoke(start, out),
         }
-        self.invoke(start, out);
     }
 
     fn reset(&mut self, actor: &ActorKey, then: Option<Box<TurnStart>>, out: &mut Vec<HostEffect>) {
@@ -521,14 +454,15 @@ impl Objects {
                 } = answer
                 {
                     // It was never told, so it is still there.
-                    object.trust = Trust::Unclean;
+                    object.mark_unclean();
                     return Self::not_started(then, &why, out);
                 }
                 // Whatever it says, the object counts as gone.
-                (object.trust, object.made) = (Trust::Nothing, Made::No);
+                let told = object.instance;
+                object.held.retain(|held| held.process != told);
                 match then {
-                    Some(start) => self.invoke(*start, out),
-                    None if object.epoch.is_none() => self.remove(&actor),
+                    Some(start) => self.begin(*start, out),
+                    None if object.epoch.is_none() => self.let_go(&actor, out),
                     None => {}
                 }
             }
@@ -544,7 +478,10 @@ impl Objects {
             }
             Stage::GivenUp(of) if *of == exchange => {
                 object.stage = Stage::Idle;
-                object.trust = Trust::Unclean;
+                if let Some(held) = object.here() {
+                    held.trust = Trust::Unclean;
+                    held.learn(&answer);
+                }
                 if object.epoch.is_none() {
                     self.let_go(&actor, out);
                 }
@@ -567,13 +504,16 @@ impl Objects {
             unreachable!("a turn ends with its answer");
         };
         let turn = running.turn;
+        if let Some(held) = object.here() {
+            held.learn(&answer);
+        }
         let end = match answer {
             AppAnswer::NoAnswer {
                 why,
                 sent: Sent::CertainlyNot,
             } if running.parts == 0 => TurnEnd::NotStarted { detail: why },
             AppAnswer::NoAnswer { why, .. } => {
-                object.trust = Trust::Unclean;
+                object.mark_unclean();
                 TurnEnd::Lost { detail: why }
             }
             AppAnswer::Answered {
@@ -591,13 +531,12 @@ impl Objects {
                     (status, kind),
                     &body,
                 );
-                if status == 200 {
-                    object.made = Made::Yes;
+                if let Some(held) = object.here() {
+                    held.trust = match (verdict.trust, running.refused) {
+                        (Keeps::Yes, Refused::Nothing) => Trust::Clean(version),
+                        (Keeps::No, _) | (_, Refused::Something) => Trust::Unclean,
+                    };
                 }
-                object.trust = match (verdict.trust, running.refused) {
-                    (Keeps::Yes, Refused::Nothing) => Trust::Clean(version),
-                    (Keeps::No, _) | (_, Refused::Something) => Trust::Unclean,
-                };
                 let answer = match verdict.error {
                     None => Ok(AppReply {
                         metadata: headers,
@@ -634,24 +573,9 @@ impl Objects {
                 let exchange = running.exchange;
                 Self::drop_waiting(running, out);
                 object.stage = Stage::GivenUp(exchange);
-                object.trust = Trust::Unclean;
+                object.mark_unclean();
             }
             Stage::GivenUp(_) => {}
-        }
-    }
-
-    /// Nothing serves here any more: the object goes. It is told so only if it was made.
-    fn let_go(&mut self, actor: &ActorKey, out: &mut Vec<HostEffect>) {
-        let Some(object) = self.table.get(actor) else {
-            return;
-        };
-        let app = self.apps.get(&object.app);
-        let reach = app.filter(|app| app.instance == object.instance);
-        match (object.made, reach.map(|app| app.reach)) {
-            (Made::Yes, Some(Reach::Up)) => self.reset(actor, None, out),
-            // It is told when its process can be reached again, before its next turn.
-            (Made::Yes, Some(Reach::Gone)) => {}
-            (Made::No, _) | (Made::Yes, None) => self.remove(actor),
         }
     }
 }

@@ -82,12 +82,14 @@ pub enum AppInput {
     Hosting {
         /// The application.
         app: String,
-        /// The process; another one than before: the objects of the one before are gone.
+        /// The process; one that was there before has the objects that it had.
         instance: AppInstance,
         /// The types.
         types: Vec<AppType>,
         /// Actors that the process may hold, also of an earlier run of this node.
         objects: Vec<ActorKey>,
+        /// Other processes of the application that were here and have not ended: they have their objects, too.
+        living: Vec<AppInstance>,
     },
     /// The process cannot be reached, or has ended.
     Gone {

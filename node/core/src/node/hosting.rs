@@ -449,8 +449,9 @@ impl NodeCore {
                 instance,
                 types,
                 objects: held,
+                living,
             } => {
-                objects.hosting(app.clone(), instance, types, &mut effects);
+                objects.hosting(app.clone(), instance, types, &living, &mut effects);
                 objects.held_before(&app, instance, held);
                 self.tell_types();
             }

@@ -16,9 +16,12 @@ use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::time::WallTime;
 use prost::Message;
 
+use super::held::Trust;
 use super::schedule::write_of;
-use super::{HostEffect, Made, Objects, Reach, Refused, Running, Stage, Trust, Waiting, tell};
-use crate::hosts::words::{AppCall, AppOutcome, AppTicket, ScheduleSpec, StateOp, StateValue};
+use super::{HostEffect, Objects, Reach, Refused, Running, Stage, Waiting, tell};
+use crate::hosts::words::{
+    AppCall, AppInstance, AppOutcome, AppTicket, ScheduleSpec, StateOp, StateValue,
+};
 use crate::turn_io::{PartEnd, RunnerInput, Staged, TurnAsk, TurnId, TurnTold};
 
 /// An application's call that the actor's leader answers.
@@ -30,8 +33,8 @@ pub(super) struct PendingCall {
 
 #[derive(Debug)]
 enum Wants {
-    /// State was written by an object that had this version.
-    Written(ActorVersion),
+    /// State was written by an object in this process, which had this version.
+    Written(AppInstance, ActorVersion),
     Value,
     Set,
     Schedule,
@@ -140,15 +143,6 @@ impl Objects {
         self.operate_at(ticket, actor, partition, wants, ask, out);
     }
 
-    /// The code of an object asks while its turn runs: it exists, and may keep changes that fail with the turn.
-    fn shows_itself(&mut self, actor: &ActorKey) {
-        if let Some(object) = self.table.get_mut(actor)
-            && matches!(object.stage, Stage::Running(_))
-        {
-            object.made = Made::Yes;
-        }
-    }
-
     fn hosts(&self, actor: &ActorKey) -> bool {
         let mut up = self.apps.values().filter(|app| app.reach == Reach::Up);
         up.any(|app| app.types.contains_key(actor.actor_type()))
@@ -179,14 +173,15 @@ impl Objects {
             }
             return tell(ticket, AppOutcome::Done, out);
         }
-        let held = self.table.get(&actor).and_then(|object| {
-            let Trust::Clean(version) = object.trust else {
+        let held = self.table.get_mut(&actor).and_then(|object| {
+            let held = object.here()?;
+            let (Trust::Clean(version), process) = (held.trust, held.process) else {
                 return None;
             };
-            let idle = matches!(object.stage, Stage::Idle);
-            object.epoch.filter(|_| idle).map(|epoch| (epoch, version))
+            let epoch = object.epoch?;
+            matches!(object.stage, Stage::Idle).then_some((epoch, process, version))
         });
-        let Some((epoch, version)) = held else {
+        let Some((epoch, process, version)) = held else {
             return tell(ticket, AppOutcome::InstanceMissing, out);
         };
         let mut last = std::collections::BTreeMap::new();
@@ -199,7 +194,7 @@ impl Objects {
             version: version.0,
             writes: last.into_values().collect(),
         };
-        let wants = Wants::Written(version);
+        let wants = Wants::Written(process, version);
         self.operate(ticket, actor, wants, Ask::StateWrite(change), out);
     }
 
@@ -399,11 +394,12 @@ impl Objects {
                 self.doubt(actor, &wants);
                 AppOutcome::InstanceMissing
             }
-            (Done::Yes, Wants::Written(before)) => {
+            (Done::Yes, Wants::Written(process, before)) => {
                 if let Some(object) = self.table.get_mut(actor)
-                    && object.trust == Trust::Clean(before)
+                    && let Some(held) = object.held_in(process)
+                    && held.trust == Trust::Clean(before)
                 {
-                    object.trust = Trust::Clean(ActorVersion(reply.version));
+                    held.trust = Trust::Clean(ActorVersion(reply.version));
                 }
                 AppOutcome::Done
             }
@@ -439,10 +435,10 @@ impl Objects {
 
     /// A write of which nobody knows whether it came through, or which was refused.
     fn doubt(&mut self, actor: &ActorKey, wants: &Wants) {
-        if let (Wants::Written(_), Some(object)) = (wants, self.table.get_mut(actor))
-            && object.trust != Trust::Nothing
+        if let (Wants::Written(process, _), Some(object)) = (wants, self.table.get_mut(actor))
+            && let Some(held) = object.held_in(*process)
         {
-            object.trust = Trust::Unclean;
+            held.doubt();
         }
     }
 }

@@ -8,7 +8,7 @@ use ghostlight_protocol::call::AppReply;
 use ghostlight_protocol::wire::host::Wish;
 
 use super::{
-    HostEffect, Inside, IsWakeup, Keeps, Made, Objects, Refused, Running, Stage, Waiting, judge,
+    HostEffect, Inside, IsWakeup, Keeps, Objects, Refused, Running, Stage, Waiting, judge,
 };
 use crate::hosts::words::{AppAnswer, Callback, Exchange, Sent};
 use crate::turn_io::{
@@ -54,6 +54,9 @@ impl Objects {
         let Some(object) = self.table.get_mut(actor) else {
             return;
         };
+        if let Some(held) = object.here() {
+            held.learn(&answer);
+        }
         let Stage::Running(running) = &mut object.stage else {
             return;
         };
@@ -78,9 +81,6 @@ impl Objects {
                 ..
             } => {
                 let verdict = judge(actor, (&method, IsWakeup::No), (status, kind), &body);
-                if status == 200 {
-                    object.made = Made::Yes;
-                }
                 if verdict.trust == Keeps::No {
                     running.refused = Refused::Something;
                 }

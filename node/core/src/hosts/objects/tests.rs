@@ -1,5 +1,7 @@
 //! Each rule that guards an application's objects, by itself.
 
+mod histories;
+
 use ghostlight_protocol::call::{Done, Metadata, OperationReply, Stamp};
 use ghostlight_protocol::command::{AppValue, DataForm};
 use ghostlight_protocol::ids::{PartitionId, Term};
@@ -38,6 +40,11 @@ impl Bed {
     }
 
     fn hosting(&mut self, instance: u64) {
+        self.hosting_beside("shop", instance, &[]);
+    }
+
+    /// A process is ready; others of the application live, too.
+    fn hosting_beside(&mut self, app: &str, instance: u64, living: &[AppInstance]) {
         let cart = AppType {
             name: "cart".to_owned(),
             idle: std::time::Duration::from_secs(3_600),
@@ -45,9 +52,20 @@ impl Bed {
             drains: Drains::Yes,
             depth: Reentrancy::Off,
         };
-        let (app, instance) = ("shop".to_owned(), AppInstance(instance));
+        let instance = AppInstance(instance);
         self.objects
-            .hosting(app, instance, vec![cart], &mut self.out);
+            .hosting(app.to_owned(), instance, vec![cart], living, &mut self.out);
+    }
+
+    fn gone(&mut self, instance: u64) {
+        self.objects
+            .gone("shop", AppInstance(instance), &mut self.out);
+    }
+
+    fn get(&mut self) {
+        let key = Bytes::from_static(b"k");
+        self.call(AppCall::StateGet { key });
+        self.out.clear();
     }
 
     fn held_before(&mut self, instance: u64) {
@@ -145,14 +163,21 @@ impl Bed {
 
     /// A turn that succeeds, and writes if `writes`.
     #[track_caller]
-    fn good_turn(&mut self, term: u64, number: u64, version: u64, key: Option<&'static str>) {
-        self.run(term, number, version);
+    fn good_turn(
+        &mut self,
+        term: u64,
+        number: u64,
+        version: u64,
+        key: Option<&'static str>,
+    ) -> TurnId {
+        let turn = self.run(term, number, version);
         let exchange = self.called();
         if let Some(key) = key {
             assert_eq!(self.put(key), AppOutcome::Done);
         }
         self.answer(exchange, 200);
         assert!(matches!(self.ended(), TurnEnd::Answered(_)));
+        turn
     }
 
     fn call(&mut self, call: AppCall) -> AppTicket {
@@ -304,12 +329,122 @@ fn only_an_object_that_has_answered_with_success_is_told_to_go() {
 fn a_process_that_comes_back_has_its_objects_unclean() {
     let mut bed = Bed::new();
     bed.good_turn(1, 1, 7, None);
-    bed.objects.gone("shop", AppInstance(1), &mut bed.out);
+    bed.gone(1);
     bed.run(1, 2, 7);
     assert!(matches!(bed.ended(), TurnEnd::NotStarted { .. }));
     bed.hosting(1);
     bed.run(1, 3, 7);
     bed.deleted();
+}
+
+/// Its activation goes elsewhere, where state is written, and comes back.
+#[test]
+fn an_object_is_remembered_while_its_process_is_out_of_reach() {
+    let mut bed = Bed::new();
+    let turn = bed.good_turn(1, 1, 7, None);
+    bed.gone(1);
+    bed.drop(turn);
+    assert_eq!(bed.out, [], "it cannot be told anything");
+    bed.hosting(1);
+    let told = bed.deleted();
+    bed.run(2, 1, 12);
+    assert_eq!(bed.out, [], "nothing runs before it is gone");
+    bed.answer(told, 200);
+    bed.called();
+}
+
+/// A first turn has no answer; its code goes on, looks its state up and keeps a change of it.
+#[test]
+fn an_object_that_asks_after_its_process_was_out_of_reach_is_told_to_go() {
+    let mut bed = Bed::new();
+    let turn = bed.run(1, 1, 7);
+    let exchange = bed.called();
+    bed.gone(1);
+    assert!(matches!(bed.ended(), TurnEnd::Lost { .. }));
+    bed.silent(exchange, Sent::Maybe);
+    bed.drop(turn);
+    bed.get();
+    bed.hosting(1);
+    bed.deleted();
+}
+
+/// "Its port taken by another one, it comes back as the instance it was, with its objects" (decision 0007).
+#[test]
+fn a_process_whose_place_another_one_took_has_its_objects_until_it_ends() {
+    let mut bed = Bed::new();
+    let turn = bed.good_turn(1, 1, 7, None);
+    bed.hosting_beside("shop", 2, &[AppInstance(1)]);
+    bed.good_turn(1, 2, 7, Some("k"));
+    bed.hosting_beside("shop", 1, &[AppInstance(2)]);
+    bed.run(1, 3, 8);
+    let told = bed.deleted();
+    bed.answer(told, 200);
+    let exchange = bed.called();
+    bed.answer(exchange, 200);
+    bed.ended();
+    // The second one has its object, too.
+    bed.drop(turn);
+    let told = bed.deleted();
+    bed.answer(told, 200);
+    assert_eq!(bed.out, [], "the second one cannot be told");
+    bed.hosting_beside("shop", 2, &[]);
+    bed.deleted();
+    // A process that has ended takes its objects with it.
+    let mut bed = Bed::new();
+    bed.good_turn(1, 1, 7, None);
+    bed.hosting(2);
+    bed.hosting(1);
+    bed.run(1, 2, 9);
+    bed.called();
+}
+
+/// Two applications have the type: one comes, takes the actor over, and goes.
+#[test]
+fn an_object_of_another_application_is_not_forgotten() {
+    let mut bed = Bed::new();
+    bed.good_turn(1, 1, 7, None);
+    // Some name that the actor's hash prefers.
+    let by = |name: &str| hash128(domain::DERIVED, &[name.as_bytes(), actor().as_bytes()]);
+    let mut names = (0..).map(|n| format!("shop{n}"));
+    let other = names.find(|name| by(name) > by("shop")).unwrap();
+    bed.hosting_beside(&other, 2, &[]);
+    bed.good_turn(1, 2, 7, Some("k"));
+    bed.objects.gone(&other, AppInstance(2), &mut bed.out);
+    bed.out.clear();
+    // "shop" still has its object of version 7.
+    let turn = bed.run(1, 3, 8);
+    let told = bed.deleted();
+    bed.answer(told, 200);
+    let exchange = bed.called();
+    bed.answer(exchange, 200);
+    bed.ended();
+    // Each is told when it can be.
+    bed.drop(turn);
+    let told = bed.deleted();
+    bed.hosting_beside(&other, 2, &[]);
+    assert_eq!(bed.out, [], "one at a time");
+    bed.answer(told, 200);
+    bed.deleted();
+}
+
+/// What it is asked after it was given up shows that it exists, and so does its success.
+#[test]
+fn an_object_that_shows_itself_after_it_was_given_up_is_told_to_go() {
+    for (asks, status, told) in [(false, 500, false), (true, 500, true), (false, 200, true)] {
+        let mut bed = Bed::new();
+        let turn = bed.run(1, 1, 7);
+        let exchange = bed.called();
+        bed.drop(turn);
+        if asks {
+            bed.get();
+        }
+        bed.answer(exchange, status);
+        let gone = bed.out.iter().any(|effect| {
+            matches!(effect, HostEffect::App(AppEffect::Ask { request, .. })
+                if request.callback == Callback::Deactivate)
+        });
+        assert_eq!(gone, told, "asked: {asks}, then {status}");
+    }
 }
 
 /// What an application stages counts with its answer, whatever that is; without an answer not at all.

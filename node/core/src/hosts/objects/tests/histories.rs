@@ -1,0 +1,263 @@
+//! Random histories against applications that keep what they changed: whatever happens to processes, answers and
+//! activations, no object with other state than what is stored is called, and none is told to go that is not there.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+
+/// Seeds of one run.
+const SEEDS: u64 = 2_000;
+/// Things that happen in one history.
+const STEPS: u32 = 80;
+
+/// What an object in a process has in memory: state of a version, or (`None`) what was never committed.
+type Memory = Option<u64>;
+
+struct World {
+    bed: Bed,
+    rng: ChaCha8Rng,
+    seed: u64,
+    /// Processes that live, and their objects.
+    living: BTreeMap<u64, Option<Memory>>,
+    hosting: Option<u64>,
+    last_process: u64,
+    /// Requests without an answer yet: which process, and whether it is told to go.
+    asked: BTreeMap<Exchange, (u64, bool)>,
+    /// Processes in which a turn without an answer may still change the object.
+    runs_on: Vec<u64>,
+    version: u64,
+    term: u64,
+    turn: Option<TurnId>,
+    turns: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        Self {
+            bed: Bed::new(),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            seed,
+            living: BTreeMap::from([(1, None)]),
+            hosting: Some(1),
+            last_process: 1,
+            asked: BTreeMap::new(),
+            runs_on: Vec::new(),
+            version: 7,
+            term: 1,
+            turn: None,
+            turns: 0,
+        }
+    }
+
+    fn step(&mut self) {
+        match self.rng.random_range(0..10) {
+            0..3 => self.begin(),
+            3..6 => self.answer_one(),
+            6 => self.change_late(),
+            7 => self.leave(),
+            8 => self.come(),
+            _ => self.depose(),
+        }
+        self.heed();
+    }
+
+    fn begin(&mut self) {
+        if self.turn.is_none() {
+            self.turns += 1;
+            self.turn = Some(self.bed.run(self.term, self.turns, self.version));
+        }
+    }
+
+    fn answer_one(&mut self) {
+        let at = self.rng.random_range(0..self.asked.len().max(1));
+        let Some((exchange, (process, goes))) = self.asked.iter().nth(at).map(|(e, p)| (*e, *p))
+        else {
+            return;
+        };
+        self.asked.remove(&exchange);
+        let outcome = self.rng.random_range(0..6);
+        if outcome == 0 {
+            return self.bed.silent(exchange, Sent::CertainlyNot);
+        }
+        if goes {
+            self.living.insert(process, None);
+            self.runs_on.retain(|other| *other != process);
+            return match outcome {
+                1 => self.bed.silent(exchange, Sent::Maybe),
+                _ => self.bed.answer(exchange, 200),
+            };
+        }
+        let before = self.living[&process];
+        match outcome {
+            1 => {
+                self.runs_on.push(process);
+                self.bed.silent(exchange, Sent::Maybe);
+            }
+            // It fails without having asked for anything.
+            2 => self.bed.answer(exchange, 500),
+            3 => {
+                self.look_up();
+                self.living.insert(process, Some(None));
+                self.bed.answer(exchange, 500);
+            }
+            4 => {
+                let version = self.version;
+                let memory = before.unwrap_or(Some(version));
+                self.living.insert(process, Some(memory));
+                self.bed.answer(exchange, 200);
+            }
+            _ => {
+                self.look_up();
+                let staged = self.bed.put("k") == AppOutcome::Done;
+                let memory = staged.then_some(self.version + 1);
+                self.living.insert(process, Some(memory));
+                self.bed.answer(exchange, if staged { 200 } else { 500 });
+            }
+        }
+    }
+
+    /// The code of an object asks for a value of its state.
+    fn look_up(&mut self) {
+        let key = Bytes::from_static(b"k");
+        self.bed.call(AppCall::StateGet { key });
+        for effect in std::mem::take(&mut self.bed.out) {
+            if let HostEffect::Leader(RunnerInput::Asked { turn, ask, .. }) = effect {
+                let told = TurnTold::Value(None);
+                let tell = RunnerEffect::Tell { turn, ask, told };
+                self.bed.objects.perform(NOW, tell, &mut self.bed.out);
+            }
+        }
+        self.bed.out.clear();
+    }
+
+    /// Code whose turn has no answer asks for its state, and changes it. Not while a turn runs in another process: a
+    /// request does not say which process asks.
+    fn change_late(&mut self) {
+        let Some(process) = self.runs_on.pop() else {
+            return;
+        };
+        let mut asked = self.asked.values();
+        let elsewhere = asked.any(|(other, goes)| *other != process && !goes);
+        if !elsewhere && self.living.contains_key(&process) {
+            self.look_up();
+            self.living.insert(process, Some(None));
+        }
+    }
+
+    /// The process that hosts is out of reach, or ends.
+    fn leave(&mut self) {
+        let Some(process) = self.hosting.take() else {
+            return;
+        };
+        let ends = self.rng.random_bool(0.3);
+        self.bed.gone(process);
+        self.heed();
+        let cut: Vec<Exchange> = self.asked.keys().copied().collect();
+        for exchange in cut {
+            if self.asked[&exchange].0 == process {
+                let (_, goes) = self.asked[&exchange];
+                self.asked.remove(&exchange);
+                if !goes && !ends {
+                    self.runs_on.push(process);
+                }
+                self.bed.silent(exchange, Sent::Maybe);
+                self.heed();
+            }
+        }
+        if ends {
+            self.living.remove(&process);
+        }
+    }
+
+    fn come(&mut self) {
+        if self.hosting.is_some() {
+            return;
+        }
+        let known: Vec<u64> = self.living.keys().copied().collect();
+        let at = self.rng.random_range(0..=known.len());
+        let process = known.get(at).copied().unwrap_or_else(|| {
+            self.last_process += 1;
+            self.living.insert(self.last_process, None);
+            self.last_process
+        });
+        let others = known.into_iter().filter(|other| *other != process);
+        let others: Vec<AppInstance> = others.map(AppInstance).collect();
+        self.hosting = Some(process);
+        self.bed.hosting_beside("shop", process, &others);
+    }
+
+    /// The activation is over; perhaps the actor is written elsewhere.
+    fn depose(&mut self) {
+        let activation = ActivationId {
+            partition: PartitionId(1),
+            term: Term(self.term),
+            number: 1,
+        };
+        let drop = RunnerEffect::Drop(activation);
+        self.bed.objects.perform(NOW, drop, &mut self.bed.out);
+        self.turn = None;
+        self.term += 1;
+        self.version += u64::from(self.rng.random_bool(0.5));
+    }
+
+    /// Looks at what the table wants.
+    fn heed(&mut self) {
+        for effect in std::mem::take(&mut self.bed.out) {
+            match effect {
+                HostEffect::App(AppEffect::Ask {
+                    exchange,
+                    instance,
+                    request,
+                }) => self.hear(exchange, instance.0, &request),
+                HostEffect::Leader(RunnerInput::Ended { turn, end }) => {
+                    if self.turn == Some(turn) {
+                        self.turn = None;
+                        if let TurnEnd::Answered(answered) = end {
+                            self.version += u64::from(answered.staged.raises_version());
+                        }
+                    }
+                }
+                HostEffect::Leader(RunnerInput::Asked { .. })
+                | HostEffect::App(AppEffect::Answer { .. })
+                | HostEffect::Operate { .. } => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, exchange: Exchange, process: u64, request: &AppRequest) {
+        let seed = self.seed;
+        assert_eq!(
+            self.hosting,
+            Some(process),
+            "seed {seed}: it can be reached"
+        );
+        let object = self.living[&process];
+        let goes = request.callback == Callback::Deactivate;
+        if goes {
+            assert!(
+                object.is_some(),
+                "seed {seed}: it is told to go and is not there"
+            );
+        } else {
+            let stale = object.is_some_and(|memory| memory != Some(self.version));
+            assert!(
+                !stale,
+                "seed {seed}: {object:?} is called for {}",
+                self.version
+            );
+            self.runs_on.retain(|other| *other != process);
+        }
+        self.asked.insert(exchange, (process, goes));
+    }
+}
+
+#[test]
+fn whatever_happens_no_object_is_called_whose_state_is_not_what_is_stored() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        for _ in 0..STEPS {
+            world.step();
+        }
+    }
+}
