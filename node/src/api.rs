@@ -78,6 +78,8 @@ pub struct Context {
     pub body_max: usize,
     /// Longest drain of a shutdown that is asked for through the API.
     pub drain_timeout: Duration,
+    /// Who reads events over the admin port.
+    pub readers: Arc<admin::readers::Readers>,
     /// Set when an end without a drain was asked for: the process should end with status 1.
     pub forced: Arc<AtomicBool>,
 }

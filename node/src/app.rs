@@ -26,6 +26,7 @@ mod watch;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -366,12 +367,13 @@ impl AppChannel {
     }
 
     /// Posts something to one instance that is reached by HTTP, and waits for its answer without a time limit.
+    /// `begun` is set while the application may have seen it.
     ///
-    /// Not cancel-safe, as [`AppChannel::send`].
-    pub async fn post(&self, instance: InstanceId, post: Post) -> AppAnswer {
+    /// Not cancel-safe, as [`AppChannel::send`], once it is begun.
+    pub async fn post(&self, instance: InstanceId, post: Post, begun: &AtomicBool) -> AppAnswer {
         let found = lock(&self.shared.instances).get(&instance).cloned();
         match found {
-            Some(found) => found.post(post).await,
+            Some(found) => found.post(post, begun).await,
             None => AppAnswer::not_sent(format!("{instance} of the application is gone")),
         }
     }

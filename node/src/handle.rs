@@ -17,7 +17,7 @@ use ghostlight_protocol::code::Code;
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::topics::{Settlement, SubscribeError, Subscription, SubscriptionFeed, ended};
+use crate::topics::{Farewell, Settlement, SubscribeError, Subscription, SubscriptionFeed, ended};
 
 /// Requests waiting for the core thread; beyond it callers are refused, which is the cheapest refusal there is. No more
 /// than the thread takes in a few turns of its loop, so that nobody spends his time in this queue.
@@ -72,6 +72,8 @@ pub enum Request {
         /// The verdicts.
         settlements: Vec<Settlement>,
     },
+    /// One that did has gone; its verdicts came before.
+    Unsubscribed(SubscriptionId),
     /// An operator's request.
     Admin {
         /// The request.
@@ -189,30 +191,26 @@ impl NodeHandle {
         wants: subscribers::Subscribing,
         events: u32,
     ) -> Result<Subscription, SubscribeError> {
-        let (feed, subscription, mut settled) = Subscription::channel(events);
+        let (feed, subscription, settled) = Subscription::channel(events);
+        let farewell = feed.farewell();
         let (ready, begun) = oneshot::channel();
         let asked = Subscribing { wants, feed, ready };
         let request = Request::Subscribe(Box::new(asked));
         if self.requests.send(request).await.is_err() {
             return Err(ended());
         }
-        let id = begun.await.unwrap_or_else(|_| Err(ended()))?;
         let requests = self.requests.clone();
-        // Ends when the subscription and all that it has delivered are gone.
+        let (told, there) = oneshot::channel();
+        // Whoever waits may go at any time: the subscription ends with it, which is seen there.
         drop(tokio::spawn(async move {
-            let mut settlements = Vec::new();
-            while settled
-                .recv_many(&mut settlements, SETTLEMENTS_AT_ONCE)
-                .await
-                > 0
-            {
-                let settlements = std::mem::take(&mut settlements);
-                let request = Request::Settled { id, settlements };
-                if requests.send(request).await.is_err() {
-                    return;
-                }
+            let begun = begun.await.unwrap_or_else(|_| Err(ended()));
+            let id = begun.as_ref().ok().copied();
+            drop(told.send(begun.map(|_| ())));
+            if let Some(id) = id {
+                bring_verdicts(id, settled, farewell, requests).await;
             }
         }));
+        there.await.unwrap_or_else(|_| Err(ended()))?;
         Ok(subscription)
     }
 
@@ -249,6 +247,39 @@ impl NodeHandle {
                 Duration::from_millis(100),
             )
         })
+    }
+}
+
+/// Takes verdicts to the core, and then, behind all of them, the word that the subscriber has gone.
+async fn bring_verdicts(
+    id: SubscriptionId,
+    mut settled: mpsc::Receiver<Settlement>,
+    mut farewell: Farewell,
+    requests: mpsc::Sender<Request>,
+) {
+    let mut settlements = Vec::new();
+    loop {
+        let gone = tokio::select! {
+            biased;
+            // There is a sender as long as the core's end is there.
+            count = settled.recv_many(&mut settlements, SETTLEMENTS_AT_ONCE) => count == 0,
+            () = farewell.wait() => true,
+        };
+        while let Ok(settlement) = settled.try_recv() {
+            settlements.push(settlement);
+        }
+        if !settlements.is_empty() {
+            let settlements = std::mem::take(&mut settlements);
+            let request = Request::Settled { id, settlements };
+            if requests.send(request).await.is_err() {
+                return;
+            }
+        }
+        if gone {
+            // A closed queue means that the node has ended.
+            drop(requests.send(Request::Unsubscribed(id)).await);
+            return;
+        }
     }
 }
 

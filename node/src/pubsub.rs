@@ -20,6 +20,7 @@ pub mod publish;
 pub mod registry;
 pub mod routes;
 pub mod scopes;
+mod stop;
 pub mod stream;
 mod subscriptions;
 pub mod target;
@@ -118,7 +119,7 @@ impl PubSub {
 }
 
 /// What makes an envelope of now.
-fn stamp() -> Stamp {
+pub(crate) fn stamp() -> Stamp {
     Stamp {
         id: fresh_id(),
         time: wall_now(),

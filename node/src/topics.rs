@@ -9,9 +9,9 @@ pub mod look;
 mod own;
 
 pub use ghostlight_buses::{
-    BulkEntry, BulkPublish, Bus, BusFuture, Content, Credits, Delivery, Event, Feature, ForActor,
-    Group, Order, Publish, PublishOutcome, Published, Purpose, Retention, Settlement, Standing,
-    Start, Subscribe, SubscribeError, Subscription, SubscriptionFeed, TopicName, Verdict,
+    BulkEntry, BulkPublish, Bus, BusFuture, Content, Credits, Delivery, Event, Farewell, Feature,
+    ForActor, Group, Order, Publish, PublishOutcome, Published, Purpose, Retention, Settlement,
+    Standing, Start, Subscribe, SubscribeError, Subscription, SubscriptionFeed, TopicName, Verdict,
 };
 
 pub(crate) use keep::keep;

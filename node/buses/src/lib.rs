@@ -15,7 +15,7 @@ pub use bus::{Bus, BusFuture, Feature, Standing, SubscribeError};
 pub use component::{Declared, KINDS, Opened, open};
 pub use event::{BulkEntry, BulkPublish, Event, Publish, PublishOutcome, Published, Retention};
 pub use subscription::{
-    Content, Credits, Delivery, Group, Settlement, Start, Subscribe, Subscription,
+    Content, Credits, Delivery, Farewell, Group, Settlement, Start, Subscribe, Subscription,
     SubscriptionFeed, Verdict,
 };
 

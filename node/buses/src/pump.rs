@@ -206,6 +206,8 @@ impl<D: Desk> Pump<D> {
             match verdict {
                 Verdict::Ack | Verdict::Drop(_) => self.untold.push(held),
                 Verdict::Retry(why) => self.failed(held, &why),
+                // Its subscription ends: never acknowledged, the bus gives it to others.
+                Verdict::GiveBack => {}
                 // Nobody subscribes so: `Subscribe::handled_here` has refused it.
                 Verdict::Forward(_) => self.failed(held, "this bus has no messages to actors"),
             }

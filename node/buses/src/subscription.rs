@@ -9,7 +9,7 @@ use ghostlight_protocol::limits::{CREDIT_BYTES_DEFAULT, CREDIT_EVENTS_DEFAULT};
 use ghostlight_protocol::text;
 use ghostlight_protocol::time::WallTime;
 use ghostlight_protocol::topic::{ForActor, Order, Purpose, TopicName};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::bus::SubscribeError;
 use super::event::Event;
@@ -145,6 +145,8 @@ pub enum Verdict {
     Drop(String),
     /// It becomes a message to an actor, in the very entry that settles it.
     Forward(Box<ForActor>),
+    /// Handed to nobody before the subscription ended: for whoever else subscribes, and counted as no delivery.
+    GiveBack,
 }
 
 /// A verdict on its way to the bus.
@@ -156,7 +158,8 @@ pub struct Settlement {
     pub verdict: Verdict,
 }
 
-/// One event for one subscriber. Dropped without a verdict it counts as `Retry`.
+/// One event for one subscriber. Dropped without a verdict it counts as `Retry`, and as `GiveBack` once its
+/// subscription is over.
 #[derive(Debug)]
 pub struct Delivery {
     /// The topic.
@@ -178,6 +181,17 @@ pub struct Delivery {
 struct Settle {
     token: u64,
     settlements: Option<mpsc::Sender<Settlement>>,
+    life: Arc<watch::Sender<Life>>,
+}
+
+/// How long a subscription lasts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    Goes,
+    /// Its bus ends it.
+    Ended,
+    /// Its subscriber has gone.
+    Left,
 }
 
 impl Settle {
@@ -194,9 +208,14 @@ impl Settle {
 
 impl Drop for Settle {
     fn drop(&mut self) {
-        self.say(Verdict::Retry(
-            "the subscriber dropped the delivery without a verdict".to_owned(),
-        ));
+        let verdict = match *self.life.borrow() {
+            Life::Goes => {
+                let why = "the subscriber dropped the delivery without a verdict";
+                Verdict::Retry(why.to_owned())
+            }
+            Life::Ended | Life::Left => Verdict::GiveBack,
+        };
+        self.say(verdict);
     }
 }
 
@@ -208,12 +227,12 @@ impl Delivery {
 
     /// Again, after a pause.
     pub fn retry(self, reason: impl Into<String>) {
-        self.settle(Verdict::Retry(text::cut(reason.into())));
+        self.settle(Verdict::Retry(reason.into()));
     }
 
     /// Never again.
     pub fn discard(self, reason: impl Into<String>) {
-        self.settle(Verdict::Drop(text::cut(reason.into())));
+        self.settle(Verdict::Drop(reason.into()));
     }
 
     /// It becomes a message to an actor.
@@ -221,17 +240,37 @@ impl Delivery {
         self.settle(Verdict::Forward(Box::new(to)));
     }
 
-    /// Gives the verdict.
+    /// Gives the verdict. Its reason is cut to what can be kept.
     pub fn settle(mut self, verdict: Verdict) {
-        self.settle.say(verdict);
+        self.settle.say(match verdict {
+            Verdict::Retry(reason) => Verdict::Retry(text::cut(reason)),
+            Verdict::Drop(reason) => Verdict::Drop(text::cut(reason)),
+            Verdict::Ack | Verdict::Forward(_) | Verdict::GiveBack => verdict,
+        });
+    }
+
+    /// Whether its subscription is over: what was not begun should be dropped, others get it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        *self.settle.life.borrow() != Life::Goes
     }
 }
 
-/// The subscriber's end. Dropped, it unsubscribes: what it holds is delivered to others.
+/// The subscriber's end. Dropped, it unsubscribes: what it holds is delivered to others, and counted as no
+/// delivery.
 #[derive(Debug)]
 pub struct Subscription {
     deliveries: mpsc::Receiver<Delivery>,
     paused: Arc<AtomicBool>,
+    life: Arc<watch::Sender<Life>>,
+    ended: watch::Receiver<Life>,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // Before what waits in the queue is dropped.
+        self.life.send_replace(Life::Left);
+    }
 }
 
 /// The bus's end.
@@ -241,6 +280,19 @@ pub struct SubscriptionFeed {
     deliveries: mpsc::Sender<Delivery>,
     settled: mpsc::Sender<Settlement>,
     paused: Arc<AtomicBool>,
+    life: Arc<watch::Sender<Life>>,
+}
+
+/// Tells when a subscriber has gone.
+#[derive(Debug)]
+pub struct Farewell(watch::Receiver<Life>);
+
+impl Farewell {
+    /// Returns when it has; its verdicts up to then are on their way out of the channel.
+    pub async fn wait(&mut self) {
+        // Without a sender nobody is there either.
+        drop(self.0.wait_for(|life| *life == Life::Left).await);
+    }
 }
 
 impl Subscription {
@@ -251,18 +303,47 @@ impl Subscription {
         let (deliveries, receiver) = mpsc::channel(room);
         let (settled, settlements) = mpsc::channel(room);
         let paused = Arc::new(AtomicBool::new(false));
+        let (life, ended) = watch::channel(Life::Goes);
+        let life = Arc::new(life);
         let feed = SubscriptionFeed {
             deliveries,
             settled,
             paused: Arc::clone(&paused),
+            life: Arc::clone(&life),
         };
-        let deliveries = receiver;
-        (feed, Self { deliveries, paused }, settlements)
+        let subscription = Self {
+            deliveries: receiver,
+            paused,
+            life,
+            ended,
+        };
+        (feed, subscription, settlements)
     }
 
-    /// The next delivery; `None`: the bus has ended the subscription.
+    /// The next delivery; `None`: the bus has ended the subscription. What was not taken by then is given back;
+    /// what was may still get its verdict.
     pub async fn next(&mut self) -> Option<Delivery> {
-        self.deliveries.recv().await
+        tokio::select! {
+            biased;
+            // The sender lives as long as this.
+            _ = self.ended.wait_for(|life| *life != Life::Goes) => {}
+            delivery = self.deliveries.recv() => return delivery,
+        }
+        while self.deliveries.try_recv().is_ok() {}
+        None
+    }
+
+    /// Whether the bus has ended it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        *self.life.borrow() != Life::Goes
+    }
+
+    /// Returns when the bus has ended it, which [`Subscription::next`] says as well.
+    pub async fn over(&self) {
+        let mut ended = self.ended.clone();
+        // The sender lives as long as this.
+        drop(ended.wait_for(|life| *life != Life::Goes).await);
     }
 
     /// From now on nothing new is delivered to this subscriber; what it holds keeps its lease.
@@ -307,6 +388,7 @@ impl SubscriptionFeed {
             settle: Settle {
                 token,
                 settlements: Some(self.settled.clone()),
+                life: Arc::clone(&self.life),
             },
         });
         Ok(())
@@ -321,6 +403,29 @@ impl SubscriptionFeed {
     /// Resolves when the subscriber has gone.
     pub async fn closed(&self) {
         self.deliveries.closed().await;
+    }
+
+    /// Tells when the subscriber has gone.
+    #[must_use]
+    pub fn farewell(&self) -> Farewell {
+        Farewell(self.life.subscribe())
+    }
+
+    /// Whether the subscriber has gone, and nobody takes its verdicts any more.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.is_closed() && self.settled.is_closed()
+    }
+
+    /// The bus ends the subscription: the subscriber takes nothing new, and gives back what it has not begun.
+    pub fn end(&self) {
+        self.life.send_if_modified(|life| {
+            let goes = *life == Life::Goes;
+            if goes {
+                *life = Life::Ended;
+            }
+            goes
+        });
     }
 
     /// Whether the subscriber wants nothing new at the moment.
@@ -387,5 +492,51 @@ mod tests {
         drop(subscription);
         assert!(feed.is_closed());
         assert_eq!(feed.deliver(5, content(5)), Err(content(5)));
+    }
+
+    /// What is left when a subscription is over by either side: nothing of it counts as a failure.
+    #[tokio::test]
+    async fn what_was_not_begun_is_given_back() {
+        for ends in ["subscriber", "bus"] {
+            let (feed, mut subscription, mut settled) = Subscription::channel(4);
+            for token in 0..3 {
+                feed.deliver(token, content(token)).unwrap();
+            }
+            let taken = subscription.next().await.unwrap();
+            let begun = subscription.next().await.unwrap();
+            if ends == "bus" {
+                feed.end();
+                assert!(subscription.next().await.is_none());
+            } else {
+                drop(subscription);
+            }
+            assert!(taken.is_over());
+            drop(taken);
+            begun.ack();
+            let mut verdicts = Vec::new();
+            for _ in 0..3 {
+                let Settlement { token, verdict } = settled.recv().await.unwrap();
+                verdicts.push((token, verdict));
+            }
+            verdicts.sort_by_key(|(token, _)| *token);
+            let wanted = [
+                (0, Verdict::GiveBack),
+                (1, Verdict::Ack),
+                (2, Verdict::GiveBack),
+            ];
+            assert_eq!(verdicts, wanted, "{ends}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reason_is_cut_whoever_gives_it() {
+        let (feed, mut subscription, mut settled) = Subscription::channel(1);
+        feed.deliver(0, content(0)).unwrap();
+        let delivery = subscription.next().await.unwrap();
+        delivery.settle(Verdict::Drop("x".repeat(1 << 20)));
+        let Verdict::Drop(reason) = settled.recv().await.unwrap().verdict else {
+            panic!("dropped")
+        };
+        assert!(reason.len() < 1 << 12, "{}", reason.len());
     }
 }

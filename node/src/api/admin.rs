@@ -5,6 +5,7 @@
 //! `Content-Type: application/json`, so that no web page can send them from a browser behind the
 //! operator's back. Field names are part of the `--json` contract.
 
+pub mod readers;
 pub mod topics;
 
 use std::time::Duration;

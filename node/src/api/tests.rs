@@ -31,7 +31,7 @@ async fn core(mut requests: mpsc::Receiver<Request>) {
         match request {
             Request::Invoke { call, answer, .. } => drop(answer.send(outcome(&call))),
             Request::App { answer, .. } => drop(answer.send(AppOutcome::NotHosted)),
-            Request::Subscribe(_) | Request::Settled { .. } => {}
+            Request::Subscribe(_) | Request::Settled { .. } | Request::Unsubscribed(_) => {}
             Request::Admin { request, answer } => drop(answer.send(view(request))),
             Request::Shutdown { .. } => return,
         }
@@ -184,6 +184,7 @@ pub(crate) fn context(tokens: &[&str], calls: Arc<dyn AppCalls>) -> Context {
         resilience: Resilience::default(),
         body_max: ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX,
         drain_timeout: Duration::from_secs(30),
+        readers: Arc::default(),
         forced: Arc::default(),
     }
 }

@@ -220,28 +220,28 @@ impl Instance {
 
     /// Asks, and waits for the answer.
     pub(super) async fn send(&self, request: AppRequest) -> AppAnswer {
-        self.run(Errand::Callback(Box::new(request))).await
+        let begun = AtomicBool::new(false);
+        self.run(Errand::Callback(Box::new(request)), &begun).await
     }
 
     /// Posts, and waits for the answer.
-    pub(super) async fn post(&self, post: Post) -> AppAnswer {
-        self.run(Errand::Post(post)).await
+    pub(super) async fn post(&self, post: Post, begun: &AtomicBool) -> AppAnswer {
+        self.run(Errand::Post(post), begun).await
     }
 
-    async fn run(&self, errand: Errand) -> AppAnswer {
+    async fn run(&self, errand: Errand, begun: &AtomicBool) -> AppAnswer {
         let Some(_under_way) = UnderWay::begin(&self.in_flight) else {
             return AppAnswer::not_sent(format!(
                 "{REQUESTS_MAX} requests are under way in the application {}",
                 self.app.id
             ));
         };
-        let begun = AtomicBool::new(false);
         let deactivates = errand.deactivates();
         let remembered = self.memory.as_ref().zip(errand.actor().cloned());
         if let (Some((memory, actor)), false) = (&remembered, deactivates) {
             memory.will_hold(actor);
         }
-        let asked = self.ask(errand, &begun);
+        let asked = self.ask(errand, begun);
         let late = async {
             if deactivates {
                 tokio::time::sleep(DEACTIVATE_TIME_MAX).await;

@@ -731,23 +731,39 @@ pub struct Redrive {
 }
 
 /// `publish`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags, as the command line has them"
+)]
 #[derive(clap::Args, Clone, Debug)]
 pub struct Publish {
     /// The topic
     #[arg(value_name = "TOPIC")]
     pub topic: String,
     /// The data: a text, @FILE, or - for stdin
-    #[arg(short, long, value_name = "TEXT|@FILE|-", allow_hyphen_values = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT|@FILE|-",
+        allow_hyphen_values = true,
+        required = true
+    )]
     pub data: Option<String>,
     /// Events with the same key keep their order
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
-    /// Media type of the data
+    /// Media type of the data [default: application/json if it is JSON, else text/plain]
     #[arg(long, value_name = "TYPE")]
     pub content_type: Option<String>,
-    /// Publishing again with the same id appends nothing
+    /// Publishing again with the same id and key appends nothing
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
+    /// Publish the data alone, without the envelope that applications expect
+    #[arg(long)]
+    pub raw: bool,
+    /// Publish to a component that the node does not know, too
+    #[arg(long)]
+    pub force: bool,
     /// Pub/sub component
     #[arg(long, value_name = "NAME", default_value = PUBSUB_DEFAULT)]
     pub pubsub: String,
@@ -765,16 +781,29 @@ pub struct Subscribe {
     /// Share the events with all subscribers of this group; none: see all of them [default: none]
     #[arg(long, value_name = "GROUP|none")]
     pub group: Option<String>,
-    /// Where a new group begins [default: first; last without a group]
+    /// Where a new group begins; one that exists goes on where it stands [default: first; last without a group]
     #[arg(long, value_name = "first|last|TIME|OFFSET")]
     pub from: Option<String>,
+    /// Which of the topic's logs an offset is of; without a group alone
+    #[arg(long, value_name = "NUMBER")]
+    pub partition: Option<u16>,
     /// End after so many events
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    /// Print events with their envelopes
+    #[arg(long)]
+    pub raw: bool,
     /// Pub/sub component
     #[arg(long, value_name = "NAME", default_value = PUBSUB_DEFAULT)]
     pub pubsub: String,
     /// How it is printed.
     #[command(flatten)]
     pub output: Output,
+}
+
+impl Subscribe {
+    /// Whether others get what this one does not.
+    pub(super) fn is_shared(&self) -> bool {
+        self.group.as_deref().is_some_and(|group| group != "none")
+    }
 }

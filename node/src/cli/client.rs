@@ -1,7 +1,5 @@
 //! Asking a node's admin API from a command: one question, one answer, typed.
 
-use std::ops::ControlFlow;
-
 use ghostlight_core::admin::{MemberView, StatusView};
 use ghostlight_protocol::code::Code;
 use serde::Deserialize;
@@ -9,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::Failure;
 use super::args::Target;
-use super::http::{Ask, Broken, Connection, Reply, authority};
+use super::http::{Ask, Broken, Connection, Lines, Reply, authority};
 use crate::api::TOKEN_HEADER;
 use crate::api::admin::BASE;
 
@@ -58,17 +56,30 @@ impl Client {
         settled(reply)
     }
 
-    /// Reads an answer line by line until `each` has had enough, or the node ends it.
-    pub(super) async fn lines(
+    /// Sends what may not be done twice; `perhaps` says what is to be done when nobody knows whether it was.
+    pub(super) async fn ask_once(
         &mut self,
         ask: Ask,
-        each: impl FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), Failure> {
+        perhaps: impl Fn(&str) -> Failure,
+    ) -> Result<Reply, Failure> {
         let ask = with_token(ask, self.token.as_deref());
-        let lines = self.connection.lines(&ask, each).await;
+        match self.connection.send(&ask).await {
+            Ok(reply) => settled(reply),
+            Err(Broken::Sent(why)) => Err(perhaps(&why)),
+            Err(broken @ Broken::NotSent(_)) => Err(self.unreachable(&broken)),
+        }
+    }
+
+    /// Reads an answer line by line.
+    pub(super) async fn lines(&mut self, ask: Ask) -> Result<Lines, Failure> {
+        let ask = with_token(ask, self.token.as_deref());
+        let lines = self.connection.lines(&ask).await;
         match lines.map_err(|broken| self.unreachable(&broken))? {
-            None => Ok(()),
-            Some(refused) => settled(refused).map(|_| ()),
+            Ok(lines) => Ok(lines),
+            Err(refused) => Err(match settled(refused) {
+                Err(failure) => failure,
+                Ok(_) => Failure::new(Code::Internal, "an answer that is good and bad"),
+            }),
         }
     }
 

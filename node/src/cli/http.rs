@@ -3,11 +3,12 @@
 //! Absent on purpose: TLS, redirects, proxies, cookies, pools. A failure tells whether the request can have
 //! reached the node, because that decides whether it may be repeated without an id.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use bytes::BytesMut;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Uri};
@@ -141,37 +142,29 @@ impl Connection {
         }
     }
 
-    /// Sends a request and hands its answer on line by line, until `each` has had enough or the answer ends.
-    /// An answer with a bad status is given back whole.
-    pub(super) async fn lines(
-        &mut self,
-        ask: &Ask,
-        mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<Option<Reply>, Broken> {
+    /// Sends a request whose answer comes line by line. An answer with a bad status is given back whole.
+    pub(super) async fn lines(&mut self, ask: &Ask) -> Result<Result<Lines, Reply>, Broken> {
         let request = self.request(ask)?;
         let mut sender = self.ready().await?;
-        let sent = sender.send_request(request).await;
-        let (head, mut body) = sent.map_err(|e| Broken::Sent(chain(&e)))?.into_parts();
+        let late = |_| Broken::Sent(format!("no answer within {:?}", ask.time_max));
+        let sent = timeout(ask.time_max, sender.send_request(request)).await;
+        let sent = sent.map_err(late)?;
+        let (head, body) = sent.map_err(|e| Broken::Sent(chain(&e)))?.into_parts();
         if !head.status.is_success() {
-            let body = body.collect().await.map_err(|e| Broken::Sent(chain(&e)))?;
-            return Ok(Some(Reply {
+            let body = timeout(ask.time_max, body.collect()).await.map_err(late)?;
+            let body = body.map_err(|e| Broken::Sent(chain(&e)))?;
+            return Ok(Err(Reply {
                 status: head.status.as_u16(),
                 headers: head.headers,
                 body: body.to_bytes(),
             }));
         }
-        let mut rest = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|e| Broken::Sent(chain(&e)))?;
-            rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
-            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = rest.drain(..=end).collect();
-                if each(&line[..end]).is_break() {
-                    return Ok(None);
-                }
-            }
-        }
-        Ok(None)
+        Ok(Ok(Lines {
+            headers: head.headers,
+            body,
+            rest: BytesMut::new(),
+            _sender: sender,
+        }))
     }
 
     async fn ready(&mut self) -> Result<SendRequest<Full<Bytes>>, Broken> {
@@ -210,6 +203,46 @@ impl Connection {
         request
             .body(Full::new(ask.body.clone()))
             .map_err(|error| Broken::NotSent(format!("cannot be written as HTTP: {error}")))
+    }
+}
+
+/// An answer that comes line by line.
+pub(super) struct Lines {
+    headers: HeaderMap,
+    body: Incoming,
+    rest: BytesMut,
+    /// The connection ends with it.
+    _sender: SendRequest<Full<Bytes>>,
+}
+
+impl Lines {
+    /// A header as text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Whether another whole line is here already.
+    pub(super) fn has_more(&self) -> bool {
+        self.rest.contains(&b'\n')
+    }
+
+    /// The next line without its end; `None`: the node has ended the answer. Silence for so long breaks it.
+    pub(super) async fn next(&mut self, silence_max: Duration) -> Result<Option<Bytes>, Broken> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line = self.rest.split_to(end + 1).freeze();
+                return Ok(Some(line.slice(..end)));
+            }
+            let frame = timeout(silence_max, self.body.frame()).await.map_err(|_| {
+                Broken::Sent(format!("nothing was heard of the node for {silence_max:?}"))
+            })?;
+            let Some(frame) = frame else {
+                return Ok(None);
+            };
+            let frame = frame.map_err(|e| Broken::Sent(chain(&e)))?;
+            self.rest
+                .extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        }
     }
 }
 

@@ -26,8 +26,12 @@ const WAIT_PERIOD: Duration = Duration::from_millis(100);
 pub(super) fn status(target: &Target, args: &Status) -> Result<Verdict, Failure> {
     block_on(async {
         let mut client = Client::to(target)?;
+        let mut reason = String::new();
         loop {
             let view: Result<StatusView, Failure> = client.read("status").await;
+            if args.exit_when_healthy && !args.watch {
+                waits_for(&view, &mut reason)?;
+            }
             let last = match (&view, args.exit_when_healthy) {
                 (Ok(view), true) => view.health == Health::Healthy,
                 // While waiting for health, a node that does not answer yet is just not healthy.
@@ -52,6 +56,22 @@ pub(super) fn status(target: &Target, args: &Status) -> Result<Verdict, Failure>
             .await;
         }
     })
+}
+
+/// Says why it is still waited, whenever that changes. A node that answers with something else than its status
+/// (it wants a token, or this is not its admin port) will not be healthy by waiting.
+fn waits_for(view: &Result<StatusView, Failure>, told: &mut String) -> Result<(), Failure> {
+    let reason = match view {
+        Ok(view) if view.health == Health::Healthy => return Ok(()),
+        Ok(view) => view.reasons.join("; "),
+        Err(failure) if failure.code() == Some(Code::NodeUnreachable) => failure.to_string(),
+        Err(failure) => return Err(failure.clone()),
+    };
+    if *told != reason {
+        eprintln!("waiting: {reason}");
+        *told = reason;
+    }
+    Ok(())
 }
 
 fn verdict(health: Health) -> Verdict {
@@ -358,12 +378,17 @@ pub(super) fn print_json<T: Serialize>(value: &T) {
 
 /// Writes data. A reader that has closed the pipe has what it wanted.
 pub(super) fn print_text(text: &str) {
+    drop(try_print(text));
+}
+
+/// Writes data.
+///
+/// # Errors
+/// Nobody reads it, or it cannot be written.
+pub(super) fn try_print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    drop(
-        stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush()),
-    );
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }
 
 #[cfg(test)]

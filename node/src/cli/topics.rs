@@ -1,6 +1,5 @@
 //! The commands about topics: `topics`, `subscriptions`, `dead-letters`, `publish`, `subscribe`.
 
-use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -14,23 +13,27 @@ use super::args::{
 };
 use super::client::{Client, block_on, parse};
 use super::http::Ask;
-use super::lists::{describe, or_dash, print_json, print_text, show};
+use super::lists::{describe, or_dash, print_json, print_text, show, try_print};
 use super::table::{Align, Table};
 use super::verbs::body;
 use super::{Failure, Verdict};
 use crate::api::admin::BASE;
+use crate::api::admin::readers::{EventView, READER_HEADER, Taken};
 use crate::api::admin::topics::{
-    ChangedView, EventView, GroupOrder, Position, PublishOrder, PublishedView, RedriveOrder,
-    RedriveWay,
+    ChangedView, ComponentCheck, GroupOrder, PayloadForm, Position, PublishOrder, PublishedView,
+    RedriveOrder, RedriveWay,
 };
 use crate::api::path::encode;
 use crate::config::parse_duration;
-use crate::topics::look::{LetterView, SubscriptionView, TopicView};
+use crate::pubsub::fresh_id;
+use crate::topics::look::{LETTERS_PAGE_MAX, LetterHead, LetterView, SubscriptionView, TopicView};
 
 /// How long an order may take.
 const ORDER_TIME_MAX: Duration = Duration::from_secs(35);
-/// How long a stream may last.
-const STREAM_TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
+/// A stream that is silent for so long is broken: a node that has nothing to say says so every few seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// So many printed events are acknowledged at once, also while more of them are here.
+const ACKS_AFTER: u64 = 32;
 
 /// `topics`.
 pub(super) fn topics(target: &Target, args: &Topics) -> Result<Verdict, Failure> {
@@ -210,38 +213,43 @@ pub(super) fn dead_letters(target: &Target, args: DeadLetters) -> Result<Verdict
             letter,
             output,
         } => block_on(async {
-            let letters = letters(target, &group).await?;
             let LetterRef { number, offset } = letter;
-            let wanted = letters
-                .iter()
-                .find(|found| (found.number, found.offset) == (number, offset));
-            match wanted {
-                Some(letter) => Ok(describe(letter, output)),
-                None => Err(Failure::new(
-                    Code::UnknownTopic,
-                    format!(
-                        "group {} of {} has no letter {number}/{offset}. \"ghostlight dead-letters list\" \
-                         shows those it has",
-                        group.group, group.topic
-                    ),
-                )),
-            }
+            let path = format!("{}/{number}/{offset}", letters_path(&group));
+            let view: LetterView = Client::to(target)?.read(&path).await?;
+            Ok(describe(&view, output))
         }),
         DeadLetters::Redrive(args) => redrive(target, args),
     }
 }
 
-async fn letters(target: &Target, group: &GroupRef) -> Result<Vec<LetterView>, Failure> {
-    let path = format!(
+/// All letters, page by page.
+async fn letters(target: &Target, group: &GroupRef) -> Result<Vec<LetterHead>, Failure> {
+    let mut client = Client::to(target)?;
+    let mut all: Vec<LetterHead> = Vec::new();
+    loop {
+        let mut path = letters_path(group);
+        if let Some(last) = all.last() {
+            path.push_str(&format!("?after={}/{}", last.number, last.offset));
+        }
+        let page: Vec<LetterHead> = client.read(&path).await?;
+        let is_last = page.len() < LETTERS_PAGE_MAX;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+fn letters_path(group: &GroupRef) -> String {
+    format!(
         "dead-letters/{}/{}/{}",
         encode(&group.pubsub),
         encode(&group.topic),
         encode(&group.group)
-    );
-    Client::to(target)?.read(&path).await
+    )
 }
 
-fn letters_text(views: &[LetterView]) -> String {
+fn letters_text(views: &[LetterHead]) -> String {
     let mut table = Table::new(&[
         ("LETTER", Align::Left),
         ("DIED", Align::Left),
@@ -285,7 +293,15 @@ fn redrive(target: &Target, args: Redrive) -> Result<Verdict, Failure> {
         let ask = Ask::post(format!("{BASE}/dead-letters/redrive"), body).within(ORDER_TIME_MAX);
         let reply = Client::to(target)?.ask(ask).await?;
         let done: ChangedView = parse(&reply)?;
-        eprintln!("{} letters of group {}", done.changed, order.group);
+        let letters = match done.changed {
+            1 => "1 letter".to_owned(),
+            count => format!("{count} letters"),
+        };
+        let done_to = match order.to {
+            RedriveWay::Group => "driven again",
+            RedriveWay::Nowhere => "thrown away",
+        };
+        eprintln!("{letters} of group {} {done_to}", order.group);
         Ok(if done.changed == 0 {
             Verdict::UnhealthyOrEmpty
         } else {
@@ -296,18 +312,32 @@ fn redrive(target: &Target, args: Redrive) -> Result<Verdict, Failure> {
 
 /// `publish`.
 pub(super) fn publish(target: &Target, args: Publish) -> Result<Verdict, Failure> {
+    let id = args.id.unwrap_or_else(fresh_id);
     let order = PublishOrder {
         pubsub: args.pubsub,
         topic: args.topic,
         data_base64: STANDARD.encode(body(args.data.as_deref())?),
         key: args.key,
         content_type: args.content_type.unwrap_or_default(),
-        id: args.id,
+        id: Some(id.clone()),
+        payload: if args.raw {
+            PayloadForm::Raw
+        } else {
+            PayloadForm::Wrapped
+        },
+        component: if args.force {
+            ComponentCheck::Any
+        } else {
+            ComponentCheck::Known
+        },
     };
     let body = serde_json::to_vec(&order).expect("a plain struct");
     block_on(async {
         let ask = Ask::post(format!("{BASE}/publish"), body).within(ORDER_TIME_MAX);
-        let reply = Client::to(target)?.ask(ask).await?;
+        let mut client = Client::to(target)?;
+        let reply = client
+            .ask_once(ask, |why| may_be_published(why, &id))
+            .await?;
         let done: PublishedView = parse(&reply)?;
         match args.output.form() {
             Form::Json => print_json(&done),
@@ -317,51 +347,134 @@ pub(super) fn publish(target: &Target, args: Publish) -> Result<Verdict, Failure
     })
 }
 
-/// `subscribe`: prints events until it is stopped, or has had enough.
+fn may_be_published(why: &str, id: &str) -> Failure {
+    Failure::new(
+        Code::OutcomeUnknown,
+        format!(
+            "the node took the event but did not answer ({why}). It may have been published: repeat the command \
+             with --id {id} and the same --key, at this node or another --node"
+        ),
+    )
+}
+
+/// `subscribe`: prints events until it is stopped, or has had enough. What is printed is acknowledged, nothing else.
 pub(super) fn subscribe(target: &Target, args: &Subscribe) -> Result<Verdict, Failure> {
+    let path = subscribe_path(args)?;
+    block_on(async {
+        let mut client = Client::to(target)?;
+        let mut acks = Client::to(target)?;
+        let mut lines = client.lines(Ask::get(path)).await?;
+        let reader = lines.header(READER_HEADER).unwrap_or_default().to_owned();
+        let (mut seen, mut said) = (0, 0);
+        let mut printed = Printed::Yes;
+        let mut ended = None;
+        let enough = |seen: u64| args.count.is_some_and(|most| seen >= most);
+        while printed == Printed::Yes && !enough(seen) {
+            match lines.next(SILENCE_MAX).await {
+                Ok(Some(line)) if line.is_empty() => {}
+                Ok(Some(line)) => {
+                    printed = print_event(&line, args);
+                    seen += u64::from(printed == Printed::Yes);
+                }
+                Ok(None) => {
+                    ended = Some("the node ended the stream".to_owned());
+                    break;
+                }
+                Err(broken) => {
+                    ended = Some(broken.to_string());
+                    break;
+                }
+            }
+            let pauses = !lines.has_more() || seen - said >= ACKS_AFTER;
+            if seen > said && (pauses || enough(seen)) && args.is_shared() {
+                acknowledge(&mut acks, &reader, seen).await?;
+                said = seen;
+            }
+        }
+        match ended {
+            None => Ok(Verdict::Ok),
+            Some(why) => Err(Failure::new(
+                Code::NodeUnreachable,
+                format!(
+                    "the stream is over after {seen} events: {why}. Start again, or at another --node; a group goes \
+                     on where it stands"
+                ),
+            )),
+        }
+    })
+}
+
+fn subscribe_path(args: &Subscribe) -> Result<String, Failure> {
     let mut path = format!(
         "{BASE}/subscribe/{}/{}?",
         encode(&args.pubsub),
         encode(&args.topic)
     );
-    if let Some(group) = args.group.as_deref().filter(|group| *group != "none") {
+    if let Some(group) = args.group.as_deref().filter(|_| args.is_shared()) {
         path.push_str(&format!("group={}&", encode(group)));
     }
     if let Some(from) = &args.from {
-        let from = match position(from, from.parse::<u64>().ok().map(|_| 0))? {
+        let from = match position(from, args.partition)? {
             Position::First => "first".to_owned(),
             Position::Last => "last".to_owned(),
             Position::TimeMs(ms) => format!("{ms}ms"),
-            Position::Offset { offset, .. } => offset.to_string(),
+            Position::Offset { .. } if args.is_shared() => {
+                return Err(Failure::usage(
+                    Code::InvalidArgument,
+                    "a group goes on where it stands: an offset is for subscribers without --group. \
+                     \"ghostlight subscriptions seek\" moves a group",
+                ));
+            }
+            Position::Offset { number, offset } => format!("{number}/{offset}"),
         };
         path.push_str(&format!("from={from}"));
     }
-    let mut seen = 0;
-    block_on(async {
-        let mut client = Client::to(target)?;
-        let ask = Ask::get(path).within(STREAM_TIME_MAX);
-        let each = |line: &[u8]| {
-            match args.output.form() {
-                Form::Json => print_text(&format!("{}\n", String::from_utf8_lossy(line))),
-                Form::Text => match serde_json::from_slice::<EventView>(line) {
-                    Ok(event) => print_text(&event_text(&event)),
-                    Err(error) => eprintln!("a line is not understood: {error}"),
-                },
-            }
-            seen += 1;
-            match args.count {
-                Some(most) if seen >= most => ControlFlow::Break(()),
-                Some(_) | None => ControlFlow::Continue(()),
-            }
-        };
-        client.lines(ask, each).await?;
-        Ok(Verdict::Ok)
-    })
+    Ok(path)
 }
 
-fn event_text(event: &EventView) -> String {
+/// Whether somebody took what was printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Printed {
+    Yes,
+    /// The pipe is closed, or the disk is full.
+    No,
+}
+
+fn print_event(line: &[u8], args: &Subscribe) -> Printed {
+    let text = match args.output.form() {
+        Form::Json => format!("{}\n", String::from_utf8_lossy(line)),
+        Form::Text => match serde_json::from_slice::<EventView>(line) {
+            Ok(event) => event_text(&event, args),
+            Err(error) => {
+                eprintln!("a line is not understood: {error}");
+                return Printed::No;
+            }
+        },
+    };
+    match try_print(&text) {
+        Ok(()) => Printed::Yes,
+        Err(_) => Printed::No,
+    }
+}
+
+async fn acknowledge(client: &mut Client, reader: &str, lines: u64) -> Result<(), Failure> {
+    let taken = Taken {
+        reader: reader.to_owned(),
+        lines,
+    };
+    let body = serde_json::to_vec(&taken).expect("a plain struct");
+    let ask = Ask::post(format!("{BASE}/subscribe/taken"), body);
+    client.ask(ask).await.map(|_| ())
+}
+
+fn event_text(event: &EventView, args: &Subscribe) -> String {
     let key = event.key.as_deref().unwrap_or("-");
-    format!("{}/{}  {key}  {}\n", event.number, event.offset, event.text)
+    let whole = || STANDARD.decode(&event.data_base64).unwrap_or_default();
+    let text = match args.raw {
+        true => String::from_utf8_lossy(&whole()).into_owned(),
+        false => event.text.clone(),
+    };
+    format!("{}/{}  {key}  {text}\n", event.number, event.offset)
 }
 
 fn listed(noun: &str, pubsub: Option<&str>) -> String {

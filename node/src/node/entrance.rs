@@ -87,7 +87,7 @@ impl ApiSetup {
         }
         let pubsub = Arc::new(pubsub);
         Ok(Self {
-            app_id: config.name.clone(),
+            app_id: app_id.to_owned(),
             calls: None,
             hosts: Hosts::default(),
             app: config.apps.first().map(|app| app.id.clone()),
@@ -128,6 +128,7 @@ impl ApiSetup {
             resilience: self.resilience,
             body_max: self.body_max,
             drain_timeout: config.drain_timeout,
+            readers: Arc::default(),
             forced: Arc::default(),
         }
     }

@@ -108,7 +108,7 @@ fn answer(request: Request) {
             };
             drop(asked.ready.send(Err(refusal)));
         }
-        Request::Settled { .. } | Request::Shutdown { .. } => {}
+        Request::Settled { .. } | Request::Unsubscribed(_) | Request::Shutdown { .. } => {}
     }
 }
 

@@ -11,36 +11,79 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::fresh_id;
-use super::line::{Line, cut_off};
+use super::line::{Line, UNSENT_PAUSE, UNSENT_TIMES, cut_off};
 use super::metadata::{Metadata, Payload};
 use super::policy::Attempt;
-use super::target::{Batch, BatchContent, BatchEntry, Said};
+use super::stop::{self, Stop};
+use super::target::{Batch, BatchContent, BatchEntry, Handed, Said};
 use crate::resources::BulkSubscribe;
-use crate::topics::{Delivery, Subscription};
+use crate::topics::{Delivery, Feature, Subscription};
 
-/// Handles events until the bus ends the subscription.
-pub(super) async fn run(line: &Line, bulk: BulkSubscribe, mut subscription: Subscription) {
-    while let Some(gathered) = gather(bulk, &mut subscription).await {
-        handle(line, gathered).await;
+/// Handles events until the bus ends the subscription, or it is to stop; as [`Line::run`].
+pub(super) async fn run(line: &Line, bulk: BulkSubscribe, subscription: Subscription, stop: &Stop) {
+    let mut left = Vec::new();
+    // Dropped before what it has delivered, however this ends.
+    let mut subscription = subscription;
+    while let Some(gathered) = gather(bulk, &mut subscription, stop).await {
+        if stop.is_set() || subscription.is_over() {
+            left.extend(gathered);
+            break;
+        }
+        let (stopper, stopping) = stop::pair();
+        let work = handle(line, gathered, &stopping);
+        tokio::pin!(work);
+        let over = async {
+            tokio::select! {
+                () = stop.wait() => {}
+                () = subscription.over() => {}
+            }
+        };
+        let rest = tokio::select! {
+            rest = &mut work => rest,
+            () = over => {
+                stopper.stop();
+                if subscription.is_over() {
+                    // Gives back at once what waits to be gathered.
+                    drop(subscription.next().await);
+                }
+                work.await
+            }
+        };
+        left.extend(rest);
     }
+    drop(subscription);
+    drop(left);
 }
 
 /// The next batch; `None`: the subscription has ended.
-async fn gather(bulk: BulkSubscribe, subscription: &mut Subscription) -> Option<Vec<Delivery>> {
+async fn gather(
+    bulk: BulkSubscribe,
+    subscription: &mut Subscription,
+    stop: &Stop,
+) -> Option<Vec<Delivery>> {
     let most = bulk.max_messages_count as usize;
-    let mut gathered = vec![subscription.next().await?];
+    let first = tokio::select! {
+        first = subscription.next() => first?,
+        () = stop.wait() => return None,
+    };
+    let mut gathered = vec![first];
     let time = Duration::from_millis(u64::from(bulk.max_await_duration_ms));
     let end = Instant::now() + time;
     while gathered.len() < most {
-        match tokio::time::timeout_at(end, subscription.next()).await {
-            Ok(Some(delivery)) => gathered.push(delivery),
-            Ok(None) | Err(_) => break,
+        tokio::select! {
+            delivery = subscription.next() => match delivery {
+                Some(delivery) => gathered.push(delivery),
+                None => break,
+            },
+            () = tokio::time::sleep_until(end) => break,
+            () = stop.wait() => break,
         }
     }
     Some(gathered)
 }
 
-async fn handle(line: &Line, gathered: Vec<Delivery>) {
+/// What is left is to be dropped after its subscription.
+async fn handle(line: &Line, gathered: Vec<Delivery>, stop: &Stop) -> Vec<Delivery> {
     let mut by_path: BTreeMap<String, Vec<(Delivery, BatchEntry)>> = BTreeMap::new();
     for delivery in gathered {
         match line.opened(&delivery.event) {
@@ -59,13 +102,33 @@ async fn handle(line: &Line, gathered: Vec<Delivery>) {
             }
         }
     }
-    for (path, entries) in by_path {
-        let (deliveries, entries): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
-        let said = deliver(line, &path, entries).await;
-        for (delivery, said) in deliveries.into_iter().zip(said) {
-            line.settle(delivery, said).await;
+    let mut left = Vec::new();
+    for (path, mut entries) in by_path {
+        for round in 0..=UNSENT_TIMES {
+            if round > 0 {
+                tokio::select! {
+                    () = tokio::time::sleep(UNSENT_PAUSE) => {}
+                    () = stop.wait() => {}
+                }
+            }
+            let batch = entries.iter().map(|(_, entry)| entry.clone()).collect();
+            let said = deliver(line, &path, batch, stop).await;
+            let waits = round < UNSENT_TIMES && line.component.has(Feature::Redelivery);
+            let mut unsent = Vec::new();
+            for (pair, said) in std::mem::take(&mut entries).into_iter().zip(said) {
+                match said {
+                    Said::Unsent(_) if waits => unsent.push(pair),
+                    said => line.settle(pair.0, said).await,
+                }
+            }
+            if stop.is_set() || unsent.is_empty() {
+                left.extend(unsent.into_iter().map(|(delivery, _)| delivery));
+                break;
+            }
+            entries = unsent;
         }
     }
+    left
 }
 
 /// Entries that have no good answer yet, and the last answer of each.
@@ -78,30 +141,33 @@ struct Open {
 }
 
 /// Delivers under the component's policy: what is to come again does, what is done does not.
-async fn deliver(line: &Line, path: &str, entries: Vec<BatchEntry>) -> Vec<Said> {
+async fn deliver(line: &Line, path: &str, entries: Vec<BatchEntry>, stop: &Stop) -> Vec<Said> {
     let count = entries.len();
     let open = Mutex::new(Open {
         entries,
-        said: vec![Said::Again("it was not delivered".to_owned()); count],
+        said: vec![Said::Unsent("it was not delivered".to_owned()); count],
         places: (0..count).collect(),
     });
     let open = Arc::new(open);
     let attempt = || -> BoxFuture<'_, Attempt<()>> {
         let open = Arc::clone(&open);
-        Box::pin(async move { once(line, path, &open).await })
+        Box::pin(async move { once(line, path, &open, stop).await })
     };
     let cut = |cut| {
         let mut open = lock(&open);
         let places = open.places.clone();
         for place in places {
-            open.said[place] = cut_off(cut);
+            note(&mut open.said[place], cut_off(cut));
         }
     };
     line.component.inbound.run(attempt, cut).await;
     lock(&open).said.clone()
 }
 
-async fn once(line: &Line, path: &str, open: &Mutex<Open>) -> Attempt<()> {
+async fn once(line: &Line, path: &str, open: &Mutex<Open>, stop: &Stop) -> Attempt<()> {
+    if stop.is_set() {
+        return Attempt::Over(());
+    }
     let batch = Batch {
         id: fresh_id(),
         path: path.to_owned(),
@@ -110,21 +176,32 @@ async fn once(line: &Line, path: &str, open: &Mutex<Open>) -> Attempt<()> {
         metadata: Metadata::clone(&line.wanted.metadata),
         entries: lock(open).entries.clone(),
     };
-    let said = line.target.deliver_batch(&batch).await;
+    let handed = Handed::default();
+    let answer = line.target.deliver_batch(&batch, &handed);
+    let Some(said) = stop.guard(&handed, answer).await else {
+        return Attempt::Over(());
+    };
     let mut open = lock(open);
     let open = &mut *open;
     let mut still = (Vec::new(), Vec::new());
     for ((place, entry), said) in open.places.drain(..).zip(batch.entries).zip(said) {
-        if matches!(said, Said::Again(_)) {
+        if matches!(said, Said::Again(_) | Said::Unsent(_)) {
             still.0.push(place);
             still.1.push(entry);
         }
-        open.said[place] = said;
+        note(&mut open.said[place], said);
     }
     (open.places, open.entries) = still;
     match open.places.is_empty() {
         true => Attempt::Over(()),
         false => Attempt::Failed(()),
+    }
+}
+
+/// One attempt that has reached the application counts, whatever became of those after it.
+fn note(before: &mut Said, said: Said) {
+    if !matches!((&*before, &said), (Said::Again(_), Said::Unsent(_))) {
+        *before = said;
     }
 }
 

@@ -18,6 +18,10 @@ use crate::topics::{BulkEntry, BulkPublish, Event};
 /// Dapr's text about ids of entries.
 pub const ENTRY_ID: &str = "entryId is duplicated or not present for entry";
 
+/// A name is of one append, and a bulk has several: to ignore it would be a promise that is not kept.
+pub const ONE_NAME: &str =
+    "Idempotency-Key names a single publish. Publish the events one by one, each with its own";
+
 /// One event of a bulk.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Entry {
@@ -52,6 +56,9 @@ impl PubSub {
         entries: Vec<Entry>,
         beside: &Beside,
     ) -> Result<Vec<Failed>, PublishError> {
+        if beside.dedup.is_some() {
+            return Err(PublishError::Entries(ONE_NAME.to_owned()));
+        }
         let mut known = BTreeSet::new();
         if !entries
             .iter()
@@ -94,32 +101,43 @@ async fn hand_over(
     topic: &TopicName,
     entries: Vec<(String, BulkEntry)>,
 ) -> Vec<Failed> {
-    let waiting = Arc::new(std::sync::Mutex::new(entries));
+    let lost = Vec::new();
+    let waiting = Arc::new(std::sync::Mutex::new(Waits { entries, lost }));
     let attempt = || -> BoxFuture<'_, Attempt<Vec<Failed>>> {
         let waiting = Arc::clone(&waiting);
         Box::pin(async move { once(component, topic, &waiting).await })
     };
     let cut = |cut| {
         let waiting = lock(&waiting);
-        let failed = waiting.iter().map(|(id, _)| Failed {
+        let cut = waiting.entries.iter().map(|(id, _)| Failed {
             id: id.clone(),
             error: cut_off(cut),
         });
-        failed.collect()
+        waiting.lost.iter().cloned().chain(cut).collect()
     };
     component.outbound.run(attempt, cut).await
 }
 
-type Waiting = std::sync::Mutex<Vec<(String, BulkEntry)>>;
+/// What is tried again, and what never will be published.
+#[derive(Clone, Debug)]
+struct Waits {
+    entries: Vec<(String, BulkEntry)>,
+    lost: Vec<Failed>,
+}
 
-fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, Vec<(String, BulkEntry)>> {
+type Waiting = std::sync::Mutex<Waits>;
+
+fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, Waits> {
     waiting
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 async fn once(component: &Component, topic: &TopicName, waiting: &Waiting) -> Attempt<Vec<Failed>> {
-    let asked: Vec<_> = lock(waiting).clone();
+    let Waits {
+        entries: asked,
+        lost,
+    } = lock(waiting).clone();
     let entries = asked.iter().map(|(_, entry)| entry.clone());
     let bulk = BulkPublish {
         topic: topic.clone(),
@@ -128,17 +146,26 @@ async fn once(component: &Component, topic: &TopicName, waiting: &Waiting) -> At
         retention: None,
     };
     let outcomes = component.bus.bulk_publish(bulk).await;
-    let mut failed = Vec::new();
-    let mut again = Vec::new();
+    let mut failed = lost.clone();
+    let mut waits = Waits {
+        entries: Vec::new(),
+        lost,
+    };
     for (one, outcome) in asked.into_iter().zip(outcomes) {
         if let Err(error) = judged(outcome) {
             let id = one.0.clone();
-            failed.push(Failed { id, error });
-            again.push(one);
+            let passes = error.passes();
+            let one_failed = Failed { id, error };
+            failed.push(one_failed.clone());
+            match passes {
+                true => waits.entries.push(one),
+                false => waits.lost.push(one_failed),
+            }
         }
     }
-    *lock(waiting) = again;
-    match failed.is_empty() {
+    let over = waits.entries.is_empty();
+    *lock(waiting) = waits;
+    match over {
         true => Attempt::Over(failed),
         false => Attempt::Failed(failed),
     }

@@ -281,7 +281,7 @@ impl Envelope {
 }
 
 /// The media type without its parameters, in lower case.
-fn media_type(content_type: &str) -> String {
+pub(crate) fn media_type(content_type: &str) -> String {
     let kind = content_type.split(';').next().unwrap_or_default();
     kind.trim().to_ascii_lowercase()
 }

@@ -14,7 +14,7 @@ use tonic::{Code, Request};
 
 use super::PubSub;
 use super::grpc_words::{self, said, said_of_each, said_of_failure};
-use super::target::{Batch, Letter, Said, Target};
+use super::target::{Batch, Handed, Letter, Said, Target};
 use super::wanted::Wanted;
 use crate::api::TOKEN_HEADER;
 use crate::api::grpc::dapr::proto::runtime::v1 as pb;
@@ -154,9 +154,10 @@ impl GrpcTarget {
 }
 
 impl Target for GrpcTarget {
-    fn deliver<'a>(&'a self, letter: &'a Letter) -> BoxFuture<'a, Said> {
+    fn deliver<'a>(&'a self, letter: &'a Letter, handed: &'a Handed) -> BoxFuture<'a, Said> {
         Box::pin(async move {
             let _turn = self.turn().await;
+            handed.set();
             let mut request = self.request(grpc_words::event(letter));
             grpc_words::put_beside(letter, request.metadata_mut());
             match self.client().on_topic_event(request).await {
@@ -166,9 +167,14 @@ impl Target for GrpcTarget {
         })
     }
 
-    fn deliver_batch<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Vec<Said>> {
+    fn deliver_batch<'a>(
+        &'a self,
+        batch: &'a Batch,
+        handed: &'a Handed,
+    ) -> BoxFuture<'a, Vec<Said>> {
         Box::pin(async move {
             let _turn = self.turn().await;
+            handed.set();
             match self.batch(grpc_words::batch(batch)).await {
                 Ok(answer) => said_of_each(&batch.entries, &answer),
                 Err(status) => {

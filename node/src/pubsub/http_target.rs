@@ -6,13 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
 
 use super::envelope::CLOUD_EVENT;
 use super::metadata::Metadata;
-use super::target::{Batch, BatchContent, BatchEntry, Letter, Said, Target};
-use crate::app::{Answered, AppAnswer, AppChannel, InstanceId, Post};
+use super::target::{Batch, BatchContent, BatchEntry, Handed, Letter, Said, Target};
+use crate::app::{Answered, AppAnswer, AppChannel, InstanceId, Post, Sent};
 
 /// Type of a batch.
 pub(super) const BATCH_TYPE: &str = "com.dapr.event.sent.bulk";
@@ -34,14 +35,20 @@ impl HttpTarget {
 }
 
 impl Target for HttpTarget {
-    fn deliver<'a>(&'a self, letter: &'a Letter) -> BoxFuture<'a, Said> {
+    fn deliver<'a>(&'a self, letter: &'a Letter, handed: &'a Handed) -> BoxFuture<'a, Said> {
         Box::pin(async move {
-            let answer = self.channel.post(self.instance, post(letter)).await;
-            said(&answer)
+            let post = self
+                .channel
+                .post(self.instance, post(letter), handed.flag());
+            said(&post.await)
         })
     }
 
-    fn deliver_batch<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Vec<Said>> {
+    fn deliver_batch<'a>(
+        &'a self,
+        batch: &'a Batch,
+        handed: &'a Handed,
+    ) -> BoxFuture<'a, Vec<Said>> {
         Box::pin(async move {
             let post = Post {
                 path: batch.path.clone(),
@@ -49,7 +56,7 @@ impl Target for HttpTarget {
                 content_type: "application/json".to_owned(),
                 body: batch_body(batch),
             };
-            let answer = self.channel.post(self.instance, post).await;
+            let answer = self.channel.post(self.instance, post, handed.flag()).await;
             said_of_each(&answer, &batch.entries)
         })
     }
@@ -75,11 +82,22 @@ fn post(letter: &Letter) -> Post {
     }
 }
 
-/// An answer's `status`.
-#[derive(Deserialize)]
-struct Status {
-    #[serde(default)]
-    status: String,
+/// A field of an answer as Dapr's decoder finds it: by its name in whatever case.
+fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    let mut fields = object.iter().rev();
+    let (_, value) = fields.find(|(found, _)| found.eq_ignore_ascii_case(name))?;
+    Some(value).filter(|value| !value.is_null())
+}
+
+/// A text; empty where there is none. `None`: it is something else.
+fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    field(object, name).map_or(Some(""), Value::as_str)
+}
+
+/// The first JSON value of a body; what follows it is not read.
+fn first_value(body: &[u8]) -> Option<Value> {
+    let mut values = serde_json::Deserializer::from_slice(body).into_iter();
+    values.next()?.ok()
 }
 
 /// What an answer to one event means.
@@ -89,11 +107,12 @@ pub fn said(answer: &AppAnswer) -> Said {
         Ok(answered) => answered,
         Err(said) => return said,
     };
-    let status = serde_json::from_slice::<Status>(&answered.body);
-    match status.map(|body| body.status) {
+    let value = first_value(&answered.body);
+    let object = value.as_ref().and_then(Value::as_object);
+    match object.and_then(|object| text(object, "status")) {
         // Whatever else it says, it said that it is well.
-        Err(_) => Said::Done,
-        Ok(status) => match status.as_str() {
+        None => Said::Done,
+        Some(status) => match status {
             "" | "SUCCESS" => Said::Done,
             "RETRY" => Said::Again("the application answered RETRY".to_owned()),
             "DROP" => Said::Never("the application answered DROP".to_owned()),
@@ -116,7 +135,10 @@ fn reached(answer: &AppAnswer) -> Result<&Answered, Said> {
                 Err(Said::Again(ghostlight_protocol::text::cut(why)))
             }
         },
-        AppAnswer::NoAnswer { why, .. } => Err(Said::Again(why.clone())),
+        AppAnswer::NoAnswer { why, sent } => Err(match sent {
+            Sent::Maybe => Said::Again(why.clone()),
+            Sent::CertainlyNot => Said::Unsent(why.clone()),
+        }),
     }
 }
 
@@ -168,21 +190,6 @@ fn batch_body(batch: &Batch) -> Bytes {
     json.into()
 }
 
-#[derive(Deserialize)]
-struct Statuses {
-    #[serde(default)]
-    statuses: Vec<EntryStatus>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct EntryStatus {
-    #[serde(default)]
-    entry_id: String,
-    #[serde(default)]
-    status: String,
-}
-
 /// What an answer to a batch means for each of its events.
 #[must_use]
 pub fn said_of_each(answer: &AppAnswer, entries: &[BatchEntry]) -> Vec<Said> {
@@ -191,17 +198,15 @@ pub fn said_of_each(answer: &AppAnswer, entries: &[BatchEntry]) -> Vec<Said> {
         Ok(answered) => answered,
         Err(said) => return all(&said),
     };
-    let statuses: Statuses = match serde_json::from_slice(&answered.body) {
-        Ok(statuses) => statuses,
-        Err(error) => {
-            let why = format!("the application's answer to a batch has no statuses: {error}");
-            return all(&Said::Again(why));
-        }
+    let value = first_value(&answered.body);
+    let Some(object) = value.as_ref().and_then(Value::as_object) else {
+        let why = "the application's answer to a batch is no JSON object with statuses";
+        return all(&Said::Again(why.to_owned()));
     };
+    let statuses = field(object, "statuses").and_then(Value::as_array);
+    let statuses = statuses.into_iter().flatten().filter_map(Value::as_object);
     let by_id: BTreeMap<&str, &str> = statuses
-        .statuses
-        .iter()
-        .map(|one| (one.entry_id.as_str(), one.status.as_str()))
+        .filter_map(|one| Some((text(one, "entryId")?, text(one, "status")?)))
         .collect();
     let each = entries
         .iter()
@@ -218,7 +223,6 @@ pub fn said_of_each(answer: &AppAnswer, entries: &[BatchEntry]) -> Vec<Said> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::Sent;
 
     fn answer(status: u16, body: &str) -> AppAnswer {
         AppAnswer::Answered(Answered {
@@ -233,6 +237,7 @@ mod tests {
             Said::Done => "done",
             Said::Again(_) => "again",
             Said::Never(_) => "never",
+            Said::Unsent(_) => "unsent",
         }
     }
 
@@ -251,6 +256,10 @@ mod tests {
             (200, r#"{"status": "DROP", "more": 1}"#, "never"),
             (200, r#"{"status": "success"}"#, "again"),
             (200, r#"{"status": "LATER"}"#, "again"),
+            (200, r#"{"Status": "RETRY"}"#, "again"),
+            (200, r#"{"STATUS": "DROP"}"#, "never"),
+            (200, r#"{"status": null}"#, "done"),
+            (200, r#"{"status": "RETRY"} and more"#, "again"),
             (404, "", "never"),
             (404, r#"{"status": "SUCCESS"}"#, "never"),
             (302, "", "again"),
@@ -266,6 +275,8 @@ mod tests {
             sent: Sent::Maybe,
         };
         assert_eq!(said(&silent), Said::Again("it broke".to_owned()));
+        let refused = AppAnswer::not_sent("nobody listens");
+        assert_eq!(said(&refused), Said::Unsent("nobody listens".to_owned()));
     }
 
     #[test]
@@ -277,10 +288,13 @@ mod tests {
         });
         let statuses = r#"{"statuses": [{"entryId": "c", "status": "DROP"},
             {"entryId": "a", "status": "SUCCESS"}, {"entryId": "x", "status": "SUCCESS"}]}"#;
+        let cased = r#"{"Statuses": [{"EntryId": "c", "Status": "DROP"},
+            {"entryid": "a", "STATUS": "SUCCESS"}]} and more"#;
         let empty = r#"{"statuses": [{"entryId": "a", "status": ""},
             {"entryId": "b", "status": "RETRY"}, {"entryId": "c", "status": "odd"}]}"#;
         for (status, body, wanted) in [
             (200, statuses, "done again never"),
+            (200, cased, "done again never"),
             (200, empty, "again again again"),
             (200, "", "again again again"),
             (200, "{}", "again again again"),

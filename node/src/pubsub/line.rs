@@ -3,7 +3,8 @@
 //! What the bus does not do by itself is done here: dead letters of a bus without redelivery, expiry, routes. Events are handled
 //! as many at a time as the bus lets out; their order is the bus's business.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -18,7 +19,8 @@ use super::policy::{Attempt, Cut};
 use super::registry::{Component, Owner};
 use super::routes::Routes;
 use super::scopes::Act;
-use super::target::{Letter, Said, Target};
+use super::stop::{self, Stop};
+use super::target::{Handed, Letter, Said, Target};
 use super::wanted::Wanted;
 use super::{options, stamp};
 use crate::clock::wall_now;
@@ -28,6 +30,10 @@ use crate::topics::{
 
 /// How long a dead letter may take to be published.
 const DEAD_LETTER_TIME_MAX: Duration = Duration::from_secs(30);
+/// What did not reach its application is tried again after so long, and so often; then it counts as failed. An
+/// application that nobody reaches is withdrawn long before.
+pub(super) const UNSENT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const UNSENT_TIMES: u32 = 100;
 /// Name of the component among the metadata of an event.
 const PUBSUB_NAME: &str = "pubsubName";
 
@@ -82,8 +88,14 @@ impl Line {
             routes: Routes::compile(&wanted.rules, wanted.default_path.clone())
                 .map_err(|error| format!("{place}: {error}"))?,
             payload: payload(&wanted.metadata).map_err(|error| format!("{place}: {error}"))?,
-            subscribe: options::subscribe(&component, &wanted, topic.clone(), actor.as_ref())
-                .map_err(|error| format!("{place}: {error}"))?,
+            subscribe: options::subscribe(
+                owner,
+                &component,
+                &wanted,
+                topic.clone(),
+                actor.as_ref(),
+            )
+            .map_err(|error| format!("{place}: {error}"))?,
             actor,
             topic,
             component,
@@ -97,20 +109,32 @@ impl Line {
         self.subscribe.clone()
     }
 
-    /// Handles events until the bus ends the subscription.
-    pub(super) async fn run(&self, mut subscription: Subscription) {
+    /// Handles events until the bus ends the subscription, or it is to stop. What the application has begun ends
+    /// first; what it has not seen goes back, and counts as no delivery.
+    pub(super) async fn run(&self, subscription: Subscription, stop: &Stop) {
+        let (stopper, stopping) = stop::pair();
+        let mut left = Vec::new();
         // No tasks: a runtime begins those in whatever order. What is handled side by side is begun as it came, so that
         // a stream has the events of one publisher in their order, with a key and without.
         let mut under_way = FuturesUnordered::new();
+        // Dropped before what it has delivered, however this ends.
+        let mut subscription = subscription;
         loop {
             tokio::select! {
+                () = stop.wait() => break,
                 delivery = subscription.next() => match delivery {
-                    Some(delivery) => under_way.push(self.handle(delivery)),
-                    None => return,
+                    Some(delivery) => under_way.push(self.handle(delivery, &stopping)),
+                    None => break,
                 },
-                Some(()) = under_way.next() => {}
+                Some(rest) = under_way.next() => left.extend(rest),
             }
         }
+        stopper.stop();
+        while let Some(rest) = under_way.next().await {
+            left.extend(rest);
+        }
+        drop(subscription);
+        drop(left);
     }
 
     /// Whether its events go to the application, and not to actors.
@@ -118,15 +142,36 @@ impl Line {
         self.actor.is_none()
     }
 
-    async fn handle(&self, delivery: Delivery) {
+    /// What is left is to be dropped after its subscription.
+    async fn handle(&self, delivery: Delivery, stop: &Stop) -> Option<Delivery> {
         if let Some(actor) = &self.actor {
-            return self.forward(actor, delivery);
+            self.forward(actor, delivery);
+            return None;
         }
-        let said = match self.letter(&delivery.event) {
-            Ok(letter) => self.deliver(&letter).await,
-            Err(said) => said,
+        let letter = match self.letter(&delivery.event) {
+            Ok(letter) => letter,
+            Err(said) => {
+                self.settle(delivery, said).await;
+                return None;
+            }
         };
+        let mut said = self.deliver(&letter, stop).await;
+        for _ in 0..UNSENT_TIMES {
+            if !matches!(said, Said::Unsent(_)) || !self.component.has(Feature::Redelivery) {
+                break;
+            }
+            if stop.is_set() {
+                // The bus that ends it waits for this one; else it goes with the subscription.
+                return (!delivery.is_over()).then_some(delivery);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(UNSENT_PAUSE) => {}
+                () = stop.wait() => continue,
+            }
+            said = self.deliver(&letter, stop).await;
+        }
         self.settle(delivery, said).await;
+        None
     }
 
     /// Makes a message to an actor of it. What cannot be one never can: it is a dead letter.
@@ -135,7 +180,7 @@ impl Line {
         let message = envelope.and_then(|envelope| actor.message(&envelope).map_err(Said::Never));
         match message {
             Ok(message) => delivery.forward(message),
-            Err(Said::Again(why) | Said::Never(why)) => {
+            Err(Said::Again(why) | Said::Never(why) | Said::Unsent(why)) => {
                 tracing::warn!(topic = %self.topic, why, "an event is for no actor");
                 delivery.discard(why);
             }
@@ -143,16 +188,45 @@ impl Line {
         }
     }
 
-    async fn deliver(&self, letter: &Letter) -> Said {
+    async fn deliver(&self, letter: &Letter, stop: &Stop) -> Said {
+        let (trying, failed) = (AtomicBool::new(false), Mutex::new(None));
         let attempt = || -> BoxFuture<'_, Attempt<Said>> {
             Box::pin(async {
-                match self.target.deliver(letter).await {
-                    Said::Again(why) => Attempt::Failed(Said::Again(why)),
-                    said => Attempt::Over(said),
+                let _trying = Trying::begin(&trying);
+                let handed = Handed::default();
+                let answer = self.target.deliver(letter, &handed);
+                let said = match stop.is_set() {
+                    true => None,
+                    false => stop.guard(&handed, answer).await,
+                };
+                match said {
+                    None => Attempt::Over(ends()),
+                    Some(said @ (Said::Done | Said::Never(_))) => Attempt::Over(said),
+                    Some(said @ (Said::Again(_) | Said::Unsent(_))) => {
+                        if let Said::Again(why) = &said {
+                            *lock(&failed) = Some(why.clone());
+                        }
+                        Attempt::Failed(said)
+                    }
                 }
             })
         };
-        self.component.inbound.run(attempt, cut_off).await
+        let pausing = async {
+            stop.wait().await;
+            if trying.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        let said = tokio::select! {
+            biased;
+            said = self.component.inbound.run(attempt, cut_off) => said,
+            () = pausing => ends(),
+        };
+        match (said, lock(&failed).take()) {
+            // Another attempt had reached it.
+            (Said::Unsent(_), Some(why)) => Said::Again(why),
+            (said, _) => said,
+        }
     }
 
     /// The envelope of an event that is not over.
@@ -218,7 +292,7 @@ impl Line {
     pub(super) async fn settle(&self, delivery: Delivery, said: Said) {
         let verdict = match said {
             Said::Done => return delivery.ack(),
-            Said::Again(why) => Verdict::Retry(why),
+            Said::Again(why) | Said::Unsent(why) => Verdict::Retry(why),
             Said::Never(why) => Verdict::Drop(why),
         };
         self.note(&verdict);
@@ -260,7 +334,7 @@ impl Line {
 
     fn note(&self, verdict: &Verdict) {
         match verdict {
-            Verdict::Ack | Verdict::Forward(_) => {}
+            Verdict::Ack | Verdict::Forward(_) | Verdict::GiveBack => {}
             Verdict::Retry(why) => {
                 tracing::debug!(topic = %self.topic, why, "an event was not taken");
             }
@@ -273,8 +347,34 @@ impl Line {
 
 /// What it means to be cut off by a policy.
 pub(super) fn cut_off(cut: Cut) -> Said {
-    Said::Again(match cut {
-        Cut::Late(timeout) => format!("no answer within {timeout:?}, the policy's timeout"),
-        Cut::Open => "circuit breaker is open".to_owned(),
-    })
+    match cut {
+        Cut::Late(timeout) => Said::Again(format!(
+            "no answer within {timeout:?}, the policy's timeout"
+        )),
+        Cut::Open => Said::Unsent("circuit breaker is open".to_owned()),
+    }
+}
+
+fn ends() -> Said {
+    Said::Unsent("the subscription ends".to_owned())
+}
+
+/// Set while an attempt is under way.
+struct Trying<'a>(&'a AtomicBool);
+
+impl<'a> Trying<'a> {
+    fn begin(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }

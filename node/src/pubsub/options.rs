@@ -8,7 +8,7 @@ use ghostlight_protocol::topic::TopicName;
 
 use super::actor_route::ActorRoute;
 use super::metadata::find;
-use super::registry::Component;
+use super::registry::{Component, Owner};
 use super::wanted::Wanted;
 use crate::topics::{Credits, Feature, Group, Order, Purpose, Start, Subscribe};
 
@@ -17,6 +17,7 @@ use crate::topics::{Credits, Feature, Group, Order, Purpose, Start, Subscribe};
 /// # Errors
 /// An option that cannot be read: a sentence.
 pub(super) fn subscribe(
+    owner: &Owner,
     component: &Component,
     wanted: &Wanted,
     topic: TopicName,
@@ -37,7 +38,7 @@ pub(super) fn subscribe(
     }
     Ok(Subscribe {
         topic,
-        group: actor.map_or_else(|| component.group.clone(), |a| Group::Shared(a.group())),
+        group: actor.map_or_else(|| component.group(owner), |a| Group::Shared(a.group())),
         start: match option("startFrom") {
             None | Some("first") => Start::First,
             Some("last") => Start::Last,

@@ -79,7 +79,8 @@ impl Policy {
         cut: &impl Fn(Cut) -> T,
     ) -> Attempt<T> {
         if self.ask() == Passage::Refused {
-            return Attempt::Failed(cut(Cut::Open));
+            // It will not be closed by asking again.
+            return Attempt::Over(cut(Cut::Open));
         }
         // A caller that goes in the middle counts as an end that was bad: else the breaker would wait for ever.
         let mut told = Told(self, Ended::Badly);
@@ -172,6 +173,27 @@ mod tests {
     #[tokio::test]
     async fn late_and_open() {
         let policy = Policy::new(Target {
+            retry: Some(Retry {
+                backoff: Backoff::Constant(Duration::from_secs(3_600)),
+                max_retries: Some(1),
+            }),
+            ..broken_by_one()
+        });
+        let never = || -> BoxFuture<'static, Attempt<Cut>> { Box::pin(std::future::pending()) };
+        let cut = |cut| cut;
+        let trips = tokio::time::timeout(Duration::from_millis(100), policy.run(never, cut));
+        assert!(trips.await.is_err(), "its second attempt comes in an hour");
+        // Nobody waits an hour for a breaker that is open.
+        let refused = tokio::time::timeout(Duration::from_secs(20), policy.run(never, cut));
+        assert_eq!(refused.await, Ok(Cut::Open));
+        let policy = Policy::new(broken_by_one());
+        let late = policy.run(never, |cut| cut).await;
+        assert_eq!(late, Cut::Late(Duration::from_millis(5)));
+        assert_eq!(policy.run(never, |cut| cut).await, Cut::Open);
+    }
+
+    fn broken_by_one() -> Target {
+        Target {
             timeout: Some(Duration::from_millis(5)),
             breaker: Some((
                 CircuitBreaker {
@@ -183,10 +205,6 @@ mod tests {
                 BreakerScope::Type,
             )),
             ..Target::default()
-        });
-        let never = || -> BoxFuture<'static, Attempt<Cut>> { Box::pin(std::future::pending()) };
-        let late = policy.run(never, |cut| cut).await;
-        assert_eq!(late, Cut::Late(Duration::from_millis(5)));
-        assert_eq!(policy.run(never, |cut| cut).await, Cut::Open);
+        }
     }
 }

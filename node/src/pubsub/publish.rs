@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use ghostlight_protocol::code::Code;
+use ghostlight_protocol::code::{Class, Code};
 use ghostlight_protocol::outcome::NotRun;
 use ghostlight_protocol::time::WallTime;
 
@@ -71,6 +71,18 @@ pub enum BusError {
         /// What failed, why, and what to do.
         detail: String,
     },
+}
+
+impl BusError {
+    /// Whether trying again may help.
+    pub(super) fn passes(&self) -> bool {
+        match self {
+            Self::NotRun(refusal) => {
+                matches!(refusal.code.class(), Class::Retry | Class::Overloaded)
+            }
+            Self::Unknown { .. } => true,
+        }
+    }
 }
 
 impl PubSub {
@@ -182,8 +194,8 @@ pub(super) async fn hand_over(
         let publish = publish.clone();
         Box::pin(async {
             match judged(component.bus.publish(publish).await) {
-                Ok(()) => Attempt::Over(Ok(())),
-                Err(error) => Attempt::Failed(Err(error)),
+                Err(error) if error.passes() => Attempt::Failed(Err(error)),
+                ended => Attempt::Over(ended),
             }
         })
     };

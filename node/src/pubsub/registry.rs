@@ -49,8 +49,8 @@ pub struct Component {
     pub version: String,
     /// Its metadata; secrets may be among it.
     pub metadata: Metadata,
-    /// Who shares its events with this application.
-    pub group: Group,
+    /// Its `consumerID`, of which each application makes its group; empty: the app-id.
+    pub consumer_id: String,
     /// Who may do what.
     pub scopes: Scopes,
     /// Policy of publishing.
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Component {
         f.debug_struct("Component")
             .field("name", &self.name)
             .field("kind", &self.kind)
-            .field("group", &self.group)
+            .field("consumer_id", &self.consumer_id)
             .finish_non_exhaustive()
     }
 }
@@ -86,6 +86,24 @@ impl Component {
                 Feature::Redelivery | Feature::Forward => None,
             });
         names.collect()
+    }
+
+    /// Who shares its events with this application. A `{uuid}` means that every process gets every event.
+    #[must_use]
+    pub fn group(&self, owner: &Owner) -> Group {
+        const EACH: &str = "{uuid}";
+        let template = match self.consumer_id.as_str() {
+            "" => &owner.app_id,
+            given => given,
+        };
+        match template.contains(EACH) {
+            true => match filled(&template.replace(EACH, ""), owner) {
+                // A group has a name.
+                name if name.is_empty() => Group::EachNode(owner.app_id.clone()),
+                name => Group::EachNode(name),
+            },
+            false => Group::Shared(filled(template, owner)),
+        }
     }
 
     /// Whether its bus does something by itself.
@@ -203,7 +221,7 @@ fn build(
         kind: declared.kind.clone(),
         version: declared.version.clone(),
         metadata: declared.metadata.clone(),
-        group: group(owner, declared),
+        consumer_id: declared.value("consumerID").unwrap_or_default().to_owned(),
         scopes: Scopes::of(declared),
         outbound: policy(Direction::Outbound),
         inbound: policy(Direction::Inbound),
@@ -268,21 +286,6 @@ fn bus(owner: &Owner, declared: &resources::Component) -> Arc<dyn Bus> {
                 served.join(", ")
             )))
         }
-    }
-}
-
-/// The group of a component's subscribers. A `{uuid}` in it means that every process gets every event.
-fn group(owner: &Owner, declared: &resources::Component) -> Group {
-    const EACH: &str = "{uuid}";
-    let given = declared.value("consumerID").filter(|id| !id.is_empty());
-    let template = given.unwrap_or(&owner.app_id);
-    match template.contains(EACH) {
-        true => match filled(&template.replace(EACH, ""), owner) {
-            // A group has a name.
-            name if name.is_empty() => Group::EachNode(owner.app_id.clone()),
-            name => Group::EachNode(name),
-        },
-        false => Group::Shared(filled(template, owner)),
     }
 }
 
@@ -397,8 +400,17 @@ mod tests {
             ("{uuid}", Group::EachNode("shop".to_owned())),
             ("{appID}-{uuid}", Group::EachNode("shop-".to_owned())),
         ] {
-            let found = group(&owner(), &declared("bus", "pubsub.in-memory", consumer));
-            assert_eq!(found, wanted, "{consumer}");
+            let ours: Arc<dyn Bus> = Arc::new(Absent::new("absent"));
+            let declared = declared("bus", "pubsub.in-memory", consumer);
+            let component = build(&owner(), &declared, &Resources::default(), &ours);
+            assert_eq!(component.group(&owner()), wanted, "{consumer}");
+            // Another application beside the same node.
+            let other = Owner {
+                app_id: "other".to_owned(),
+                ..owner()
+            };
+            let same = component.group(&other) == wanted;
+            assert_eq!(same, consumer == "billing", "{consumer}");
         }
     }
 }

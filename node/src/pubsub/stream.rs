@@ -14,7 +14,8 @@ use super::PubSub;
 use super::line::Line;
 use super::metadata::Metadata;
 use super::publish::PublishError;
-use super::target::{Batch, Letter, Said, Target};
+use super::stop;
+use super::target::{Batch, Handed, Letter, Said, Target};
 use super::wanted::Wanted;
 use crate::api::sidecar::SubscriptionOrigin;
 use crate::topics::{SubscribeError, Subscription};
@@ -78,12 +79,49 @@ impl Drop for Listed {
 #[derive(Debug)]
 struct StreamTarget {
     events: mpsc::Sender<Letter>,
-    waiting: Mutex<HashMap<String, VecDeque<oneshot::Sender<Said>>>>,
+    waiting: Mutex<HashMap<String, VecDeque<Waiting>>>,
+    numbers: AtomicU64,
+}
+
+/// Who waits for a verdict.
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    answer: oneshot::Sender<Said>,
+}
+
+/// Takes a delivery out of those that wait when it is over, however it ends: a later verdict is about another one.
+struct Registered<'a> {
+    target: &'a StreamTarget,
+    id: String,
+    number: u64,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.target.waiting();
+        if let Some(queue) = waiting.get_mut(&self.id) {
+            queue.retain(|one| one.number != self.number);
+            if queue.is_empty() {
+                waiting.remove(&self.id);
+            }
+        }
+    }
 }
 
 impl StreamTarget {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<String, VecDeque<oneshot::Sender<Said>>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Waiting>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn register(&self, id: String) -> (Registered<'_>, oneshot::Receiver<Said>) {
+        let (answer, said) = oneshot::channel();
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting { number, answer };
+        let mut all = self.waiting();
+        all.entry(id.clone()).or_default().push_back(waiting);
+        let target = self;
+        (Registered { target, id, number }, said)
     }
 }
 
@@ -111,6 +149,7 @@ impl PubSub {
         let target = Arc::new(StreamTarget {
             events,
             waiting: Mutex::default(),
+            numbers: AtomicU64::new(0),
         });
         let end: Arc<dyn Target> = Arc::clone(&target) as Arc<dyn Target>;
         let line = self.line(&self.owner, wanted, &end);
@@ -151,7 +190,9 @@ impl Streamed {
         } = self;
         let running = async move {
             let _listed = listed;
-            line.run(subscription).await;
+            // Ends with its stream: then this is dropped.
+            let (_never, stop) = stop::pair();
+            line.run(subscription, &stop).await;
         };
         (running, events, verdicts)
     }
@@ -166,7 +207,7 @@ impl Verdicts {
         };
         while let Some(first) = queue.pop_front() {
             // Whoever waited may have given it up.
-            if first.send(said.clone()).is_ok() {
+            if first.answer.send(said.clone()).is_ok() {
                 break;
             }
         }
@@ -177,20 +218,25 @@ impl Verdicts {
 }
 
 impl Target for StreamTarget {
-    fn deliver<'a>(&'a self, letter: &'a Letter) -> BoxFuture<'a, Said> {
+    fn deliver<'a>(&'a self, letter: &'a Letter, handed: &'a Handed) -> BoxFuture<'a, Said> {
         Box::pin(async move {
             let id = letter.envelope.text("id").unwrap_or_default();
-            let (answer, said) = oneshot::channel();
-            self.waiting().entry(id).or_default().push_back(answer);
-            let gone = || Said::Again("the stream has ended".to_owned());
-            if self.events.send(letter.clone()).await.is_err() {
+            let (_registered, said) = self.register(id);
+            let gone = || Said::Unsent("the stream has ended".to_owned());
+            let Ok(room) = self.events.reserve().await else {
                 return gone();
-            }
+            };
+            handed.set();
+            room.send(letter.clone());
             said.await.unwrap_or_else(|_| gone())
         })
     }
 
-    fn deliver_batch<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Vec<Said>> {
+    fn deliver_batch<'a>(
+        &'a self,
+        batch: &'a Batch,
+        _handed: &'a Handed,
+    ) -> BoxFuture<'a, Vec<Said>> {
         // A stream never asks for batches.
         let why = "a stream takes no batches";
         let said = batch.entries.iter().map(|_| Said::Again(why.to_owned()));

@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::task::JoinHandle;
-
 use super::PubSub;
 use super::batches;
 use super::http_target::HttpTarget;
 use super::line::Line;
 use super::registry::Owner;
+use super::stop::{self, Stop, Stopper};
 use super::target::Target;
 use super::wanted::{Wanted, merged, parse};
 use crate::api::sidecar::SubscriptionView;
@@ -28,15 +27,9 @@ struct App {
     running: Vec<Running>,
 }
 
-/// A task that ends with its handle.
+/// A task that ends after its handle has gone: what its application has begun comes to an end first.
 #[derive(Debug)]
-pub(super) struct Running(JoinHandle<()>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
+pub(super) struct Running(#[expect(dead_code, reason = "dropped, it ends the task")] Stopper);
 
 /// The subscriptions of all applications here, by app-id, and those that came by a stream.
 #[derive(Debug, Default)]
@@ -76,17 +69,19 @@ impl PubSub {
             app_id: app_id.to_owned(),
             ..self.owner.clone()
         };
+        let said = with_routes(app_id, said);
         for wanted in merged(&app.declared, &said) {
             match self.line(&owner, wanted, target) {
                 Ok(line) => app.running.push(spawn(line)),
                 Err(why) => tracing::error!(app = app_id, "no subscription: {why}"),
             }
         }
-        tracing::info!(
-            app = app_id,
-            subscriptions = app.running.len(),
-            "an application is subscribed"
-        );
+        match app.running.len() {
+            0 => tracing::info!(app = app_id, "an application has no subscriptions"),
+            subscriptions => {
+                tracing::info!(app = app_id, subscriptions, "an application is subscribed");
+            }
+        }
         app.said = Some(said);
     }
 
@@ -115,7 +110,8 @@ impl PubSub {
                 let said = parse(subscriptions, app.as_str()).unwrap_or_else(|why| {
                     tracing::error!(
                         %app,
-                        "the application's answer to GET /dapr/subscribe cannot be read, and it gets what is                          declared in files alone: {why}"
+                        "the application's answer to GET /dapr/subscribe cannot be read, and it gets what is declared in \
+                         files alone: {why}"
                     );
                     Vec::new()
                 });
@@ -162,17 +158,48 @@ impl PubSub {
     }
 }
 
-fn spawn(line: Line) -> Running {
-    let line = Arc::new(line);
-    Running(tokio::spawn(async move { keep(&line).await }))
+/// What an application wants of a topic without saying where it goes is left out, as in Dapr: its events wait.
+fn with_routes(app_id: &str, mut said: Vec<Wanted>) -> Vec<Wanted> {
+    said.retain(|wanted| {
+        let routed = wanted.default_path.is_some() || !wanted.rules.is_empty();
+        if !routed {
+            tracing::warn!(
+                app = app_id,
+                pubsub = wanted.pubsub,
+                topic = wanted.topic,
+                "topic has no route, so it is left out of the application's subscriptions"
+            );
+        }
+        routed
+    });
+    said
 }
 
-/// Handles events of a subscription, whenever there is one.
-async fn keep(line: &Arc<Line>) {
+fn spawn(line: Line) -> Running {
+    let (stopper, stop) = stop::pair();
+    drop(tokio::spawn(async move { keep(&line, &stop).await }));
+    Running(stopper)
+}
+
+/// Handles events of a subscription, whenever there is one; when it is to stop, what has begun ends first.
+async fn keep(line: &Line, stop: &Stop) {
     let wanted = line.subscribe();
-    let run = async |subscription| match line.wanted.bulk {
-        Some(bulk) if line.is_for_application() => batches::run(line, bulk, subscription).await,
-        Some(_) | None => line.run(subscription).await,
+    let busy = tokio::sync::Mutex::new(());
+    let run = async |subscription| {
+        let _busy = busy.lock().await;
+        match line.wanted.bulk {
+            Some(bulk) if line.is_for_application() => {
+                batches::run(line, bulk, subscription, stop).await;
+            }
+            Some(_) | None => line.run(subscription, stop).await,
+        }
     };
-    topics::keep(&*line.component.bus, &wanted, run).await;
+    let ended = async {
+        stop.wait().await;
+        drop(busy.lock().await);
+    };
+    tokio::select! {
+        () = topics::keep(&*line.component.bus, &wanted, run) => {}
+        () = ended => {}
+    }
 }

@@ -5,6 +5,7 @@ use futures::future::BoxFuture;
 
 use super::envelope::Envelope;
 use super::metadata::Metadata;
+pub use super::stop::Handed;
 
 /// One event on its way to an application.
 #[derive(Clone, Debug)]
@@ -67,13 +68,19 @@ pub enum Said {
     Again(String),
     /// Never, and why.
     Never(String),
+    /// It has certainly not seen it, and why.
+    Unsent(String),
 }
 
 /// An application as the end of a subscription.
 pub trait Target: Send + Sync + std::fmt::Debug {
-    /// Delivers one event.
-    fn deliver<'a>(&'a self, letter: &'a Letter) -> BoxFuture<'a, Said>;
+    /// Delivers one event. Before `handed` says that it may have arrived the future can be dropped without harm.
+    fn deliver<'a>(&'a self, letter: &'a Letter, handed: &'a Handed) -> BoxFuture<'a, Said>;
 
     /// Delivers several; one answer for each, in order.
-    fn deliver_batch<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Vec<Said>>;
+    fn deliver_batch<'a>(
+        &'a self,
+        batch: &'a Batch,
+        handed: &'a Handed,
+    ) -> BoxFuture<'a, Vec<Said>>;
 }

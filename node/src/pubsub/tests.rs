@@ -1,5 +1,6 @@
 mod delivery;
 mod grpc;
+mod leaving;
 mod order;
 
 use std::collections::BTreeSet;
@@ -20,7 +21,7 @@ use super::scopes::Scopes;
 use super::*;
 use crate::resources::{Backoff, Retry, Target};
 use crate::topics::{
-    BulkPublish, Bus, BusFuture, Event, Feature, Group, Publish, PublishOutcome, Subscribe,
+    BulkPublish, Bus, BusFuture, Event, Feature, Publish, PublishOutcome, Subscribe,
     SubscribeError, Subscription,
 };
 
@@ -102,7 +103,7 @@ pub(crate) fn component(name: &str, bus: Arc<dyn Bus>) -> Component {
         kind: "pubsub.scripted".to_owned(),
         version: "v1".to_owned(),
         metadata: Metadata::new(),
-        group: Group::Shared("shop".to_owned()),
+        consumer_id: String::new(),
         scopes: Scopes::default(),
         outbound: Policy::default(),
         inbound: Policy::default(),
@@ -212,6 +213,39 @@ async fn repeated_publishes_have_one_name() {
     assert!(names.iter().all(Option::is_some));
 }
 
+/// With a policy that never ends.
+#[tokio::test]
+async fn what_will_never_pass_is_not_repeated() {
+    let endless = || {
+        Policy::new(Target {
+            retry: Some(Retry {
+                backoff: Backoff::Constant(Duration::ZERO),
+                max_retries: None,
+            }),
+            ..Target::default()
+        })
+    };
+    let bus = ScriptedBus::answers([not_run(Code::NoLeader), not_run(Code::BodyTooLarge)]);
+    let mut one = component("bus", bus.clone());
+    one.outbound = endless();
+    let refused = publish(&of([one]), &[]).await;
+    let Err(PublishError::Bus(BusError::NotRun(refusal))) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((refusal.code, bus.events().len()), (Code::BodyTooLarge, 2));
+    let bus = ScriptedBus::answers([not_run(Code::BodyTooLarge), not_run(Code::NoLeader)]);
+    let mut several = component("bus", bus.clone());
+    several.outbound = endless();
+    let pubsub = of([several]);
+    let component = pubsub.find("bus", "orders").unwrap();
+    let entries = ["a", "b"].map(entry).to_vec();
+    let beside = Beside::default();
+    let failed = pubsub.bulk_publish(&component, "orders", entries, &beside);
+    let failed = failed.await.unwrap();
+    let ids: Vec<_> = failed.iter().map(|failed| failed.id.as_str()).collect();
+    assert_eq!((ids, bus.events().len()), (vec!["a"], 3));
+}
+
 #[tokio::test]
 async fn without_a_policy_a_failure_is_told_at_once() {
     let bus = ScriptedBus::answers([not_run(Code::NoLeader)]);
@@ -285,6 +319,13 @@ async fn entries_have_ids_of_their_own() {
         let wanted = PublishError::Entries(bulk_publish::ENTRY_ID.to_owned());
         assert_eq!(refused.await, Err(wanted), "{wrong:?}");
     }
+    let named = Beside {
+        dedup: Some(Bytes::from_static(b"once")),
+        ..Beside::default()
+    };
+    let refused = pubsub.bulk_publish(&component, "orders", vec![entry("a")], &named);
+    let wanted = PublishError::Entries(bulk_publish::ONE_NAME.to_owned());
+    assert_eq!(refused.await, Err(wanted), "not silently ignored");
     assert!(bus.events().is_empty());
 }
 

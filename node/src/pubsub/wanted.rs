@@ -3,6 +3,7 @@
 //! Pure. Sources: files, the application's answer to `GET /dapr/subscribe` or `ListTopicSubscriptions`, streams.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::metadata::{Metadata, find};
@@ -104,23 +105,24 @@ pub fn merged(declared: &[Wanted], programmatic: &[Wanted]) -> Vec<Wanted> {
     all
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase", default)]
 struct Item {
     pubsubname: String,
     topic: String,
     route: Option<String>,
     routes: Option<Value>,
     metadata: Option<serde_json::Map<String, Value>>,
+    #[serde(rename = "deadlettertopic")]
     dead_letter_topic: Option<String>,
-    bulk_subscribe: Option<Bulk>,
+    #[serde(rename = "bulksubscribe")]
+    bulk_subscribe: Option<Value>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Routes {
-    rules: Option<Vec<Rule>>,
+    rules: Option<Vec<Value>>,
     default: Option<String>,
 }
 
@@ -133,11 +135,23 @@ struct Rule {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 struct Bulk {
     enabled: bool,
-    max_messages_count: Option<u32>,
-    max_await_duration_ms: Option<u32>,
+    #[serde(rename = "maxmessagescount")]
+    max_messages_count: Option<i64>,
+    #[serde(rename = "maxawaitdurationms")]
+    max_await_duration_ms: Option<i64>,
+}
+
+/// Reads an object as Go does: names in whatever case, and null as if it were not there.
+fn read<T: DeserializeOwned>(value: Value) -> serde_json::Result<T> {
+    let Value::Object(fields) = value else {
+        return serde_json::from_value(value);
+    };
+    let there = fields.into_iter().filter(|(_, value)| !value.is_null());
+    let lowered = there.map(|(name, value)| (name.to_lowercase(), value));
+    serde_json::from_value(Value::Object(lowered.collect()))
 }
 
 /// Reads the answer to `GET /dapr/subscribe`; an empty one is none.
@@ -149,8 +163,8 @@ pub fn parse(body: &[u8], app_id: &str) -> Result<Vec<Wanted>, String> {
         return Ok(Vec::new());
     }
     let place = format!("GET /dapr/subscribe of {app_id}");
-    let items: Option<Vec<Item>> =
-        serde_json::from_slice(body).map_err(|error| format!("it is no list ({error})"))?;
+    let none = |error: serde_json::Error| format!("it is no list ({error})");
+    let items: Option<Vec<Value>> = serde_json::from_slice(body).map_err(none)?;
     let items = items.unwrap_or_default();
     if items.len() > WANTED_MAX {
         return Err(format!(
@@ -158,7 +172,11 @@ pub fn parse(body: &[u8], app_id: &str) -> Result<Vec<Wanted>, String> {
             items.len()
         ));
     }
-    items.into_iter().map(|item| item.wanted(&place)).collect()
+    let items = items.into_iter().map(|item| {
+        let item: Item = read(item).map_err(none)?;
+        item.wanted(&place)
+    });
+    items.collect()
 }
 
 fn filled(text: Option<String>) -> Option<String> {
@@ -167,13 +185,16 @@ fn filled(text: Option<String>) -> Option<String> {
 
 impl Item {
     fn wanted(self, place: &str) -> Result<Wanted, String> {
+        let wrong = |error| format!("routes of topic {:?}: {error}", self.topic);
         let routes: Routes = match self.routes {
             // Some SDKs write an empty list where there are none.
             None | Some(Value::Null | Value::Array(_)) => Routes::default(),
-            Some(routes) => serde_json::from_value(routes)
-                .map_err(|error| format!("routes of topic {:?}: {error}", self.topic))?,
+            Some(routes) => read(routes).map_err(wrong)?,
         };
-        let rules = routes.rules.unwrap_or_default().into_iter();
+        let rules = routes.rules.unwrap_or_default().into_iter().map(read);
+        let rules: Vec<Rule> = rules.collect::<Result<_, _>>().map_err(wrong)?;
+        let bulk = self.bulk_subscribe.map(read::<Bulk>).transpose();
+        let bulk = bulk.map_err(|error| format!("bulkSubscribe of {:?}: {error}", self.topic))?;
         let text = |value: Value| match value {
             Value::String(text) => text,
             other => other.to_string(),
@@ -183,13 +204,17 @@ impl Item {
             pubsub: self.pubsubname,
             topic: self.topic,
             metadata: metadata.map(|(name, value)| (name, text(value))).collect(),
-            rules: rules.map(|rule| (rule.expression, rule.path)).collect(),
+            rules: rules
+                .into_iter()
+                .map(|rule| (rule.expression, rule.path))
+                .collect(),
             default_path: filled(routes.default).or_else(|| filled(self.route)),
             dead_letter_topic: filled(self.dead_letter_topic),
-            bulk: self
-                .bulk_subscribe
-                .filter(|bulk| bulk.enabled)
-                .map(|bulk| bulk_of(bulk.max_messages_count, bulk.max_await_duration_ms)),
+            bulk: bulk.filter(|bulk| bulk.enabled).map(|bulk| {
+                let number = |given: Option<i64>| given.and_then(|n| u32::try_from(n).ok());
+                let (count, time) = (bulk.max_messages_count, bulk.max_await_duration_ms);
+                bulk_of(number(count), number(time))
+            }),
             origin: SubscriptionOrigin::Programmatic,
             place: place.to_owned(),
         })
@@ -267,6 +292,24 @@ mod tests {
         let rules = [("event.type == 'x'", "/x"), ("", "/d")];
         let rules = rules.map(|(rule, path)| (rule.to_owned(), path.to_owned()));
         assert_eq!(view.rules, rules);
+    }
+
+    /// Dapr reads it with Go's decoder.
+    #[test]
+    fn one_odd_item_takes_nothing_from_the_others() {
+        let body = json!([
+            {"PubsubName": "bus", "TOPIC": "a", "Route": "/a", "deadLetterTopic": null},
+            {"pubsubname": null, "topic": null, "routes": {"Default": "/b", "RULES": [
+                {"Match": "true", "PATH": "/x"}]}},
+            {"pubsubname": "bus", "topic": "c", "route": "/c",
+                "bulkSubscribe": {"Enabled": true, "maxMessagesCount": -1}},
+        ]);
+        let found = parse(body.to_string().as_bytes(), "shop").unwrap();
+        let topics: Vec<_> = found.iter().map(|one| one.topic.as_str()).collect();
+        assert_eq!(topics, ["a", "", "c"]);
+        assert_eq!(found[0].default_path.as_deref(), Some("/a"));
+        assert_eq!(found[1].rules, [("true".to_owned(), "/x".to_owned())]);
+        assert_eq!(found[2].bulk, Some(bulk_of(None, None)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use ghostlight_core::io::{
     Effect, HaltReason, Input, Lane, Now, Refused, Refuser, StoreEffect, StoreInput,
 };
 use ghostlight_core::node::NodeCore;
-use ghostlight_core::topics::subscribers::{SubscriptionId, Told};
+use ghostlight_core::topics::subscribers::{SubscribersInput, SubscriptionId, Told};
 use ghostlight_core::turn_io::RunnerInput;
 use ghostlight_protocol::call::Stamp;
 use ghostlight_protocol::code::Code;
@@ -266,6 +266,17 @@ impl Running {
         self.perform();
     }
 
+    fn unsubscribed(&mut self, id: SubscriptionId) {
+        let input = self.subscriptions.end(id);
+        self.feed_subscribers(input);
+    }
+
+    fn feed_subscribers(&mut self, inputs: impl IntoIterator<Item = SubscribersInput>) {
+        for input in inputs {
+            self.feed(Input::Subscriber(input));
+        }
+    }
+
     fn tick(&mut self) {
         let due = self.parts.core.next_deadline();
         if due.is_some_and(|deadline| deadline <= self.parts.clock.now()) {
@@ -287,9 +298,8 @@ impl Running {
             self.calls.remove(&ticket);
             self.feed(Input::Hangup(ticket));
         }
-        for input in self.subscriptions.tick() {
-            self.feed(Input::Subscriber(input));
-        }
+        let inputs = self.subscriptions.tick();
+        self.feed_subscribers(inputs);
     }
 
     fn flush(&mut self) {
@@ -470,13 +480,13 @@ impl Running {
             Request::Subscribe(asked) => {
                 let id = SubscriptionId(self.next_ticket);
                 let input = self.subscriptions.begin(id, *asked);
-                self.feed(Input::Subscriber(input));
+                self.feed_subscribers([input]);
             }
             Request::Settled { id, settlements } => {
-                for input in self.subscriptions.settled(id, settlements) {
-                    self.feed(Input::Subscriber(input));
-                }
+                let inputs = self.subscriptions.settled(id, settlements);
+                self.feed_subscribers(inputs);
             }
+            Request::Unsubscribed(id) => self.unsubscribed(id),
             Request::Admin { request, answer } => {
                 let ticket = AdminTicket(self.next_ticket);
                 self.admin.insert(ticket, answer);
@@ -566,13 +576,13 @@ impl Running {
     }
 
     fn tell_subscriber(&mut self, id: SubscriptionId, told: Told) {
-        let Some(input) = self.subscriptions.tell(id, told) else {
-            return;
-        };
+        let inputs = self.subscriptions.tell(id, told);
         let now = self.now();
         let mut effects = Vec::new();
         let core = &mut self.parts.core;
-        core.handle(now, Input::Subscriber(input), &mut effects);
+        for input in inputs {
+            core.handle(now, Input::Subscriber(input), &mut effects);
+        }
         for effect in effects {
             self.perform_one(effect);
         }

@@ -29,6 +29,16 @@ struct Port {
     /// Deliveries without a verdict, and how many there may be.
     out: usize,
     most: usize,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Serving,
+    /// Nothing is handed out any more: the node ends.
+    Ending,
+    /// Nobody is there, nor brings its verdicts; what is on its way to the core comes first.
+    Abandoned,
 }
 
 impl Subscriptions {
@@ -44,20 +54,31 @@ impl Subscriptions {
                 queue: VecDeque::new(),
                 out: 0,
                 most: wants.credit_events as usize,
+                stage: Stage::Serving,
             },
         );
         SubscribersInput::Subscribe { id, wants }
     }
 
     /// The core speaks to a program; gives what is to be said to the core.
-    pub(super) fn tell(&mut self, id: SubscriptionId, told: Told) -> Option<SubscribersInput> {
-        let port = self.ports.get_mut(&id)?;
+    pub(super) fn tell(&mut self, id: SubscriptionId, told: Told) -> Vec<SubscribersInput> {
+        let Some(port) = self.ports.get_mut(&id) else {
+            return Vec::new();
+        };
         match told {
             Told::Ready => {
                 let waits = port.ready.take().map(|ready| ready.send(Ok(id)));
                 if matches!(waits, Some(Err(_))) {
-                    return self.end(id);
+                    return self.end(id).into_iter().collect();
                 }
+            }
+            Told::Ending => {
+                port.stage = Stage::Ending;
+                port.feed.end();
+                let waiting = std::mem::take(&mut port.queue).into_iter();
+                self.waiting.remove(&id);
+                let back = waiting.map(|(token, _)| SubscribersInput::GiveBack { id, token });
+                return back.collect();
             }
             Told::Over { code, detail } => {
                 if let Some(ready) = port.ready.take() {
@@ -80,7 +101,7 @@ impl Subscriptions {
                 self.pump(id);
             }
         }
-        None
+        Vec::new()
     }
 
     /// Verdicts of a program.
@@ -94,29 +115,38 @@ impl Subscriptions {
             self.pump(id);
         }
         let said = settlements.into_iter().map(|settlement| {
+            let token = settlement.token;
             let said = match settlement.verdict {
                 Verdict::Ack => Said::Ack,
                 Verdict::Retry(reason) => Said::Retry(reason),
                 Verdict::Drop(reason) => Said::Drop(reason),
                 Verdict::Forward(to) => Said::Forward(to),
+                Verdict::GiveBack => return SubscribersInput::GiveBack { id, token },
             };
-            let token = settlement.token;
             SubscribersInput::Verdict { id, token, said }
         });
         said.collect()
     }
 
-    /// Programs that have gone, and those that take events again after a pause.
+    /// Programs that take events again after a pause; and those whose runtime has gone, so that nobody says that
+    /// they have.
     pub(super) fn tick(&mut self) -> Vec<SubscribersInput> {
         for id in std::mem::take(&mut self.waiting) {
             self.pump(id);
         }
-        let gone = self.ports.iter().filter(|(_, port)| port.feed.is_closed());
-        let gone: Vec<SubscriptionId> = gone.map(|(id, _)| *id).collect();
+        let mut gone = Vec::new();
+        for (id, port) in &mut self.ports {
+            match port.stage {
+                _ if !port.feed.is_abandoned() => {}
+                Stage::Abandoned => gone.push(*id),
+                Stage::Serving | Stage::Ending => port.stage = Stage::Abandoned,
+            }
+        }
         gone.into_iter().filter_map(|id| self.end(id)).collect()
     }
 
-    fn end(&mut self, id: SubscriptionId) -> Option<SubscribersInput> {
+    /// A program has gone.
+    pub(super) fn end(&mut self, id: SubscriptionId) -> Option<SubscribersInput> {
         self.waiting.remove(&id);
         self.ports.remove(&id)?;
         Some(SubscribersInput::Unsubscribe(id))
@@ -126,7 +156,7 @@ impl Subscriptions {
         let Some(port) = self.ports.get_mut(&id) else {
             return;
         };
-        while port.out < port.most && !port.feed.is_paused() {
+        while port.stage == Stage::Serving && port.out < port.most && !port.feed.is_paused() {
             let Some((token, content)) = port.queue.pop_front() else {
                 break;
             };

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use ghostlight_buses::{Bus, Subscribe, Subscription};
-use ghostlight_protocol::code::Class;
+use ghostlight_protocol::code::{Class, Code};
 
 /// First pause before subscribing again, and the longest.
 const AGAIN_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
@@ -28,6 +28,8 @@ pub(crate) async fn keep<F>(
                 run(subscription).await;
                 tracing::info!(%topic, "a subscription was ended by its bus");
             }
+            // The node ends, and with it whoever subscribes here.
+            Err(error) if error.code == Code::ShuttingDown => return,
             Err(error) => {
                 let passes = matches!(error.code.class(), Class::Retry | Class::Overloaded);
                 if !passes {

@@ -2,11 +2,12 @@
 //!
 //! Field names are part of the `--json` contract.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use futures::future::join_all;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::calendar::rfc3339;
@@ -105,9 +106,9 @@ pub struct CursorView {
     pub lag: u64,
 }
 
-/// A parked dead letter.
+/// A parked letter without its data.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct LetterView {
+pub struct LetterHead {
     /// Log of its topic.
     pub number: u16,
     /// Its offset there.
@@ -124,11 +125,24 @@ pub struct LetterView {
     pub key: String,
     /// Its media type.
     pub content_type: String,
+    /// Bytes of its data.
+    pub bytes: usize,
+}
+
+/// A parked letter.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LetterView {
+    /// What a list says of it.
+    #[serde(flatten)]
+    pub head: LetterHead,
     /// Its data, as far as it is text.
     pub text: String,
     /// Its data.
     pub data_base64: String,
 }
+
+/// Letters of one page at most.
+pub const LETTERS_PAGE_MAX: usize = 1_000;
 
 /// Why a question, or an order, has no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -137,6 +151,21 @@ pub struct Refusal {
     pub code: Code,
     /// What failed, why, and what to do.
     pub detail: String,
+}
+
+impl Refusal {
+    /// A letter that is not there.
+    #[must_use]
+    pub fn no_letter(name: &TopicName, group: &str, (number, offset): (u16, u64)) -> Self {
+        let topic = name.topic();
+        Self {
+            code: Code::UnknownTopic,
+            detail: format!(
+                "group {group} of {topic} has no letter {number}/{offset}, and nothing was done. \"ghostlight \
+                 dead-letters list\" shows those it has"
+            ),
+        }
+    }
 }
 
 /// Where a group is moved.
@@ -347,15 +376,11 @@ impl NodeHandle {
     /// # Errors
     /// A leader did not answer, no log has the group, or it is in use: in some logs it may be gone.
     pub async fn delete_group(&self, name: &TopicName, group: &str) -> Result<usize, Refusal> {
-        let letters = self.dead_letters(name, group).await?;
-        let letters = letters.iter().map(|letter| (letter.number, letter.offset));
-        let letters: Vec<_> = letters.collect();
-        self.redrive(name, group, &letters, RedriveTo::Nowhere)
-            .await?;
+        self.redrive(name, group, None, RedriveTo::Nowhere).await?;
         self.change_group(name, group, Change::Delete).await
     }
 
-    /// Parked letters of a group, by log and offset.
+    /// Parked letters of a group behind one, in the order of logs and offsets; a page of them.
     ///
     /// # Errors
     /// A leader did not answer.
@@ -363,62 +388,113 @@ impl NodeHandle {
         &self,
         name: &TopicName,
         group: &str,
-    ) -> Result<Vec<LetterView>, Refusal> {
-        let lists = name.partitions().map(|place| self.letters_in(place, group));
+        after: Option<(u16, u64)>,
+        limit: usize,
+    ) -> Result<Vec<LetterHead>, Refusal> {
+        let limit = limit.min(LETTERS_PAGE_MAX);
+        let (first, mut from) = after.map_or((0, 0), |(number, offset)| (number, offset + 1));
         let mut all = Vec::new();
-        for list in join_all(lists).await {
-            all.extend(list?);
+        for place in name.partitions().filter(|place| place.number >= first) {
+            while all.len() < limit {
+                let (letters, more) = self.letters_page(&place, group, from).await?;
+                from = letters.last().map_or(from, |last| last.offset + 1);
+                all.extend(letters.into_iter().map(|l| letter_head(place.number, l).0));
+                if !more {
+                    break;
+                }
+            }
+            from = 0;
         }
+        all.truncate(limit);
         Ok(all)
     }
 
-    async fn letters_in(
-        &self,
-        place: TopicPartition,
-        group: &str,
-    ) -> Result<Vec<LetterView>, Refusal> {
-        let mut all: Vec<LetterView> = Vec::new();
-        loop {
-            let request = Request::Letters(LettersPage {
-                group: group.to_owned(),
-                from: all.last().map_or(0, |last| last.offset + 1),
-            });
-            let reply = self.topic_call(place.key(), request, None, Some(WAIT_MAX));
-            let Reply::Letters(page) = reply.await? else {
-                return Ok(all);
-            };
-            let more = page.more != 0 && !page.letters.is_empty();
-            let letters = page.letters.into_iter();
-            all.extend(letters.map(|letter| letter_view(place.number, letter)));
-            if !more {
-                return Ok(all);
-            }
-        }
-    }
-
-    /// Drives parked letters again, or throws them away; gives how many went.
+    /// One parked letter with its data; `None`: there is none.
     ///
     /// # Errors
-    /// A leader did not answer: some may have gone.
+    /// Its leader did not answer.
+    pub async fn dead_letter(
+        &self,
+        place: &TopicPartition,
+        group: &str,
+        offset: u64,
+    ) -> Result<Option<LetterView>, Refusal> {
+        let (letters, _) = self.letters_page(place, group, offset).await?;
+        let found = letters.into_iter().find(|letter| letter.offset == offset);
+        Ok(found.map(|letter| letter_view(place.number, letter)))
+    }
+
+    /// As many as its leader puts into one answer, and whether there are more.
+    async fn letters_page(
+        &self,
+        place: &TopicPartition,
+        group: &str,
+        from: u64,
+    ) -> Result<(Vec<DeadTopicLetter>, bool), Refusal> {
+        let request = Request::Letters(LettersPage {
+            group: group.to_owned(),
+            from,
+        });
+        let reply = self.topic_call(place.key(), request, None, Some(WAIT_MAX));
+        let Reply::Letters(page) = reply.await? else {
+            return Ok((Vec::new(), false));
+        };
+        let more = page.more != 0 && !page.letters.is_empty();
+        Ok((page.letters, more))
+    }
+
+    /// Drives parked letters again, or throws them away: these, or all. Gives how many went.
+    ///
+    /// # Errors
+    /// One of them is not there: none has gone. Or a leader did not answer: some may have.
     pub async fn redrive(
         &self,
         name: &TopicName,
         group: &str,
-        letters: &[(u16, u64)],
+        letters: Option<&[(u16, u64)]>,
         to: RedriveTo,
     ) -> Result<usize, Refusal> {
-        let mut by_log: BTreeMap<u16, Vec<u64>> = BTreeMap::new();
-        for (number, offset) in letters {
-            by_log.entry(*number).or_default().push(*offset);
+        let lists = name.partitions().map(|place| async move {
+            let offsets = self.letter_offsets(&place, group).await?;
+            Ok::<_, Refusal>((place.number, offsets))
+        });
+        let mut there: BTreeMap<u16, BTreeSet<u64>> = BTreeMap::new();
+        for list in join_all(lists).await {
+            let (number, offsets) = list?;
+            there.insert(number, offsets);
         }
+        let by_log = match letters {
+            None => there,
+            Some(letters) => {
+                named(&there, letters).map_err(|letter| Refusal::no_letter(name, group, letter))?
+            }
+        };
         let mut gone = 0;
         for (number, offsets) in by_log {
             let place = name.partition(number);
+            let offsets: Vec<u64> = offsets.into_iter().collect();
             for offsets in offsets.chunks(ghostlight_protocol::limits::REDRIVE_LETTERS_MAX) {
                 gone += self.redrive_some(&place, group, offsets, to).await?;
             }
         }
         Ok(gone)
+    }
+
+    /// Page by page, so that no letter's data is kept.
+    async fn letter_offsets(
+        &self,
+        place: &TopicPartition,
+        group: &str,
+    ) -> Result<BTreeSet<u64>, Refusal> {
+        let mut all: BTreeSet<u64> = BTreeSet::new();
+        loop {
+            let from = all.last().map_or(0, |last| last + 1);
+            let (letters, more) = self.letters_page(place, group, from).await?;
+            all.extend(letters.iter().map(|letter| letter.offset));
+            if !more {
+                return Ok(all);
+            }
+        }
     }
 
     /// A leader moves as many as one batch holds: those that are left are named again.
@@ -447,6 +523,22 @@ impl NodeHandle {
             before = Some(left);
         }
     }
+}
+
+/// Named letters by log; the first that is not there.
+fn named(
+    there: &BTreeMap<u16, BTreeSet<u64>>,
+    letters: &[(u16, u64)],
+) -> Result<BTreeMap<u16, BTreeSet<u64>>, (u16, u64)> {
+    let mut by_log: BTreeMap<u16, BTreeSet<u64>> = BTreeMap::new();
+    for (number, offset) in letters {
+        let known = there.get(number).is_some_and(|log| log.contains(offset));
+        if !known {
+            return Err((*number, *offset));
+        }
+        by_log.entry(*number).or_default().insert(*offset);
+    }
+    Ok(by_log)
 }
 
 fn request_of(group: &str, change: Change) -> Request {
@@ -557,10 +649,10 @@ fn subscription_views(found: Vec<DescribeReply>) -> Vec<SubscriptionView> {
     views.into_values().collect()
 }
 
-fn letter_view(number: u16, letter: DeadTopicLetter) -> LetterView {
+fn letter_head(number: u16, letter: DeadTopicLetter) -> (LetterHead, Bytes) {
     let event = letter.event.unwrap_or_default();
     let key = event.key.unwrap_or_default();
-    LetterView {
+    let head = LetterHead {
         number,
         offset: letter.offset,
         attempts: letter.attempts,
@@ -569,8 +661,17 @@ fn letter_view(number: u16, letter: DeadTopicLetter) -> LetterView {
         source: event.source,
         key: String::from_utf8_lossy(&key).into_owned(),
         content_type: event.content_type,
-        text: String::from_utf8_lossy(&event.data).into_owned(),
-        data_base64: STANDARD.encode(&event.data),
+        bytes: event.data.len(),
+    };
+    (head, event.data)
+}
+
+fn letter_view(number: u16, letter: DeadTopicLetter) -> LetterView {
+    let (head, data) = letter_head(number, letter);
+    LetterView {
+        head,
+        text: String::from_utf8_lossy(&data).into_owned(),
+        data_base64: STANDARD.encode(&data),
     }
 }
 
@@ -579,5 +680,19 @@ fn time(ms: u64) -> String {
         String::new()
     } else {
         rfc3339(WallTime(ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_that_is_not_there_is_named() {
+        let there = BTreeMap::from([(3, BTreeSet::from([17, 18])), (4, BTreeSet::new())]);
+        let wanted = BTreeMap::from([(3, BTreeSet::from([17]))]);
+        assert_eq!(named(&there, &[(3, 17), (3, 17)]), Ok(wanted));
+        assert_eq!(named(&there, &[(3, 17), (4, 17)]), Err((4, 17)));
+        assert_eq!(named(&there, &[(9, 1)]), Err((9, 1)));
     }
 }

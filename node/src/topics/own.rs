@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use ghostlight_core::topics::subscribers::{SharedWith, Subscribing};
 use ghostlight_protocol::code::Code;
+use ghostlight_protocol::limits::{PUBLISH_EVENTS_MAX, REQUEST_BODY_BYTES_MAX};
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use ghostlight_protocol::topic::{
     Attribute, GroupSettings, PublishBody, PublishReply, Reply, Request, StartFrom, TopicEvent,
@@ -21,6 +22,10 @@ use super::{
 use crate::clock::wall_now;
 use crate::handle::{Invoke, NodeHandle};
 
+/// Bytes of the events of one append; the rest of its body is for what stands around them.
+const BATCH_BYTES: usize = REQUEST_BODY_BYTES_MAX - 16 * 1_024;
+/// What an event takes beside itself.
+const EVENT_FRAME_BYTES: usize = 8;
 /// Method of every call to a topic partition.
 const METHOD: &str = "topic";
 
@@ -39,8 +44,8 @@ impl NodeHandle {
         outcome.map_or_else(|refused| refused, |reply| done(&reply, reply.first))
     }
 
-    /// Publishes several: one append for each topic partition, each all or nothing. Outcomes come in the
-    /// order of the entries.
+    /// Publishes several: one append for each topic partition and each 4,096 events or 4 MiB there, each all or nothing.
+    /// Outcomes come in the order of the entries.
     pub async fn bulk_publish(&self, bulk: BulkPublish) -> Vec<PublishOutcome> {
         let now = wall_now().0;
         let mut parts: BTreeMap<u16, (TopicPartition, Vec<usize>, Vec<TopicEvent>)> =
@@ -54,24 +59,54 @@ impl NodeHandle {
             part.1.push(place);
             part.2.push(stored(entry.event, entry.ttl, now));
         }
-        let appends = parts.into_values().map(|(topic, places, events)| {
-            let body = body(events, bulk.retention);
-            async move {
-                let outcome = self.append(topic, body, None, bulk.timeout).await;
-                (places, outcome)
-            }
-        });
+        let appends = parts
+            .into_values()
+            .map(|(topic, places, events)| async move {
+                let outcomes = self.append_all(&topic, events, bulk.retention, bulk.timeout);
+                (places, outcomes.await)
+            });
         let mut outcomes: Vec<Option<PublishOutcome>> = vec![None; entries];
-        for (places, outcome) in join_all(appends).await {
-            for (at, place) in (0_u64..).zip(places) {
-                outcomes[place] = Some(match &outcome {
-                    Ok(reply) => done(reply, reply.first.saturating_add(at)),
-                    Err(refused) => refused.clone(),
-                });
+        for (places, appended) in join_all(appends).await {
+            for (place, outcome) in places.into_iter().zip(appended) {
+                outcomes[place] = Some(outcome);
             }
         }
         // Every entry is in one part.
         outcomes.into_iter().flatten().collect()
+    }
+
+    /// As many appends as the events need, one after the other: behind one that fails nothing is appended, so that no
+    /// event overtakes another.
+    async fn append_all(
+        &self,
+        topic: &TopicPartition,
+        events: Vec<TopicEvent>,
+        retention: Option<Retention>,
+        timeout: Option<Duration>,
+    ) -> Vec<PublishOutcome> {
+        let mut outcomes = Vec::with_capacity(events.len());
+        let mut failed: Option<PublishOutcome> = None;
+        for batch in batches(events) {
+            let count = batch.len() as u64;
+            if let Some(before) = &failed {
+                outcomes.extend((0..count).map(|_| not_begun(before)));
+                continue;
+            }
+            match self
+                .append(topic.clone(), body(batch, retention), None, timeout)
+                .await
+            {
+                Ok(reply) => {
+                    let offsets = (0..count).map(|at| reply.first.saturating_add(at));
+                    outcomes.extend(offsets.map(|offset| done(&reply, offset)));
+                }
+                Err(refused) => {
+                    outcomes.extend((0..count).map(|_| refused.clone()));
+                    failed = Some(refused);
+                }
+            }
+        }
+        outcomes
     }
 
     /// Subscribes to a topic of this cluster. Resolves when the group exists in every topic partition: what is
@@ -169,6 +204,39 @@ fn body(events: Vec<TopicEvent>, retention: Option<Retention>) -> PublishBody {
     }
 }
 
+/// Events as one append takes them; what is too large by itself stands alone, and is refused.
+fn batches(events: Vec<TopicEvent>) -> Vec<Vec<TopicEvent>> {
+    let mut batches: Vec<Vec<TopicEvent>> = Vec::new();
+    let mut bytes = 0;
+    for event in events {
+        let size = event.encoded_len() + EVENT_FRAME_BYTES;
+        match batches.last_mut() {
+            Some(batch) if batch.len() < PUBLISH_EVENTS_MAX && bytes + size <= BATCH_BYTES => {
+                bytes += size;
+                batch.push(event);
+            }
+            _ => {
+                bytes = size;
+                batches.push(vec![event]);
+            }
+        }
+    }
+    batches
+}
+
+/// What becomes of events behind an append that failed.
+fn not_begun(before: &PublishOutcome) -> PublishOutcome {
+    match before {
+        PublishOutcome::NotRun(refusal) => PublishOutcome::NotRun(refusal.clone()),
+        PublishOutcome::Unknown { .. } | PublishOutcome::Done(_) => {
+            let detail = "the events before it may or may not be published, and it does not overtake them. Publish \
+                          it again behind them";
+            let pause = Duration::from_millis(100);
+            PublishOutcome::NotRun(NotRun::retry(Code::TopicBusy, detail, pause))
+        }
+    }
+}
+
 fn stored(event: Event, ttl: Option<Duration>, now_ms: u64) -> TopicEvent {
     let attributes = event.attributes.into_iter();
     TopicEvent {
@@ -257,5 +325,53 @@ pub(crate) fn ended() -> SubscribeError {
     SubscribeError {
         code: refusal.code,
         detail: refusal.detail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(bytes: usize) -> TopicEvent {
+        TopicEvent {
+            data: vec![7; bytes].into(),
+            ..TopicEvent::default()
+        }
+    }
+
+    #[test]
+    fn a_bulk_is_cut_into_what_one_append_takes() {
+        let big = REQUEST_BODY_BYTES_MAX / 3;
+        for (events, wanted) in [
+            (vec![event(1); 3], vec![3]),
+            (
+                vec![event(1); PUBLISH_EVENTS_MAX + 1],
+                vec![PUBLISH_EVENTS_MAX, 1],
+            ),
+            (vec![event(big); 5], vec![2, 2, 1]),
+            (
+                vec![event(1), event(REQUEST_BODY_BYTES_MAX), event(1)],
+                vec![1, 1, 1],
+            ),
+            (Vec::new(), vec![]),
+        ] {
+            let batches = batches(events);
+            let lengths: Vec<usize> = batches.iter().map(Vec::len).collect();
+            assert_eq!(lengths, wanted);
+            let fits = |batch: &Vec<TopicEvent>| {
+                batch.len() == 1
+                    || body(batch.clone(), None).encoded_len() <= REQUEST_BODY_BYTES_MAX
+            };
+            assert!(batches.iter().all(fits));
+        }
+    }
+
+    #[test]
+    fn nothing_is_appended_behind_what_may_not_be_there() {
+        let unknown = not_understood();
+        let PublishOutcome::NotRun(refusal) = not_begun(&unknown) else {
+            panic!("certainly not run")
+        };
+        assert_eq!(refusal.code, Code::TopicBusy);
     }
 }

@@ -217,6 +217,7 @@ impl NodeCore {
             if let Some(cluster) = &mut self.cluster {
                 cluster.gateway.begin_shutdown();
             }
+            self.close_subscribers();
             self.answer_order(asker, OrderKind::Leave, None, out);
             self.ending = Ending::Goodbye {
                 deadline: now.instant + GOODBYE_MAX,
@@ -237,10 +238,10 @@ impl NodeCore {
         }
     }
 
-    /// Whether calls of clients wait here.
+    /// Whether calls of clients wait here, or deliveries are under way.
     fn is_busy(&self) -> bool {
         let cluster = self.cluster.as_ref();
-        cluster.is_some_and(|c| c.gateway.pending() > 0)
+        cluster.is_some_and(|c| c.gateway.pending() > 0 || !c.subscribers.are_settled())
     }
 
     pub(super) fn begin_shutdown(&mut self, now: Now, deadline: Instant, out: &mut Vec<Effect>) {
@@ -248,7 +249,13 @@ impl NodeCore {
         if let Some(cluster) = &mut self.cluster {
             cluster.gateway.begin_shutdown();
         }
-        self.set_duty(Duty::Draining);
+        // An edge that ends leaves: nothing of the cluster is on it.
+        self.set_duty(match self.record.weight {
+            0 => Duty::Leaving,
+            _ => Duty::Draining,
+        });
+        self.close_subscribers();
+        self.settle(now, out);
         self.tick_ending(now, out);
     }
 

@@ -303,6 +303,12 @@ impl NodeCore {
         }
     }
 
+    /// The node ends: its subscribers take nothing more.
+    pub(super) fn close_subscribers(&mut self) {
+        self.local
+            .push_back(Local::Subscribers(SubscribersInput::Close));
+    }
+
     /// Nothing is heard of a node, or frames to it may be lost: leaders count on its subscribers no longer.
     pub(super) fn topics_silent(&mut self, node: NodeId) {
         for partition in self.partitions_with_subscribers(node) {

@@ -129,9 +129,10 @@ impl NodeCore {
                 format!("the data has {copies} of {factor} copies, more are being made")
             });
         }
+        // Edges come and go with what runs beside them: the cluster is as well without them.
         for member in members
             .iter()
-            .filter(|m| !matches!(m.state.as_str(), "alive" | "left"))
+            .filter(|m| m.weight > 0 && !matches!(m.state.as_str(), "alive" | "left"))
         {
             health = health.max_with(Health::Degraded);
             reasons.push(format!("{} is {}", member.name, member.state));

@@ -91,6 +91,15 @@ pub enum SubscribersInput {
         /// The verdict.
         said: Said,
     },
+    /// It was handed to nobody, and its subscription ends: others get it, and it counts as no delivery.
+    GiveBack {
+        /// Whose.
+        id: SubscriptionId,
+        /// `Told::Event::token`.
+        token: u64,
+    },
+    /// The node ends: nothing new is taken, and what is held is settled or given back.
+    Close,
     /// A leader speaks.
     Frame {
         /// Which node.
@@ -130,6 +139,8 @@ pub enum SubscribersEffect {
 pub enum Told {
     /// Its group exists in every topic partition: what is published from now on is delivered.
     Ready,
+    /// Nothing comes any more: the node ends. What was begun may get its verdict, the rest is to be given back.
+    Ending,
     /// The subscription is over; nothing is left of it.
     Over {
         /// Which case.
@@ -170,6 +181,15 @@ pub struct Subscribers {
     unsaid: BTreeSet<Place>,
     numbers: BTreeMap<u64, SubscriptionId>,
     last: u64,
+    service: Service,
+}
+
+/// Whether events are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Service {
+    Open,
+    /// The node ends.
+    Closing,
 }
 
 /// One attachment.
@@ -209,6 +229,7 @@ impl Subscribers {
             unsaid: BTreeSet::new(),
             numbers: BTreeMap::new(),
             last: 0,
+            service: Service::Open,
         }
     }
 
@@ -224,8 +245,13 @@ impl Subscribers {
             SubscribersInput::Subscribe { id, wants } => {
                 self.subscribe(now, id, wants, routes, out);
             }
-            SubscribersInput::Unsubscribe(id) => self.end(id, out),
+            SubscribersInput::Unsubscribe(id) => match self.service {
+                Service::Open => self.end(id, out),
+                Service::Closing => self.give_all_back(id),
+            },
             SubscribersInput::Verdict { id, token, said } => self.verdict(now, id, token, said),
+            SubscribersInput::GiveBack { id, token } => self.give_back(id, token),
+            SubscribersInput::Close => self.close(now, out),
             SubscribersInput::Frame { from, frame } => self.frame(now, from, frame, routes, out),
             SubscribersInput::Leader { partition, term } => {
                 for place in self.places_of(partition) {
@@ -242,8 +268,13 @@ impl Subscribers {
     /// Says what was not said yet.
     pub fn flush(&mut self, now: Instant, out: &mut Vec<SubscribersEffect>) {
         for place in std::mem::take(&mut self.unsaid) {
-            if let Some(attachment) = self.at_mut(place) {
+            let Some(subscription) = self.subscriptions.get_mut(&place.0) else {
+                continue;
+            };
+            if let Some(attachment) = subscription.attachments.get_mut(usize::from(place.1)) {
                 out.extend(attachment.say_verdicts(now, Kept::Unsaid));
+                let (group, wants) = (&subscription.group, &subscription.wants);
+                out.extend(attachment.say_returned(now, group, wants));
             }
             self.reschedule(place);
         }
@@ -259,6 +290,15 @@ impl Subscribers {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Whether the leaders know, while the node ends, that nothing is held here: no verdict is lost with it, and
+    /// nothing that it had counts as failed.
+    #[must_use]
+    pub fn are_settled(&self) -> bool {
+        let all = self.subscriptions.values();
+        let mut attachments = all.flat_map(|subscription| &subscription.attachments);
+        attachments.all(Attachment::is_settled)
     }
 
     /// How many there are.
@@ -281,6 +321,13 @@ impl Subscribers {
         routes: &dyn Routes,
         out: &mut Vec<SubscribersEffect>,
     ) {
+        if self.service == Service::Closing {
+            let told = Told::Over {
+                code: Code::ShuttingDown,
+                detail: "this node is ending. Ask another node".to_owned(),
+            };
+            return out.push(SubscribersEffect::Tell(id, told));
+        }
         if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
             let told = Told::Over {
                 code: Code::TopicBusy,
@@ -545,6 +592,58 @@ impl Subscribers {
         if let Some(attachment) = subscription.attachments.get_mut(usize::from(at)) {
             attachment.verdict(now, offset, token, said);
             self.unsaid.insert((id, at));
+        }
+    }
+
+    fn give_back(&mut self, id: SubscriptionId, token: u64) {
+        let Some(subscription) = self.subscriptions.get_mut(&id) else {
+            return;
+        };
+        let Some((at, offset)) = subscription.tokens.remove(&token) else {
+            return;
+        };
+        if let Some(attachment) = subscription.attachments.get_mut(usize::from(at)) {
+            attachment.give_back(offset, token);
+            self.unsaid.insert((id, at));
+        }
+    }
+
+    /// Its program has gone: what has no verdict gets none.
+    fn give_all_back(&mut self, id: SubscriptionId) {
+        let subscription = self.subscriptions.get(&id);
+        let tokens = subscription.map(|s| s.tokens.keys().copied().collect());
+        let tokens: Vec<u64> = tokens.unwrap_or_default();
+        for token in tokens {
+            if self.is_open(id, token) {
+                self.give_back(id, token);
+            }
+        }
+    }
+
+    fn is_open(&self, id: SubscriptionId, token: u64) -> bool {
+        let subscription = self.subscriptions.get(&id);
+        let place = subscription.and_then(|s| s.tokens.get(&token));
+        place.is_some_and(|(at, offset)| {
+            let attachment = self.at((id, *at));
+            attachment.is_some_and(|attachment| attachment.is_open(*offset))
+        })
+    }
+
+    fn close(&mut self, now: Instant, out: &mut Vec<SubscribersEffect>) {
+        if self.service == Service::Closing {
+            return;
+        }
+        self.service = Service::Closing;
+        let mut places = Vec::new();
+        for (id, subscription) in &mut self.subscriptions {
+            for (at, attachment) in (0..).zip(&mut subscription.attachments) {
+                out.extend(attachment.close(now, &subscription.group, &subscription.wants));
+                places.push((*id, at));
+            }
+            out.push(SubscribersEffect::Tell(*id, Told::Ending));
+        }
+        for place in places {
+            self.reschedule(place);
         }
     }
 

@@ -1,31 +1,32 @@
-//! Topics over the admin port: lists, groups, dead letters, publish, and a stream of events.
+//! Topics over the admin port: lists, groups, dead letters, publish; events are read in `readers`.
 
-use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::Request;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures::stream;
 use ghostlight_core::admin::{AdminAnswer, AdminRequest};
 use ghostlight_protocol::code::Code;
-use ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX;
+use ghostlight_protocol::limits::{REQUEST_BODY_BYTES_MAX, TOPIC_PARTITIONS};
 use ghostlight_protocol::time::WallTime;
 use ghostlight_protocol::topic::{RedriveTo, TopicName};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, StatusCode};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::super::error_map::Answer;
 use super::super::{Context, collect, json};
+use super::readers::{self, Acks, Shown};
 use super::{LIST_WAIT_MAX, is_json, no_path};
-use crate::topics::look::{Change, Refusal, SeekTo};
-use crate::topics::{
-    Delivery, Event, Group, Publish, PublishOutcome, Start, Subscribe, Subscription,
-};
+use crate::pubsub::envelope::{self, CLOUD_EVENT, Envelope, Place, Stamp, Trace};
+use crate::pubsub::metadata::Metadata;
+use crate::pubsub::registry::{Component, OURS};
+use crate::pubsub::stamp;
+use crate::topics::look::{Change, LETTERS_PAGE_MAX, Refusal, SeekTo};
+use crate::topics::{Event, Group, Publish, PublishOutcome, Start, Subscribe};
 
 /// Longest wait for a publish of an operator.
 const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -112,6 +113,34 @@ pub struct PublishOrder {
     /// The publisher's own name of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// What is published.
+    #[serde(default)]
+    pub payload: PayloadForm,
+    /// Which components it may go to.
+    #[serde(default)]
+    pub component: ComponentCheck,
+}
+
+/// What a publish of an operator becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PayloadForm {
+    /// A CloudEvent, as applications with Dapr's subscriptions expect it.
+    #[default]
+    Wrapped,
+    /// The data as it is.
+    Raw,
+}
+
+/// Which component a publish of an operator may name.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ComponentCheck {
+    /// One with Ghostlight's own topics that this node knows.
+    #[default]
+    Known,
+    /// Any.
+    Any,
 }
 
 /// Answer to `publish`.
@@ -128,29 +157,6 @@ pub struct PublishedView {
 pub struct ChangedView {
     /// Logs, or letters.
     pub changed: usize,
-}
-
-/// One event of a stream, a line of JSON.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct EventView {
-    /// Log of the topic.
-    pub number: u16,
-    /// Its offset there.
-    pub offset: u64,
-    /// 1 for its first delivery.
-    pub attempt: u32,
-    /// Milliseconds since the Unix epoch.
-    pub published_ms: u64,
-    /// Its key; absent: none.
-    pub key: Option<String>,
-    /// Who published it.
-    pub source: String,
-    /// Its media type.
-    pub content_type: String,
-    /// Its data, as far as it is text.
-    pub text: String,
-    /// Its data.
-    pub data_base64: String,
 }
 
 /// Answers what is about topics.
@@ -239,8 +245,29 @@ async fn look(context: &Context, rest: &[&str], query: &str) -> Result<Response,
         }
         ["dead-letters", pubsub, topic, group] => {
             let name = name(context, pubsub, topic)?;
-            let views = handle.dead_letters(&name, group).await?;
+            let after = match parameter(query, "after").as_deref().map(letter) {
+                Some(None) => return Ok(wrong("after is a letter such as 3/17")),
+                after => after.flatten(),
+            };
+            let limit = match parameter(query, "limit").map(|limit| limit.parse()) {
+                Some(Err(_)) => return Ok(wrong("limit is a number of letters")),
+                limit => limit.and_then(Result::ok).unwrap_or(LETTERS_PAGE_MAX),
+            };
+            let views = handle.dead_letters(&name, group, after, limit).await?;
             Ok(json(StatusCode::OK, &views))
+        }
+        ["dead-letters", pubsub, topic, group, number, offset] => {
+            let name = name(context, pubsub, topic)?;
+            let Some((number, offset)) = letter(&format!("{number}/{offset}")) else {
+                return Ok(wrong(
+                    "a letter is named by its log and offset, such as 3/17",
+                ));
+            };
+            let place = name.partition(number);
+            match handle.dead_letter(&place, group, offset).await? {
+                Some(view) => Ok(json(StatusCode::OK, &view)),
+                None => Err(Refusal::no_letter(&name, group, (number, offset))),
+            }
         }
         _ => Ok(no_path()),
     }
@@ -257,7 +284,8 @@ async fn order(context: &Context, rest: &[&str], request: Request) -> Result<Res
                 ("resume", _) => Change::Resume,
                 (_, Some(to)) => Change::Seek(to.into()),
                 (_, None) => {
-                    let text = "seek needs \"to\": \"first\", \"last\", {\"time_ms\": …} or {\"offset\": …}";
+                    let text = "seek needs \"to\": \"first\", \"last\", {\"time_ms\": …} or {\"offset\": {\"number\": 3, \
+                                \"offset\": 17}}";
                     return Err(Answer::of(Code::InvalidArgument, text).into());
                 }
             };
@@ -277,25 +305,20 @@ async fn order(context: &Context, rest: &[&str], request: Request) -> Result<Res
                 RedriveWay::Group => RedriveTo::Group,
                 RedriveWay::Nowhere => RedriveTo::Nowhere,
             };
-            let letters = match said.letters {
-                Some(letters) => letters,
-                None => {
-                    let all = handle.dead_letters(&name, &said.group).await?;
-                    all.iter()
-                        .map(|letter| (letter.number, letter.offset))
-                        .collect()
-                }
-            };
-            let changed = handle.redrive(&name, &said.group, &letters, to).await?;
+            let changed = handle
+                .redrive(&name, &said.group, said.letters.as_deref(), to)
+                .await?;
             Ok(json(StatusCode::OK, &ChangedView { changed }))
         }
         ["publish"] => publish(context, body(request).await?).await,
+        ["subscribe", "taken"] => Ok(readers::taken(&context.readers, &body(request).await?)?),
         _ => Ok(no_path()),
     }
 }
 
 async fn publish(context: &Context, said: PublishOrder) -> Result<Response, Failed> {
     let topic = name(context, &said.pubsub, &said.topic)?;
+    known(context, &said)?;
     let data = STANDARD.decode(&said.data_base64).map_err(|error| {
         Answer::of(
             Code::InvalidArgument,
@@ -304,14 +327,8 @@ async fn publish(context: &Context, said: PublishOrder) -> Result<Response, Fail
     })?;
     let publish = Publish {
         topic,
-        event: Event {
-            key: said.key,
-            data: data.into(),
-            content_type: said.content_type,
-            source: context.name.clone(),
-            ..Event::default()
-        },
-        dedup: said.id.map(Bytes::from),
+        dedup: said.id.clone().map(Bytes::from),
+        event: event(context, said, data)?,
         ttl: None,
         timeout: Some(PUBLISH_WAIT_MAX),
         retention: None,
@@ -328,91 +345,129 @@ async fn publish(context: &Context, said: PublishOrder) -> Result<Response, Fail
     }
 }
 
-/// Lines of JSON until the client has gone. An event is acknowledged when the line after it is asked for.
+/// Publishing to a name that no application here could subscribe to is most often a slip.
+fn known(context: &Context, said: &PublishOrder) -> Result<(), Answer> {
+    let registry = context.pubsub.registry();
+    let ours = |component: &&Arc<Component>| component.kind == OURS;
+    if said.component == ComponentCheck::Any
+        || registry.get(&said.pubsub).as_ref().is_some_and(ours)
+    {
+        return Ok(());
+    }
+    let names = registry.all().filter(ours).map(|c| c.name.as_str());
+    let names: Vec<&str> = names.collect();
+    let text = format!(
+        "this node has no component {:?} with Ghostlight's own topics; it has: {}. If another node has it, say \
+         --force",
+        said.pubsub,
+        names.join(", ")
+    );
+    Err(Answer::of(Code::InvalidArgument, text))
+}
+
+/// As an application's publish would make it, so that applications can read it; or the data alone.
+fn event(context: &Context, said: PublishOrder, data: Vec<u8>) -> Result<Event, Answer> {
+    let source = context.name.clone();
+    let (data, content_type) = match said.payload {
+        PayloadForm::Raw => (data.into(), said.content_type),
+        PayloadForm::Wrapped => {
+            let place = Place {
+                pubsub: &said.pubsub,
+                topic: &said.topic,
+                source: &source,
+            };
+            let body = envelope::Body {
+                data: &data,
+                content_type: match said.content_type.as_str() {
+                    "" if serde_json::from_slice::<IgnoredAny>(&data).is_ok() => "application/json",
+                    content_type => content_type,
+                },
+            };
+            let none = Metadata::new();
+            let fresh = stamp();
+            let stamp = Stamp {
+                id: said.id.clone().unwrap_or(fresh.id),
+                ..fresh
+            };
+            let made = Envelope::of(body, place, Trace::default(), &none, stamp);
+            let envelope =
+                made.map_err(|why| Answer::of(Code::InvalidArgument, why.to_string()))?;
+            (envelope.to_bytes(), CLOUD_EVENT.to_owned())
+        }
+    };
+    Ok(Event {
+        key: said.key,
+        data,
+        content_type,
+        source,
+        ..Event::default()
+    })
+}
+
+/// Lines of JSON until the client has gone.
 async fn subscribe(context: &Context, pubsub: &str, topic: &str, query: &str) -> Response {
     let topic = match name(context, pubsub, topic) {
         Ok(topic) => topic,
         Err(refusal) => return told(refusal),
     };
     let mut wanted = Subscribe::new(topic, "");
-    wanted.group = match parameter(query, "group") {
-        Some(group) => Group::Shared(group),
-        None => Group::EachNode(format!("watch-{:016x}", rand::random::<u64>())),
-    };
-    let least = match parameter(query, "from").as_deref().map(position) {
+    let acks = match parameter(query, "group") {
+        Some(group) => {
+            wanted.group = Group::Shared(group);
+            Acks::Said
+        }
         None => {
-            if let Group::EachNode(_) = wanted.group {
-                wanted.start = Start::Last;
-            }
-            0
-        }
-        Some(Some(Position::First)) => 0,
-        Some(Some(Position::Last)) => {
+            wanted.group = Group::EachNode(format!("watch-{:016x}", rand::random::<u64>()));
             wanted.start = Start::Last;
-            0
+            Acks::Assumed
         }
-        Some(Some(Position::TimeMs(ms))) => {
-            wanted.start = Start::Time(WallTime(ms));
-            0
+    };
+    let mut shown = Shown::All;
+    match parameter(query, "from").as_deref().map(position) {
+        None => {}
+        Some(Some(Position::First)) => wanted.start = Start::First,
+        Some(Some(Position::Last)) => wanted.start = Start::Last,
+        Some(Some(Position::TimeMs(ms))) => wanted.start = Start::Time(WallTime(ms)),
+        Some(Some(Position::Offset { number, offset })) if acks == Acks::Assumed => {
+            wanted.start = Start::First;
+            shown = Shown::From { number, offset };
         }
-        Some(Some(Position::Offset { offset, .. })) => offset,
+        Some(Some(Position::Offset { .. })) => {
+            return wrong(
+                "a group goes on where it stands: an offset is for subscribers without one. \
+                 \"ghostlight subscriptions seek\" moves a group",
+            );
+        }
         Some(None) => {
-            return told(Refusal {
-                code: Code::InvalidArgument,
-                detail: "from is first, last, an offset, or milliseconds with ms behind them"
-                    .to_owned(),
-            });
+            return wrong(
+                "from is first, last, an offset of one log such as 3/17, or milliseconds with ms behind them",
+            );
         }
-    };
-    let subscription = match context.handle.subscribe(wanted).await {
-        Ok(subscription) => subscription,
-        Err(error) => {
-            return told(Refusal {
-                code: error.code,
-                detail: error.detail,
-            });
-        }
-    };
-    let begin = (subscription, None::<Delivery>, least);
-    let lines = stream::unfold(begin, |(mut subscription, before, least)| async move {
-        if let Some(before) = before {
-            before.ack();
-        }
-        let (line, delivery) = next_line(&mut subscription, least).await?;
-        let line: Result<Bytes, Infallible> = Ok(line);
-        Some((line, (subscription, Some(delivery), least)))
-    });
-    let mut response = Response::new(Body::from_stream(lines));
-    let kind = HeaderValue::from_static("application/x-ndjson");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-}
-
-async fn next_line(subscription: &mut Subscription, least: u64) -> Option<(Bytes, Delivery)> {
-    loop {
-        let delivery = subscription.next().await?;
-        if delivery.offset < least {
-            delivery.ack();
-            continue;
-        }
-        let view = EventView {
-            number: delivery.partition,
-            offset: delivery.offset,
-            attempt: delivery.attempt,
-            published_ms: delivery.published.0,
-            key: delivery.event.key.clone(),
-            source: delivery.event.source.clone(),
-            content_type: delivery.event.content_type.clone(),
-            text: String::from_utf8_lossy(&delivery.event.data).into_owned(),
-            data_base64: STANDARD.encode(&delivery.event.data),
-        };
-        let mut line = serde_json::to_vec(&view).expect("views have string keys");
-        line.push(b'\n');
-        return Some((line.into(), delivery));
+    }
+    match context.handle.subscribe(wanted).await {
+        Ok(subscription) => readers::stream(&context.readers, subscription, shown, acks),
+        Err(error) => told(Refusal {
+            code: error.code,
+            detail: error.detail,
+        }),
     }
 }
 
-/// `first`, `last`, `17` or `1700000000000ms`.
+fn wrong(detail: &str) -> Response {
+    told(Refusal {
+        code: Code::InvalidArgument,
+        detail: detail.to_owned(),
+    })
+}
+
+/// A log of a topic and an offset in it, such as `3/17`.
+fn letter(text: &str) -> Option<(u16, u64)> {
+    let (number, offset) = text.split_once('/')?;
+    let number = number.parse().ok().filter(|n| *n < TOPIC_PARTITIONS)?;
+    Some((number, offset.parse().ok()?))
+}
+
+/// `first`, `last`, `3/17` or `1700000000000ms`.
 fn position(text: &str) -> Option<Position> {
     match text {
         "first" => Some(Position::First),
@@ -420,8 +475,8 @@ fn position(text: &str) -> Option<Position> {
         _ => match text.strip_suffix("ms") {
             Some(ms) => ms.parse().ok().map(Position::TimeMs),
             None => {
-                let offset = text.parse().ok()?;
-                Some(Position::Offset { number: 0, offset })
+                let (number, offset) = letter(text)?;
+                Some(Position::Offset { number, offset })
             }
         },
     }

@@ -249,9 +249,13 @@ impl Policy {
         };
         let interval = match constant.interval {
             None => std::time::Duration::ZERO,
-            Some(Interval::Parts { seconds, nanos }) => {
-                std::time::Duration::from_secs(seconds)
-                    + std::time::Duration::from_nanos(u64::from(nanos))
+            Some(Interval::Parts { seconds, nanos }) if nanos < 1_000_000_000 => {
+                std::time::Duration::new(seconds, nanos)
+            }
+            Some(Interval::Parts { nanos, .. }) => {
+                return Err(malformed(&format!(
+                    "failure_policy: interval has {nanos} nanos, at most 999999999 are a part of a second"
+                )));
             }
             Some(Interval::Text(text)) => match ghostlight_protocol::schedule::parse_go(&text) {
                 Some(ghostlight_protocol::schedule::Signed::Forward(interval)) => interval,

@@ -143,6 +143,7 @@ pub(super) fn run_on_empty_target(load: &Load) -> Result<Report, String> {
         | Request::Subscribe(_)
         | Request::Settled { .. }
         | Request::Admin { .. }
+        | Request::Unsubscribed(_)
         | Request::Shutdown { .. } => {}
     })?;
     let report = run(&node, "default", load);

@@ -396,6 +396,8 @@ async fn what_cannot_be_subscribed_is_left_out() {
         odd,
         elsewhere,
         subscription("secret", "/s"),
+        // Without a route its events wait, as in Dapr.
+        json!({"pubsubname": "bus", "topic": "nowhere"}),
         subscription("a", "/a")
     ]);
     let scoped = |component: &mut Component| {

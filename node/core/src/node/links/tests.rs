@@ -159,12 +159,19 @@ fn an_edge_that_is_gone_for_a_day_leaves_the_address_book_and_a_storage_node_doe
         let record = NodeRecord {
             node: NodeId(number).to_bytes().to_vec(),
             generation: 1,
+            name: format!("m{number}"),
             address: format!("10.0.0.{number}:7400"),
             weight,
             ..NodeRecord::default()
         };
         bed.core.links.take_record(record);
     }
+    let reasons = bed.core.status_view(bed.now).reasons.join("; ");
+    assert!(reasons.contains("m8 is down"), "{reasons}");
+    assert!(
+        !reasons.contains("m7"),
+        "an edge is missed by nobody: {reasons}"
+    );
     let there = |bed: &ByHand| [7, 8].map(|n| bed.core.links.link(NodeId(n)).is_some());
     bed.run(2 * EDGE_TICKS);
     let almost = EDGE_FORGOTTEN_AFTER.saturating_sub(Duration::from_secs(10));

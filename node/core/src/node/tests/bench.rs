@@ -21,8 +21,8 @@ use ghostlight_protocol::wire::hello::{
 use crate::admin::AdminAnswer;
 use crate::gateway::CallTicket;
 use crate::io::{
-    Applied, Effect, Event, Input, Lane, Now, Rest, SnapshotEffect, StageVerdict, StoreEffect,
-    StoreInput, TransferId,
+    Applied, Effect, Event, HaltReason, Input, Lane, Now, Rest, SnapshotEffect, StageVerdict,
+    StoreEffect, StoreInput, TransferId,
 };
 use crate::map_rows::MapRows;
 use crate::node::{NodeCore, Start};
@@ -91,6 +91,8 @@ pub(in crate::node) struct Bench {
     pub(in crate::node) lose: fn(&Sent) -> bool,
     /// Nodes that are gone: nothing is done there, and nothing goes to or from them.
     pub(in crate::node) gone: BTreeSet<NodeId>,
+    /// Nodes that have ended because they were told to.
+    pub(in crate::node) ended: BTreeSet<NodeId>,
 }
 
 impl Bench {
@@ -102,6 +104,7 @@ impl Bench {
             sent: Vec::new(),
             lose: |_| false,
             gone: BTreeSet::new(),
+            ended: BTreeSet::new(),
         };
         for number in 1..=nodes {
             let member = member(bench.now, number, nodes, partitions);
@@ -199,9 +202,9 @@ impl Bench {
     pub(in crate::node) fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
             let now = self.now;
-            let gone = &self.gone;
+            let (gone, ended) = (&self.gone, &self.ended);
             let due = |member: &Member| {
-                if gone.contains(&member.id) {
+                if gone.contains(&member.id) || ended.contains(&member.id) {
                     return false;
                 }
                 let deadline = member.core.next_deadline();
@@ -274,6 +277,9 @@ impl Bench {
                 | Effect::Dial { .. }
                 | Effect::Close(_)
                 | Effect::Introduce { .. } => {}
+                Effect::Halt(HaltReason::ShutDown) => {
+                    self.ended.insert(member.id);
+                }
                 Effect::Halt(reason) => panic!("{:?} halts: {reason:?}", member.id),
             }
         }

@@ -144,7 +144,7 @@ impl Shop {
                     Told::Event(event) => {
                         self.seen.entry((number, id)).or_default().push(*event);
                     }
-                    over @ Told::Over { .. } => self.over.push(over),
+                    over @ (Told::Over { .. } | Told::Ending) => self.over.push(over),
                 }
             }
         }
@@ -394,6 +394,70 @@ fn a_subscriber_that_dies_leaves_its_events_to_others() {
         }
         assert_eq!(numbers, (0..5).collect::<Vec<u64>>(), "{order:?}");
     }
+}
+
+/// With a single delivery allowed, whatever counted as one would be a dead letter.
+#[test]
+fn a_node_that_ends_gives_back_what_was_not_begun() {
+    let mut shop = Shop::open();
+    let only_one = || GroupSettings {
+        max_deliver: 1,
+        ..settings(Order::None)
+    };
+    let place = topic().partition_for(b"x");
+    let leader = shop.bench.server(partition_of(&place.key(), PARTITIONS));
+    let leader = leader.unwrap();
+    let others: Vec<u64> = (1..=NODES).filter(|n| *n != leader).collect();
+    // Node 1 is asked in the end.
+    let (staying, ending) = (others[0], others[1]);
+    let id = SubscriptionId(10);
+    shop.subscribe(ending, 10, "a", only_one());
+    shop.wait_ready(&[10]);
+    for number in 0..8 {
+        shop.publish(leader, "x", number);
+    }
+    shop.bench.pass(100);
+    shop.look();
+    let held = shop.seen[&(ending, id)].clone();
+    assert!(held.len() >= 3, "{held:?}");
+    let deadline = shop.bench.now.instant + std::time::Duration::from_secs(30);
+    shop.bench.feed(ending, Input::Shutdown { deadline });
+    // Published while it ends, and perhaps on its way there.
+    shop.publish(leader, "x", 8);
+    shop.subscribe(staying, 11, "a", only_one());
+    shop.look();
+    assert_eq!(shop.over, [Told::Ending]);
+    // The first is under way, and ends well later; the others were not begun.
+    for event in &held[1..] {
+        let token = event.token;
+        let back = SubscribersInput::GiveBack { id, token };
+        shop.bench.feed(ending, Input::Subscriber(back));
+    }
+    let mut taken = BTreeMap::from([((ending, id), held.len())]);
+    let mut events = Vec::new();
+    for _ in 0..100 {
+        shop.bench.pass(10);
+        events.extend(shop.ack_all(&mut taken));
+    }
+    let ended = node_id(ending);
+    assert!(
+        !shop.bench.ended.contains(&ended),
+        "a delivery is under way"
+    );
+    shop.say(ending, id, held[0].token, Said::Ack);
+    let gone = SubscribersInput::Unsubscribe(id);
+    shop.bench.feed(ending, Input::Subscriber(gone));
+    for _ in 0..200 {
+        shop.bench.pass(10);
+        events.extend(shop.ack_all(&mut taken));
+    }
+    assert!(shop.bench.ended.contains(&ended), "everything is settled");
+    let attempts: Vec<u32> = events.iter().map(|(_, event)| event.attempt).collect();
+    assert_eq!(attempts, [1; 8], "nothing counts as failed");
+    let numbers = firsts(&events, 1)["x"].len();
+    assert_eq!(numbers, 8, "everything but the one that was under way");
+    let row = shop.describe(place.number).groups[0].row.clone().unwrap();
+    assert_eq!((row.letters, row.floor), (0, 9));
 }
 
 #[test]

@@ -49,6 +49,25 @@ pub(super) struct Attachment {
     tried: usize,
     refusal: Option<(Code, String)>,
     deadline: Option<Instant>,
+    closing: Closing,
+    /// Something was given back that the leader counts as held.
+    returned: Returned,
+}
+
+/// Whether the node ends, and how far that is here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Closing {
+    No,
+    /// So many answers of the leader are waited for until it has heard that nothing more is taken.
+    Asked(u8),
+    /// It has.
+    Heard,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Returned {
+    Nothing,
+    Unsaid,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,6 +140,8 @@ impl Attachment {
             tried: 0,
             refusal: None,
             deadline: None,
+            closing: Closing::No,
+            returned: Returned::Nothing,
         }
     }
 
@@ -194,10 +215,14 @@ impl Attachment {
             let end = held.floor();
             ranges.insert(0, ClosedRange { first: 0, end });
         }
+        let credit_events = match self.closing {
+            Closing::No => wants.credit_events.div_ceil(parts).max(1),
+            Closing::Asked(_) | Closing::Heard => 0,
+        };
         let attach = Attach {
             group: group.to_owned(),
             settings: Some(wants.settings.clone()),
-            credit_events: wants.credit_events.div_ceil(parts).max(1),
+            credit_events,
             credit_bytes: wants.credit_bytes.div_ceil(u64::from(parts)),
             epoch: self.epoch,
             held: ranges,
@@ -217,6 +242,9 @@ impl Attachment {
         self.state = State::Searching {
             again: now + ASK_AGAIN,
         };
+        if self.closing != Closing::No {
+            self.closing = Closing::Asked(1);
+        }
         let able = |node: &NodeId| routes.reachable(*node) == Reachable::Yes;
         let known = routes.leader(self.partition).map(|(_, node)| node);
         // Every second time somebody else: what is known may be long out of date.
@@ -249,6 +277,57 @@ impl Attachment {
         };
         let frame = self.attach_frame(group, wants, self.seen);
         Some(SubscribersEffect::Send { to, frame })
+    }
+
+    /// The node ends: nothing more is taken.
+    pub(super) fn close(
+        &mut self,
+        now: Instant,
+        group: &str,
+        wants: &Subscribing,
+    ) -> Option<SubscribersEffect> {
+        let under_way = match self.state {
+            State::Attached { asked, .. } => u8::from(asked.is_some()),
+            State::Searching { .. } => 0,
+        };
+        self.closing = Closing::Asked(1 + under_way);
+        self.renew(now, group, wants)
+    }
+
+    /// Nothing is held, and the leader, if there is one, knows that nothing will be.
+    pub(super) fn is_settled(&self) -> bool {
+        let told = self.closing == Closing::Heard && self.returned == Returned::Nothing;
+        self.held.is_empty() && (told || !self.is_attached())
+    }
+
+    /// Whether this is held without a verdict.
+    pub(super) fn is_open(&self, offset: u64) -> bool {
+        let held = self.held.get(&offset);
+        held.is_some_and(|held| held.verdict.is_none())
+    }
+
+    /// It is held no longer, and nothing was made of it.
+    pub(super) fn give_back(&mut self, offset: u64, token: u64) {
+        if self.is_open(offset) && self.held.get(&offset).is_some_and(|h| h.token == token) {
+            self.held.remove(&offset);
+            self.returned = Returned::Unsaid;
+        }
+    }
+
+    /// Tells the leader what is held no longer: it is what was delivered and is not said to be held.
+    pub(super) fn say_returned(
+        &mut self,
+        now: Instant,
+        group: &str,
+        wants: &Subscribing,
+    ) -> Option<SubscribersEffect> {
+        if std::mem::replace(&mut self.returned, Returned::Nothing) == Returned::Nothing {
+            return None;
+        }
+        if self.closing != Closing::No {
+            return self.close(now, group, wants);
+        }
+        self.renew(now, group, wants)
     }
 
     /// Its deadline has passed.
@@ -349,6 +428,11 @@ impl Attachment {
         self.term = term;
         self.tried = 0;
         self.refusal = None;
+        self.closing = match self.closing {
+            Closing::No => Closing::No,
+            Closing::Asked(0 | 1) | Closing::Heard => Closing::Heard,
+            Closing::Asked(more) => Closing::Asked(more - 1),
+        };
         if !matches!(self.state, State::Attached { to, .. } if to == from) {
             self.state = State::Attached {
                 to: from,
@@ -374,7 +458,11 @@ impl Attachment {
         let mut events = Vec::new();
         for event in deliver.events {
             let Some(holding) = self.held.get_mut(&event.offset) else {
-                events.push(event);
+                match self.closing {
+                    Closing::No => events.push(event),
+                    // It was on its way: not held, it is taken back.
+                    Closing::Asked(_) | Closing::Heard => self.returned = Returned::Unsaid,
+                }
                 continue;
             };
             let again = event.attempt > holding.attempt;
@@ -382,7 +470,15 @@ impl Attachment {
                 // The program has it still: its verdict will be about this delivery.
                 None => holding.attempt = holding.attempt.max(event.attempt),
                 // Its failure is counted already.
-                Some((Said::Retry(_) | Said::Drop(_), _)) if again => events.push(event),
+                Some((Said::Retry(_) | Said::Drop(_), _))
+                    if again && self.closing == Closing::No =>
+                {
+                    events.push(event);
+                }
+                Some((Said::Retry(_) | Said::Drop(_), _)) if again => {
+                    self.held.remove(&event.offset);
+                    self.returned = Returned::Unsaid;
+                }
                 Some((_, told)) => *told = Told::No,
             }
         }
