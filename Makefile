@@ -6,14 +6,17 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 export CARGO_TARGET_DIR ?= $(CACHE)/ghostlight/target
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo build test test-sdks test-buses chaos lint deny setup
+REPORT := $(CARGO_TARGET_DIR)/debug/ghostlight-report
+
+.PHONY: help demo build test test-sdks test-buses chaos canaries lint deny setup
 
 help:
 	@echo "make demo       build, then three nodes on this machine with load; Ctrl-C ends it"
-	@echo "make test       format, lints, dependencies, every test"
+	@echo "make test       format, lints, dependencies, every test; figures in chaos-report/"
 	@echo "make test-sdks  banks with Dapr's Python and JavaScript SDKs on three nodes, some of which are killed"
 	@echo "make test-buses external buses against their real servers, those that can be installed"
-	@echo "make chaos      the long versions of the simulation and of the real-process tests"
+	@echo "make chaos      the long versions of the simulation and of the real-process tests: MINUTES=60 OUT=chaos-report"
+	@echo "make canaries   deliberate bugs in the real code, each found by the simulator"
 	@echo "make lint       format and lints alone"
 	@echo "make build      the binary alone, as ./ghostlight"
 
@@ -25,7 +28,16 @@ build: setup
 	@ln -sfn "$(CARGO_TARGET_DIR)/debug/ghostlight" ghostlight
 
 test: lint deny build
-	cargo test --workspace --no-fail-fast
+	@$(REPORT) begin
+	@failed=0; \
+	cargo test --workspace --no-fail-fast || failed=1; \
+	$(MAKE) --no-print-directory canaries || failed=1; \
+	$(REPORT) || failed=1; \
+	exit $$failed
+
+# A build of its own: with these bugs in it the product does not compile.
+canaries:
+	cargo test -p ghostlight-sim --features canaries --test canaries -- --nocapture
 
 # The SDKs are installed into the cache once. A language whose toolchain is missing is reported as skipped.
 SDKS := $(CACHE)/ghostlight/sdks
@@ -37,12 +49,14 @@ test-buses:
 	@sh deploy/bus-servers.sh
 	cargo test -p ghostlight-buses -- --nocapture --test-threads 2
 
+# All of it, unattended: each part is run whatever became of those before it. Fails when a promise was broken.
 chaos: build
-	GHOSTLIGHT_CHAOS=long cargo test --workspace --no-fail-fast -- --nocapture
+	@bash chaos-tests/run-all "$(or $(MINUTES),60)" "$(REPORT)"
 
 lint: setup
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p ghostlight-sim --features canaries --tests -- -D warnings
 
 # The dependency check needs a tool that is not part of the toolchain; it runs where it is installed.
 deny:

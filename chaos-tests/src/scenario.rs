@@ -4,6 +4,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ghostlight_report::Row;
+
 use crate::cluster::Cluster;
 use crate::load::Load;
 
@@ -78,5 +80,18 @@ pub fn end_clean(what: &str, load: Load, addresses: &[String]) {
         ended.failures.len()
     );
     ended.check(addresses);
+    let failed = ended.failures.len() as f64;
+    Row::promise(
+        8,
+        &format!("{what}: calls failed or lost"),
+        failed,
+        "calls",
+        0.0,
+    )
+    .tested(&format!(
+        "{} calls acknowledged, every actor read at the end",
+        ended.acknowledged
+    ))
+    .append();
     ended.assert_none_failed();
 }

@@ -3,35 +3,24 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ghostlight_chaos::cluster::{Cluster, HEALTHY_TIME_MAX};
 use ghostlight_chaos::files::{copy_folder, database_files, flip_bits};
-use ghostlight_chaos::load::{Ended, Load};
+use ghostlight_chaos::load::Load;
 use ghostlight_chaos::ports::free_address;
 use ghostlight_chaos::process::Process;
+use ghostlight_chaos::scenario::{SERVED_TIME_MAX, end_clean, turn, without};
 use ghostlight_chaos::wait::until;
+use ghostlight_report::Row;
 use serde_json::Value;
 
-/// Longest time for calls to go on after whatever happened.
-const SERVED_TIME_MAX: Duration = Duration::from_secs(20);
 /// Longest time for a node to ask its peers, and a little.
 const ASK_TIME_MAX: Duration = Duration::from_secs(45);
+/// A damaged or emptied disk is made good within this.
+const REPAIRED_TARGET: f64 = 60.0;
 /// Partitions.
 const PARTITIONS: u32 = 32;
-
-/// One scenario at a time.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn without(cluster: &Cluster, node: usize) -> Vec<String> {
-    let mut addresses = cluster.http();
-    addresses.remove(node);
-    addresses
-}
 
 fn data(cluster: &Cluster, node: usize) -> std::path::PathBuf {
     cluster.path(cluster.name(node))
@@ -81,16 +70,12 @@ fn wait_whole(cluster: &Cluster) {
     });
 }
 
-#[track_caller]
-fn end_clean(what: &str, load: Load, addresses: &[String]) {
-    let ended: Ended = load.stop();
-    println!(
-        "{what}: {} calls acknowledged, {} calls failed",
-        ended.acknowledged,
-        ended.failures.len()
-    );
-    ended.check(addresses);
-    ended.assert_none_failed();
+/// Notes how long it took until every group had three whole copies again.
+fn note_repaired(row: u8, what: &str, began: Instant, tested: &str) {
+    let name = format!("{what}: until every group has three whole copies again");
+    let seconds = began.elapsed().as_secs_f64();
+    let figure = Row::figure(row, &name, seconds, "s", REPAIRED_TARGET);
+    figure.tested(tested).append();
 }
 
 /// What is done to a database.
@@ -137,6 +122,12 @@ fn d01_a_lost_database_comes_back_as_a_new_node() {
             "{what}: back after {:.1} s, all groups whole after {:.1} s",
             back.as_secs_f64(),
             began.elapsed().as_secs_f64()
+        );
+        note_repaired(
+            15,
+            what,
+            began,
+            "one of three nodes, a few MiB, 32 partitions",
         );
         let news = news(&cluster, victim, said);
         println!("{what}: {}", line(&news, "was given up"));
@@ -273,6 +264,11 @@ fn d03_flipped_bits_cost_copies_and_no_data() {
         cluster.start(victim);
         ended += wait_healthy_or_start_again(&mut cluster);
         wait_whole(&cluster);
+        let tested = format!(
+            "{flipped} bits flipped in {} files of one of three nodes",
+            files.len()
+        );
+        note_repaired(14, &format!("{ending}, {which:?}"), began, &tested);
         load.wait_acknowledged(20, SERVED_TIME_MAX);
         let news = news(&cluster, victim, said);
         let condemned = news.matches("[E0308]").count();
@@ -285,7 +281,11 @@ fn d03_flipped_bits_cost_copies_and_no_data() {
             line(&news, "was given up")
         );
         assert!(condemned + lost > 0, "the node says what it found: {news}");
-        end_clean(ending, load, &cluster.http());
+        end_clean(
+            &format!("flipped bits in {ending}, {which:?}"),
+            load,
+            &cluster.http(),
+        );
     }
     println!("{ended} times a node ended by a damaged table, and came back");
 }

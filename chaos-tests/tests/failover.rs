@@ -15,6 +15,7 @@ use ghostlight_chaos::load::Load;
 use ghostlight_chaos::scenario::{SERVED_TIME_MAX, end_clean, is_long, turn, without};
 use ghostlight_chaos::spread::Spread;
 use ghostlight_chaos::wait::until;
+use ghostlight_report::Row;
 use rustix::process::Signal;
 
 /// Clients, each with an actor in a partition of its own.
@@ -23,6 +24,8 @@ const CLIENTS: usize = 64;
 const KILL_GAP_MAX: Duration = Duration::from_secs(1);
 /// The same while a node is frozen, and after it wakes.
 const FREEZE_GAP_MAX: Duration = Duration::from_secs(2);
+/// Half of the gaps should be at most this.
+const HALF_GAP_TARGET: Duration = Duration::from_millis(1_500);
 /// Calls of every client before and after each event.
 const CALLS_AROUND: u64 = 10;
 /// Actors that are read through the node that wakes up.
@@ -78,11 +81,23 @@ impl Round {
     }
 }
 
-/// Prints the distribution, and compares it with what is promised.
+/// Prints the distribution, and compares it with what is promised; `row` is that of the scoreboard.
 #[track_caller]
-fn check_gaps(what: &str, gaps: Vec<Duration>, p99_max: Duration) {
+fn check_gaps(row: u8, what: &str, gaps: Vec<Duration>, p99_max: Duration) {
     let spread = Spread::of(gaps);
     println!("{what}: gap of each affected client: {spread}; promised: p99 at most {p99_max:?}");
+    let tested = format!(
+        "{} gaps of clients of the busiest of three nodes",
+        spread.count()
+    );
+    let [p50, p99] = [50, 99].map(|percent| spread.percentile(percent).as_secs_f64());
+    let name = |which: &str| format!("{what}: gap in a client's answers, {which}");
+    for figure in [
+        Row::figure(row, &name("p50"), p50, "s", HALF_GAP_TARGET.as_secs_f64()),
+        Row::promise(row, &name("p99"), p99, "s", p99_max.as_secs_f64()),
+    ] {
+        figure.tested(&tested).append();
+    }
     assert!(spread.percentile(99) <= p99_max, "{what}: {spread}");
 }
 
@@ -104,7 +119,7 @@ fn the_busiest_node_is_killed_again_and_again() {
         );
         end_clean("kill -9", round.load, &cluster.http());
     }
-    check_gaps("kill -9", gaps, KILL_GAP_MAX);
+    check_gaps(10, "kill -9", gaps, KILL_GAP_MAX);
 }
 
 #[test]
@@ -140,8 +155,8 @@ fn the_busiest_node_is_frozen_again_and_again() {
         end_clean("through the frozen node", through_it, &cluster.http());
         end_clean("SIGSTOP", round.load, &cluster.http());
     }
-    check_gaps("SIGSTOP", gaps, FREEZE_GAP_MAX);
-    check_gaps("SIGCONT", gaps_after, FREEZE_GAP_MAX);
+    check_gaps(11, "SIGSTOP", gaps, FREEZE_GAP_MAX);
+    check_gaps(11, "SIGCONT", gaps_after, FREEZE_GAP_MAX);
 }
 
 /// Reads affected actors through the frozen node, from before it wakes until all was read a few times more,

@@ -15,9 +15,12 @@ use ghostlight_chaos::scenario::{
     FEW_PARTITIONS, SERVED_TIME_MAX, WAIT_MAX, check_waits, end_clean, turn,
 };
 use ghostlight_chaos::wait::until;
+use ghostlight_report::Row;
 use serde_json::Value;
 
 /// Promised from the moment that the third node has joined until every partition has three voters.
+/// All nodes were killed: clients should be answered again within so many seconds.
+const ANSWERED_TARGET: f64 = 5.0;
 const GROWTH_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Whether every partition has three voters, in the words of one node.
@@ -176,6 +179,15 @@ fn printed(process: &Process, what: &str) -> String {
     })
 }
 
+/// Notes how long it took until every client was answered after all nodes were killed.
+fn note_answered(began: Instant) {
+    let name = "all killed: until every client is answered again";
+    let seconds = began.elapsed().as_secs_f64();
+    Row::figure(13, name, seconds, "s", ANSWERED_TARGET)
+        .tested("kill -9 of all three nodes, one restart, the start of the processes included")
+        .append();
+}
+
 #[test]
 fn everything_is_killed_and_comes_back_from_the_data_directories_alone() {
     let _turn = turn();
@@ -222,6 +234,8 @@ fn everything_is_killed_and_comes_back_from_the_data_directories_alone() {
         std::fs::remove_file(log(name)).expect("a node's log");
         nodes.push(Process::node(by_hand(home.path(), name, None), &log(name)));
     }
+    load.wait_acknowledged(1, SERVED_TIME_MAX);
+    note_answered(began);
     load.wait_acknowledged(5, SERVED_TIME_MAX);
     println!(
         "all killed: every client served {:.1} s after the restart",

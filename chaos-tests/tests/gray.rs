@@ -8,6 +8,7 @@ use ghostlight_chaos::load::Load;
 use ghostlight_chaos::scenario::{SERVED_TIME_MAX, WAIT_MAX, end_clean, is_long, turn, without};
 use ghostlight_chaos::spread::Spread;
 use ghostlight_chaos::wait::until;
+use ghostlight_report::Row;
 use rustix::process::Signal;
 
 const PARTITIONS: u32 = 64;
@@ -49,6 +50,15 @@ fn check(what: &str, before: Duration, during: Duration, load: &Load) {
         "{what}: p99 of the others' calls {before:.1?} before, {during:.1?} with it: {times:.1} x ({verdict} the \
          target of {TIMES_TARGET} x); longest wait {longest:.2?}"
     );
+    Row::figure(
+        16,
+        &format!("{what}: p99 of the others' calls, by what it was before"),
+        times,
+        "x",
+        TIMES_TARGET.into(),
+    )
+    .tested(&format!("{:?} each, one of three nodes", measured()))
+    .append();
     assert!(longest <= WAIT_MAX, "{what}: over {WAIT_MAX:?}");
 }
 

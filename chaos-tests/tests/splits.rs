@@ -11,6 +11,7 @@ use ghostlight_chaos::network::Fault;
 use ghostlight_chaos::scenario::{SERVED_TIME_MAX, end_clean, is_long, turn, without};
 use ghostlight_chaos::spread::Spread;
 use ghostlight_chaos::wait::until;
+use ghostlight_report::Row;
 
 /// A gap of a client on the majority's side.
 const MAJORITY_GAP_MAX: Duration = Duration::from_secs(2);
@@ -93,6 +94,19 @@ fn check_silent(cluster: &Cluster, node: usize, moment: &str) -> Vec<String> {
 fn check_gaps(what: &str, load: &Load, time_max: Duration) {
     let gaps = Spread::of(load.longest_gaps(|_| true));
     println!("{what}: longest gap of each client: {gaps}");
+    let longest = gaps.percentile(100).as_secs_f64();
+    Row::promise(
+        12,
+        "longest gap of a client of the majority",
+        longest,
+        "s",
+        time_max.as_secs_f64(),
+    )
+    .tested(&format!(
+        "{} clients, the busiest of three nodes cut off",
+        gaps.count()
+    ))
+    .append();
     assert!(gaps.percentile(100) <= time_max, "{what}: {gaps}");
 }
 
@@ -132,6 +146,12 @@ fn n01_the_busiest_node_alone_acknowledges_nothing_and_the_others_go_on() {
         refused.len(),
         healthy.as_secs_f64()
     );
+    Row::promise(12, "calls acknowledged by the minority", 0.0, "calls", 0.0)
+        .tested(&format!(
+            "{} calls to a node without a majority",
+            4 * MINORITY_CALLS
+        ))
+        .append();
     let mut client = Client::new(&cluster.http(), 0);
     for actor in refused {
         let lines = client.read_log(&actor);
@@ -209,6 +229,19 @@ fn n03_loss_delay_and_doubles_take_nobody_for_dead() {
         "loss: {counts:?}; {looks} looks, nobody taken for dead; longest gap of each client: {gaps}"
     );
     assert!(counts.lost > 100 && counts.doubled > 20, "{counts:?}");
+    Row::promise(
+        17,
+        "live nodes taken for dead at 5 % loss",
+        0.0,
+        "nodes",
+        0.0,
+    )
+    .tested(&format!(
+        "three nodes, {} s, {looks} looks, {} datagrams lost",
+        lasts.as_secs(),
+        counts.lost
+    ))
+    .append();
     cluster.network().heal();
     cluster.wait_healthy();
     end_clean("loss", load, &cluster.http());

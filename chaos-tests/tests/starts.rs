@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ghostlight_chaos::cluster::{Cluster, write_key};
@@ -10,18 +9,12 @@ use ghostlight_chaos::files::{Mounted, copy_folder};
 use ghostlight_chaos::load::Load;
 use ghostlight_chaos::ports::free_address;
 use ghostlight_chaos::process::{self, Process};
+use ghostlight_chaos::scenario::{SERVED_TIME_MAX, turn};
 use ghostlight_chaos::wait::until;
 
-const SERVED_TIME_MAX: Duration = Duration::from_secs(20);
 /// Longest time for a refused node to end, or to say why it does not.
 const TOLD_TIME_MAX: Duration = Duration::from_secs(20);
 const PARTITIONS: u32 = 16;
-
-/// One scenario at a time.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// What becomes of a start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -26,6 +26,9 @@ pub mod transport;
 pub use ghostlight_core::sdk;
 pub use node::Node;
 
+// A build with deliberate bugs is for the simulator alone.
+const _: () = assert!(!ghostlight_protocol::canary::BUILT);
+
 /// Everything an actor's file needs: `use ghostlight::prelude::*;`.
 pub mod prelude {
     pub use crate::node::Node;

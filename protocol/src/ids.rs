@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::canary::{self, Canary};
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $inner:ty, $prefix:literal) => {
         $(#[$doc])*
@@ -140,6 +142,17 @@ pub struct LogPosition {
     pub term: Term,
     /// Index of the entry.
     pub index: LogIndex,
+}
+
+impl PeerId {
+    /// Smallest peer id that may follow a condemned stint on its node.
+    #[must_use]
+    pub fn after_condemned(self) -> Self {
+        match canary::sings(Canary::SamePeerAgain) {
+            true => self,
+            false => Self(self.0 + 1),
+        }
+    }
 }
 
 #[cfg(test)]

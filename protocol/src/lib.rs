@@ -3,6 +3,7 @@
 pub mod actor;
 pub mod calendar;
 pub mod call;
+pub mod canary;
 pub mod closed;
 pub mod code;
 pub mod command;

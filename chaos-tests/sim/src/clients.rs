@@ -5,11 +5,18 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use ghostlight_core::gateway::CallTicket;
+use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::outcome::CallOutcome;
+use ghostlight_protocol::topic::{
+    LettersPage, Nothing, PublishBody, Request, TopicEvent, TopicRequest,
+};
+use prost::Message as _;
 
 use crate::net::Place;
 use crate::params::WorkParams;
+use crate::subscribers::topic;
 
 /// Money that each account begins with.
 pub(crate) const FIRST_DEPOSIT: u64 = 1_000;
@@ -65,42 +72,123 @@ pub enum Op {
         /// Which account.
         account: usize,
     },
+    /// Publishes an event that exists once.
+    Publish {
+        /// Which key.
+        key: usize,
+        /// The event.
+        number: usize,
+    },
+    /// Asks how a topic partition stands.
+    Describe {
+        /// Which.
+        number: u16,
+    },
+    /// Asks for the dead letters of a group.
+    Letters {
+        /// Which group.
+        group: String,
+        /// Which topic partition.
+        number: u16,
+        /// Lowest offset.
+        from: u64,
+    },
 }
 
 impl Op {
-    /// Actor type, actor id, method and body.
+    /// Actor, method and body.
     #[must_use]
-    pub(crate) fn call(&self) -> (&'static str, String, &'static str, String) {
+    pub(crate) fn call(&self) -> (ActorKey, &'static str, Bytes) {
+        let actor = |kind: &str, id: String| {
+            ActorKey::new("default", kind, &id).expect("sample names are valid")
+        };
+        let text = |text: String| Bytes::from(text.into_bytes());
         match self {
-            Self::Append { log, line } => {
-                ("log", format!("l{log}"), "append", format!("\"{line}\""))
-            }
-            Self::Bulk { log, bytes } => (
-                "log",
-                format!("b{log}"),
+            Self::Append { log, line } => (
+                actor("log", format!("l{log}")),
                 "append",
-                format!("\"{}\"", "x".repeat(*bytes)),
+                text(format!("\"{line}\"")),
             ),
-            Self::Read { log } => ("log", format!("l{log}"), "read", String::new()),
-            Self::Add { counter } => ("counter", format!("c{counter}"), "add", "1".to_owned()),
-            Self::Get { counter } => ("counter", format!("c{counter}"), "get", String::new()),
-            Self::Deposit { account } => (
-                "account",
-                format!("a{account}"),
-                "deposit",
-                FIRST_DEPOSIT.to_string(),
+            Self::Bulk { log, bytes } => {
+                let line = "x".repeat(*bytes);
+                (
+                    actor("log", format!("b{log}")),
+                    "append",
+                    text(format!("\"{line}\"")),
+                )
+            }
+            Self::Read { log } => (actor("log", format!("l{log}")), "read", Bytes::new()),
+            Self::Add { counter } => (
+                actor("counter", format!("c{counter}")),
+                "add",
+                text("1".to_owned()),
             ),
-            Self::Transfer { from, to, amount } => (
-                "account",
-                format!("a{from}"),
-                "transfer",
-                format!("[\"a{to}\",{amount}]"),
+            Self::Get { counter } => (actor("counter", format!("c{counter}")), "get", Bytes::new()),
+            Self::Deposit { account } => {
+                let deposit = text(FIRST_DEPOSIT.to_string());
+                (actor("account", format!("a{account}")), "deposit", deposit)
+            }
+            Self::Transfer { from, to, amount } => {
+                let transfer = text(format!("[\"a{to}\",{amount}]"));
+                (actor("account", format!("a{from}")), "transfer", transfer)
+            }
+            Self::Balance { account } => (
+                actor("account", format!("a{account}")),
+                "balance",
+                Bytes::new(),
             ),
-            Self::Balance { account } => {
-                ("account", format!("a{account}"), "balance", String::new())
+            Self::Publish { key, .. } => {
+                let body = PublishBody {
+                    events: vec![self.event()],
+                    ..PublishBody::default()
+                };
+                let place = topic().partition_for(key_name(*key).as_bytes());
+                (place.key(), TOPIC_METHOD, asked(Request::Publish(body)))
+            }
+            Self::Describe { number } => {
+                let key = topic().partition(*number).key();
+                (key, TOPIC_METHOD, asked(Request::Describe(Nothing {})))
+            }
+            Self::Letters {
+                group,
+                number,
+                from,
+            } => {
+                let page = LettersPage {
+                    group: group.clone(),
+                    from: *from,
+                };
+                let key = topic().partition(*number).key();
+                (key, TOPIC_METHOD, asked(Request::Letters(page)))
             }
         }
     }
+
+    /// The event that it publishes; its data exists once.
+    #[must_use]
+    pub(crate) fn event(&self) -> TopicEvent {
+        let Self::Publish { key, number } = self else {
+            return TopicEvent::default();
+        };
+        TopicEvent {
+            key: Some(Bytes::from(key_name(*key).into_bytes())),
+            data: Bytes::from(number.to_string().into_bytes()),
+            source: "client".to_owned(),
+            ..TopicEvent::default()
+        }
+    }
+}
+
+/// Method of every call to a topic partition.
+const TOPIC_METHOD: &str = "topic";
+
+fn key_name(key: usize) -> String {
+    format!("k{key}")
+}
+
+fn asked(request: Request) -> Bytes {
+    let request = Some(request);
+    TopicRequest { request }.encode_to_vec().into()
 }
 
 /// How an operation ended.
@@ -218,6 +306,13 @@ impl Clients {
     pub(crate) fn ticket(&mut self) -> CallTicket {
         self.next_ticket += 1;
         CallTicket(self.next_ticket)
+    }
+
+    /// What a client is at.
+    #[must_use]
+    pub(crate) fn op_of(&self, client: usize) -> Option<Op> {
+        let call = self.clients[client].call.as_ref()?;
+        Some(self.history[call.record].op.clone())
     }
 
     /// Operations without an end.

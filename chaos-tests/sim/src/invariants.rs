@@ -17,6 +17,7 @@ mod quorums;
 mod state;
 mod stints;
 mod strength;
+mod topics;
 mod versions;
 mod votes;
 
@@ -46,6 +47,8 @@ pub(crate) struct Checks {
     versions: versions::Versions,
     messages: messages::Messages,
     strength: strength::Strength,
+    /// See the module.
+    pub topics: topics::Topics,
     /// Places whose node belongs to another cluster: its groups are not ours.
     foreign: BTreeSet<Place>,
 }
@@ -79,6 +82,7 @@ impl Checks {
             versions: versions::Versions::default(),
             messages: messages::Messages::default(),
             strength: strength::Strength::of(factor),
+            topics: topics::Topics::default(),
             foreign: BTreeSet::new(),
         }
     }
@@ -118,6 +122,7 @@ impl Checks {
         self.votes.stopped(place);
         self.quorums.stopped(place);
         self.completeness.stopped(place);
+        self.topics.stopped(place);
     }
 
     /// A disk was emptied.
@@ -155,6 +160,7 @@ impl Checks {
                 for item in items {
                     self.committed.seen(place, *partition, item)?;
                     self.once.asked(*partition, item);
+                    self.topics.asked(*partition, item);
                     self.stints.committed(*partition, item);
                     self.completeness.committed(*partition, item);
                     self.versions.asked(*partition, item);
@@ -188,6 +194,7 @@ impl Checks {
                     self.once.applied(applied)?;
                     self.versions.applied(applied)?;
                     self.messages.applied(applied)?;
+                    self.topics.applied(place, applied);
                 }
             }
             StoreInput::Installed { partition, row } => self.state.row(place, *partition, row)?,
@@ -237,6 +244,7 @@ impl Checks {
 }
 
 pub(crate) use clusters::check as clusters;
+pub(crate) use topics::At;
 
 /// Compares what clients were told with what is there.
 ///

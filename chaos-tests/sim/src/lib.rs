@@ -8,6 +8,7 @@ mod params;
 mod process;
 mod run;
 mod sometimes;
+mod subscribers;
 mod trace;
 mod world;
 

@@ -30,6 +30,8 @@ pub struct Params {
     pub faults: Vec<(FaultKind, u32)>,
     /// What clients do.
     pub work: WorkParams,
+    /// What is published, and to whom.
+    pub topics: TopicParams,
 }
 
 /// The network.
@@ -75,6 +77,54 @@ pub struct WorkParams {
     pub reads: f64,
     /// Chance that it writes a large body.
     pub bulk: f64,
+}
+
+/// Topics.
+#[derive(Clone, Debug)]
+pub struct TopicParams {
+    /// Groups; 0: nothing is published.
+    pub groups: usize,
+    /// Programs of each group.
+    pub subscribers: usize,
+    /// Keys of events.
+    pub keys: usize,
+    /// Chance that an operation publishes.
+    pub publishes: f64,
+    /// Chance that a program wants an event again.
+    pub retry: f64,
+    /// Chance that a program refuses an event for good.
+    pub drop: f64,
+}
+
+impl TopicParams {
+    /// No topics.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            groups: 0,
+            subscribers: 0,
+            keys: 1,
+            publishes: 0.0,
+            retry: 0.0,
+            drop: 0.0,
+        }
+    }
+
+    /// Drawn with dice of their own, so that seeds without topics mean what they meant.
+    fn draw(seed: u64) -> Self {
+        let dice = &mut Dice::new(seed, "topic params");
+        if dice.chance(0.5) {
+            return Self::none();
+        }
+        Self {
+            groups: *dice.pick(&[1, 1, 2, 3]),
+            subscribers: *dice.pick(&[1, 2, 3]),
+            keys: *dice.pick(&[1, 3, 8]),
+            publishes: *dice.pick(&[0.1, 0.3, 0.6]),
+            retry: *dice.pick(&[0.0, 0.05, 0.3]),
+            drop: *dice.pick(&[0.0, 0.0, 0.1]),
+        }
+    }
 }
 
 /// What can go wrong.
@@ -176,6 +226,14 @@ impl FaultKind {
     ];
 }
 
+impl FaultKind {
+    /// How many kinds a seed draws from.
+    #[must_use]
+    pub const fn count() -> usize {
+        Self::ALL.len() + Self::LATER.len()
+    }
+}
+
 impl Params {
     /// Draws a run.
     #[must_use]
@@ -236,6 +294,7 @@ impl Params {
             fault_every,
             faults,
             work,
+            topics: TopicParams::draw(seed),
         };
         // Most runs are of the sizes that people run; the others find what only they can.
         if dice.chance(0.25) {
@@ -284,6 +343,7 @@ impl Params {
                 reads: 0.3,
                 bulk: 0.0,
             },
+            topics: TopicParams::none(),
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::dice::{MS, SEC};
 
 /// A place in the cluster: its disk, and its process while one runs.
 pub(crate) struct Node {
+    /// The group of each subscription, by the number that leaders know it by.
+    pub subscriptions: BTreeMap<u64, String>,
     /// Peer address; kept when the disk is replaced.
     pub address: String,
     /// The disk.

@@ -186,7 +186,7 @@ pub fn heal(world: &mut World) -> Result<(), String> {
             world.waiting_messages()
         ));
     }
-    Ok(())
+    world.drain_topics()
 }
 
 /// Reads everything at every node, and compares it with the history; and the replicas with each other.

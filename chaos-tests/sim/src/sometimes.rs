@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// What every full batch of seeds must reach.
-pub(crate) const REQUIRED: [&str; 71] = [
+pub(crate) const REQUIRED: [&str; 79] = [
     "call answered not run",
     "call answered unknown",
     "call not sent",
@@ -13,8 +13,13 @@ pub(crate) const REQUIRED: [&str; 71] = [
     "connection replaced at one side",
     "crash lost unsynced writes",
     "disk found to have gone back",
+    "dead letters at the end",
     "disk stalled",
     "entry that changes nothing applied",
+    "event delivered",
+    "event delivered again",
+    "event refused for good",
+    "event refused for now",
     "fault: a node hears nobody",
     "fault: bit flip",
     "fault: clock jump",
@@ -65,12 +70,15 @@ pub(crate) const REQUIRED: [&str; 71] = [
     "page of rows cut",
     "process ended by its disk",
     "progress without a node",
+    "publish acknowledged",
     "repeated call acknowledged",
     "replica condemned while running",
     "replica stands for election",
     "snapshot installed",
     "sole voter",
     "store refused to open",
+    "subscriber goes to another process",
+    "subscription ready",
     "turn committed",
     "turn with a message committed",
     "unknown call repeated with its id",
@@ -105,6 +113,12 @@ impl Sometimes {
     pub fn missed(&self) -> Vec<&'static str> {
         let required = REQUIRED.into_iter();
         required.filter(|what| self.count(what) == 0).collect()
+    }
+
+    /// How many of what every full batch must reach were reached.
+    #[must_use]
+    pub fn reached(&self) -> usize {
+        REQUIRED.len() - self.missed().len()
     }
 
     /// All counts, one a line.

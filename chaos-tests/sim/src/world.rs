@@ -17,6 +17,7 @@ mod observe;
 mod reached;
 mod scenario;
 mod store;
+mod topics;
 mod verdict;
 mod work;
 
@@ -28,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ghostlight_core::inquiry::InquiryInput;
 use ghostlight_core::io::ReadTicket;
 use ghostlight_core::io::{Input, Lane, SnapshotEffect};
+use ghostlight_core::topics::subscribers::Said;
 use ghostlight_core::turns::RowsWanted;
 use ghostlight_protocol::ids::{NodeId, PartitionId};
 use ghostlight_protocol::wire::frame::Frame;
@@ -35,11 +37,12 @@ use ghostlight_protocol::wire::hello::ConnectionKind;
 
 use crate::clients::Clients;
 use crate::dice::{Dice, SEC, US};
-use crate::invariants::Checks;
+use crate::invariants::{At, Checks};
 use crate::net::{ConnKey, Net, Place};
 use crate::params::Params;
 use crate::process::Node;
 use crate::sometimes::Sometimes;
+use crate::subscribers::{Subscribed, Subscribers};
 use crate::trace::{Show, Trace};
 
 /// Something that happens at a time.
@@ -121,6 +124,16 @@ pub(crate) enum Event {
         asker: NodeId,
         input: Box<InquiryInput>,
     },
+    /// A program looks whether it is still subscribed.
+    Subscriber(usize),
+    /// It says what became of an event.
+    Verdict {
+        subscriber: usize,
+        at: Subscribed,
+        token: u64,
+        said: Said,
+        event: At,
+    },
     /// A client acts.
     Client(usize),
     /// A client gives a call up.
@@ -177,6 +190,7 @@ pub struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) net: Net,
     pub(crate) clients: Clients,
+    pub(crate) subscribers: Subscribers,
     pub(crate) checks: Checks,
     /// The trace.
     pub trace: Trace,
@@ -232,6 +246,7 @@ pub(crate) struct Streams {
     pub(crate) fault: Dice,
     pub(crate) work: Dice,
     pub(crate) node: Dice,
+    pub(crate) topics: Dice,
 }
 
 impl World {
@@ -243,6 +258,7 @@ impl World {
         trace.line(0, format_args!("{params:?}"));
         Self {
             clients: Clients::new(&params.work),
+            subscribers: Subscribers::new(&params.topics),
             checks: Checks::new(params.partitions, params.factor),
             params,
             now: SEC,
@@ -258,6 +274,7 @@ impl World {
                 fault: Dice::new(seed, "fault"),
                 work: Dice::new(seed, "work"),
                 node: Dice::new(seed, "node"),
+                topics: Dice::new(seed, "topics"),
             },
             failure: None,
             phase: Phase::Faults,
@@ -412,6 +429,14 @@ impl World {
                 asker,
                 input,
             } => self.inquire(place, asker, *input),
+            Event::Subscriber(subscriber) => self.subscriber_looks(subscriber),
+            Event::Verdict {
+                subscriber,
+                at,
+                token,
+                said,
+                event,
+            } => self.subscriber_says(subscriber, at, token, said, event),
             Event::Client(client) => self.client_acts(client),
             Event::GiveUp { client, ticket } => self.client_gives_up(client, ticket),
             Event::Fault => self.fault(),

@@ -229,7 +229,7 @@ impl<E: Engine> Disk<E> {
         out: &mut Vec<StoreInput>,
     ) -> Result<(), StorageError> {
         if let Some(condemned) = self.store.condemn(partition, &why)? {
-            let floor = ghostlight_protocol::ids::PeerId(condemned.peer.0 + 1);
+            let floor = condemned.peer.after_condemned();
             out.push(StoreInput::Condemned {
                 partition,
                 floor,

@@ -49,7 +49,7 @@ impl<E: Engine> Store<E> {
             row: self.stored(&row_prefix(partition, Family::Partition))?,
         };
         let floor = self.tombstones.get(&partition).copied().unwrap_or_default();
-        let floor = floor.max(PeerId(peer.0 + 1));
+        let floor = floor.max(peer.after_condemned());
         set_aside(&mut self.batch, partition, peer, floor, &aside);
         self.commit("condemn a replica", Durability::Synced)?;
         self.recent.clear();

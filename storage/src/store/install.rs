@@ -5,6 +5,7 @@
 //! has half a replica, and condemns it.
 
 use bytes::Bytes;
+use ghostlight_protocol::canary::{self, Canary};
 use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::{LogPosition, PartitionId, PeerId};
 use ghostlight_protocol::partition_row::PartitionRow;
@@ -129,7 +130,9 @@ impl<E: Engine> Store<E> {
             self.commit("begin to install a snapshot", Durability::Synced)?;
         }
         self.recent.clear();
-        delete_rows(&mut self.batch, partition);
+        if !canary::sings(Canary::InstallKeepsRows) {
+            delete_rows(&mut self.batch, partition);
+        }
         for number in 0..chunks {
             let rows = match self.staged_chunk(partition, number) {
                 Ok(rows) => rows,

@@ -194,7 +194,7 @@ impl<E: Engine> Store<E> {
         let peer = peer_of(partition, &found, node).ok_or(StorageError::NodeDamaged {
             what: "which peer it was in a group",
         })?;
-        let floor = floor.max(PeerId(peer.0 + 1));
+        let floor = floor.max(peer.after_condemned());
         let aside = SetAside {
             why: why.clone(),
             stint: found.stint,

@@ -43,6 +43,7 @@ impl World {
             image: None,
             trust: Trust::Whole,
             fallen: Fallen::No,
+            subscriptions: BTreeMap::new(),
         });
         self.start(place, origin);
         place

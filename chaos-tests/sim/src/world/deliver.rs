@@ -55,9 +55,7 @@ impl World {
             Effect::App(effect) => {
                 self.violate(format!("node {place} has no application: {effect:?}"))
             }
-            Effect::Subscriber(id, told) => {
-                self.violate(format!("node {place} has no subscriber {id:?}: {told:?}"));
-            }
+            Effect::Subscriber(id, told) => self.subscriber_told(place, id, told),
             Effect::Reply { ticket, outcome } => self.replied(place, ticket, outcome),
             Effect::AdminReply { ticket, answer } => {
                 if let ghostlight_core::admin::AdminAnswer::Refused { detail, .. } = &answer {
@@ -179,6 +177,7 @@ impl World {
             }
             return;
         };
+        self.check_topic_frame(place, other, &frame);
         self.trace.detail(self.now, || {
             format!("  {place} -> {other} {lane:?} {frame:?}")
         });

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use ghostlight_core::gateway::{CallTicket, ClientCall};
 use ghostlight_core::io::Input;
-use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::Stamp;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX;
@@ -28,6 +27,7 @@ impl World {
     /// Clients begin to work.
     pub fn begin_work(&mut self) {
         self.clients.admission = Admission::Open;
+        self.begin_topics();
         for client in 0..self.clients.clients.len() {
             if self.clients.clients[client].call.is_none() {
                 let pause = self.dice.work.between(0, self.params.work.think);
@@ -106,6 +106,13 @@ impl World {
                 bytes: dice.log_uniform(BULK_BYTES.0, BULK_BYTES.1) as usize,
             };
         }
+        if self.params.topics.groups > 0 && self.dice.topics.chance(self.params.topics.publishes) {
+            return Op::Publish {
+                key: self.dice.topics.index(self.params.topics.keys),
+                number: self.clients.history.len(),
+            };
+        }
+        let dice = &mut self.dice.work;
         let actor = dice.index(actors);
         let read = dice.chance(self.params.work.reads);
         match (dice.index(3), read) {
@@ -167,7 +174,7 @@ impl World {
 
     /// Nodes that a client calls: as a load balancer sees it, those that say they are ready, and every other
     /// client has noticed which stand still.
-    fn open_places(&self, client: usize) -> Vec<Place> {
+    pub(super) fn open_places(&self, client: usize) -> Vec<Place> {
         let is_joined = |place: &Place| {
             let process = self.nodes[*place].process.as_ref();
             process.is_some_and(|process| process.introduced.descriptor.is_some())
@@ -187,9 +194,7 @@ impl World {
         id: Option<&str>,
         deadline: Option<u64>,
     ) -> CallTicket {
-        let (actor_type, actor_id, method, body) = op.call();
-        let actor =
-            ActorKey::new("default", actor_type, &actor_id).expect("sample names are valid");
+        let (actor, method, body) = op.call();
         let ticket = self.clients.ticket();
         let seed = self.dice.work.any();
         let now = self.now;
@@ -202,7 +207,7 @@ impl World {
             metadata: Vec::new(),
             actor,
             method: method.to_owned(),
-            body: Bytes::from(body.into_bytes()),
+            body,
             request_id: id.map(|id| Bytes::copy_from_slice(id.as_bytes())),
             deadline: deadline.map(|d| clocks.instant + Duration::from_nanos(d)),
             stamp: Stamp {
@@ -252,6 +257,11 @@ impl World {
         }
         call.ticket = 0;
         match outcome {
+            CallOutcome::Reply(body)
+                if matches!(self.clients.op_of(client), Some(Op::Publish { .. })) =>
+            {
+                self.published(client, &body);
+            }
             CallOutcome::Reply(body) => match serde_json::from_slice(&body) {
                 Ok(value) => self.ended(client, End::Reply(value)),
                 Err(error) => self.violate(format!("a reply is not JSON: {error}: {body:?}")),
@@ -313,7 +323,7 @@ impl World {
         }
     }
 
-    fn ended(&mut self, client: usize, end: End) {
+    pub(super) fn ended(&mut self, client: usize, end: End) {
         let Some(call) = self.clients.clients[client].call.take() else {
             return;
         };

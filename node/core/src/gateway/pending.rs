@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use ghostlight_protocol::call::{CallRequest, MayHaveRun};
+use ghostlight_protocol::canary::{self, Canary};
 use ghostlight_protocol::closed::Closed;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
@@ -209,6 +210,7 @@ impl Pending {
     /// Whether any attempt may have run.
     pub(super) fn may_have_run(&self) -> MayHaveRun {
         match self.open.is_empty() {
+            _ if canary::sings(Canary::UnknownAsNotRun) => MayHaveRun::No,
             true => self.settled,
             false => MayHaveRun::Yes,
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ghostlight_protocol::call::AnswerKind;
 use ghostlight_protocol::call::{LeaderHint, MayHaveRun, Redirect};
+use ghostlight_protocol::canary::{self, Canary};
 use ghostlight_protocol::command::{Command, Envelope, Kind};
 use ghostlight_protocol::family::{self, Family};
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
@@ -330,6 +331,11 @@ impl NodeCore {
         };
         self.reads.next += 1;
         let context = self.reads.next;
+        if canary::sings(Canary::ReadUnproven) {
+            let index = slot.group.applied();
+            leading.confirm = Confirm::Applying { id, index };
+            return self.read_ready(partition);
+        }
         // Refused only when leadership is lost: then the engine's callers are told at closing.
         if slot.group.read_index(context) == ReadIndex::Begun {
             leading.confirm = Confirm::Asked {

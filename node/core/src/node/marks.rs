@@ -17,6 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ghostlight_protocol::canary::{self, Canary};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
 use ghostlight_protocol::marks::{Mark, MarkWord, Marks as Found, Told};
@@ -137,7 +138,9 @@ impl Marks {
     /// Whether what a peer remembers shows that this node has lost something. What this very process told
     /// it has never lost.
     fn has_lost(&self, told: Told) -> bool {
-        told.nonce != self.nonce && told.mark > self.recovered
+        told.nonce != self.nonce
+            && told.mark > self.recovered
+            && !canary::sings(Canary::MarkIgnored)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use ghostlight_protocol::canary::{self, Canary};
 use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
 use ghostlight_protocol::replica::HardState;
 use ghostlight_protocol::replica::log::RecoveredReplica;
@@ -36,6 +37,10 @@ impl NodeCore {
             .unwrap_or(PeerId(1));
         let Some(cluster) = &mut self.cluster else {
             return;
+        };
+        let floor = match canary::sings(Canary::BelowTombstone) {
+            true => PeerId(1),
+            false => floor,
         };
         if partition.0 >= cluster.partitions() || to < floor || self.record.weight == 0 {
             return;
@@ -83,7 +88,7 @@ impl NodeCore {
             partition,
             why: stored,
         }));
-        self.condemn(now, partition, PeerId(peer.0 + 1), why, out);
+        self.condemn(now, partition, peer.after_condemned(), why, out);
     }
 
     /// A replica is damaged: it falls silent, and its leader replaces it. Told again about the same stint,
@@ -221,7 +226,8 @@ impl NodeCore {
         let slot = self.cluster.as_ref()?.slot(partition)?;
         let membership = slot.row.as_ref()?.membership.as_ref()?;
         let member = membership.is_voter(slot.group.peer());
-        let contains = membership.peers.iter().any(|p| p.peer == peer.0);
+        let contains = membership.peers.iter().any(|p| p.peer == peer.0)
+            && !canary::sings(Canary::DeleteOnHint);
         let older = peer.0 < membership.next_peer;
         let durable = membership.index <= slot.durable_membership;
         (durable && member && !contains && older && !membership.is_joint()).then(|| {
@@ -273,7 +279,8 @@ impl NodeCore {
         };
         let (known, peer) = (slot.group.membership(), slot.group.peer());
         let out_of_it = known.peers.iter().all(|p| p.peer != peer.0);
-        let newer = standing.membership_index > known.index
+        let newer = canary::sings(Canary::DeleteOnHint)
+            || standing.membership_index > known.index
             || (out_of_it && standing.membership_index == known.index);
         if peer.0 == standing.peer && newer && slot.leading.is_none() {
             self.destroy(now, partition, PeerId(standing.next_peer), out);

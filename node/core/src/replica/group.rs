@@ -6,6 +6,7 @@ pub(super) mod ready;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use ghostlight_protocol::canary::{self, Canary};
 use ghostlight_protocol::ids::{LogIndex, LogPosition, NodeId, PartitionId, PeerId, Term};
 use ghostlight_protocol::limits::{APPEND_BYTES_MAX, UNCOMMITTED_BYTES_MAX};
 use ghostlight_protocol::partition_row::Membership;
@@ -146,6 +147,14 @@ impl Group {
             .and_then(|row| row.membership.clone())
             .unwrap_or_default();
         let last = tail.last().map_or(*truncated, |entry| entry.at);
+        let vote = match canary::sings(Canary::ForgetVote) {
+            true => PeerId(0),
+            false => hard_state.vote,
+        };
+        let hard_state = &HardState {
+            vote,
+            ..*hard_state
+        };
         assert!(
             applied <= hard_state.commit && hard_state.commit <= last.index,
             "{partition}: applied {applied}, commit {}, last {}",
@@ -321,6 +330,9 @@ impl Group {
             return;
         };
         match message.get_msg_type() {
+            MessageType::MsgPropose if canary::sings(Canary::ForwardedProposal) => {
+                self.step_message(from, message);
+            }
             MessageType::MsgPropose
             | MessageType::MsgReadIndex
             | MessageType::MsgReadIndexResp
@@ -391,9 +403,25 @@ impl Group {
             self.strangers.insert(message.from, from);
         }
         self.note_answer(&message);
+        if canary::sings(Canary::JointQuorum) {
+            self.answer_for_the_old_voters(&message);
+        }
         // The engine's errors here are all "not for me"; its state has not changed.
         drop(self.raw.step(message));
         self.rank();
+    }
+
+    /// A canary: what one new voter has counts for all old ones that are on their way out.
+    fn answer_for_the_old_voters(&mut self, message: &eraftpb::Message) {
+        if message.get_msg_type() != MessageType::MsgAppendResponse || message.reject {
+            return;
+        }
+        let outgoing = self.membership.voters_outgoing.clone();
+        for voter in outgoing.into_iter().filter(|voter| *voter != self.peer.0) {
+            let mut theirs = message.clone();
+            theirs.from = voter;
+            drop(self.raw.step(theirs));
+        }
     }
 
     /// Only what answers this very leadership shows that a peer is there for it.
@@ -413,7 +441,7 @@ impl Group {
     /// # Errors
     /// When it did not enter the log; nothing has changed.
     pub fn propose(&mut self, data: Vec<u8>) -> Result<(), ProposeRefused> {
-        if self.role() != Role::Leader {
+        if self.role() != Role::Leader && !canary::sings(Canary::ForwardedProposal) {
             return Err(ProposeRefused::NotLeader);
         }
         self.raw

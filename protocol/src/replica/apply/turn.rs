@@ -8,6 +8,7 @@ use prost::Message;
 use super::messages::{self, Place};
 use super::{Appended, SkipReason, TurnOutcome, schedule, topics};
 use crate::actor::ActorKey;
+use crate::canary::{self, Canary};
 use crate::closed::Closed;
 use crate::command::{
     DeadLetter, DedupRecord, Envelope, Expire, Fate, RequestRecord, Send, SessionRow, Share,
@@ -63,7 +64,7 @@ pub(super) fn apply<R: Rows>(
     let mut outbox = Vec::new();
     let mut appended = Vec::new();
     if turn.kind() == TurnKind::Write {
-        if stored.0 != turn.base_version {
+        if stored.0 != turn.base_version && !canary::sings(Canary::VersionUnchecked) {
             return Ok(TurnOutcome::Skipped(SkipReason::Version { stored }));
         }
         version = write(rows, &actor, stored, &turn);
@@ -110,6 +111,7 @@ fn message<R: Rows>(
     share: Share,
 ) {
     match share {
+        Share::Whole | Share::Rest if canary::sings(Canary::InboxRowStays) => {}
         Share::Whole | Share::Rest => messages::remove(rows, partition, Place::Inbox, key, value),
         Share::Part | Share::More => {
             let mut envelope = Envelope::decode(value.clone()).unwrap_or_default();
@@ -261,11 +263,10 @@ fn enqueue<R: Rows>(
     let key = family::outbox_key(destination, sequence);
     let value = envelope.encode_to_vec().into();
     messages::add(rows, partition, Place::Outbox, key, value);
-    rows.put(
-        Family::Mark,
-        next_key,
-        Bytes::copy_from_slice(&sequence.saturating_add(1).to_be_bytes()),
-    );
+    if !canary::sings(Canary::OutboxWithoutMark) {
+        let next = sequence.saturating_add(1).to_be_bytes();
+        rows.put(Family::Mark, next_key, Bytes::copy_from_slice(&next));
+    }
     Ok((destination, sequence, envelope))
 }
 
@@ -279,6 +280,9 @@ pub(super) fn record<R: Rows>(
     let Some(id) = RequestId::parse(&request.id) else {
         return Ok(());
     };
+    if canary::sings(Canary::RecordForgotten) {
+        return Ok(());
+    }
     let (answer, reply_digest) = match &answer.answer {
         Some(Answer::Reply(body)) if body.len() > RECORDED_REPLY_BYTES_MAX => {
             let digest = hash128(domain::REPLY, &[body]).to_be_bytes();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ghostlight_protocol::canary::{self, Canary};
 use ghostlight_protocol::ids::{NodeId, PeerId};
 use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
 
@@ -81,7 +82,10 @@ impl Group {
                 let outs = voters_out
                     .iter()
                     .map(|peer| single(ConfChangeType::RemoveNode, *peer));
-                engine.changes = ins.chain(outs).collect();
+                engine.changes = match canary::sings(Canary::ShrinkBeforeReplace) {
+                    true if !voters_out.is_empty() => outs.collect(),
+                    _ => ins.chain(outs).collect(),
+                };
             }
             Change::LeaveJoint => assert!(
                 self.membership.voters.contains(&self.peer.0),

@@ -6,6 +6,7 @@
 //! vote is still unsynced: reads do not wait for the disk.
 
 use bytes::Bytes;
+use ghostlight_protocol::canary::{self, Canary};
 use ghostlight_protocol::ids::{LogIndex, LogPosition, NodeId, PeerId};
 use ghostlight_protocol::limits::APPEND_BYTES_MAX;
 use ghostlight_protocol::partition_row::Membership;
@@ -181,6 +182,7 @@ impl Group {
         let mut held = Vec::new();
         // A leader elected by others has long synced its vote. A sole voter elects itself in one step:
         // what it said in a term that a crash undoes would stand beside what it says in it again.
+        let promise_open = promise_open && !canary::sings(Canary::AckBeforeSync);
         let immediate = if promise_open {
             &mut held
         } else {
@@ -190,6 +192,7 @@ impl Group {
         for outgoing in later.into_iter().flat_map(|message| self.outgoing(message)) {
             match outgoing {
                 Outgoing::HeartbeatAnswer(..) if !promise_open => out.send.push(outgoing),
+                outgoing if canary::sings(Canary::AckBeforeSync) => out.send.push(outgoing),
                 outgoing => held.push(outgoing),
             }
         }
@@ -314,7 +317,8 @@ impl Group {
     /// Whether this replica leads and has applied an entry of its own term: it may admit turns.
     #[must_use]
     pub fn may_open(&self) -> bool {
-        self.role() == Role::Leader && self.raw.raft.apply_to_current_term()
+        let applied = canary::sings(Canary::ServeUnopened) || self.raw.raft.apply_to_current_term();
+        self.role() == Role::Leader && applied
     }
 }
 

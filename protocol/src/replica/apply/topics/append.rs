@@ -5,6 +5,7 @@ use prost::Message;
 
 use super::{At, Published, TopicOutcome, put_topic, read_topic, row_bytes};
 use crate::actor::ActorKey;
+use crate::canary::{self, Canary};
 use crate::family::{self, Family};
 use crate::partition_row::PartitionRow;
 use crate::replica::rows::Rows;
@@ -130,6 +131,9 @@ fn append_events<R: Rows>(
         row.retention_bytes = keeps.bytes;
     }
     rows.put(Family::TopicBatch, key, value);
+    if canary::sings(Canary::OffsetAgain) {
+        row.next = before.next;
+    }
     put_topic(rows, partition, topic, &before, &row)?;
     Ok(Some(Appended {
         topic: topic.clone(),

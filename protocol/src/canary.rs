@@ -1,0 +1,135 @@
+//! Deliberate bugs, to prove that the tests would find them: each breaks one rule that a promise rests on.
+//!
+//! They exist only with the feature `canaries`, which nothing but the simulator's own test of them turns on;
+//! without it every question here is answered *no* at compile time (`BUILT`; the product refuses to compile with
+//! it). One is chosen at run time, for the thread that simulates a cluster. A canary that the swarm does not catch
+//! is a hole in the swarm.
+//!
+//! Absent: any other switch of behaviour. What is here is never right.
+
+/// A deliberate bug.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Canary {
+    /// Votes and acknowledgements leave before they are synced (G3).
+    AckBeforeSync,
+    /// A restart forgets for whom a replica has voted.
+    ForgetVote,
+    /// A deposed leader's proposal is forwarded to its successor, and apply does not look at its term (G1).
+    ForwardedProposal,
+    /// In a joint membership the new voters alone decide.
+    JointQuorum,
+    /// Snapshots are sent without the records of requests (G2).
+    SnapshotWithoutRecords,
+    /// An installed snapshot leaves rows of before behind.
+    InstallKeepsRows,
+    /// Reads are answered without a proof of leadership (G4).
+    ReadUnproven,
+    /// A leader serves before it has applied an entry of its own term.
+    ServeUnopened,
+    /// A turn counts on whatever version it was built (G1).
+    VersionUnchecked,
+    /// Accepted messages do not move the mark of their source.
+    AcceptWithoutMark,
+    /// Messages leave, and their numbers are given again.
+    OutboxWithoutMark,
+    /// A message's turn commits, and its row stays.
+    InboxRowStays,
+    /// A turn commits, and its request is not recorded.
+    RecordForgotten,
+    /// A gateway reports that a call did not run that may have run.
+    UnknownAsNotRun,
+    /// The dead voter goes before its replacement is there.
+    ShrinkBeforeReplace,
+    /// Replicas are deleted on a hint, without a look at the membership.
+    DeleteOnHint,
+    /// A late message brings a removed replica back.
+    BelowTombstone,
+    /// A condemned replica begins again under its old peer id.
+    SamePeerAgain,
+    /// What others remember of this node's promises is ignored.
+    MarkIgnored,
+    /// Events are appended, and their offsets are given again (G9).
+    OffsetAgain,
+    /// Verdicts are confirmed and not kept (G9).
+    CursorForgotten,
+}
+
+impl Canary {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::AckBeforeSync,
+        Self::ForgetVote,
+        Self::ForwardedProposal,
+        Self::JointQuorum,
+        Self::SnapshotWithoutRecords,
+        Self::InstallKeepsRows,
+        Self::ReadUnproven,
+        Self::ServeUnopened,
+        Self::VersionUnchecked,
+        Self::AcceptWithoutMark,
+        Self::OutboxWithoutMark,
+        Self::InboxRowStays,
+        Self::RecordForgotten,
+        Self::UnknownAsNotRun,
+        Self::ShrinkBeforeReplace,
+        Self::DeleteOnHint,
+        Self::BelowTombstone,
+        Self::SamePeerAgain,
+        Self::MarkIgnored,
+        Self::OffsetAgain,
+        Self::CursorForgotten,
+    ];
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|canary| format!("{canary:?}") == name)
+    }
+}
+
+/// Whether this build has canaries.
+pub const BUILT: bool = cfg!(feature = "canaries");
+
+#[cfg(feature = "canaries")]
+mod cage {
+    use std::cell::Cell;
+
+    use super::Canary;
+
+    thread_local! {
+        static CHOSEN: Cell<Option<Canary>> = const { Cell::new(None) };
+    }
+
+    /// Chooses the bug that this thread has from now on; `None`: it has none.
+    pub fn choose(canary: Option<Canary>) {
+        CHOSEN.set(canary);
+    }
+
+    /// Whether this bug was chosen.
+    #[must_use]
+    pub fn sings(canary: Canary) -> bool {
+        CHOSEN.get() == Some(canary)
+    }
+}
+
+#[cfg(feature = "canaries")]
+pub use cage::{choose, sings};
+
+/// Whether this bug was chosen: never, in a build without canaries.
+#[cfg(not(feature = "canaries"))]
+#[must_use]
+pub const fn sings(_: Canary) -> bool {
+    false
+}
+
+// The compiler itself sees that no branch of any canary is left.
+#[cfg(not(feature = "canaries"))]
+const _: () = {
+    let mut number = 0;
+    while number < Canary::ALL.len() {
+        assert!(!sings(Canary::ALL[number]));
+        number += 1;
+    }
+};
