@@ -101,6 +101,8 @@ impl World {
                 self.sometimes.hit("subscription ready");
                 self.subscribers.all[subscriber].stage = Stage::Ready;
             }
+            // What it holds gets its verdicts still; then it is over.
+            Told::Ending => {}
             Told::Over { .. } => {
                 self.sometimes.hit("subscription over");
                 self.subscribers.all[subscriber].at = None;
@@ -159,6 +161,9 @@ impl World {
             Said::Drop(_) => {
                 self.sometimes.hit("event refused for good");
                 self.checks.topics.done(&group, event);
+            }
+            Said::Forward(_) => {
+                return self.violate("nobody here gives events to actors".to_owned());
             }
         }
         let id = at.id;

@@ -107,6 +107,7 @@ impl Bed {
             Verdict::Retry(_) => "retry",
             Verdict::Drop(_) => "drop",
             Verdict::GiveBack => "give back",
+            Verdict::Forward(_) => "forward",
         };
         (token, word)
     }

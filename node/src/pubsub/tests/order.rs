@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use super::*;
-use crate::pubsub::target::{Batch, Letter, Said, Target};
+use crate::pubsub::stop;
+use crate::pubsub::target::{Batch, Handed, Letter, Said, Target};
 use crate::pubsub::wanted::parse;
 use crate::topics::{Content, Feature};
 
@@ -14,8 +15,9 @@ use crate::topics::{Content, Feature};
 struct Noting(Mutex<Vec<String>>);
 
 impl Target for Noting {
-    fn deliver<'a>(&'a self, letter: &'a Letter) -> BoxFuture<'a, Said> {
+    fn deliver<'a>(&'a self, letter: &'a Letter, handed: &'a Handed) -> BoxFuture<'a, Said> {
         Box::pin(async {
+            handed.set();
             let id = letter.envelope.text("id").unwrap_or_default();
             self.0.lock().unwrap().push(id);
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -23,7 +25,11 @@ impl Target for Noting {
         })
     }
 
-    fn deliver_batch<'a>(&'a self, _batch: &'a Batch) -> BoxFuture<'a, Vec<Said>> {
+    fn deliver_batch<'a>(
+        &'a self,
+        _batch: &'a Batch,
+        _handed: &'a Handed,
+    ) -> BoxFuture<'a, Vec<Said>> {
         unreachable!("no batches here")
     }
 }
@@ -46,7 +52,8 @@ async fn events_are_begun_as_they_came_and_handled_side_by_side() {
     let line = pubsub.line(&owner(), wanted[0].clone(), &target).unwrap();
     let (feed, subscription, mut settled) = Subscription::channel(EVENTS as u32);
     let begun = std::time::Instant::now();
-    let running = tokio::spawn(async move { line.run(subscription).await });
+    let (_stopper, stop) = stop::pair();
+    let running = tokio::spawn(async move { line.run(subscription, &stop).await });
     for number in 0..EVENTS {
         let event = Event {
             data: format!(r#"{{"id":"{number}"}}"#).into(),
