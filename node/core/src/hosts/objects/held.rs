@@ -256,6 +256,7 @@ impl Objects {
                     held.made = Made::Yes;
                 }
             }
+            // A request does not say which process asks: of several in doubt all count as made.
             Stage::Idle | Stage::Resetting { .. } => {
                 let in_doubt = object.held.iter_mut();
                 for held in in_doubt.filter(|held| held.made == Made::InDoubt) {

@@ -1,6 +1,8 @@
 //! Random histories against applications that keep what they changed: whatever happens to processes, answers and
 //! activations, no object with other state than what is stored is called, and none is told to go that is not there.
 
+use std::collections::BTreeSet;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -26,6 +28,8 @@ struct World {
     asked: BTreeMap<Exchange, (u64, bool)>,
     /// Processes in which a turn without an answer may still change the object.
     runs_on: Vec<u64>,
+    /// Processes in which a turn had no answer.
+    in_doubt: BTreeSet<u64>,
     version: u64,
     term: u64,
     turn: Option<TurnId>,
@@ -43,6 +47,7 @@ impl World {
             last_process: 1,
             asked: BTreeMap::new(),
             runs_on: Vec::new(),
+            in_doubt: BTreeSet::new(),
             version: 7,
             term: 1,
             turn: None,
@@ -92,6 +97,7 @@ impl World {
         match outcome {
             1 => {
                 self.runs_on.push(process);
+                self.in_doubt.insert(process);
                 self.bed.silent(exchange, Sent::Maybe);
             }
             // It fails without having asked for anything.
@@ -131,15 +137,18 @@ impl World {
         self.bed.out.clear();
     }
 
-    /// Code whose turn has no answer asks for its state, and changes it. Not while a turn runs in another process: a
-    /// request does not say which process asks.
+    /// Code whose turn has no answer asks for its state, and changes it. A request does not say which process asks: not
+    /// while a turn runs in another process, or another one may ask as well and has no object.
     fn change_late(&mut self) {
         let Some(process) = self.runs_on.pop() else {
             return;
         };
         let mut asked = self.asked.values();
         let elsewhere = asked.any(|(other, goes)| *other != process && !goes);
-        if !elsewhere && self.living.contains_key(&process) {
+        let mut in_doubt = self.in_doubt.iter();
+        let others =
+            in_doubt.any(|other| *other != process && self.living.get(other) == Some(&None));
+        if !elsewhere && !others && self.living.contains_key(&process) {
             self.look_up();
             self.living.insert(process, Some(None));
         }
@@ -160,6 +169,7 @@ impl World {
                 self.asked.remove(&exchange);
                 if !goes && !ends {
                     self.runs_on.push(process);
+                    self.in_doubt.insert(process);
                 }
                 self.bed.silent(exchange, Sent::Maybe);
                 self.heed();
