@@ -113,8 +113,8 @@ fn publish_each(
         let id = format!("{key}-{number}");
         let node = &nodes[at % nodes.len()];
         let done = process::run(&[
-            "publish", topic, "--pubsub", pubsub, "-d", &text, "--key", key, "--id", &id, "--node",
-            node,
+            "publish", topic, "--pubsub", pubsub, "--force", "-d", &text, "--key", key, "--id",
+            &id, "--node", node,
         ]);
         if done.status.success() {
             number += 1;
