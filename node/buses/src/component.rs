@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::bus::Bus;
+use crate::jetstream::JetStream;
 use crate::redis::Redis;
 use crate::settings::Settings;
 
 /// Types of components that [`open`] knows, in order.
-pub const KINDS: [&str; 1] = [Redis::KIND];
+pub const KINDS: [&str; 2] = [JetStream::KIND, Redis::KIND];
 
 /// A component as its YAML declares it.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,6 +42,9 @@ pub struct Opened {
 pub fn open(declared: &Declared) -> Option<Result<Opened, String>> {
     let mut settings = Settings::new(&declared.metadata);
     let bus = match declared.kind.as_str() {
+        JetStream::KIND => {
+            JetStream::open(declared, &mut settings).map(|bus| Arc::new(bus) as Arc<dyn Bus>)
+        }
         Redis::KIND => {
             Redis::open(declared, &mut settings).map(|bus| Arc::new(bus) as Arc<dyn Bus>)
         }

@@ -4,12 +4,14 @@ mod bus;
 pub mod clock;
 mod component;
 mod event;
+mod jetstream;
 mod keeper;
 mod outcomes;
 mod pump;
 mod redis;
 mod settings;
 mod subscription;
+mod tls;
 
 pub use bus::{Bus, BusFuture, Feature, Standing, SubscribeError};
 pub use component::{Declared, KINDS, Opened, open};

@@ -274,6 +274,25 @@ impl<D: Desk> Pump<D> {
     }
 }
 
+/// At least one place, and all that are free.
+pub(crate) async fn places(room: &Room) -> Vec<OwnedSemaphorePermit> {
+    let mut places = Vec::new();
+    // Never closed.
+    if let Ok(first) = Arc::clone(room).acquire_owned().await {
+        places.push(first);
+    }
+    while let Ok(more) = Arc::clone(room).try_acquire_owned() {
+        places.push(more);
+    }
+    places
+}
+
+/// The next pause of a handler that fails: from `least`, doubling, at most `most`.
+pub(crate) fn doubling(least: Duration, most: Duration, attempt: u32) -> Duration {
+    let factor = 2_u32.saturating_pow(attempt.saturating_sub(1).min(30));
+    least.saturating_mul(factor).min(most)
+}
+
 async fn rested(end: Option<Instant>) {
     match end {
         Some(end) => sleep_until(end).await,

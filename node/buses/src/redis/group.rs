@@ -19,7 +19,7 @@ use super::options::Options;
 use super::{ask, words};
 use crate::bus::SubscribeError;
 use crate::keeper::Keeper;
-use crate::pump::{Again, Bounds, Desk, Pump, Room, Running, Taken};
+use crate::pump::{Again, Bounds, Desk, Pump, Room, Running, Taken, places};
 use crate::subscription::{Start, Subscribe, Subscription};
 
 /// How long a read waits at the server; a subscriber that leaves is noticed at once all the same.
@@ -262,26 +262,13 @@ impl Reader {
         !options.processing_timeout.is_zero() && !options.redeliver_interval.is_zero()
     }
 
-    /// At least one place, and all that are free.
-    async fn places(&self) -> Vec<OwnedSemaphorePermit> {
-        let mut places = Vec::new();
-        // Never closed.
-        if let Ok(first) = Arc::clone(&self.room).acquire_owned().await {
-            places.push(first);
-        }
-        while let Ok(more) = Arc::clone(&self.room).try_acquire_owned() {
-            places.push(more);
-        }
-        places
-    }
-
     async fn take_new(
         &self,
         connection: &MultiplexedConnection,
         block: Duration,
     ) -> Result<(), RedisError> {
         let Place { group, .. } = &self.place;
-        let places = self.places().await;
+        let places = places(&self.room).await;
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP")
             .arg(group)
@@ -307,7 +294,7 @@ impl Reader {
     /// Takes over what nobody has renewed.
     async fn reclaim(&self, connection: &MultiplexedConnection) -> Result<(), RedisError> {
         let timeout = self.place.options.processing_timeout;
-        let places = self.places().await;
+        let places = places(&self.room).await;
         let mut pending = redis::cmd("XPENDING");
         pending
             .arg(self.place.key())

@@ -1,26 +1,44 @@
-//! A real server: found, started on a free port with a directory of its own, killed, started again.
+//! A real server: found, started on a free port with a directory of its own, ended, started again.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a server may take to start.
-const START_TIME_MAX: Duration = Duration::from_secs(60);
+use libtest_mimic::Trial;
 
-/// What a kind of bus needs of its server.
+/// How long a server may take to start, or to end.
+const TIME_MAX: Duration = Duration::from_secs(60);
+
+/// A type of component, and the server behind it.
 #[derive(Clone, Copy)]
 pub(crate) struct Program {
-    /// Its name, to be found on `PATH`.
+    /// Type of its components.
+    pub(crate) kind: &'static str,
+    /// Name of the server's program, to be found on `PATH`.
     pub(crate) name: &'static str,
     /// Where to get it.
     pub(crate) install: &'static str,
     /// Arguments and environment; files may be written into the directory. It listens at `127.0.0.1:port`, keeps everything in the
     /// directory, and syncs before it acknowledges.
     pub(crate) command: fn(&mut Command, directory: &Path, port: u16),
+    /// Metadata of a component, with short leases.
+    pub(crate) metadata: fn(port: u16) -> Vec<(&'static str, String)>,
+    /// Makes what a server's operator has to make, such as a stream.
+    pub(crate) prepare: fn(port: u16),
+    /// How it ends when it is to lose nothing.
+    pub(crate) end: End,
 }
 
-/// A server that runs, or was killed.
+/// How a server ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// As by a crash.
+    Killed,
+}
+
+/// A server that runs, or has ended.
 pub(crate) struct Server {
     program: Program,
     path: PathBuf,
@@ -30,39 +48,44 @@ pub(crate) struct Server {
     child: Option<Child>,
 }
 
-/// Where a program lies.
-fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let sbin = PathBuf::from("/usr/sbin");
-    let folders = std::env::split_paths(&path).chain([sbin]);
-    folders
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
+impl Program {
+    /// Where it lies; `None`: it is not installed.
+    pub(crate) fn find(&self) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH")?;
+        let sbin = PathBuf::from("/usr/sbin");
+        let folders = std::env::split_paths(&path).chain([sbin]);
+        folders
+            .map(|folder| folder.join(self.name))
+            .find(|file| file.is_file())
+    }
+
+    /// A test that needs it: ignored where it is not installed.
+    pub(crate) fn judged(&self, trial: Trial) -> Trial {
+        if self.find().is_some() {
+            return trial;
+        }
+        let why = format!("skipped: {} is not installed ({})", self.name, self.install);
+        trial.with_kind(why).with_ignored_flag(true)
+    }
 }
 
 impl Server {
-    /// One that does not run yet; `None`, and a line that says so: its program is not here.
-    pub(crate) fn find(program: Program) -> Option<Self> {
-        let Some(path) = find(program.name) else {
-            println!(
-                "skipped: {} is not installed ({})",
-                program.name, program.install
-            );
-            return None;
-        };
+    /// One that does not run yet.
+    pub(crate) fn new(program: Program) -> Self {
+        let path = program.find();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
-        Some(Self {
+        Self {
             program,
-            path,
+            path: path.unwrap_or_else(|| panic!("install {} ({})", program.name, program.install)),
             directory: tempfile::tempdir().expect("a directory"),
             port,
             child: None,
-        })
+        }
     }
 
     /// Starts it, and waits until it listens.
-    pub(crate) async fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let log = self.directory.path().join("log");
         let log = std::fs::File::options()
@@ -73,31 +96,38 @@ impl Server {
         let errors = log.try_clone().expect("a second handle");
         let mut command = Command::new(&self.path);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        // Some are scripts: what they start ends with them.
+        command.process_group(0);
         (self.program.command)(&mut command, self.directory.path(), self.port);
         self.child = Some(command.spawn().expect("a server that starts"));
         let began = Instant::now();
-        while tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))
-            .await
-            .is_err()
-        {
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
             let ended = self
                 .child
                 .as_mut()
                 .and_then(|child| child.try_wait().expect("a child"));
             assert!(
-                ended.is_none() && began.elapsed() < START_TIME_MAX,
+                ended.is_none() && began.elapsed() < TIME_MAX,
                 "{} does not listen: {}",
                 self.program.name,
                 std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
             );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Ends it as a crash would.
-    pub(crate) fn kill(&mut self) {
+    /// Ends it in the way in which it is to lose nothing.
+    pub(crate) fn end(&mut self) {
+        match self.program.end {
+            End::Killed => self.signal("-KILL"),
+        }
+    }
+
+    fn signal(&mut self, signal: &str) {
         if let Some(mut child) = self.child.take() {
-            child.kill().expect("a child that runs");
+            let group = format!("-{}", child.id());
+            let told = Command::new("kill").args([signal, "--", &group]).status();
+            assert!(told.expect("kill").success(), "{} ran", self.program.name);
             child.wait().expect("a child that ended");
         }
     }
@@ -105,6 +135,6 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.kill();
+        self.signal("-KILL");
     }
 }

@@ -19,24 +19,27 @@ const TIME_MAX: Duration = Duration::from_secs(60);
 /// A kind of bus under test.
 #[derive(Clone, Copy)]
 pub(crate) struct Kind {
-    /// Type of its components.
-    pub(crate) kind: &'static str,
-    /// Its server.
+    /// Its type and its server.
     pub(crate) program: Program,
-    /// Metadata with short leases.
-    pub(crate) metadata: fn(port: u16) -> Vec<(&'static str, String)>,
-    /// How long an event is lent without renewal; `None`: the bus has no leases.
+    /// How long an event is lent without renewal; `None`: as long as its connection.
     pub(crate) lease: Option<Duration>,
-    /// Makes what a server's operator has to make, such as a stream.
-    pub(crate) prepare: fn(port: u16) -> futures::future::BoxFuture<'static, ()>,
+    /// Who gets what a process held when it died.
+    pub(crate) heir: Heir,
+}
+
+/// Who gets what a process held when it died.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Heir {
+    /// Whoever is in its group.
+    Anybody,
 }
 
 /// One component on the server, as one process would have it.
 fn component(kind: &Kind, port: u16, instance: &str) -> Arc<dyn Bus> {
-    let metadata = (kind.metadata)(port).into_iter();
+    let metadata = (kind.program.metadata)(port).into_iter();
     let declared = Declared {
         name: "orders".to_owned(),
-        kind: kind.kind.to_owned(),
+        kind: kind.program.kind.to_owned(),
         metadata: metadata
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
@@ -87,9 +90,13 @@ async fn surely(bus: &dyn Bus, name: &str, data: &str) {
 
 /// Subscribes as soon as the bus lets it.
 async fn subscribe(bus: &dyn Bus, name: &str, group: &str) -> Subscription {
+    subscribe_as(bus, Subscribe::new(topic(name), group)).await
+}
+
+async fn subscribe_as(bus: &dyn Bus, wanted: Subscribe) -> Subscription {
     within(async {
         loop {
-            match bus.subscribe(Subscribe::new(topic(name), group)).await {
+            match bus.subscribe(wanted.clone()).await {
                 Ok(subscription) => return subscription,
                 Err(error) => assert_eq!(error.code, Code::BusUnavailable, "{error}"),
             }
@@ -132,19 +139,19 @@ fn numbered(count: usize) -> BTreeSet<String> {
 
 /// Everything that needs no crash, on one server.
 pub(crate) async fn serves(kind: Kind) {
-    let Some(mut server) = Server::find(kind.program) else {
-        return;
-    };
-    server.start().await;
-    (kind.prepare)(server.port).await;
+    let mut server = Server::new(kind.program);
+    server.start();
+    (kind.program.prepare)(server.port);
     let port = server.port;
     published_is_delivered(&kind, port).await;
     bulk(&kind, port).await;
     a_group_shares(&kind, port).await;
     groups_get_everything_each(&kind, port).await;
     what_failed_comes_again(&kind, port).await;
+    what_always_fails_is_given_up(&kind, port).await;
     a_slow_handler_is_not_a_dead_one(&kind, port).await;
     what_a_subscriber_held_goes_to_the_next(&kind, port).await;
+    what_a_dead_process_held_comes_again(&kind, port).await;
 }
 
 async fn published_is_delivered(kind: &Kind, port: u16) {
@@ -242,10 +249,48 @@ async fn what_failed_comes_again(kind: &Kind, port: u16) {
     );
 }
 
-async fn a_slow_handler_is_not_a_dead_one(kind: &Kind, port: u16) {
-    let Some(lease) = kind.lease else {
-        return;
+/// An event that no handler can take neither comes for ever nor keeps others waiting.
+async fn what_always_fails_is_given_up(kind: &Kind, port: u16) {
+    let bus = component(kind, port, "a");
+    let wanted = Subscribe {
+        max_deliver: Some(3),
+        ..Subscribe::new(topic("poison"), "g")
     };
+    let mut subscription = subscribe_as(&*bus, wanted.clone()).await;
+    surely(&*bus, "poison", "bad").await;
+    for data in numbered(5) {
+        surely(&*bus, "poison", &data).await;
+    }
+    let (mut good, mut attempts) = (BTreeSet::new(), Vec::new());
+    while good.len() < 5 || attempts.len() < 3 {
+        let delivery = next(&mut subscription).await;
+        match text(&delivery).as_str() {
+            "bad" => {
+                attempts.push(delivery.attempt);
+                delivery.retry("never");
+            }
+            data => {
+                good.insert(data.to_owned());
+                delivery.ack();
+            }
+        }
+    }
+    assert_eq!(attempts, [1, 2, 3]);
+    // It has gone from the bus as well.
+    let quiet = kind.lease.unwrap_or(Duration::from_millis(300)) * 2;
+    assert!(
+        tokio::time::timeout(quiet, subscription.next())
+            .await
+            .is_err()
+    );
+    drop(subscription);
+    let mut subscription = subscribe_as(&*bus, wanted).await;
+    surely(&*bus, "poison", "last").await;
+    assert_eq!(text(&next(&mut subscription).await), "last");
+}
+
+async fn a_slow_handler_is_not_a_dead_one(kind: &Kind, port: u16) {
+    let lease = kind.lease.unwrap_or(Duration::from_millis(300));
     let (one, two) = (component(kind, port, "a"), component(kind, port, "b"));
     let mut slow = subscribe(&*one, "slow", "g").await;
     surely(&*one, "slow", "long").await;
@@ -283,11 +328,63 @@ async fn what_a_subscriber_held_goes_to_the_next(kind: &Kind, port: u16) {
     );
 }
 
+/// Nobody says good-bye: the connections break, and leases end.
+async fn what_a_dead_process_held_comes_again(kind: &Kind, port: u16) {
+    let process = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let dying = *kind;
+    let held = process.spawn(async move {
+        let bus = component(&dying, port, "a");
+        let mut subscription = subscribe(&*bus, "dead", "g").await;
+        surely(&*bus, "dead", "kept").await;
+        let delivery = next(&mut subscription).await;
+        (delivery, subscription, bus)
+    });
+    let held = held.await.expect("a delivery");
+    process.shutdown_background();
+    let instance = match kind.heir {
+        Heir::Anybody => "b",
+    };
+    let bus = component(kind, port, instance);
+    let mut subscription = subscribe(&*bus, "dead", "g").await;
+    let again = next(&mut subscription).await;
+    assert_eq!(text(&again), "kept");
+    assert!(again.attempt >= 2, "{}", again.attempt);
+    again.ack();
+    drop(held);
+}
+
+/// A dead letter has the id of the event that it was: a bus that knows ids must not take it for a repetition.
+pub(crate) async fn same_id_on_two_topics(program: Program) {
+    let kind = Kind {
+        program,
+        lease: None,
+        heir: Heir::Anybody,
+    };
+    let mut server = Server::new(program);
+    server.start();
+    (program.prepare)(server.port);
+    let bus = component(&kind, server.port, "a");
+    let mut letters = subscribe(&*bus, "letters", "g").await;
+    let mut orders = subscribe(&*bus, "orders", "g").await;
+    let envelope = r#"{"id":"same","data":1}"#;
+    surely(&*bus, "orders", envelope).await;
+    surely(&*bus, "letters", envelope).await;
+    // Said twice on one topic it is one event.
+    surely(&*bus, "letters", envelope).await;
+    surely(&*bus, "letters", "last").await;
+    let only = |data: &str| BTreeSet::from([data.to_owned()]);
+    assert_eq!(take(&mut orders, 1).await, only(envelope));
+    assert_eq!(take(&mut letters, 1).await, only(envelope));
+    assert_eq!(take(&mut letters, 1).await, only("last"));
+}
+
 /// A bus that is not there yet, and then goes in the middle.
 pub(crate) async fn comes_and_goes(kind: Kind) {
-    let Some(mut server) = Server::find(kind.program) else {
-        return;
-    };
+    let mut server = Server::new(kind.program);
     let bus = component(&kind, server.port, "a");
     let refused = bus.publish(publish("stream", "early")).await;
     let PublishOutcome::NotRun(refusal) = refused else {
@@ -306,8 +403,8 @@ pub(crate) async fn comes_and_goes(kind: Kind) {
         refused.err().map(|error| error.code),
         Some(Code::BusUnavailable)
     );
-    server.start().await;
-    (kind.prepare)(server.port).await;
+    server.start();
+    (kind.program.prepare)(server.port);
     restarted_in_the_middle(&kind, &mut server, bus).await;
 }
 
@@ -325,8 +422,8 @@ async fn restarted_in_the_middle(kind: &Kind, server: &mut Server, bus: Arc<dyn 
     let consuming = tokio::spawn(consume(subscription, wants));
     for _ in 0..2 {
         more(&done, 200).await;
-        server.kill();
-        server.start().await;
+        server.end();
+        server.start();
     }
     more(&done, 200).await;
     over.store(true, Ordering::Relaxed);

@@ -1,0 +1,281 @@
+//! `pubsub.jetstream`: topics as subjects of NATS streams, groups as durable pull consumers.
+//!
+//! The stream is looked up by its subject and not made: what it keeps is its operator's business. Differs from Dapr: pull
+//! consumers named by group and topic, so that instances of an application share events without further settings;
+//! leases that are renewed while a handler works; ids that are those of an event on its topic, because a stream forgets
+//! the second of two events with one id, and a dead letter has the id of the event that it was.
+//! Absent: push consumers with their flow control and heartbeats; a time to live of single events (the envelope's
+//! `expiration` does it).
+
+mod dial;
+mod group;
+mod options;
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
+use async_nats::jetstream::{self, Context};
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
+use futures::future::join_all;
+use ghostlight_protocol::code::Code;
+use ghostlight_protocol::outcome::NotRun;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use crate::bus::{Bus, BusFuture, Feature, Standing, SubscribeError};
+use crate::component::Declared;
+use crate::event::{BulkPublish, Event, Publish, PublishOutcome};
+use crate::keeper::Keeper;
+use crate::outcomes::{busy, unavailable, unknown, within};
+use crate::settings::Settings;
+use crate::subscription::{Subscribe, Subscription};
+use dial::Dialer;
+use options::Options;
+
+/// Events on their way to the server of one component; more are refused.
+const PUBLISHES_MAX: u32 = 4_096;
+/// Events of a bulk that are on their way at once.
+const WINDOW_MAX: usize = 512;
+/// How long a server may take to let a client in.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long JetStream may take for an answer while its connection lives: a disk that is slow to sync is no reason to
+/// call what it keeps unknown.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// Header by which a stream knows an event that it has already.
+const MESSAGE_ID: &str = "Nats-Msg-Id";
+
+/// See the module.
+pub(crate) struct JetStream {
+    options: Arc<Options>,
+    keeper: Arc<Keeper<Dialer>>,
+    room: Semaphore,
+}
+
+/// An event, and its publisher's name of it.
+struct Named {
+    event: Event,
+    id: Option<String>,
+}
+
+impl JetStream {
+    /// Its type in YAML.
+    pub(crate) const KIND: &str = "pubsub.jetstream";
+
+    /// Reads the metadata.
+    ///
+    /// # Errors
+    /// A field cannot be read, or asks for what is not there.
+    pub(crate) fn open(declared: &Declared, settings: &mut Settings) -> Result<Self, String> {
+        let options = Arc::new(Options::read(&declared.instance, settings)?);
+        let dialer = Dialer::new(&options)?;
+        Ok(Self {
+            options,
+            keeper: Arc::new(Keeper::new(&declared.name, dialer)),
+            room: Semaphore::new(PUBLISHES_MAX as usize),
+        })
+    }
+
+    async fn send(&self, topic: &str, events: Vec<Named>) -> Vec<PublishOutcome> {
+        if !is_subject(topic) {
+            let detail = format!(
+                "{topic:?} is no subject of NATS: no spaces, no wildcards, no empty words between dots"
+            );
+            let refusal = PublishOutcome::NotRun(NotRun::new(Code::InvalidTopic, detail));
+            return vec![refusal; events.len()];
+        }
+        let mut outcomes = Vec::with_capacity(events.len());
+        let mut events = events.into_iter();
+        loop {
+            let window: Vec<_> = events.by_ref().take(WINDOW_MAX).collect();
+            if window.is_empty() {
+                return outcomes;
+            }
+            outcomes.extend(self.send_window(topic, window).await);
+        }
+    }
+
+    async fn send_window(&self, topic: &str, window: Vec<Named>) -> Vec<PublishOutcome> {
+        let count = window.len();
+        let Ok(_places) = self.room.try_acquire_many(count.min(WINDOW_MAX) as u32) else {
+            return vec![busy(PUBLISHES_MAX as usize); count];
+        };
+        let line = match self.keeper.connection().await {
+            Ok(line) => line,
+            Err(why) => return vec![unavailable(why); count],
+        };
+        let work = async {
+            let mut sent = Vec::with_capacity(count);
+            for named in window {
+                sent.push(hand_over(&line.context, topic, named).await);
+            }
+            let outcomes = sent.into_iter().map(|sent| async {
+                match sent {
+                    Ok(acknowledgement) => outcome(acknowledgement.await.map(|_| ()), topic),
+                    Err(error) => outcome(Err(error), topic),
+                }
+            });
+            join_all(outcomes).await
+        };
+        tokio::select! {
+            biased;
+            outcomes = work => outcomes,
+            () = line.gone() => {
+                let why = "the connection to NATS broke before it answered; it may have the event";
+                vec![unknown(why); count]
+            }
+        }
+    }
+}
+
+async fn hand_over(
+    context: &Context,
+    topic: &str,
+    named: Named,
+) -> Result<PublishAckFuture, PublishError> {
+    let Named { event, id } = named;
+    let mut headers = HeaderMap::new();
+    for (name, value) in &event.attributes {
+        // What cannot be a header stays behind, as with Dapr: it is in the envelope where it matters.
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+            headers.insert(name, value);
+        }
+    }
+    if let Some(id) = id.or_else(|| cloud_event_id(&event.data))
+        && let Ok(id) = format!("{topic}/{id}").parse::<HeaderValue>()
+    {
+        headers.insert(MESSAGE_ID, id);
+    }
+    let topic = topic.to_owned();
+    context
+        .publish_with_headers(topic, headers, event.data)
+        .await
+}
+
+/// What the server's answer means for one event.
+fn outcome(said: Result<(), PublishError>, topic: &str) -> PublishOutcome {
+    let Err(error) = said else {
+        return PublishOutcome::Done(None);
+    };
+    let refused = |code, detail: String| PublishOutcome::NotRun(NotRun::new(code, detail));
+    match error.kind() {
+        PublishErrorKind::StreamNotFound => unavailable(format!(
+            "no stream of NATS takes the subject {topic}. Make one that does, or wait until it has a leader"
+        )),
+        PublishErrorKind::MaxPayloadExceeded => refused(
+            Code::BodyTooLarge,
+            "the event is larger than max_payload of the server".to_owned(),
+        ),
+        PublishErrorKind::MaxAckPending => busy(PUBLISHES_MAX as usize),
+        // The stream's own answer.
+        _ if error
+            .source()
+            .is_some_and(|why| why.is::<jetstream::Error>()) =>
+        {
+            refused(
+                Code::BusUnavailable,
+                format!("NATS refuses the event: {error}"),
+            )
+        }
+        PublishErrorKind::WrongLastMessageId
+        | PublishErrorKind::WrongLastSequence
+        | PublishErrorKind::TimedOut
+        | PublishErrorKind::BrokenPipe
+        | PublishErrorKind::Other => unknown(format!(
+            "NATS did not take the event ({error}); it may have it"
+        )),
+    }
+}
+
+fn cloud_event_id(data: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Id {
+        id: String,
+    }
+    let event = serde_json::from_slice::<Id>(data);
+    event.ok().map(|event| event.id)
+}
+
+/// Whether it may be published to.
+fn is_subject(topic: &str) -> bool {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || c == '*' || c == '>';
+    !topic.contains(bad) && topic.split('.').all(|word| !word.is_empty())
+}
+
+impl Bus for JetStream {
+    fn publish(&self, publish: Publish) -> BusFuture<'_, PublishOutcome> {
+        Box::pin(async move {
+            let id = publish.dedup.as_deref();
+            let named = Named {
+                id: id.map(|id| String::from_utf8_lossy(id).into_owned()),
+                event: publish.event,
+            };
+            let sent = self.send(publish.topic.topic(), vec![named]);
+            let mut outcomes = within(publish.timeout, 1, sent).await;
+            // One for each event.
+            outcomes.pop().unwrap_or(PublishOutcome::Done(None))
+        })
+    }
+
+    fn bulk_publish(&self, bulk: BulkPublish) -> BusFuture<'_, Vec<PublishOutcome>> {
+        Box::pin(async move {
+            let entries = bulk.entries.into_iter();
+            let events: Vec<_> = entries
+                .map(|entry| Named {
+                    event: entry.event,
+                    id: None,
+                })
+                .collect();
+            let count = events.len();
+            within(bulk.timeout, count, self.send(bulk.topic.topic(), events)).await
+        })
+    }
+
+    fn subscribe(
+        &self,
+        subscribe: Subscribe,
+    ) -> BusFuture<'_, Result<Subscription, SubscribeError>> {
+        Box::pin(group::subscribe(
+            Arc::clone(&self.keeper),
+            Arc::clone(&self.options),
+            subscribe,
+        ))
+    }
+
+    fn features(&self) -> &'static [Feature] {
+        &[]
+    }
+
+    fn standing(&self) -> Standing {
+        self.keeper.standing()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects() {
+        for (topic, wanted) in [
+            ("orders", true),
+            ("orders.eu.new", true),
+            ("orders/new", true),
+            ("a..b", false),
+            ("", false),
+            ("a b", false),
+            ("orders.*", false),
+            ("orders.>", false),
+        ] {
+            assert_eq!(is_subject(topic), wanted, "{topic}");
+        }
+    }
+
+    #[test]
+    fn ids_come_from_envelopes() {
+        let envelope = br#"{"id":"e1","data":1}"#;
+        assert_eq!(cloud_event_id(envelope).as_deref(), Some("e1"));
+        assert_eq!(cloud_event_id(b"raw"), None);
+    }
+}
