@@ -131,7 +131,7 @@ impl Executor {
                     slot.reset(self.workers.handle());
                 }
             }
-            RunnerEffect::Drop(activation) => {
+            RunnerEffect::Drop(activation) | RunnerEffect::Depose(activation) => {
                 if let Some(slot) = self.slots.remove(&activation) {
                     slot.close(self.workers.handle());
                 }

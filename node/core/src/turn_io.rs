@@ -293,6 +293,9 @@ pub enum RunnerEffect {
     Reset(ActivationId),
     /// The activation is over; a running turn is abandoned (its future may be dropped).
     Drop(ActivationId),
+    /// The same, because its leadership is over. A turn that runs in an application goes on: the next leader
+    /// may start the same call, and then gets what it answers. All other turns are abandoned.
+    Depose(ActivationId),
 }
 
 /// Inputs from the runner.

@@ -36,11 +36,11 @@ pub struct HostFrame {
 #[derive(Clone, PartialEq, Message)]
 pub struct HostMessage {
     /// Which; absent: unknown to this build.
-    #[prost(oneof = "Said", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Said", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub said: Option<Said>,
 }
 
-/// The variants of [`HostMessage`]: the first four and the last go to a host, the others to a leader.
+/// The variants of [`HostMessage`]: `Asked` and `Ended` go to a leader, all others to a host.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Said {
     /// Begin a turn.
@@ -64,6 +64,9 @@ pub enum Said {
     /// To a host: a call of the same chain enters a running turn.
     #[prost(message, tag = "7")]
     Enter(HostEnter),
+    /// To a host: the activation's leadership is over. A turn that runs may be asked for by the next leader.
+    #[prost(message, tag = "8")]
+    Depose(HostActivation),
 }
 
 /// One in-memory life of an actor.

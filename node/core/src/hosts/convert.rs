@@ -40,6 +40,7 @@ pub fn effect_out(now: Instant, effect: RunnerEffect) -> HostMessage {
         }),
         RunnerEffect::Reset(activation) => Said::Reset(activation_out(activation)),
         RunnerEffect::Drop(activation) => Said::Drop(activation_out(activation)),
+        RunnerEffect::Depose(activation) => Said::Depose(activation_out(activation)),
     };
     HostMessage { said: Some(said) }
 }
@@ -89,6 +90,7 @@ pub fn heard(now: Instant, message: HostMessage) -> Option<Heard> {
         }),
         Said::Reset(activation) => Heard::Effect(RunnerEffect::Reset(activation_in(activation)?)),
         Said::Drop(activation) => Heard::Effect(RunnerEffect::Drop(activation_in(activation)?)),
+        Said::Depose(activation) => Heard::Effect(RunnerEffect::Depose(activation_in(activation)?)),
         Said::Asked(asked) => Heard::Input(RunnerInput::Asked {
             turn: turn_in(asked.turn)?,
             ask: asked.ask,

@@ -5,6 +5,7 @@
 //! in a turn waits here for the turn's answer. An object that was told to go may still run what it was given: until that has
 //! returned, nothing else runs in it here. Absent: which node hosts an actor, and when a turn counts.
 
+mod adoption;
 mod calls;
 mod entries;
 mod held;
@@ -21,9 +22,10 @@ use ghostlight_protocol::command::{ScheduleKind, ScheduleWrite, StateWrite};
 use ghostlight_protocol::hash::{domain, hash128};
 use ghostlight_protocol::ids::{ActorVersion, PartitionId};
 use ghostlight_protocol::outcome::AppError;
-use ghostlight_protocol::time::WallTime;
+use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::wire::host::{Wakeup, Wish};
 
+use self::adoption::{CallId, Unconfirmed};
 use self::calls::PendingCall;
 use self::held::{Held, Needs, Trust};
 use super::words::{
@@ -68,6 +70,11 @@ pub struct Objects {
     exchanges: BTreeMap<Exchange, ActorKey>,
     calls: BTreeMap<AppTicket, PendingCall>,
     last_exchange: u64,
+    /// Turns that run and whose leadership is over.
+    orphans: BTreeMap<ActorKey, Instant>,
+    unconfirmed: Unconfirmed,
+    /// Time of the last tick.
+    clock: Instant,
 }
 
 #[derive(Debug)]
@@ -111,6 +118,7 @@ enum Stage {
 #[derive(Debug)]
 struct Running {
     turn: TurnId,
+    call: CallId,
     exchange: Exchange,
     /// Shown in the error of a method that is not there.
     method: String,
@@ -152,7 +160,8 @@ enum Refused {
 
 #[derive(Debug)]
 enum Waiting {
-    Get(AppTicket),
+    /// A value, by its key.
+    Get(AppTicket, Bytes),
     /// What was taken out of the stage for it.
     Part(AppTicket, Box<Staged>),
     /// The same, for the answer of a call inside the turn.
@@ -226,8 +235,7 @@ impl Objects {
                 Self::drop_waiting(&running, out);
                 let detail = why.to_owned();
                 let end = TurnEnd::Lost { detail };
-                let turn = running.turn;
-                out.push(HostEffect::Leader(RunnerInput::Ended { turn, end }));
+                self.end(actor, &running, end, out);
             }
             Stage::Resetting { exchange, then } => {
                 object.stage = Stage::GivenUp(exchange);
@@ -250,7 +258,7 @@ impl Objects {
     fn drop_waiting(running: &Running, out: &mut Vec<HostEffect>) {
         for waiting in running.waiting.values() {
             match waiting {
-                Waiting::Get(ticket) | Waiting::Part(ticket, _) => {
+                Waiting::Get(ticket, _) | Waiting::Part(ticket, _) => {
                     tell(*ticket, AppOutcome::InstanceMissing, out);
                 }
                 Waiting::Left(_) => {}
@@ -278,6 +286,7 @@ impl Objects {
                 }
             }
             RunnerEffect::Drop(activation) => self.drop_activation(activation, out),
+            RunnerEffect::Depose(activation) => self.depose(activation, out),
         }
     }
 
@@ -317,6 +326,9 @@ impl Objects {
             self.activations.remove(&before);
         }
         self.activations.insert(activation, actor.clone());
+        if self.adopt(&start, out) {
+            return;
+        }
         let Some(object) = self.table.get_mut(&actor) else {
             unreachable!("just obtained");
         };
@@ -329,6 +341,8 @@ impl Objects {
             Stage::Running(_) => {
                 // Its leadership is over: what it answers counts for nobody.
                 self.end_running(&actor, "another activation of the actor runs here", out);
+                // The call may be started again when its turn has returned.
+                self.unconfirmed.forget(&actor);
                 refuse(
                     start,
                     "the application still runs an earlier turn of it",
@@ -354,7 +368,7 @@ impl Objects {
         let Some(object) = self.table.get_mut(&actor) else {
             unreachable!("a turn begins in an object");
         };
-        match object.enter(process, start.token.base) {
+        match object.enter(process, start.token.base, start.turn.activation) {
             Needs::Reset => self.reset(&actor, Some(Box::new(start)), out),
             Needs::Nothing => self.invoke(start, out),
         }
@@ -368,6 +382,7 @@ impl Objects {
     }
 
     fn invoke(&mut self, start: TurnStart, out: &mut Vec<HostEffect>) {
+        let call = CallId::of(&start);
         let TurnStart {
             turn,
             actor,
@@ -393,6 +408,7 @@ impl Objects {
         if let Some(object) = self.table.get_mut(&actor) {
             object.stage = Stage::Running(Box::new(Running {
                 turn,
+                call,
                 exchange,
                 method,
                 is_wakeup,
@@ -503,7 +519,6 @@ impl Objects {
         let Some(answer) = running.answer.take() else {
             unreachable!("a turn ends with its answer");
         };
-        let turn = running.turn;
         if let Some(held) = object.here() {
             held.learn(&answer);
         }
@@ -532,6 +547,8 @@ impl Objects {
                     &body,
                 );
                 if let Some(held) = object.here() {
+                    let by = running.turn.activation;
+                    held.raised_by = staged.raises_version().then_some(by);
                     held.trust = match (verdict.trust, running.refused) {
                         (Keeps::Yes, Refused::Nothing) => Trust::Clean(version),
                         (Keeps::No, _) | (_, Refused::Something) => Trust::Unclean,
@@ -555,7 +572,7 @@ impl Objects {
                 }))
             }
         };
-        out.push(HostEffect::Leader(RunnerInput::Ended { turn, end }));
+        self.end(actor, &running, end, out);
     }
 
     fn drop_activation(&mut self, activation: ActivationId, out: &mut Vec<HostEffect>) {
@@ -569,13 +586,20 @@ impl Objects {
         match &mut object.stage {
             Stage::Idle => self.let_go(&actor, out),
             Stage::Resetting { then, .. } => *then = None,
-            Stage::Running(running) => {
-                let exchange = running.exchange;
-                Self::drop_waiting(running, out);
-                object.stage = Stage::GivenUp(exchange);
-                object.mark_unclean();
-            }
+            Stage::Running(_) => self.give_up(&actor, out),
             Stage::GivenUp(_) => {}
+        }
+    }
+
+    /// Nobody waits any more for the turn that runs.
+    fn give_up(&mut self, actor: &ActorKey, out: &mut Vec<HostEffect>) {
+        let Some(object) = self.table.get_mut(actor) else {
+            return;
+        };
+        if let Stage::Running(running) = &object.stage {
+            Self::drop_waiting(running, out);
+            object.stage = Stage::GivenUp(running.exchange);
+            object.mark_unclean();
         }
     }
 }

@@ -121,7 +121,7 @@ impl NodeCore {
             RunnerEffect::Enter(entry) => self.let_enter(now, entry, out),
             RunnerEffect::Tell { turn, .. } => self.tell_placed(now, turn.activation, effect, out),
             RunnerEffect::Reset(activation) => self.tell_placed(now, activation, effect, out),
-            RunnerEffect::Drop(activation) => {
+            RunnerEffect::Drop(activation) | RunnerEffect::Depose(activation) => {
                 self.hosting
                     .waiting
                     .retain(|(_, start)| start.turn.activation != activation);
@@ -287,7 +287,9 @@ impl NodeCore {
             }
             RunnerEffect::Tell { turn, .. } => turn.activation,
             RunnerEffect::Enter(entry) => entry.turn.activation,
-            RunnerEffect::Reset(activation) | RunnerEffect::Drop(activation) => *activation,
+            RunnerEffect::Reset(activation)
+            | RunnerEffect::Drop(activation)
+            | RunnerEffect::Depose(activation) => *activation,
         };
         let Some(led) = self.hosting.leaders.get(&activation).copied() else {
             return;
@@ -295,7 +297,7 @@ impl NodeCore {
         if led.leader != leader {
             return;
         }
-        let over = matches!(effect, RunnerEffect::Drop(_));
+        let over = matches!(effect, RunnerEffect::Drop(_) | RunnerEffect::Depose(_));
         match led.by {
             By::Native => out.push(Effect::Runner(effect)),
             By::App => {
@@ -407,7 +409,7 @@ impl NodeCore {
         let of_it = led.filter(|(_, led)| led.leader == leader);
         let activations: Vec<ActivationId> = of_it.map(|(activation, _)| *activation).collect();
         for activation in activations {
-            self.host_perform(now, leader, RunnerEffect::Drop(activation), out);
+            self.host_perform(now, leader, RunnerEffect::Depose(activation), out);
         }
     }
 
@@ -554,6 +556,9 @@ impl NodeCore {
                 self.host_lost(now, host, "the host does not answer");
             }
         }
+        let mut effects = Vec::new();
+        self.hosting.objects.tick(now.instant, &mut effects);
+        self.host_effects(now, effects, out);
         self.tick_waiting(now, out);
         if self.ticks.is_multiple_of(MOVE_TICKS) {
             self.hosts_changed();

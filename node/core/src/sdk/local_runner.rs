@@ -95,7 +95,7 @@ impl LocalRunner {
                     *slot = Slot::Empty;
                 }
             }
-            RunnerEffect::Drop(activation) => {
+            RunnerEffect::Drop(activation) | RunnerEffect::Depose(activation) => {
                 self.activations.remove(&activation);
             }
         }

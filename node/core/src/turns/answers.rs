@@ -43,7 +43,7 @@ impl Turns {
                 let number = running.number;
                 out.push(TurnsEffect::TurnGone(TurnId { activation, number }));
             }
-            out.push(TurnsEffect::Runner(RunnerEffect::Drop(activation)));
+            out.push(TurnsEffect::Runner(RunnerEffect::Depose(activation)));
         }
         let hash = super::fixed_hash::FixedHash::new(0, 0);
         let jobs = std::mem::replace(&mut self.jobs, super::jobs::Jobs::new(hash));

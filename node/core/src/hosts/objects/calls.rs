@@ -215,7 +215,8 @@ impl Objects {
         }
         running.asks += 1;
         let (turn, ask) = (running.turn, running.asks);
-        running.waiting.insert(ask, Waiting::Get(ticket));
+        let kept = Waiting::Get(ticket, key.clone());
+        running.waiting.insert(ask, kept);
         let what = TurnAsk::Get { key };
         out.push(HostEffect::Leader(RunnerInput::Asked { turn, ask, what }));
     }
@@ -333,7 +334,7 @@ impl Objects {
         match (running.waiting.remove(&ask), told) {
             (None, _) => return,
             (Some(Waiting::Left(staged)), told) => running.entry_told(*staged, told),
-            (Some(Waiting::Get(ticket)), TurnTold::Value(value)) => {
+            (Some(Waiting::Get(ticket, _)), TurnTold::Value(value)) => {
                 let value = value.and_then(|bytes| read(now, bytes));
                 tell(ticket, AppOutcome::Value(value), out);
             }
@@ -355,7 +356,7 @@ impl Objects {
                 };
                 tell(ticket, outcome, out);
             }
-            (Some(Waiting::Get(ticket) | Waiting::Part(ticket, _)), _) => {
+            (Some(Waiting::Get(ticket, _) | Waiting::Part(ticket, _)), _) => {
                 running.refused = Refused::Something;
                 tell(ticket, AppOutcome::InstanceMissing, out);
             }

@@ -9,6 +9,7 @@ use ghostlight_protocol::ids::ActorVersion;
 
 use super::{App, HostEffect, Object, Objects, Reach, Stage};
 use crate::hosts::words::{AppAnswer, AppInstance, Sent};
+use crate::turn_io::ActivationId;
 
 /// One actor's object in one process.
 #[derive(Debug)]
@@ -16,6 +17,9 @@ pub(super) struct Held {
     pub(super) app: String,
     pub(super) process: AppInstance,
     pub(super) trust: Trust,
+    /// The activation whose turn has brought it to the version of `trust`. Only the next turn of the same activation
+    /// shows that this has counted: another leader may know another write by the same version.
+    pub(super) raised_by: Option<ActivationId>,
     /// Whether it is known to exist: only then may it be told to go.
     pub(super) made: Made,
 }
@@ -48,13 +52,15 @@ impl Held {
             app,
             process,
             trust: Trust::Nothing,
+            raised_by: None,
             made: Made::No,
         }
     }
 
     /// Whether a turn on this version may begin without a reset.
-    fn fits(&self, base: ActorVersion) -> bool {
-        self.trust == Trust::Nothing || self.trust == Trust::Clean(base)
+    fn fits(&self, base: ActorVersion, activation: ActivationId) -> bool {
+        let counted = self.raised_by.is_none_or(|by| by == activation);
+        self.trust == Trust::Nothing || (self.trust == Trust::Clean(base) && counted)
     }
 
     /// What it has in memory may not be what is stored.
@@ -99,7 +105,7 @@ impl Object {
     }
 
     /// Nothing serves it, and nothing is asked of it.
-    fn is_left(&self) -> bool {
+    pub(super) fn is_left(&self) -> bool {
         self.epoch.is_none() && matches!(self.stage, Stage::Idle)
     }
 
@@ -124,10 +130,11 @@ impl Object {
         &mut self,
         (app, process): (String, AppInstance),
         base: ActorVersion,
+        activation: ActivationId,
     ) -> Needs {
         self.instance = process;
         match self.here() {
-            Some(held) if held.made == Made::Yes && !held.fits(base) => Needs::Reset,
+            Some(held) if held.made == Made::Yes && !held.fits(base, activation) => Needs::Reset,
             Some(_) => Needs::Nothing,
             None => {
                 self.held.push(Held::fresh(app, process));

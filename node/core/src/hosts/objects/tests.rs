@@ -1,5 +1,6 @@
 //! Each rule that guards an application's objects, by itself.
 
+mod adoption;
 mod entered;
 mod histories;
 
@@ -75,6 +76,11 @@ impl Bed {
     }
 
     fn run(&mut self, term: u64, number: u64, version: u64) -> TurnId {
+        let request = RequestId::Derived(u128::from(term) << 64 | u128::from(number));
+        self.run_call(term, number, version, request)
+    }
+
+    fn run_call(&mut self, term: u64, number: u64, version: u64, request: RequestId) -> TurnId {
         let turn = TurnId {
             activation: ActivationId {
                 partition: PartitionId(1),
@@ -88,7 +94,7 @@ impl Bed {
             actor: actor(),
             method: "add".to_owned(),
             body: Bytes::new(),
-            request: RequestId::Derived(1),
+            request,
             stamp: Stamp::default(),
             deadline: None,
             chain: Vec::new(),
@@ -204,6 +210,11 @@ impl Bed {
 
     fn drop(&mut self, turn: TurnId) {
         let effect = RunnerEffect::Drop(turn.activation);
+        self.objects.perform(NOW, effect, &mut self.out);
+    }
+
+    fn depose(&mut self, turn: TurnId) {
+        let effect = RunnerEffect::Depose(turn.activation);
         self.objects.perform(NOW, effect, &mut self.out);
     }
 }

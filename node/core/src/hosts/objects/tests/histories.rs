@@ -1,5 +1,6 @@
 //! Random histories against applications that keep what they changed: whatever happens to processes, answers and
-//! activations, no object with other state than what is stored is called, and none is told to go that is not there.
+//! leaders, no object with other state than what is stored is called, none is told to go that is not there, and
+//! a call that is started again by the next leader does not run twice.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +14,26 @@ const SEEDS: u64 = 2_000;
 /// Things that happen in one history.
 const STEPS: u32 = 80;
 
-/// What an object in a process has in memory: state of a version, or (`None`) what was never committed.
+/// What an object in a process has in memory: state by its number, or (`None`) what was never committed.
 type Memory = Option<u64>;
+
+/// The last call that was started, until it counts: the next leader may start it again.
+struct Call {
+    number: u64,
+    /// The version that it was started on last.
+    base: u64,
+    /// The one that its method was called on, unless that was given up since.
+    ran_on: Option<u64>,
+}
+
+/// What is asked of a process.
+#[derive(Clone, Copy)]
+struct Asked {
+    process: u64,
+    goes: bool,
+    /// The state that was stored then.
+    stored: u64,
+}
 
 struct World {
     bed: Bed,
@@ -24,16 +43,22 @@ struct World {
     living: BTreeMap<u64, Option<Memory>>,
     hosting: Option<u64>,
     last_process: u64,
-    /// Requests without an answer yet: which process, and whether it is told to go.
-    asked: BTreeMap<Exchange, (u64, bool)>,
+    /// Requests without an answer yet.
+    asked: BTreeMap<Exchange, Asked>,
     /// Processes in which a turn without an answer may still change the object.
     runs_on: Vec<u64>,
     /// Processes in which a turn had no answer.
     in_doubt: BTreeSet<u64>,
     version: u64,
+    /// Which of the states of that version is stored; and the last number.
+    stored: u64,
+    last_stored: u64,
+    /// What the turn that runs, or has run last, leaves if it counts.
+    leaves: u64,
     term: u64,
     turn: Option<TurnId>,
     turns: u64,
+    call: Option<Call>,
 }
 
 impl World {
@@ -49,9 +74,13 @@ impl World {
             runs_on: Vec::new(),
             in_doubt: BTreeSet::new(),
             version: 7,
+            stored: 1,
+            last_stored: 1,
+            leaves: 1,
             term: 1,
             turn: None,
             turns: 0,
+            call: None,
         }
     }
 
@@ -68,21 +97,40 @@ impl World {
     }
 
     fn begin(&mut self) {
-        if self.turn.is_none() {
-            self.turns += 1;
-            self.turn = Some(self.bed.run(self.term, self.turns, self.version));
+        if self.turn.is_some() {
+            return;
         }
+        self.turns += 1;
+        let again = self.call.is_some() && self.rng.random_bool(0.7);
+        if !again {
+            self.call = Some(Call {
+                number: self.turns,
+                base: self.version,
+                ran_on: None,
+            });
+        }
+        let call = self.call.as_mut().expect("just made, or there before");
+        call.base = self.version;
+        let number = call.number;
+        let request = RequestId::outside(&number.to_be_bytes()).unwrap();
+        let turn = self
+            .bed
+            .run_call(self.term, self.turns, self.version, request);
+        self.turn = Some(turn);
     }
 
     fn answer_one(&mut self) {
         let at = self.rng.random_range(0..self.asked.len().max(1));
-        let Some((exchange, (process, goes))) = self.asked.iter().nth(at).map(|(e, p)| (*e, *p))
-        else {
+        let Some((exchange, asked)) = self.asked.iter().nth(at).map(|(e, a)| (*e, *a)) else {
             return;
         };
+        let Asked { process, goes, .. } = asked;
         self.asked.remove(&exchange);
         let outcome = self.rng.random_range(0..6);
         if outcome == 0 {
+            if !goes {
+                self.may_run_again();
+            }
             return self.bed.silent(exchange, Sent::CertainlyNot);
         }
         if goes {
@@ -108,15 +156,18 @@ impl World {
                 self.bed.answer(exchange, 500);
             }
             4 => {
-                let version = self.version;
-                let memory = before.unwrap_or(Some(version));
+                let memory = before.unwrap_or(Some(asked.stored));
                 self.living.insert(process, Some(memory));
                 self.bed.answer(exchange, 200);
             }
             _ => {
                 self.look_up();
                 let staged = self.bed.put("k") == AppOutcome::Done;
-                let memory = staged.then_some(self.version + 1);
+                if staged {
+                    self.last_stored += 1;
+                    self.leaves = self.last_stored;
+                }
+                let memory = staged.then_some(self.leaves);
                 self.living.insert(process, Some(memory));
                 self.bed.answer(exchange, if staged { 200 } else { 500 });
             }
@@ -144,7 +195,7 @@ impl World {
             return;
         };
         let mut asked = self.asked.values();
-        let elsewhere = asked.any(|(other, goes)| *other != process && !goes);
+        let elsewhere = asked.any(|asked| asked.process != process && !asked.goes);
         let mut in_doubt = self.in_doubt.iter();
         let others =
             in_doubt.any(|other| *other != process && self.living.get(other) == Some(&None));
@@ -164,8 +215,8 @@ impl World {
         self.heed();
         let cut: Vec<Exchange> = self.asked.keys().copied().collect();
         for exchange in cut {
-            if self.asked[&exchange].0 == process {
-                let (_, goes) = self.asked[&exchange];
+            if self.asked[&exchange].process == process {
+                let goes = self.asked[&exchange].goes;
                 self.asked.remove(&exchange);
                 if !goes && !ends {
                     self.runs_on.push(process);
@@ -197,41 +248,88 @@ impl World {
         self.bed.hosting_beside("shop", process, &others);
     }
 
-    /// The activation is over; perhaps the actor is written elsewhere.
+    /// The activation or its leadership is over, which the leader says unless it died; perhaps the actor is written
+    /// elsewhere.
     fn depose(&mut self) {
         let activation = ActivationId {
             partition: PartitionId(1),
             term: Term(self.term),
             number: 1,
         };
-        let drop = RunnerEffect::Drop(activation);
-        self.bed.objects.perform(NOW, drop, &mut self.bed.out);
+        let word = match self.rng.random_range(0..3) {
+            0 => Some(RunnerEffect::Drop(activation)),
+            1 => Some(RunnerEffect::Depose(activation)),
+            _ => None,
+        };
+        if matches!(word, Some(RunnerEffect::Drop(_))) {
+            self.may_run_again();
+        }
+        if let Some(word) = word {
+            self.bed.objects.perform(NOW, word, &mut self.bed.out);
+        }
+        self.next_leader();
+    }
+
+    fn next_leader(&mut self) {
         self.turn = None;
         self.term += 1;
-        self.version += u64::from(self.rng.random_bool(0.5));
+        if self.rng.random_bool(0.3) {
+            self.version += 1;
+            self.last_stored += 1;
+            self.stored = self.last_stored;
+        }
+    }
+
+    fn may_run_again(&mut self) {
+        if let Some(call) = &mut self.call {
+            call.ran_on = None;
+        }
     }
 
     /// Looks at what the table wants.
     fn heed(&mut self) {
-        for effect in std::mem::take(&mut self.bed.out) {
-            match effect {
-                HostEffect::App(AppEffect::Ask {
-                    exchange,
-                    instance,
-                    request,
-                }) => self.hear(exchange, instance.0, &request),
-                HostEffect::Leader(RunnerInput::Ended { turn, end }) => {
-                    if self.turn == Some(turn) {
-                        self.turn = None;
-                        if let TurnEnd::Answered(answered) = end {
-                            self.version += u64::from(answered.staged.raises_version());
+        while !self.bed.out.is_empty() {
+            for effect in std::mem::take(&mut self.bed.out) {
+                match effect {
+                    HostEffect::App(AppEffect::Ask {
+                        exchange,
+                        instance,
+                        request,
+                    }) => self.hear(exchange, instance.0, &request),
+                    HostEffect::Leader(RunnerInput::Ended { turn, end }) => self.ended(turn, end),
+                    HostEffect::Leader(RunnerInput::Asked { turn, ask, .. }) => {
+                        if self.turn == Some(turn) {
+                            let told = TurnTold::Value(None);
+                            let tell = RunnerEffect::Tell { turn, ask, told };
+                            self.bed.objects.perform(NOW, tell, &mut self.bed.out);
                         }
                     }
+                    HostEffect::App(AppEffect::Answer { .. }) | HostEffect::Operate { .. } => {}
                 }
-                HostEffect::Leader(RunnerInput::Asked { .. })
-                | HostEffect::App(AppEffect::Answer { .. })
-                | HostEffect::Operate { .. } => {}
             }
+        }
+    }
+
+    /// A leader hears how its turn ended, and may be gone before that counts.
+    fn ended(&mut self, turn: TurnId, end: TurnEnd) {
+        if self.turn != Some(turn) {
+            return;
+        }
+        self.turn = None;
+        if self.rng.random_bool(0.2) {
+            return self.next_leader();
+        }
+        match end {
+            TurnEnd::Answered(answered) => {
+                self.call = None;
+                if answered.staged.raises_version() {
+                    self.version += 1;
+                    self.stored = self.leaves;
+                }
+            }
+            TurnEnd::Lost { .. } => self.call = None,
+            TurnEnd::NotStarted { .. } => {}
+            other => panic!("no application ends so: {other:?}"),
         }
     }
 
@@ -250,15 +348,26 @@ impl World {
                 "seed {seed}: it is told to go and is not there"
             );
         } else {
-            let stale = object.is_some_and(|memory| memory != Some(self.version));
+            let stale = object.is_some_and(|memory| memory != Some(self.stored));
             assert!(
                 !stale,
                 "seed {seed}: {object:?} is called for {}",
-                self.version
+                self.stored
             );
+            let call = self.call.as_mut().expect("a method is called for a call");
+            let number = call.number;
+            let again = call.ran_on == Some(call.base);
+            assert!(!again, "seed {seed}: call {number} runs twice");
+            call.ran_on = Some(call.base);
             self.runs_on.retain(|other| *other != process);
         }
-        self.asked.insert(exchange, (process, goes));
+        let stored = self.stored;
+        let asked = Asked {
+            process,
+            goes,
+            stored,
+        };
+        self.asked.insert(exchange, asked);
     }
 }
 
