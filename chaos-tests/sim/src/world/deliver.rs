@@ -367,7 +367,7 @@ impl World {
             return;
         };
         let dropped = match &effect {
-            RunnerEffect::Drop(activation) => Some(*activation),
+            RunnerEffect::Drop(activation) | RunnerEffect::Depose(activation) => Some(*activation),
             RunnerEffect::Run(_)
             | RunnerEffect::Enter(_)
             | RunnerEffect::Tell { .. }

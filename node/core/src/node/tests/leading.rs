@@ -196,7 +196,7 @@ fn a_replica_that_leads_is_closed_before_it_is_replaced() {
     assert_eq!(answers.len(), 1);
     assert!(matches!(answers[0].kind, Some(AnswerKind::Redirect(_))));
     let member = bench.at(leader);
-    let dropped = |effect: &RunnerEffect| matches!(effect, RunnerEffect::Drop(_));
+    let dropped = |effect: &RunnerEffect| matches!(effect, RunnerEffect::Depose(_));
     assert!(member.runs.iter().any(dropped));
     let closed = |event: &Event| matches!(event, Event::Closed { .. });
     assert!(member.events.iter().any(closed));
