@@ -43,6 +43,15 @@ struct Outgoing {
     /// Messages of `untaken` that were sent.
     sent: usize,
     heard: Instant,
+    known: Known,
+}
+
+/// Whether the peer has heard of an incarnation. It is told again until it has, also when there is no message: it may
+/// wait for one that went with the sequence before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Known {
+    No,
+    Yes,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +98,7 @@ impl Channel {
                 bytes: 0,
                 sent: 0,
                 heard: now,
+                known: Known::No,
             },
             incoming: Incoming::default(),
             owes: Owes::Nothing,
@@ -155,6 +165,7 @@ impl Channel {
         if frame.taken_incarnation != out.incarnation {
             return;
         }
+        out.known = Known::Yes;
         while out.first <= frame.taken
             && let Some(message) = out.untaken.pop_front()
         {
@@ -168,10 +179,14 @@ impl Channel {
     /// Time passes, or the connection to the peer is a new one: what it may have missed is sent again.
     pub fn resend(&mut self, now: Instant, why: Resend) {
         let out = &mut self.outgoing;
-        let due = out.sent > 0 && now.since(out.heard) >= RESEND_AFTER;
+        let waits = out.sent > 0 || out.known == Known::No;
+        let due = waits && now.since(out.heard) >= RESEND_AFTER;
         if due || why == Resend::Connected {
             out.sent = 0;
             out.heard = now;
+            if out.known == Known::No {
+                self.owes = Owes::News;
+            }
         }
     }
 
@@ -312,6 +327,9 @@ mod tests {
                 "seed {seed}: all of the last sequence"
             );
             assert!(!one.waits(), "seed {seed}: and acknowledged");
+            let heard_of = other.incoming.incarnation;
+            let last = one.outgoing.incarnation;
+            assert_eq!(heard_of, last, "seed {seed}: whoever begins anew is heard");
         }
     }
 
