@@ -1,9 +1,11 @@
-"""What Dapr's SDKs are promised, proven with the banks of examples/ on three real nodes: proof.py BINARY CACHE LANGUAGE...
+"""What Dapr's SDKs are promised, proven with the examples of examples/ on three real nodes: proof.py BINARY CACHE LANGUAGE...
 
 For each language: three nodes with one bank each. Deposits over all nodes, a node is killed half-way, and the sum
 of all accounts is what was acknowledged, also when it is back beside its bank, which has gone on. A method that fails
 leaves nothing, also not with the next call. A bank that is killed alone is replaced by another one within 1.5 s. A
-reminder goes on. With the Python SDK also: calls back into a waiting actor, and 2,000 calls at once over one gRPC channel.
+reminder goes on. Then three nodes with an order pipeline each: a node is killed half-way, and each order ends shipped or as
+a dead letter; only what was unacknowledged comes again. With the Python SDK also: calls back into a waiting actor, and
+2,000 calls at once over one gRPC channel.
 Prints one line for each, then the sum as cargo's tests do, and ends with 1 when one of them is not so.
 """
 
@@ -33,6 +35,10 @@ REPEAT_TIME_MAX = 60
 RELAYED = 2_000
 RELAYED_TIME_MAX = 120
 CHAIN_TIME_MAX = 20
+ORDERS = 600
+ORDERS_TIME_MAX = 90
+# Of them, those that have ended before a node dies.
+ORDERS_BEFORE = 100
 
 
 def free_ports(count):
@@ -81,8 +87,8 @@ def call(port, account, method, body=None, request_id=None, timeout=10, actor_ty
 class Nodes:
     """Nodes with one application each, in a directory of their own."""
 
-    def __init__(self, binary, cache, size, command):
-        self.binary, self.cache, self.size, self.command = binary, cache, size, command
+    def __init__(self, binary, cache, size, command, app="bank={}"):
+        self.binary, self.cache, self.size, self.command, self.app_words = binary, cache, size, command, app
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ghostlight-sdk-"))
         ports = free_ports(5 * size)
         self.peer, self.http, self.grpc, self.admin, self.app = (
@@ -101,7 +107,7 @@ class Nodes:
             self.binary, "start", "--data-dir", f"n{n}", "--partitions", "32",
             "--listen", f"127.0.0.1:{self.peer[n]}", "--http", f"127.0.0.1:{self.http[n]}",
             "--grpc", f"127.0.0.1:{self.grpc[n]}", "--admin", f"127.0.0.1:{self.admin[n]}",
-            "--introduce", "none", "--app", f"bank={self.app[n]}",
+            "--introduce", "none", "--app", self.app_words.format(self.app[n]),
         ]
         if n > 0:
             command += ["--join", f"127.0.0.1:{self.peer[0]}"]
@@ -111,15 +117,23 @@ class Nodes:
         )
 
     def start_app(self, n):
+        self.apps[n] = self.beside(n, [*self.command, str(self.app[n])], self.log(f"app{n}"))
+
+    def beside(self, n, command, log):
+        """A program that speaks to a node."""
         environment = {
             **os.environ,
             "DAPR_HTTP_PORT": str(self.http[n]),
             "DAPR_GRPC_PORT": str(self.grpc[n]),
             "NODE_PATH": f"{self.cache}/javascript/node_modules",
         }
-        self.apps[n] = subprocess.Popen(
-            [*self.command, str(self.app[n])], env=environment, stdout=self.log(f"app{n}"), stderr=subprocess.STDOUT
-        )
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+    def ask_admin(self, n, *words):
+        """What a command of the binary prints about a node, read as JSON."""
+        command = [self.binary, *words, "--json", "--node", f"http://127.0.0.1:{self.admin[n]}"]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return json.loads(said.stdout) if said.returncode == 0 else None
 
     def __enter__(self):
         try:
@@ -277,6 +291,115 @@ def reminders(bank):
     return "a reminder fires"
 
 
+class Shop(Nodes):
+    """Three nodes with the workers of an order pipeline each."""
+
+    def begin(self):
+        super().begin()
+        for n in range(self.size):
+            until(f"node {n} has its workers", READY_TIME_MAX, lambda n=n: self.subscribed(n))
+
+    def subscribed(self, n):
+        """True when the application of this node has both subscriptions."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http[n]}/v1.0/metadata", timeout=10) as answer:
+                topics = {one["topic"] for one in json.load(answer)["subscriptions"]}
+        except OSError:
+            return None
+        return True if topics == {"orders", "payments"} else None
+
+
+class Reader:
+    """What a topic holds, in the order in which it came."""
+
+    def __init__(self, shop, topic):
+        self.topic = topic
+        admin = f"http://127.0.0.1:{shop.admin[0]}"
+        command = [shop.binary, "subscribe", topic, "--from", "first", "--json", "--node", admin]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=shop.log(f"read-{topic}"), text=True)
+        self.orders = []
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self):
+        for line in self.process.stdout:
+            self.orders.append(json.loads(json.loads(line)["text"]))
+
+    def ids(self):
+        return [order["id"] for order in self.orders]
+
+
+def orders(shop):
+    """Each order is shipped or a dead letter, through the death of a node; only what was unacknowledged comes again."""
+    readers = shipped, rejected = [Reader(shop, topic) for topic in ("shipped", "rejected")]
+    try:
+        placed(shop, 1, ORDERS_BEFORE).wait(ORDERS_TIME_MAX)
+        all_ended(shop, readers, ORDERS_BEFORE)
+        known = [len(reader.orders) for reader in readers]
+        service = placed(shop, ORDERS_BEFORE + 1, ORDERS)
+        half = (ORDERS_BEFORE + ORDERS) // 2
+        until("half of the orders are through", ORDERS_TIME_MAX, lambda: len(shipped.ids()) >= half or None)
+        assert service.poll() is None, "all orders were placed before a node died"
+        shop.nodes[2].send_signal(signal.SIGKILL)
+        shop.nodes[2].wait()
+        assert service.wait(ORDERS_TIME_MAX) == 0, "the order service failed"
+        all_ended(shop, readers, ORDERS)
+        late = {one for reader, seen in zip(readers, known) for one in reader.ids()[seen:]}
+        before = late & {f"o{n}" for n in range(1, ORDERS_BEFORE + 1)}
+        assert not before, f"acknowledged before the node died, and came again: {before}"
+    finally:
+        for reader in readers:
+            reader.process.kill()
+            reader.process.wait()
+    return what_became(shipped, rejected)
+
+
+def placed(shop, first, last):
+    """The order service beside node 0, which stays alive."""
+    command = [*shop.command[:-1], "place", str(first), str(last)]
+    shop.apps["place"] = shop.beside(0, command, shop.log("place"))
+    return shop.apps["place"]
+
+
+def all_ended(shop, readers, last):
+    """Waits until each order has ended, nothing is under way, and all that came of it was read."""
+    wanted = {f"o{n}" for n in range(1, last + 1)}
+    shipped, rejected = readers
+    ended = lambda: set(shipped.ids()) | set(rejected.ids()) == wanted or None
+    until("each order is shipped or a dead letter", ORDERS_TIME_MAX, ended)
+    until("nothing is under way", ORDERS_TIME_MAX, lambda: settled(shop))
+    for reader in readers:
+        held = until("the topic is known", READY_TIME_MAX, lambda r=reader: held_by(shop, r.topic))
+        until("all of it is read", READY_TIME_MAX, lambda r=reader, h=held: len(r.orders) >= h or None)
+
+
+def what_became(shipped, rejected):
+    """Those without an address are dead letters, all others are shipped, and the sum is what was ordered."""
+    poor = {f"o{n}" for n in range(10, ORDERS + 1, 10)}
+    assert set(rejected.ids()) == poor, f"dead letters: {sorted(set(rejected.ids()) ^ poor)} differ"
+    assert not poor & set(shipped.ids()), f"both shipped and a dead letter: {poor & set(shipped.ids())}"
+    amounts = {order["id"]: order["amount"] for order in [*shipped.orders, *rejected.orders]}
+    again = len(shipped.orders) + len(rejected.orders) - len(amounts)
+    total = sum(amounts.values())
+    assert total == ORDERS * (ORDERS + 1) // 2, f"{total} in all, {ORDERS * (ORDERS + 1) // 2} was ordered"
+    return (
+        f"{ORDERS} orders through the death of a node: {len(set(shipped.ids()))} shipped, {len(poor)} dead letters, "
+        f"{total} in all; {again} came again, none that was acknowledged"
+    )
+
+
+def settled(shop):
+    """True when the workers have taken everything."""
+    groups = shop.ask_admin(0, "subscriptions") or []
+    left = [group["lag"] + group["in_flight"] for group in groups if group["group"] == "shop"]
+    return True if left == [0, 0] else None
+
+
+def held_by(shop, topic):
+    """How many events a topic holds."""
+    known = shop.ask_admin(0, "topics", topic)
+    return known and known["events"]
+
+
 def hosting(port, actor_type):
     """True when the application of this node hosts the type."""
     try:
@@ -321,20 +444,27 @@ def relay(nodes):
     return f"{RELAYED} calls at once over one channel, each of which calls on over another one: {flood.stdout.strip()}"
 
 
-def command(cache, language, program):
-    """How a program of a language is started; its port follows."""
-    return {"python": [f"{cache}/python/bin/python", str(program)], "javascript": ["node", str(program)]}[language]
-
-
-BANKS = {"python": EXAMPLES / "python/bank.py", "javascript": EXAMPLES / "javascript/bank.js"}
+def example(cache, language, name):
+    """How an example of a language is started, as setup.sh left it; its port follows."""
+    return {
+        "python": [f"{cache}/python/bin/python", str(EXAMPLES / f"python/{name}.py")],
+        "javascript": ["node", str(EXAMPLES / f"javascript/{name}.js")],
+        "java": ["java", "-cp", f"{cache}/java/classes:{cache}/java/lib/*", f"{name}.{name.capitalize()}"],
+        "go": [f"{cache}/go/{name}"],
+        "rust": [f"{cache}/rust/debug/{name}"],
+    }[language]
 
 
 def proofs(binary, cache, language):
     """Nodes with applications, and what is to be shown of them."""
-    bank = Bank(binary, cache, NODES, command(cache, language, BANKS[language]))
+    bank = Bank(binary, cache, NODES, example(cache, language, "bank"))
     yield bank, (failing, deposits, lone_kill, reminders)
+    # The Rust SDK takes events over gRPC, the others over HTTP.
+    app = "shop={},protocol=grpc" if language == "rust" else "shop={}"
+    yield Shop(binary, cache, NODES, [*example(cache, language, "orders"), "work"], app), (orders,)
     if language == "python":
-        yield Nodes(binary, cache, NODES, command(cache, language, HERE / "chain.py")), (ring, relay)
+        chain = [f"{cache}/python/bin/python", str(HERE / "chain.py")]
+        yield Nodes(binary, cache, NODES, chain), (ring, relay)
 
 
 def prove(binary, cache, language, counts):
@@ -345,7 +475,7 @@ def prove(binary, cache, language, counts):
         print(f"{language}: skipped: {setup.stdout.strip()}")
         return
     if setup.returncode != 0:
-        print(f"{language}: FAILED: its SDK could not be installed: {setup.stderr.strip()[-2000:]}")
+        print(f"{language}: FAILED: its examples could not be made ready: {setup.stderr.strip()[-2000:]}")
         counts["failed"] += 1
         return
     for nodes, shown in proofs(binary, cache, language):

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs what the banks in examples/ need into a cache outside of the clone: setup.sh CACHE LANGUAGE
+# Installs what the examples need, and builds those that are built, in a cache outside of the clone: setup.sh CACHE LANGUAGE
 # Prints why and ends with 75 where the toolchain of the language, or the way to its packages, is missing: that is
 # skipped, not failed.
 set -euo pipefail
 
 cache=$1
 language=$2
+examples=$(cd "$(dirname "$0")/../../examples" && pwd)
 skip() {
     echo "$1"
     exit 75
@@ -39,6 +40,24 @@ javascript)
         install npm --prefix "$cache/javascript" install --no-audit --no-fund "$wanted"
         echo "$wanted" >"$cache/javascript/wanted"
     fi
+    ;;
+java)
+    command -v javac >/dev/null || skip "no JDK is installed"
+    command -v mvn >/dev/null || skip "mvn is not installed"
+    # Copies the packages to the classes, so it has fetched them.
+    install mvn -q -B -f "$examples/java" process-resources "-Dout=$cache/java"
+    mvn -q -B -f "$examples/java" compile "-Dout=$cache/java" >&2
+    ;;
+go)
+    command -v go >/dev/null || skip "go is not installed"
+    mkdir -p "$cache/go"
+    install go -C "$examples/go" mod download
+    go -C "$examples/go" build -o "$cache/go/" ./... >&2
+    ;;
+rust)
+    command -v cargo >/dev/null || skip "cargo is not installed"
+    install cargo fetch --quiet --locked --manifest-path "$examples/rust/Cargo.toml"
+    cargo build --quiet --locked --manifest-path "$examples/rust/Cargo.toml" --target-dir "$cache/rust" >&2
     ;;
 *)
     echo "no such language: $language" >&2

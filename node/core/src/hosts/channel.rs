@@ -2,7 +2,8 @@
 //!
 //! Frames and connections get lost without a word; messages here do not. When a sequence cannot be kept
 //! (the peer is away for too long, or has a new life), it begins anew under a larger *incarnation*: the
-//! receiver then knows that everything of the one before is over. Absent: what the messages mean.
+//! receiver then knows that everything of the one before is over. A new process of the peer has taken nothing, so
+//! what is said to it is a sequence of its own ([`Channel::met`]). Absent: what the messages mean.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub struct Channel {
     outgoing: Outgoing,
     incoming: Incoming,
     owes: Owes,
+    /// Below all incarnations of the peer's process, and above those of its processes before.
+    life: u64,
 }
 
 #[derive(Debug)]
@@ -77,6 +80,15 @@ pub struct Taken {
     pub messages: Vec<HostMessage>,
 }
 
+/// Whose process the peer's is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Met {
+    /// The one that the sequences are with.
+    Before,
+    /// Another one: everything of before is over.
+    New,
+}
+
 /// Whether a message found room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Queued {
@@ -102,7 +114,28 @@ impl Channel {
             },
             incoming: Incoming::default(),
             owes: Owes::Nothing,
+            life: 0,
         }
+    }
+
+    /// The peer's process is one whose incarnations are all above `life`.
+    ///
+    /// A new one has taken nothing and says nothing of before: both sequences begin anew, without a word of the
+    /// peer's that they do.
+    pub fn met(&mut self, now: Instant, life: u64) -> Met {
+        if life <= self.life {
+            return Met::Before;
+        }
+        self.life = life;
+        // Its first words may have come first.
+        if self.incoming.incarnation < life {
+            self.incoming = Incoming {
+                incarnation: life,
+                ..Incoming::default()
+            };
+        }
+        self.begin_anew(now);
+        Met::New
     }
 
     /// Queues a message.
@@ -137,7 +170,7 @@ impl Channel {
             return taken; // Late, of a sequence that was given up.
         }
         if frame.incarnation > incoming.incarnation {
-            taken.began_anew = incoming.incarnation != 0;
+            taken.began_anew = incoming.incarnation > self.life;
             *incoming = Incoming {
                 incarnation: frame.incarnation,
                 ..Incoming::default()
@@ -331,6 +364,46 @@ mod tests {
             let last = one.outgoing.incarnation;
             assert_eq!(heard_of, last, "seed {seed}: whoever begins anew is heard");
         }
+    }
+
+    /// Hands over all frames of both sides; whether the one that takes first was told of a new beginning.
+    fn exchange(now: Instant, one: &mut Channel, other: &mut Channel) -> (Vec<u64>, bool) {
+        let (mut to_other, mut to_one) = (Vec::new(), Vec::new());
+        one.flush(&mut to_other);
+        let mut seen = Vec::new();
+        for frame in to_other {
+            seen.extend(other.take(now, frame).messages.iter().map(number));
+        }
+        other.flush(&mut to_one);
+        let told = to_one.into_iter().map(|frame| one.take(now, frame));
+        (seen, told.fold(false, |any, taken| any | taken.began_anew))
+    }
+
+    /// A process that was started again has taken nothing: what is said to it is a sequence of its own, and its
+    /// first words end nothing that began with it.
+    #[test]
+    fn a_new_process_of_the_peer_takes_what_is_said_to_it() {
+        let (first, second) = (1 << 24, 2 << 24);
+        let now = Instant(1);
+        let (mut one, mut other) = (Channel::new(now, 5), Channel::new(now, first + 1));
+        assert_eq!(one.met(now, first), Met::New);
+        one.push(now, message(1, 0));
+        assert_eq!(exchange(now, &mut one, &mut other), (vec![1], false));
+        // Said to the old process, and never taken.
+        one.push(now, message(2, 0));
+        let mut lost = Vec::new();
+        one.flush(&mut lost);
+
+        let mut other = Channel::new(now, second + 1);
+        assert_eq!(one.met(now, first), Met::Before);
+        assert_eq!(one.met(now, second), Met::New);
+        one.push(now, message(3, 0));
+        assert_eq!(exchange(now, &mut one, &mut other), (vec![3], false));
+        assert_eq!(one.met(now, second), Met::Before);
+        assert!(!one.waits());
+        // Within its life it may begin anew, and that is told.
+        other.begin_anew(now);
+        assert_eq!(exchange(now, &mut one, &mut other), (vec![], true));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use ghostlight_protocol::wire::host::HostFrame;
 
 use super::{Introduced, Local, NodeCore};
 use crate::gateway::GatewayInput;
-use crate::hosts::channel::{Channel, Queued, Resend};
+use crate::hosts::channel::{Channel, Met, Queued, Resend};
 use crate::hosts::convert::{self, Heard};
 use crate::hosts::objects::{HostEffect, Objects};
 use crate::hosts::words::{AppInput, AppTicket, Drains, Reentrancy};
@@ -259,10 +259,13 @@ impl NodeCore {
 
     fn channel(&mut self, now: Now, peer: NodeId) -> &mut Channel {
         let hosting = &mut self.hosting;
-        let generation = self.record.generation << INCARNATION_BITS;
+        let generation = life(&self.record);
+        let link = self.links.link(peer);
         hosting.channels.entry(peer).or_insert_with(|| {
             hosting.incarnations += 1;
-            Channel::new(now.instant, generation + hosting.incarnations)
+            let mut channel = Channel::new(now.instant, generation + hosting.incarnations);
+            channel.met(now.instant, link.map_or(0, |link| life(&link.record)));
+            channel
         })
     }
 
@@ -535,9 +538,20 @@ impl NodeCore {
         }
     }
 
-    /// A new connection to a peer: what the one before may have lost is sent again.
-    pub(super) fn host_connected(&mut self, now: Now, peer: NodeId) {
-        if let Some(channel) = self.hosting.channels.get_mut(&peer) {
+    /// A new connection to a peer: what the one before may have lost is sent again. If its process is another one,
+    /// what ran there for this node, and here for it, is over.
+    pub(super) fn host_connected(&mut self, now: Now, peer: NodeId, out: &mut Vec<Effect>) {
+        let Some(link) = self.links.link(peer) else {
+            return;
+        };
+        let life = life(&link.record);
+        let Some(channel) = self.hosting.channels.get_mut(&peer) else {
+            return;
+        };
+        if channel.met(now.instant, life) == Met::New {
+            self.leader_lost(now, peer, out);
+            self.placements_lost(peer, "the host was started again");
+        } else {
             channel.resend(now.instant, Resend::Connected);
         }
     }
@@ -701,6 +715,11 @@ impl NodeCore {
 fn hosts(record: &NodeRecord, actor_type: &str) -> bool {
     let native = record.actor_types.iter().any(|name| name == actor_type);
     native || record.app_types.iter().any(|t| t.name == actor_type)
+}
+
+/// Below all incarnations of the channels of a node's process, see [`Channel::met`].
+fn life(record: &NodeRecord) -> u64 {
+    record.generation << INCARNATION_BITS
 }
 
 fn turn_of(input: &RunnerInput) -> TurnId {

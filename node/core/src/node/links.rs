@@ -373,7 +373,7 @@ impl NodeCore {
         if before == Some(Wire::Up) && kind == ConnectionKind::Bulk {
             self.bulk_lost(node);
         }
-        self.host_connected(now, node);
+        self.host_connected(now, node, out);
         if kind == ConnectionKind::Bulk {
             let input = SubscribersInput::Connected(node);
             self.local.push_back(Local::Subscribers(input));
