@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// A quick run takes about half a minute on two idle cores.
 const QUICK_MAX: Duration = Duration::from_secs(300);
 
-const ROWS: [&str; 31] = [
+const ROWS: [&str; 39] = [
     "machine",
     "fsync",
     "load_generator",
@@ -44,6 +44,14 @@ const ROWS: [&str; 31] = [
     "publish_three",
     "topic_group",
     "topic_wakeup",
+    "ephemeral_8",
+    "ephemeral_8_nats",
+    "ephemeral_8_mosquitto",
+    "ephemeral_8_paced",
+    "ephemeral_32",
+    "ephemeral_32_nats",
+    "ephemeral_32_mosquitto",
+    "ephemeral_32_paced",
 ];
 
 fn bench(directory: &Path, args: &[&str]) -> Child {

@@ -15,8 +15,10 @@ use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::Metadata;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
+use ghostlight_protocol::wire::hello::NodeRecord;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::ephemeral::{Ephemeral, Hub, Keep};
 use crate::topics::{Farewell, Settlement, SubscribeError, Subscription, SubscriptionFeed, ended};
 
 /// Requests waiting for the core thread; beyond it callers are refused, which is the cheapest refusal there is. No more
@@ -133,6 +135,7 @@ impl Drop for QueuedBytes {
 pub struct NodeHandle {
     requests: mpsc::Sender<Request>,
     queued: Arc<AtomicUsize>,
+    hub: Arc<Hub>,
 }
 
 impl NodeHandle {
@@ -140,8 +143,29 @@ impl NodeHandle {
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<Request>) {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-        let queued = Arc::default();
-        (Self { requests, queued }, receiver)
+        let handle = Self {
+            requests,
+            queued: Arc::default(),
+            hub: Arc::default(),
+        };
+        (handle, receiver)
+    }
+
+    /// Ephemeral topics: at most once, to whoever listens. What is published by this one is kept as `keep` says.
+    #[must_use]
+    pub fn ephemeral(&self, keep: Keep) -> Ephemeral {
+        Ephemeral::new(Arc::clone(&self.hub), keep)
+    }
+
+    /// The node begins: its ephemeral topics, from now on.
+    pub(crate) fn begin(&self, record: &NodeRecord) -> Arc<Hub> {
+        self.hub.begin(record);
+        Arc::clone(&self.hub)
+    }
+
+    /// What is behind the ephemeral topics.
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     /// Calls an actor and waits for the honest outcome.

@@ -14,6 +14,7 @@ pub mod buses;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod ephemeral;
 pub mod handle;
 pub mod node;
 pub mod pubsub;

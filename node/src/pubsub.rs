@@ -32,7 +32,7 @@ use ghostlight_protocol::topic::TopicName;
 
 use crate::clock::wall_now;
 use crate::resources::Resources;
-use crate::topics::Bus;
+use crate::topics::OwnTopics;
 use actor_route::ActorRoute;
 use envelope::Stamp;
 use publish::PublishError;
@@ -56,7 +56,7 @@ impl PubSub {
     ///
     /// # Errors
     /// A declared rule does not compile: a sentence that names file and rule.
-    pub fn new(owner: Owner, resources: &Resources, ours: &Arc<dyn Bus>) -> Result<Self, String> {
+    pub fn new(owner: Owner, resources: &Resources, ours: &OwnTopics) -> Result<Self, String> {
         for declared in &resources.subscriptions {
             Routes::compile(&declared.rules, None)
                 .map_err(|why| format!("{}: {why}", declared.place))?;

@@ -1,18 +1,22 @@
 //! Topics, as the node's own process uses them: publish, bulk publish, subscribe.
 //!
 //! [`Bus`] is what every pub/sub component offers, ours and external ones alike (`ghostlight-buses`); `NodeHandle`
-//! offers ours. Everything here is about events as bytes: envelopes, routing and the callbacks of applications belong
+//! offers our durable topics, `ephemeral` those that are stored nowhere, `classes` both behind one component. Everything here is about events as bytes: envelopes, routing and the callbacks of applications belong
 //! to the API above. Errors are honest as those of calls: `NotRun` certainly published nothing, `Unknown` may have.
 
+mod classes;
 mod keep;
 pub mod look;
 mod own;
 
+pub use classes::{Class, Classes, OwnTopics};
 pub use ghostlight_buses::{
-    BulkEntry, BulkPublish, Bus, BusFuture, Content, Credits, Delivery, Event, Farewell, Feature,
-    ForActor, Group, Order, Publish, PublishOutcome, Published, Purpose, Retention, Settlement,
-    Standing, Start, Subscribe, SubscribeError, Subscription, SubscriptionFeed, TopicName, Verdict,
+    BulkEntry, BulkPublish, Bus, BusFuture, Content, Credits, Delivery, Ending, Event, Farewell,
+    Feature, ForActor, Group, Order, Promise, Publish, PublishOutcome, Published, Purpose,
+    Retention, Settlement, Standing, Start, Subscribe, SubscribeError, Subscription,
+    SubscriptionFeed, TopicName, Verdict,
 };
 
+pub(crate) use classes::{EPHEMERAL, LATCHED};
 pub(crate) use keep::keep;
-pub(crate) use own::{ended, given};
+pub(crate) use own::{ended, given, stored};

@@ -12,6 +12,8 @@
 //! about other partitions (`order`). **Bounds:** what a lane queues (`queue`), what a peer may send ahead
 //! (`tuning`), what waits for the core ([`Events`]).
 //!
+//! Events of ephemeral topics have a lane of their own, which passes the core by: they go to [`EphemeralSink`].
+//!
 //! **Absent:** whom to dial and whether to talk to a peer: the core asks, [`Admission`] decides.
 
 mod endpoint;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ghostlight_core::io::{CALL_LANES, Lane, Refused};
 use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::wire::ephemeral::EphemeralEvent;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::{
     ClusterDescriptor, ConnectionKind, Hello, HelloRefusal, NodeRecord,
@@ -144,11 +147,18 @@ pub const CONTROL_EVENTS_MAX: usize = 1_024;
 /// 128 KiB, or large frames, which are counted apart.
 pub const BULK_EVENTS_MAX: usize = 256;
 
+/// Takes events of ephemeral topics, on the thread that has read them.
+pub trait EphemeralSink: Send + Sync + std::fmt::Debug + 'static {
+    /// Events of one peer, in order. Must not wait.
+    fn arrived(&self, from: NodeId, events: Vec<EphemeralEvent>);
+}
+
 /// Where events go: bulk never stands before control.
 #[derive(Clone, Debug)]
 pub struct Events {
     control: mpsc::Sender<TransportEvent>,
     bulk: mpsc::Sender<TransportEvent>,
+    ephemeral: Option<Arc<dyn EphemeralSink>>,
 }
 
 /// Where the core takes them from.
@@ -170,7 +180,24 @@ impl Events {
             control: control_queue,
             bulk: bulk_queue,
         };
-        (Self { control, bulk }, queues)
+        let events = Self {
+            control,
+            bulk,
+            ephemeral: None,
+        };
+        (events, queues)
+    }
+
+    /// The same with somebody who takes events of ephemeral topics.
+    #[must_use]
+    pub fn with_ephemeral(sink: Arc<dyn EphemeralSink>) -> (Self, EventQueues) {
+        let (events, queues) = Self::new();
+        let ephemeral = Some(sink);
+        let events = Self {
+            ephemeral,
+            ..events
+        };
+        (events, queues)
     }
 
     fn of(&self, kind: ConnectionKind) -> &mpsc::Sender<TransportEvent> {
@@ -191,7 +218,7 @@ fn lanes_of(kind: ConnectionKind) -> Vec<Lane> {
         ConnectionKind::Bulk => [Lane::Append]
             .into_iter()
             .chain((0..CALL_LANES).map(Lane::Call))
-            .chain([Lane::Push, Lane::Snapshot])
+            .chain([Lane::Push, Lane::Snapshot, Lane::Ephemeral])
             .collect(),
         ConnectionKind::Inquiry => vec![Lane::Inquiry],
     }

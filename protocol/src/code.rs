@@ -148,6 +148,7 @@ codes! {
     UnknownGroup = 503, NotFound, "UNKNOWN_GROUP";
     CursorOutOfRange = 504, Invalid, "CURSOR_OUT_OF_RANGE";
     UnknownTopic = 505, NotFound, "UNKNOWN_TOPIC";
+    EphemeralTopic = 506, Invalid, "EPHEMERAL_TOPIC";
     BusUnavailable = 510, Retry, "BUS_UNAVAILABLE";
     BusNotServed = 511, Fatal, "BUS_NOT_SERVED";
 

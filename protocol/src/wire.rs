@@ -6,6 +6,7 @@
 
 pub mod border;
 pub mod codec;
+pub mod ephemeral;
 pub mod frame;
 pub mod hello;
 pub mod host;

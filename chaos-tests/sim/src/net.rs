@@ -67,7 +67,9 @@ pub(crate) fn side(key: &ConnKey, place: Place) -> usize {
 pub(crate) fn kind_of(lane: Lane) -> ConnectionKind {
     match lane {
         Lane::Control => ConnectionKind::Control,
-        Lane::Append | Lane::Call(_) | Lane::Push | Lane::Snapshot => ConnectionKind::Bulk,
+        Lane::Append | Lane::Call(_) | Lane::Push | Lane::Snapshot | Lane::Ephemeral => {
+            ConnectionKind::Bulk
+        }
         Lane::Inquiry => ConnectionKind::Inquiry,
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use ghostlight_protocol::code::Code;
+use ghostlight_protocol::topic::TopicName;
 
 use super::event::{BulkPublish, Publish, PublishOutcome};
 use super::subscription::{Subscribe, Subscription};
@@ -28,10 +29,24 @@ pub trait Bus: Send + Sync {
     /// What it can do by itself.
     fn features(&self) -> &'static [Feature];
 
+    /// What it promises of a topic.
+    fn promise(&self, _topic: &TopicName) -> Promise {
+        Promise::AtLeastOnce
+    }
+
     /// Whether it is there. One that is part of this program always is.
     fn standing(&self) -> Standing {
         Standing::Ready
     }
+}
+
+/// What a bus promises of the events of a topic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Promise {
+    /// Each is delivered until it is acknowledged, as far as the bus can.
+    AtLeastOnce,
+    /// Each is delivered once or not at all, and nothing of it is kept.
+    AtMostOnce,
 }
 
 /// Whether a bus is there.

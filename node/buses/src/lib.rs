@@ -10,15 +10,17 @@ mod outcomes;
 mod pump;
 mod redis;
 mod settings;
+mod source;
 mod subscription;
 mod tls;
 
-pub use bus::{Bus, BusFuture, Feature, Standing, SubscribeError};
+pub use bus::{Bus, BusFuture, Feature, Promise, Standing, SubscribeError};
 pub use component::{Declared, KINDS, Opened, open};
 pub use event::{BulkEntry, BulkPublish, Event, Publish, PublishOutcome, Published, Retention};
+pub use source::{Source, Taken};
 pub use subscription::{
-    Content, Credits, Delivery, Farewell, Group, Settlement, Start, Subscribe, Subscription,
-    SubscriptionFeed, Verdict,
+    Content, Credits, Delivery, Ending, Farewell, Group, Settlement, Start, Subscribe,
+    Subscription, SubscriptionFeed, Verdict,
 };
 
 pub use ghostlight_protocol::topic::{ForActor, Order, Purpose, TopicName};

@@ -1,4 +1,6 @@
 //! A subscription: a stream of deliveries, each of which wants a verdict.
+//!
+//! A bus hands deliveries out as it likes ([`SubscriptionFeed`]), or keeps them until they are asked for ([`Source`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::bus::SubscribeError;
 use super::event::Event;
+use super::source::{Source, Taken};
 
 /// What a subscriber wants.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -172,6 +175,8 @@ pub struct Delivery {
     pub attempt: u32,
     /// When it was published, by the publisher's node.
     pub published: WallTime,
+    /// Events of this subscription that were lost just before this one; none on a bus that loses none.
+    pub missed: u64,
     /// The event.
     pub event: Event,
     settle: Settle,
@@ -180,8 +185,16 @@ pub struct Delivery {
 #[derive(Debug)]
 struct Settle {
     token: u64,
-    settlements: Option<mpsc::Sender<Settlement>>,
+    /// Who gets the verdict; nobody any more once it is given.
+    judge: Judge,
     life: Arc<watch::Sender<Life>>,
+}
+
+#[derive(Debug)]
+enum Judge {
+    Feed(mpsc::Sender<Settlement>),
+    Source(Arc<dyn Source>),
+    Nobody,
 }
 
 /// How long a subscription lasts.
@@ -196,12 +209,16 @@ enum Life {
 
 impl Settle {
     fn say(&mut self, verdict: Verdict) {
-        if let Some(settlements) = self.settlements.take() {
-            // There is room for as many verdicts as deliveries are out; a bus that has gone wants none.
-            drop(settlements.try_send(Settlement {
-                token: self.token,
-                verdict,
-            }));
+        match std::mem::replace(&mut self.judge, Judge::Nobody) {
+            Judge::Feed(settlements) => {
+                // There is room for as many verdicts as deliveries are out; a bus that has gone wants none.
+                drop(settlements.try_send(Settlement {
+                    token: self.token,
+                    verdict,
+                }));
+            }
+            Judge::Source(source) => source.settled(&verdict),
+            Judge::Nobody => {}
         }
     }
 }
@@ -260,16 +277,42 @@ impl Delivery {
 /// delivery.
 #[derive(Debug)]
 pub struct Subscription {
-    deliveries: mpsc::Receiver<Delivery>,
+    deliveries: Deliveries,
     paused: Arc<AtomicBool>,
     life: Arc<watch::Sender<Life>>,
     ended: watch::Receiver<Life>,
+}
+
+#[derive(Debug)]
+enum Deliveries {
+    Queue(mpsc::Receiver<Delivery>),
+    Source(Arc<dyn Source>),
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         // Before what waits in the queue is dropped.
         self.life.send_replace(Life::Left);
+        if let Deliveries::Source(source) = &self.deliveries {
+            source.left();
+        }
+    }
+}
+
+/// By which the owner of a source ends its subscription.
+#[derive(Clone, Debug)]
+pub struct Ending(Arc<watch::Sender<Life>>);
+
+impl Ending {
+    /// As [`SubscriptionFeed::end`].
+    pub fn end(&self) {
+        self.0.send_if_modified(|life| {
+            let goes = *life == Life::Goes;
+            if goes {
+                *life = Life::Ended;
+            }
+            goes
+        });
     }
 }
 
@@ -312,7 +355,7 @@ impl Subscription {
             life: Arc::clone(&life),
         };
         let subscription = Self {
-            deliveries: receiver,
+            deliveries: Deliveries::Queue(receiver),
             paused,
             life,
             ended,
@@ -320,17 +363,74 @@ impl Subscription {
         (feed, subscription, settlements)
     }
 
+    /// Of a bus that keeps its events until they are asked for, and what ends it.
+    #[must_use]
+    pub fn of_source(source: Arc<dyn Source>) -> (Ending, Self) {
+        let (life, ended) = watch::channel(Life::Goes);
+        let life = Arc::new(life);
+        let subscription = Self {
+            deliveries: Deliveries::Source(source),
+            paused: Arc::new(AtomicBool::new(false)),
+            life: Arc::clone(&life),
+            ended,
+        };
+        (Ending(life), subscription)
+    }
+
     /// The next delivery; `None`: the bus has ended the subscription. What was not taken by then is given back;
     /// what was may still get its verdict.
     pub async fn next(&mut self) -> Option<Delivery> {
+        let deliveries = match &mut self.deliveries {
+            Deliveries::Queue(deliveries) => deliveries,
+            Deliveries::Source(source) => {
+                let source = Arc::clone(source);
+                return self.next_of(&source).await;
+            }
+        };
         tokio::select! {
             biased;
             // The sender lives as long as this.
             _ = self.ended.wait_for(|life| *life != Life::Goes) => {}
-            delivery = self.deliveries.recv() => return delivery,
+            delivery = deliveries.recv() => return delivery,
         }
-        while self.deliveries.try_recv().is_ok() {}
+        while deliveries.try_recv().is_ok() {}
         None
+    }
+
+    async fn next_of(&mut self, source: &Arc<dyn Source>) -> Option<Delivery> {
+        loop {
+            if self.is_over() {
+                return None;
+            }
+            if !self.paused.load(Ordering::Relaxed)
+                && let Some(taken) = source.take()
+            {
+                return Some(self.delivery(source, taken));
+            }
+            tokio::select! {
+                // The sender lives as long as this.
+                _ = self.ended.wait_for(|life| *life != Life::Goes) => return None,
+                () = source.ready().notified() => {}
+            }
+        }
+    }
+
+    fn delivery(&self, source: &Arc<dyn Source>, taken: Taken) -> Delivery {
+        let Taken { content, missed } = taken;
+        Delivery {
+            topic: content.topic,
+            partition: content.partition,
+            offset: content.offset,
+            attempt: content.attempt,
+            published: content.published,
+            missed,
+            event: content.event,
+            settle: Settle {
+                token: 0,
+                judge: Judge::Source(Arc::clone(source)),
+                life: Arc::clone(&self.life),
+            },
+        }
     }
 
     /// Whether the bus has ended it.
@@ -354,6 +454,9 @@ impl Subscription {
     /// Deliveries go on.
     pub fn resume(&self) {
         self.paused.store(false, Ordering::Relaxed);
+        if let Deliveries::Source(source) = &self.deliveries {
+            source.ready().notify_one();
+        }
     }
 }
 
@@ -384,10 +487,11 @@ impl SubscriptionFeed {
             offset,
             attempt,
             published,
+            missed: 0,
             event,
             settle: Settle {
                 token,
-                settlements: Some(self.settled.clone()),
+                judge: Judge::Feed(self.settled.clone()),
                 life: Arc::clone(&self.life),
             },
         });
@@ -419,13 +523,7 @@ impl SubscriptionFeed {
 
     /// The bus ends the subscription: the subscriber takes nothing new, and gives back what it has not begun.
     pub fn end(&self) {
-        self.life.send_if_modified(|life| {
-            let goes = *life == Life::Goes;
-            if goes {
-                *life = Life::Ended;
-            }
-            goes
-        });
+        Ending(Arc::clone(&self.life)).end();
     }
 
     /// Whether the subscriber wants nothing new at the moment.

@@ -46,6 +46,8 @@ pub enum Lane {
     Push,
     /// Bulk connection, lowest priority: snapshots.
     Snapshot,
+    /// Bulk connection: events of ephemeral topics. They come from beside the core, which sends nothing here.
+    Ephemeral,
     /// Connection of a node that only asks: the question and the answers.
     Inquiry,
 }

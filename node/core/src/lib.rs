@@ -5,6 +5,7 @@ extern crate self as ghostlight;
 
 pub mod admin;
 mod backlog;
+pub mod ephemeral;
 pub mod expiry;
 pub mod gateway;
 pub mod hosts;

@@ -371,6 +371,8 @@ impl NodeCore {
             Frame::AskSurvival(ask) => self.tell_survival(from, &ask, out),
             // Only a node that is not a member yet asks.
             Frame::Survival(_) => {}
+            // Beside the groups: `crate::ephemeral` has them, and they do not come here.
+            Frame::Interest(_) | Frame::Ephemeral(_) => {}
         }
     }
 

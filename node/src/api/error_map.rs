@@ -153,6 +153,7 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::ConfigInvalid
         | C::PartitionsInvalid
         | C::InvalidTopic
+        | C::EphemeralTopic
         | C::CursorOutOfRange => (StatusCode::BAD_REQUEST, ours),
         C::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "ERR_ACTOR_RUNTIME_CLOSED"),
         C::NoLeader

@@ -9,6 +9,8 @@ mod child;
 mod closed_loop;
 mod cluster;
 mod commits;
+mod fan_peers;
+mod fanout;
 mod lane;
 mod load;
 mod measure;

@@ -32,7 +32,7 @@ use crate::node::{ApiSetup, Entrance, Lobby, RunningNode, StartError, Waited};
 use crate::pubsub::PubSub;
 use crate::pubsub::registry::{KIND_PREFIX, Owner, own_topics};
 use crate::resources::{Component, Resources, Sources};
-use crate::topics::Bus;
+use crate::topics::OwnTopics;
 use hosting::{Actors, Layer, Stage};
 use introduced::Found;
 use options::{Asked, Cluster, FLAGS, LogForm, Options};
@@ -204,7 +204,7 @@ fn setup(
     options: &Options,
     config: &NodeConfig,
     resources: Resources,
-    (calls, ours): (Arc<dyn AppCalls>, Arc<dyn Bus>),
+    (calls, ours): (Arc<dyn AppCalls>, OwnTopics),
 ) -> Result<ApiSetup, Failure> {
     let renderer = Renderer::install().map_err(|error| {
         Failure::new(Code::Internal, format!("cannot install metrics: {error}"))

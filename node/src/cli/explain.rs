@@ -124,6 +124,7 @@ pub(super) fn page(code: Code) -> &'static str {
         C::UnknownGroup => include_str!("../../../docs/errors/E0503.md"),
         C::CursorOutOfRange => include_str!("../../../docs/errors/E0504.md"),
         C::UnknownTopic => include_str!("../../../docs/errors/E0505.md"),
+        C::EphemeralTopic => include_str!("../../../docs/errors/E0506.md"),
         C::BusUnavailable => include_str!("../../../docs/errors/E0510.md"),
         C::BusNotServed => include_str!("../../../docs/errors/E0511.md"),
         C::Internal => include_str!("../../../docs/errors/E0999.md"),

@@ -20,13 +20,15 @@ use super::{Failure, Verdict};
 use crate::api::admin::BASE;
 use crate::api::admin::readers::{EventView, READER_HEADER, Taken};
 use crate::api::admin::topics::{
-    ChangedView, ComponentCheck, GroupOrder, PayloadForm, Position, PublishOrder, PublishedView,
-    RedriveOrder, RedriveWay,
+    ChangedView, ClassName, ComponentCheck, GroupOrder, PayloadForm, Position, PublishOrder,
+    PublishedView, RedriveOrder, RedriveWay,
 };
 use crate::api::path::encode;
 use crate::config::parse_duration;
 use crate::pubsub::fresh_id;
-use crate::topics::look::{LETTERS_PAGE_MAX, LetterHead, LetterView, SubscriptionView, TopicView};
+use crate::topics::look::{
+    LETTERS_PAGE_MAX, LetterHead, LetterView, SubscriptionView, TopicKind, TopicView,
+};
 
 /// How long an order may take.
 const ORDER_TIME_MAX: Duration = Duration::from_secs(35);
@@ -55,18 +57,26 @@ fn topics_text(views: &[TopicView]) -> String {
     let mut table = Table::new(&[
         ("TOPIC", Align::Left),
         ("PUBSUB", Align::Left),
+        ("KIND", Align::Left),
         ("EVENTS", Align::Right),
         ("BYTES", Align::Right),
         ("PUBLISHED", Align::Right),
+        ("SUBSCRIBERS", Align::Right),
+        ("DROPPED", Align::Right),
         ("GROUPS", Align::Left),
     ]);
+    let number = |number: Option<u64>| or_dash(&number.map_or(String::new(), |n| n.to_string()));
     for view in views {
+        let is_kept = view.kind == TopicKind::Durable;
         table.row(vec![
             view.topic.clone(),
             view.pubsub.clone(),
-            view.events.to_string(),
-            view.bytes.to_string(),
-            view.published.to_string(),
+            view.kind.to_string(),
+            number(is_kept.then_some(view.events)),
+            number(is_kept.then_some(view.bytes)),
+            number(is_kept.then_some(view.published)),
+            number(view.subscribers),
+            number(view.dropped),
             or_dash(&view.groups.join(",")),
         ]);
     }
@@ -330,6 +340,11 @@ pub(super) fn publish(target: &Target, args: Publish) -> Result<Verdict, Failure
         } else {
             ComponentCheck::Known
         },
+        class: match (args.ephemeral, args.latched) {
+            (_, true) => Some(ClassName::Latched),
+            (true, false) => Some(ClassName::Ephemeral),
+            (false, false) => None,
+        },
     };
     let body = serde_json::to_vec(&order).expect("a plain struct");
     block_on(async {
@@ -341,10 +356,20 @@ pub(super) fn publish(target: &Target, args: Publish) -> Result<Verdict, Failure
         let done: PublishedView = parse(&reply)?;
         match args.output.form() {
             Form::Json => print_json(&done),
-            Form::Text => print_text(&format!("{}/{}\n", done.number, done.offset)),
+            Form::Text => print_text(&published_text(&done)),
         }
         Ok(Verdict::Ok)
     })
+}
+
+fn published_text(done: &PublishedView) -> String {
+    match done.sent {
+        None => format!("{}/{}\n", done.number, done.offset),
+        Some(sent) => format!(
+            "{}  subscribers: {}, other nodes: {}\n",
+            done.offset, sent.subscribers, sent.nodes
+        ),
+    }
 }
 
 fn may_be_published(why: &str, id: &str) -> Failure {
@@ -413,6 +438,9 @@ fn subscribe_path(args: &Subscribe) -> Result<String, Failure> {
     if let Some(group) = args.group.as_deref().filter(|_| args.is_shared()) {
         path.push_str(&format!("group={}&", encode(group)));
     }
+    if args.ephemeral {
+        path.push_str("class=ephemeral&");
+    }
     if let Some(from) = &args.from {
         let from = match position(from, args.partition)? {
             Position::First => "first".to_owned(),
@@ -444,7 +472,12 @@ fn print_event(line: &[u8], args: &Subscribe) -> Printed {
     let text = match args.output.form() {
         Form::Json => format!("{}\n", String::from_utf8_lossy(line)),
         Form::Text => match serde_json::from_slice::<EventView>(line) {
-            Ok(event) => event_text(&event, args),
+            Ok(event) => {
+                if event.missed > 0 {
+                    eprintln!("missed: {} events before the next one", event.missed);
+                }
+                event_text(&event, args)
+            }
             Err(error) => {
                 eprintln!("a line is not understood: {error}");
                 return Printed::No;

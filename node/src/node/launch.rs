@@ -151,6 +151,8 @@ where
     let me = record
         .id()
         .ok_or_else(|| internal("the identity has no node id"))?;
+    let (handle, requests) = lobby.into_parts();
+    let hub = handle.begin(&record);
 
     let clock = Clock::start();
     let doorkeeper = Arc::new(Doorkeeper::new(
@@ -164,10 +166,9 @@ where
 
     let disk = Disk::new(store, identity);
     let store = StoreThreads::start(disk, reader).map_err(internal)?;
-    let (events, event_queues) = Events::new();
+    let (events, event_queues) = Events::with_ephemeral(hub.clone());
     let transport =
         Transport::start(me, back.peer, tls, doorkeeper.clone(), events).map_err(internal)?;
-    let (handle, requests) = lobby.into_parts();
     let subscribed = actors::events::Events::begin(&registry, &config.namespace, &handle);
     let (runner_sink, runner) = mpsc::channel(RUNNER_INPUTS_MAX);
     let executor = Executor::start(
@@ -188,6 +189,7 @@ where
         executor,
         apps: entrance.apps,
         doorkeeper,
+        hub,
     };
     let halted = spawn_core(thread, config.data_dir.clone())?;
     Ok(RunningNode {

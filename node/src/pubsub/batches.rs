@@ -17,7 +17,7 @@ use super::policy::Attempt;
 use super::stop::{self, Stop};
 use super::target::{Batch, BatchContent, BatchEntry, Handed, Said};
 use crate::resources::BulkSubscribe;
-use crate::topics::{Delivery, Feature, Subscription};
+use crate::topics::{Delivery, Subscription};
 
 /// Handles events until the bus ends the subscription, or it is to stop; as [`Line::run`].
 pub(super) async fn run(line: &Line, bulk: BulkSubscribe, subscription: Subscription, stop: &Stop) {
@@ -86,7 +86,7 @@ async fn gather(
 async fn handle(line: &Line, gathered: Vec<Delivery>, stop: &Stop) -> Vec<Delivery> {
     let mut by_path: BTreeMap<String, Vec<(Delivery, BatchEntry)>> = BTreeMap::new();
     for delivery in gathered {
-        match line.opened(&delivery.event) {
+        match line.opened(&delivery) {
             Err(said) => line.settle(delivery, said).await,
             Ok((envelope, path)) => {
                 let content = match line.payload {
@@ -113,7 +113,7 @@ async fn handle(line: &Line, gathered: Vec<Delivery>, stop: &Stop) -> Vec<Delive
             }
             let batch = entries.iter().map(|(_, entry)| entry.clone()).collect();
             let said = deliver(line, &path, batch, stop).await;
-            let waits = round < UNSENT_TIMES && line.component.has(Feature::Redelivery);
+            let waits = round < UNSENT_TIMES && line.component.redelivers(&line.topic);
             let mut unsent = Vec::new();
             for (pair, said) in std::mem::take(&mut entries).into_iter().zip(said) {
                 match said {

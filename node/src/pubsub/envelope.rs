@@ -17,6 +17,8 @@ use super::metadata::{Metadata, find};
 
 /// Media type of an event with its envelope.
 pub const CLOUD_EVENT: &str = "application/cloudevents+json";
+/// Attribute of an event before which others were lost: how many.
+pub const MISSED: &str = "ghostlightmissed";
 const SPEC_VERSION: &str = "1.0";
 const DEFAULT_SOURCE: &str = "Dapr";
 const DEFAULT_TYPE: &str = "com.dapr.event.sent";
@@ -210,6 +212,12 @@ impl Envelope {
     /// Says when it is over.
     pub fn expire(&mut self, at: WallTime) {
         self.set("expiration", &rfc3339(at));
+    }
+
+    /// Says how many events before it the subscriber does not get.
+    pub fn missed(&mut self, count: u64) {
+        let count = to_raw_value(&count).expect("a number is JSON");
+        self.0.insert(MISSED.to_owned(), count);
     }
 
     /// Whether it is over; an expiration that cannot be read is none.

@@ -25,7 +25,7 @@ use super::wanted::Wanted;
 use super::{options, stamp};
 use crate::clock::wall_now;
 use crate::topics::{
-    Delivery, Event, Feature, Publish, PublishOutcome, Subscribe, Subscription, Verdict,
+    Delivery, Event, Feature, Promise, Publish, PublishOutcome, Subscribe, Subscription, Verdict,
 };
 
 /// How long a dead letter may take to be published.
@@ -77,10 +77,13 @@ impl Line {
         let topic = name(topic)?;
         let actor = ActorRoute::of(&wanted.metadata, &owner.namespace)
             .map_err(|error| format!("{place}: {error}"))?;
-        if actor.is_some() && !component.has(Feature::Forward) {
+        let commits = component.has(Feature::Forward)
+            && component.bus.promise(&topic) == Promise::AtLeastOnce;
+        if actor.is_some() && !commits {
             return Err(format!(
-                "{place}: events of {} ({}) cannot go to actors: only Ghostlight's own topics commit with their turns",
-                component.name, component.kind
+                "{place}: events of {topic} ({}) cannot go to actors: only Ghostlight's own durable topics commit with \
+                 their turns",
+                component.kind
             ));
         }
         Ok(Self {
@@ -148,7 +151,7 @@ impl Line {
             self.forward(actor, delivery);
             return None;
         }
-        let letter = match self.letter(&delivery.event) {
+        let letter = match self.letter(&delivery) {
             Ok(letter) => letter,
             Err(said) => {
                 self.settle(delivery, said).await;
@@ -157,7 +160,7 @@ impl Line {
         };
         let mut said = self.deliver(&letter, stop).await;
         for _ in 0..UNSENT_TIMES {
-            if !matches!(said, Said::Unsent(_)) || !self.component.has(Feature::Redelivery) {
+            if !matches!(said, Said::Unsent(_)) || !self.component.redelivers(&self.topic) {
                 break;
             }
             if stop.is_set() {
@@ -253,8 +256,11 @@ impl Line {
     ///
     /// # Errors
     /// It goes nowhere; what becomes of it.
-    pub(super) fn opened(&self, event: &Event) -> Result<(Envelope, String), Said> {
-        let envelope = self.envelope(event)?;
+    pub(super) fn opened(&self, delivery: &Delivery) -> Result<(Envelope, String), Said> {
+        let mut envelope = self.envelope(&delivery.event)?;
+        if delivery.missed > 0 {
+            envelope.missed(delivery.missed);
+        }
         let path = match self.wanted.rules.is_empty() {
             true => self.wanted.default_path.as_deref(),
             false => self
@@ -270,14 +276,14 @@ impl Line {
         }
     }
 
-    fn letter(&self, event: &Event) -> Result<Letter, Said> {
-        let (envelope, path) = self.opened(event)?;
+    fn letter(&self, delivery: &Delivery) -> Result<Letter, Said> {
+        let (envelope, path) = self.opened(delivery)?;
         Ok(Letter {
             envelope,
             path,
             topic: self.topic.topic().to_owned(),
             pubsub: self.component.name.clone(),
-            metadata: self.metadata(event),
+            metadata: self.metadata(&delivery.event),
         })
     }
 
@@ -297,7 +303,7 @@ impl Line {
         };
         self.note(&verdict);
         let buried = match &self.dead_letter_topic {
-            Some(topic) if !self.component.has(Feature::Redelivery) => {
+            Some(topic) if !self.component.redelivers(&self.topic) => {
                 self.bury(topic, delivery.event.clone()).await
             }
             Some(_) | None => false,

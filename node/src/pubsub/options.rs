@@ -10,7 +10,7 @@ use super::actor_route::ActorRoute;
 use super::metadata::find;
 use super::registry::{Component, Owner};
 use super::wanted::Wanted;
-use crate::topics::{Credits, Feature, Group, Order, Purpose, Start, Subscribe};
+use crate::topics::{Credits, Group, Order, Purpose, Start, Subscribe};
 
 /// The request to the bus.
 ///
@@ -32,6 +32,8 @@ pub(super) fn subscribe(
             _ => Err(format!("{name} is {text:?}. Write a whole number above 0")),
         },
     };
+    // Where nothing comes again, the line publishes dead letters.
+    let redelivers = component.redelivers(&topic);
     let mut credits = Credits::default();
     if let Some(bulk) = wanted.bulk {
         credits.events = credits.events.max(bulk.max_messages_count);
@@ -64,7 +66,7 @@ pub(super) fn subscribe(
         dead_letter_topic: wanted
             .dead_letter_topic
             .clone()
-            .filter(|_| component.has(Feature::Redelivery)),
+            .filter(|_| redelivers),
         retry_pauses: None,
     })
 }

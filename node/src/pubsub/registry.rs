@@ -7,15 +7,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ghostlight_buses::{Declared, KINDS, Opened, Standing, open};
+use ghostlight_protocol::topic::TopicName;
 
 use super::metadata::{Metadata, truth};
 use super::policy::Policy;
 use super::scopes::Scopes;
 use crate::buses::absent::Absent;
 use crate::buses::in_memory::InMemory;
+use crate::ephemeral::Keep;
 use crate::handle::NodeHandle;
 use crate::resources::{self, Direction, Resources, of_pubsub};
-use crate::topics::{Bus, Feature, Group};
+use crate::topics::{Bus, Classes, EPHEMERAL, Feature, Group, LATCHED, OwnTopics, Promise};
 
 /// Name of the component that is there by itself.
 pub const DEFAULT_NAME: &str = "pubsub";
@@ -57,6 +59,8 @@ pub struct Component {
     pub outbound: Policy,
     /// Policy of delivering.
     pub inbound: Policy,
+    /// What its topics are, where they are Ghostlight's own.
+    pub classes: Classes,
     /// What is behind it.
     pub bus: Arc<dyn Bus>,
 }
@@ -106,6 +110,12 @@ impl Component {
         }
     }
 
+    /// Whether an event of a topic that was not taken comes again by itself, until it is a dead letter.
+    #[must_use]
+    pub fn redelivers(&self, topic: &TopicName) -> bool {
+        self.has(Feature::Redelivery) && self.bus.promise(topic) == Promise::AtLeastOnce
+    }
+
     /// Whether its bus does something by itself.
     #[must_use]
     pub fn has(&self, feature: Feature) -> bool {
@@ -122,7 +132,7 @@ pub struct Registry {
 impl Registry {
     /// The components of these resources; `ours` is behind those of type [`OURS`].
     #[must_use]
-    pub fn new(owner: &Owner, resources: &Resources, ours: &Arc<dyn Bus>) -> Self {
+    pub fn new(owner: &Owner, resources: &Resources, ours: &OwnTopics) -> Self {
         let mut components = BTreeMap::new();
         let declared = &resources.components;
         let of_kind = declared
@@ -191,8 +201,12 @@ impl Registry {
 
 /// Ghostlight's own topics, by the way into the node that has them.
 #[must_use]
-pub fn own_topics(handle: &NodeHandle) -> Arc<dyn Bus> {
-    Arc::new(handle.clone())
+pub fn own_topics(handle: &NodeHandle) -> OwnTopics {
+    OwnTopics {
+        durable: Arc::new(handle.clone()),
+        ephemeral: Arc::new(handle.ephemeral(Keep::Nothing)),
+        latched: Arc::new(handle.ephemeral(Keep::LastValue)),
+    }
 }
 
 /// The one that is there by itself.
@@ -212,9 +226,10 @@ fn build(
     owner: &Owner,
     declared: &resources::Component,
     resources: &Resources,
-    ours: &Arc<dyn Bus>,
+    ours: &OwnTopics,
 ) -> Component {
     let name = declared.name.as_str();
+    let classes = Classes::new(declared.value(EPHEMERAL), declared.value(LATCHED));
     let policy = |direction| Policy::new(of_pubsub(&resources.resiliency, name, direction));
     Component {
         name: name.to_owned(),
@@ -225,8 +240,9 @@ fn build(
         scopes: Scopes::of(declared),
         outbound: policy(Direction::Outbound),
         inbound: policy(Direction::Inbound),
+        classes: classes.clone(),
         bus: match is_ours(declared, &resources.builtin) {
-            true => Arc::clone(ours),
+            true => ours.with(classes.clone()),
             false => bus(owner, declared),
         },
     }
@@ -308,6 +324,15 @@ mod tests {
         }
     }
 
+    fn absent() -> OwnTopics {
+        let absent: Arc<dyn Bus> = Arc::new(Absent::new("absent"));
+        OwnTopics {
+            durable: Arc::clone(&absent),
+            ephemeral: Arc::clone(&absent),
+            latched: absent,
+        }
+    }
+
     fn declared(name: &str, kind: &str, consumer: &str) -> resources::Component {
         resources::Component {
             name: name.to_owned(),
@@ -320,7 +345,7 @@ mod tests {
     #[test]
     fn one_is_there_by_itself_unless_its_name_is_taken() {
         let names = |resources: &Resources| {
-            let ours: Arc<dyn Bus> = Arc::new(Absent::new("absent"));
+            let ours = absent();
             let registry = Registry::new(&owner(), resources, &ours);
             let all = registry.all();
             all.map(|c| format!("{} {}", c.name, c.kind))
@@ -377,7 +402,7 @@ mod tests {
             ],
             ..Resources::default()
         };
-        let ours: Arc<dyn Bus> = Arc::new(Absent::new("absent"));
+        let ours = absent();
         let registry = Registry::new(&owner(), &resources, &ours);
         let told = registry.not_there();
         assert!(
@@ -400,7 +425,7 @@ mod tests {
             ("{uuid}", Group::EachNode("shop".to_owned())),
             ("{appID}-{uuid}", Group::EachNode("shop-".to_owned())),
         ] {
-            let ours: Arc<dyn Bus> = Arc::new(Absent::new("absent"));
+            let ours = absent();
             let declared = declared("bus", "pubsub.in-memory", consumer);
             let component = build(&owner(), &declared, &Resources::default(), &ours);
             assert_eq!(component.group(&owner()), wanted, "{consumer}");

@@ -21,7 +21,7 @@ use super::scopes::Scopes;
 use super::*;
 use crate::resources::{Backoff, Retry, Target};
 use crate::topics::{
-    BulkPublish, Bus, BusFuture, Event, Feature, Publish, PublishOutcome, Subscribe,
+    BulkPublish, Bus, BusFuture, Classes, Event, Feature, Publish, PublishOutcome, Subscribe,
     SubscribeError, Subscription,
 };
 
@@ -107,6 +107,7 @@ pub(crate) fn component(name: &str, bus: Arc<dyn Bus>) -> Component {
         scopes: Scopes::default(),
         outbound: Policy::default(),
         inbound: Policy::default(),
+        classes: Classes::default(),
         bus,
     }
 }

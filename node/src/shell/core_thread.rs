@@ -35,6 +35,7 @@ use super::threads::ThreadPanic;
 use super::{events, metrics};
 use crate::actors::Executor;
 use crate::clock::Clock;
+use crate::ephemeral::Hub;
 use crate::handle::{Invoke, Request};
 use crate::transport::{EventQueues, LinkHandle, SendError, Transport, TransportEvent};
 
@@ -61,6 +62,7 @@ pub(crate) struct CoreThread {
     pub(crate) executor: Executor,
     pub(crate) apps: AppPort,
     pub(crate) doorkeeper: Arc<Doorkeeper>,
+    pub(crate) hub: Arc<Hub>,
 }
 
 struct Running {
@@ -298,6 +300,7 @@ impl Running {
             self.calls.remove(&ticket);
             self.feed(Input::Hangup(ticket));
         }
+        self.parts.hub.tick(now);
         let inputs = self.subscriptions.tick();
         self.feed_subscribers(inputs);
     }
@@ -360,7 +363,12 @@ impl Running {
                 held: _,
             } => {
                 for frame in frames {
-                    self.feed(Input::Frame { from, frame });
+                    match frame {
+                        Frame::Interest(said) => {
+                            self.parts.hub.said(self.parts.clock.now(), from, said);
+                        }
+                        frame => self.feed(Input::Frame { from, frame }),
+                    }
                 }
             }
             TransportEvent::Gossip(data) => self.feed(Input::Gossip(data)),
@@ -372,6 +380,9 @@ impl Running {
                 dialed,
             } => {
                 if let Some(node) = peer.id() {
+                    self.parts
+                        .hub
+                        .connected(self.parts.clock.now(), &peer, &link);
                     self.links.insert((node, kind), link);
                     if let Some(address) = dialed {
                         self.feed(Input::Dialed { address, node });
@@ -385,6 +396,8 @@ impl Running {
             }
             TransportEvent::Disconnected { node, kind } => {
                 self.links.remove(&(node, kind));
+                let now = self.parts.clock.now();
+                self.parts.hub.disconnected(now, node, kind);
                 self.feed(Input::Disconnected { node, kind });
             }
             TransportEvent::DialFailed { address, why } => self.dial_failed(&address, why),
@@ -610,7 +623,9 @@ impl Running {
     fn send(&mut self, to: NodeId, lane: Lane, frame: Frame) {
         let kind = match lane {
             Lane::Control => ConnectionKind::Control,
-            Lane::Append | Lane::Call(_) | Lane::Push | Lane::Snapshot => ConnectionKind::Bulk,
+            Lane::Append | Lane::Call(_) | Lane::Push | Lane::Snapshot | Lane::Ephemeral => {
+                ConnectionKind::Bulk
+            }
             Lane::Inquiry => ConnectionKind::Inquiry,
         };
         let call = match &frame {
@@ -645,6 +660,7 @@ impl Running {
             metrics::stalled(self.longest_turn);
             let core = &self.parts.core;
             metrics::topics(&core.topic_counts(), core.subscriptions());
+            metrics::ephemeral(&self.parts.hub.counts());
             self.longest_turn = Duration::ZERO;
             self.stalls_told = now;
         }
@@ -656,8 +672,10 @@ impl Running {
             store,
             transport,
             executor,
+            hub,
             ..
         } = self.parts;
+        hub.end();
         drop(executor);
         drop(transport);
         store.end();

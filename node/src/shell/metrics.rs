@@ -7,6 +7,8 @@ use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
+use crate::ephemeral::Counts;
+
 /// Time of one batch on the disk thread, its sync included.
 pub(crate) const SYNC_DURATION: &str = "ghostlight_storage_sync_duration_seconds";
 /// Leaderships opened by this node.
@@ -31,6 +33,11 @@ pub(crate) const ROOM: &str = "ghostlight_storage_room_bytes";
 pub(crate) const TOPIC_EVENTS: &str = "ghostlight_topic_events_total";
 /// Subscriptions of this node's programs and applications.
 pub(crate) const SUBSCRIPTIONS: &str = "ghostlight_topic_subscriptions";
+
+/// Events of ephemeral topics on this node, by `what`.
+pub(crate) const EPHEMERAL_EVENTS: &str = "ghostlight_ephemeral_events_total";
+/// Subscribers of ephemeral topics on this node.
+pub(crate) const EPHEMERAL_SUBSCRIBERS: &str = "ghostlight_ephemeral_subscribers";
 
 /// Says what each metric means; once per process.
 pub(crate) fn describe() {
@@ -76,6 +83,17 @@ pub(crate) fn describe() {
         SUBSCRIPTIONS,
         Unit::Count,
         "Subscriptions of this node's programs and applications"
+    );
+    describe_counter!(
+        EPHEMERAL_EVENTS,
+        Unit::Count,
+        "Events of ephemeral topics here: published; copies sent, passed_on, received; queued for subscribers; lost: \
+         ring_full, lane_full, unreachable, late, unreadable; last values not_kept"
+    );
+    describe_gauge!(
+        EPHEMERAL_SUBSCRIBERS,
+        Unit::Count,
+        "Subscribers of ephemeral topics on this node"
     );
 }
 
@@ -125,6 +143,25 @@ pub(crate) fn topics(counts: &TopicCounters, subscriptions: usize) {
         counter!(TOPIC_EVENTS, "what" => what).absolute(count);
     }
     gauge!(SUBSCRIPTIONS).set(subscriptions as f64);
+}
+
+pub(crate) fn ephemeral(counts: &Counts) {
+    for (what, count) in [
+        ("published", counts.published),
+        ("sent", counts.sent),
+        ("passed_on", counts.passed_on),
+        ("received", counts.received),
+        ("queued", counts.queued),
+        ("ring_full", counts.ring_full),
+        ("lane_full", counts.lane_full),
+        ("unreachable", counts.unreachable),
+        ("late", counts.late),
+        ("unreadable", counts.unreadable),
+        ("not_kept", counts.not_kept),
+    ] {
+        counter!(EPHEMERAL_EVENTS, "what" => what).absolute(count);
+    }
+    gauge!(EPHEMERAL_SUBSCRIBERS).set(counts.subscribers as f64);
 }
 
 pub(crate) fn condemned() {

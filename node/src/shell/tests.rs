@@ -189,6 +189,7 @@ fn node() -> (CoreThread, std::sync::mpsc::SyncSender<DiskBatch>) {
         executor,
         apps: super::apps::queues().0,
         doorkeeper,
+        hub: Arc::default(),
     };
     (thread, batches)
 }

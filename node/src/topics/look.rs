@@ -21,6 +21,7 @@ use ghostlight_protocol::topic::{
 use serde::{Deserialize, Serialize};
 
 use super::PublishOutcome;
+use crate::ephemeral::EphemeralView;
 use crate::handle::NodeHandle;
 
 /// How long one leader may take.
@@ -33,16 +34,66 @@ pub struct TopicView {
     pub pubsub: String,
     /// Its name.
     pub topic: String,
+    /// What it is.
+    #[serde(default)]
+    pub kind: TopicKind,
     /// Events that are kept.
     pub events: u64,
     /// Their bytes.
     pub bytes: u64,
     /// Events that were ever published.
     pub published: u64,
+    /// Of an ephemeral one: subscribers on all nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscribers: Option<u64>,
+    /// Of an ephemeral one: nodes that have some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u64>,
+    /// Of an ephemeral one: events that slow subscribers have lost, those of other nodes up to a second ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
+    /// Of an ephemeral one: when the value was published that the asked node keeps; absent: it keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_value: Option<String>,
     /// Its groups.
     pub groups: Vec<String>,
     /// Its logs.
     pub partitions: Vec<TopicPartitionView>,
+}
+
+/// What becomes of a topic's events.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TopicKind {
+    /// They are kept until they are acknowledged.
+    #[default]
+    Durable,
+    /// They go to whoever listens.
+    Ephemeral,
+}
+
+impl std::fmt::Display for TopicKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Durable => "durable",
+            Self::Ephemeral => "ephemeral",
+        })
+    }
+}
+
+impl From<EphemeralView> for TopicView {
+    fn from(view: EphemeralView) -> Self {
+        Self {
+            pubsub: view.pubsub,
+            topic: view.topic,
+            kind: TopicKind::Ephemeral,
+            subscribers: Some(view.subscribers),
+            nodes: Some(view.nodes),
+            dropped: Some(view.dropped),
+            last_value: view.last_value_ms.map(time),
+            ..Self::default()
+        }
+    }
 }
 
 /// One log of a topic.
@@ -277,7 +328,8 @@ impl NodeHandle {
         Ok(all)
     }
 
-    /// Topics of a namespace, by name; of one component if one is named.
+    /// Topics of a namespace, by name; of one component if one is named. Ephemeral ones are those that somebody
+    /// subscribes to, or that keep a value here.
     ///
     /// # Errors
     /// A leader did not answer.
@@ -287,11 +339,11 @@ impl NodeHandle {
         partitions: u16,
         pubsub: Option<&str>,
     ) -> Result<Vec<TopicView>, Refusal> {
-        Ok(of_component(
-            topic_views(self.list_topics(namespace, partitions).await?),
-            |view| &view.pubsub,
-            pubsub,
-        ))
+        let mut views = topic_views(self.list_topics(namespace, partitions).await?);
+        let ephemeral = self.hub().views(namespace);
+        views.extend(ephemeral.into_iter().map(TopicView::from));
+        views.sort_by(|a, b| (&a.pubsub, &a.topic, a.kind).cmp(&(&b.pubsub, &b.topic, b.kind)));
+        Ok(of_component(views, |view| &view.pubsub, pubsub))
     }
 
     /// One topic.
@@ -299,7 +351,13 @@ impl NodeHandle {
     /// # Errors
     /// A leader did not answer, or the topic does not exist.
     pub async fn topic(&self, name: &TopicName) -> Result<TopicView, Refusal> {
-        let views = topic_views(self.describe_topic(name).await?);
+        let found = match self.describe_topic(name).await {
+            Err(refusal) if refusal.code == Code::UnknownTopic => {
+                return self.hub().view(name).map(TopicView::from).ok_or(refusal);
+            }
+            found => found?,
+        };
+        let views = topic_views(found);
         Ok(views.into_iter().next().unwrap_or_default())
     }
 

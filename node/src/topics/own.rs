@@ -237,7 +237,8 @@ fn not_begun(before: &PublishOutcome) -> PublishOutcome {
     }
 }
 
-fn stored(event: Event, ttl: Option<Duration>, now_ms: u64) -> TopicEvent {
+/// The event as it is stored, and as it travels.
+pub(crate) fn stored(event: Event, ttl: Option<Duration>, now_ms: u64) -> TopicEvent {
     let attributes = event.attributes.into_iter();
     TopicEvent {
         key: event.key.map(Bytes::from),

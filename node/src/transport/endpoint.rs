@@ -483,7 +483,7 @@ async fn serve(shared: Shared, connection: Connection, greeted: Greeted, dialed:
     if kind == ConnectionKind::Control {
         tokio::spawn(receive::read_datagrams(connection.clone(), events.clone()));
     }
-    receive::read_all(node, kind, connection.clone(), events.clone()).await;
+    receive::read_all(node, kind, connection.clone(), &shared.events).await;
     connection.closed().await;
     let served = shared.registry().ended((node, kind), &connection);
     if served {

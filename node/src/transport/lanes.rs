@@ -12,7 +12,9 @@ use quinn::{Connection, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::lanes_of;
-use super::queue::{LaneQueue, LargeFrame, LargeFrames, Pump};
+use super::queue::{
+    EPHEMERAL_LANE_BYTES_MAX, LANE_BYTES_MAX, LaneQueue, LargeFrame, LargeFrames, Pump,
+};
 
 /// Detached frames of one lane that are under way at once.
 pub(super) const LARGE_AT_ONCE_MAX: usize = 8;
@@ -57,6 +59,17 @@ impl LinkHandle {
         queue.push(frame)
     }
 
+    /// Queues an event of an ephemeral topic: a frame that is encoded already, with its length before it, and may be on its way
+    /// to others as well. Never waits.
+    ///
+    /// # Errors
+    /// The frame was not queued.
+    pub fn send_ephemeral(&self, encoded: &Bytes) -> Result<(), SendError> {
+        let found = self.lanes.iter().find(|(l, _)| *l == Lane::Ephemeral);
+        let (_, queue) = found.ok_or(SendError::NotConnected)?;
+        queue.push_encoded(encoded)
+    }
+
     /// Lets everything queued leave.
     pub fn flush(&self) {
         self.pump.kick();
@@ -75,18 +88,24 @@ impl LinkHandle {
     }
 }
 
-/// Four levels on the bulk connection, no more: appends; calls and pushes; large frames; snapshots.
+/// Four levels on the bulk connection, no more: appends; calls and pushes; large frames and ephemeral topics; snapshots.
 fn priority(lane: Lane) -> i32 {
     match lane {
         Lane::Control | Lane::Inquiry | Lane::Append => 2,
         Lane::Call(_) | Lane::Push => 1,
+        Lane::Ephemeral => 0,
         Lane::Snapshot => -1,
     }
 }
 
 fn large_priority(lane: Lane) -> i32 {
     match lane {
-        Lane::Control | Lane::Inquiry | Lane::Append | Lane::Call(_) | Lane::Push => 0,
+        Lane::Control
+        | Lane::Inquiry
+        | Lane::Append
+        | Lane::Call(_)
+        | Lane::Push
+        | Lane::Ephemeral => 0,
         Lane::Snapshot => -1,
     }
 }
@@ -97,17 +116,23 @@ pub(super) async fn open(
     connection: &Connection,
     pump: &Arc<Pump>,
 ) -> Result<LinkHandle, quinn::ConnectionError> {
-    let large_frames = match kind {
-        // Nothing of a user travels there, and nothing else uses the connection.
-        ConnectionKind::Control | ConnectionKind::Inquiry => LargeFrames::InLine,
-        ConnectionKind::Bulk => LargeFrames::Detached,
-    };
     let mut lanes = Vec::new();
     for (number, lane) in (0_u8..).zip(lanes_of(kind)) {
+        let (large_frames, bytes) = match (kind, lane) {
+            // Nothing of a user travels there, and nothing else uses the connection.
+            (ConnectionKind::Control | ConnectionKind::Inquiry, _) => {
+                (LargeFrames::InLine, LANE_BYTES_MAX)
+            }
+            // Whoever is behind there loses events, and a large one must not be overtaken by its publisher's next.
+            (ConnectionKind::Bulk, Lane::Ephemeral) => {
+                (LargeFrames::InLine, EPHEMERAL_LANE_BYTES_MAX)
+            }
+            (ConnectionKind::Bulk, _) => (LargeFrames::Detached, LANE_BYTES_MAX),
+        };
         let stream = connection.open_uni().await?;
         // Fails only on a closed stream: then the first write says so.
         drop(stream.set_priority(priority(lane)));
-        let queue = Arc::new(LaneQueue::new(large_frames, Arc::clone(pump)));
+        let queue = Arc::new(LaneQueue::new(large_frames, bytes, Arc::clone(pump)));
         let writer = Writer {
             number,
             queue: Arc::clone(&queue),

@@ -1,7 +1,8 @@
 //! What waits to be sent in one lane, already encoded, and the pump that wakes the lanes' writers.
 //!
 //! A frame is encoded where it is sent, straight behind the frames that wait already: no frame is moved
-//! between threads, and what gathered is one write. Waking another thread costs a system call, so it
+//! between threads, and what gathered is one write. A frame that goes to many peers comes encoded: a small one is copied,
+//! a large one shared. Waking another thread costs a system call, so it
 //! happens once for everything that was queued: frames leave at the next [`Pump::kick`].
 
 use std::collections::VecDeque;
@@ -19,6 +20,10 @@ use super::lanes::SendError;
 
 /// Bytes that wait in one lane, detached frames included, and those of the write under way.
 pub(super) const LANE_BYTES_MAX: usize = 64 << 20;
+/// The same of the lane of ephemeral topics: a peer that is slower loses events.
+pub(super) const EPHEMERAL_LANE_BYTES_MAX: usize = 16 << 20;
+/// Encoded frames up to this are copied behind the others: a chunk of its own costs more than that.
+const COPIED_BYTES_MAX: usize = 16 << 10;
 /// Room that a lane's buffer keeps for its next frames.
 const BUFFER_KEPT_BYTES_MAX: usize = 64 << 10;
 
@@ -45,6 +50,7 @@ pub(super) struct LargeFrame {
 pub(super) struct LaneQueue {
     state: Mutex<State>,
     large_frames: LargeFrames,
+    bytes_max: usize,
     pump: Arc<Pump>,
     /// There may be bytes to write.
     pub(super) ready: Notify,
@@ -55,6 +61,9 @@ pub(super) struct LaneQueue {
 #[derive(Debug)]
 struct State {
     phase: Phase,
+    /// What waits before `buffer`, in order.
+    chunks: VecDeque<Bytes>,
+    chunk_bytes: usize,
     buffer: Vec<u8>,
     /// Bytes of the write under way.
     writing: usize,
@@ -103,10 +112,12 @@ fn fitting(frame: Frame) -> Option<(Frame, usize)> {
 }
 
 impl LaneQueue {
-    pub(super) fn new(large_frames: LargeFrames, pump: Arc<Pump>) -> Self {
+    pub(super) fn new(large_frames: LargeFrames, bytes_max: usize, pump: Arc<Pump>) -> Self {
         Self {
             state: Mutex::new(State {
                 phase: Phase::Idle,
+                chunks: VecDeque::new(),
+                chunk_bytes: 0,
                 buffer: Vec::new(),
                 writing: 0,
                 large: VecDeque::new(),
@@ -114,6 +125,7 @@ impl LaneQueue {
                 last_number: 0,
             }),
             large_frames,
+            bytes_max,
             pump,
             ready: Notify::new(),
             large_ready: Notify::new(),
@@ -126,24 +138,38 @@ impl LaneQueue {
             return Ok(());
         };
         let mut state = self.lock();
-        if state.phase == Phase::Closed {
-            return Err(SendError::NotConnected);
-        }
-        if state.buffer.len() + state.writing + state.large_bytes + bytes > LANE_BYTES_MAX {
-            return Err(SendError::Full);
-        }
+        state.has_room(bytes, self.bytes_max)?;
         if bytes > LANE_FRAME_BYTES_MAX && self.large_frames == LargeFrames::Detached {
             state.detach(frame, bytes);
         } else {
             encode_frame(&frame, bytes, &mut state.buffer);
         }
+        self.queued(state);
+        Ok(())
+    }
+
+    /// Queues a frame that is encoded with its length, and may be shared with other lanes; never waits.
+    pub(super) fn push_encoded(self: &Arc<Self>, encoded: &Bytes) -> Result<(), SendError> {
+        let mut state = self.lock();
+        state.has_room(encoded.len(), self.bytes_max)?;
+        if encoded.len() <= COPIED_BYTES_MAX {
+            state.buffer.extend_from_slice(encoded);
+        } else {
+            state.seal();
+            state.chunk_bytes += encoded.len();
+            state.chunks.push_back(encoded.clone());
+        }
+        self.queued(state);
+        Ok(())
+    }
+
+    fn queued(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         let was_idle = state.phase == Phase::Idle;
         state.phase = Phase::Busy;
         drop(state);
         if was_idle {
             self.pump.mark(Arc::clone(self));
         }
-        Ok(())
     }
 
     /// Everything that waits in line, for one write; the write before is over. `None`: nothing waits,
@@ -153,6 +179,11 @@ impl LaneQueue {
         if !state.large.is_empty() {
             self.large_ready.notify_one();
         }
+        if let Some(chunk) = state.chunks.pop_front() {
+            state.chunk_bytes -= chunk.len();
+            state.writing = chunk.len();
+            return Some(chunk);
+        }
         state.writing = state.buffer.len();
         if state.buffer.is_empty() {
             if state.phase == Phase::Busy {
@@ -160,10 +191,7 @@ impl LaneQueue {
             }
             return None;
         }
-        // The next write will likely be as large as this one.
-        let room = state.buffer.len().min(BUFFER_KEPT_BYTES_MAX);
-        let bytes = std::mem::replace(&mut state.buffer, Vec::with_capacity(room));
-        Some(Bytes::from(bytes))
+        Some(state.take_buffer())
     }
 
     /// The next detached frame.
@@ -179,8 +207,9 @@ impl LaneQueue {
         let mut state = self.lock();
         state.phase = Phase::Closed;
         state.buffer = Vec::new();
+        state.chunks.clear();
         state.large.clear();
-        (state.writing, state.large_bytes) = (0, 0);
+        (state.writing, state.large_bytes, state.chunk_bytes) = (0, 0, 0);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -189,6 +218,35 @@ impl LaneQueue {
 }
 
 impl State {
+    fn has_room(&self, bytes: usize, most: usize) -> Result<(), SendError> {
+        if self.phase == Phase::Closed {
+            return Err(SendError::NotConnected);
+        }
+        let waiting = self.buffer.len() + self.chunk_bytes + self.writing + self.large_bytes;
+        if waiting + bytes > most {
+            return Err(SendError::Full);
+        }
+        Ok(())
+    }
+
+    fn take_buffer(&mut self) -> Bytes {
+        // The next write will likely be as large as this one.
+        let room = self.buffer.len().min(BUFFER_KEPT_BYTES_MAX);
+        Bytes::from(std::mem::replace(
+            &mut self.buffer,
+            Vec::with_capacity(room),
+        ))
+    }
+
+    /// What was encoded so far goes before whatever comes now.
+    fn seal(&mut self) {
+        if !self.buffer.is_empty() {
+            self.chunk_bytes += self.buffer.len();
+            let bytes = self.take_buffer();
+            self.chunks.push_back(bytes);
+        }
+    }
+
     fn detach(&mut self, frame: Frame, bytes: usize) {
         let place = frame.partition().map(|partition| {
             self.last_number += 1;

@@ -1,23 +1,26 @@
 //! The receiving side of a connection: lanes, detached frames, gossip.
 //!
 //! Everything goes to the core through one bounded queue for each kind of connection. When it is full,
-//! readers stop, flow control holds the peer back, and what the peer queues runs into its bound.
+//! readers stop, flow control holds the peer back, and what the peer queues runs into its bound. Events of ephemeral
+//! topics go to their sink instead, which never waits.
 
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use ghostlight_core::io::Lane;
 use ghostlight_protocol::ids::{NodeId, PartitionId};
 use ghostlight_protocol::limits::FRAME_BYTES_MAX;
+use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::ConnectionKind;
 use ghostlight_protocol::wire::{
-    Detached, FRAME_PREFIX_BYTES, FrameDecoder, FrameError, decode_frame,
+    Detached, FRAME_PREFIX_BYTES, FrameDecoder, FrameError, LaneItem, decode_frame,
 };
 use quinn::{Connection, RecvStream};
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::lanes::{LARGE_AT_ONCE_MAX, LARGE_HEADER_BYTES};
 use super::order::{LaneOrder, Released};
-use super::{TransportEvent, lanes_of};
+use super::{EphemeralSink, Events, TransportEvent, lanes_of};
 
 /// Bytes of frames that wait in one lane for a detached one; then the lane waits too.
 const HELD_BYTES_MAX: usize = 4 << 20;
@@ -43,11 +46,12 @@ struct Receiver {
     from: NodeId,
     connection: Connection,
     events: mpsc::Sender<TransportEvent>,
+    ephemeral: Option<Arc<dyn EphemeralSink>>,
     lanes: Vec<LaneIn>,
 }
 
-#[derive(Default)]
 struct LaneIn {
+    lane: Lane,
     /// Locked until what it released is in the core's queue, so that the two cannot fall apart.
     order: Mutex<LaneOrder<LargePermit>>,
     /// Something that waited was released.
@@ -59,15 +63,21 @@ pub(super) async fn read_all(
     from: NodeId,
     kind: ConnectionKind,
     connection: Connection,
-    events: mpsc::Sender<TransportEvent>,
+    events: &Events,
 ) {
     let lanes = lanes_of(kind);
     let count = lanes.len();
+    let lanes = lanes.into_iter().map(|lane| LaneIn {
+        lane,
+        order: Mutex::default(),
+        released: Notify::new(),
+    });
     let receiver = Arc::new(Receiver {
         from,
         connection: connection.clone(),
-        events,
-        lanes: lanes.iter().map(|_| LaneIn::default()).collect(),
+        events: events.of(kind).clone(),
+        ephemeral: events.ephemeral.clone(),
+        lanes: lanes.collect(),
     });
     // A peer opens its lanes first; every later stream is one large frame. Permits are given in the order
     // of the streams, which is that of the frames' places: the frame that others wait for has one.
@@ -102,6 +112,9 @@ impl Receiver {
         let mut number = [0; 1];
         stream.read_exact(&mut number).await.map_err(gone)?;
         let lane = self.lane(number[0])?;
+        if lane.lane == Lane::Ephemeral {
+            return self.read_ephemeral(stream).await;
+        }
         let mut decoder = FrameDecoder::default();
         loop {
             let read = stream.read(decoder.space()).await.map_err(gone)?;
@@ -120,6 +133,25 @@ impl Receiver {
                     _ = self.connection.closed() => return Err(Broken::Gone),
                 }
                 held = lane.order.lock().await.held_bytes();
+            }
+        }
+    }
+
+    /// Nothing here waits for anybody: a subscriber that is slow loses events, and holds up nobody's lane.
+    async fn read_ephemeral(&self, mut stream: RecvStream) -> Result<(), Broken> {
+        let mut decoder = FrameDecoder::default();
+        loop {
+            let read = stream.read(decoder.space()).await.map_err(gone)?;
+            decoder.filled(read.ok_or(Broken::Gone)?);
+            let mut events = Vec::new();
+            while let Some(item) = decoder.next_item()? {
+                // Nothing else travels here.
+                if let LaneItem::Frame(Frame::Ephemeral(event), _) = item {
+                    events.push(event);
+                }
+            }
+            if let Some(sink) = self.ephemeral.as_ref().filter(|_| !events.is_empty()) {
+                sink.arrived(self.from, events);
             }
         }
     }

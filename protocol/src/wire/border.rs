@@ -87,6 +87,8 @@ pub fn check(frame: &Frame) -> Result<(), BorderError> {
         }
         // Their numbers are in the engine's encoding: `replica::group` of the core checks them.
         Frame::Raft(_) => Ok(()),
+        // Whoever counts on those of ephemeral topics checks them (`ephemeral::interest` of the core).
+        Frame::Interest(_) | Frame::Ephemeral(_) => Ok(()),
         // The numbers of orders and of marks are only compared.
         Frame::AskRoutes(_)
         | Frame::Hangup(_)

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
+use super::ephemeral::{EphemeralEvent, InterestFrame};
 use super::hello::{ClusterDescriptor, NodeRecord};
 use super::host::HostFrame;
 use super::topic::TopicFrame;
@@ -17,7 +18,7 @@ pub struct NodeFrame {
     /// Absent when the peer is newer and says something we do not know.
     #[prost(
         oneof = "Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 25, 30"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 25, 26, 27, 30"
     )]
     pub frame: Option<Frame>,
 }
@@ -97,6 +98,12 @@ pub enum Frame {
     /// Between a topic partition's leader and the node of a subscriber.
     #[prost(message, tag = "25")]
     Topic(TopicFrame),
+    /// Which ephemeral topics its sender wants.
+    #[prost(message, tag = "26")]
+    Interest(InterestFrame),
+    /// An event of an ephemeral topic.
+    #[prost(message, tag = "27")]
+    Ephemeral(EphemeralEvent),
     /// The first word on a control connection: what the sender remembers of the receiver's mark.
     #[prost(message, tag = "30")]
     Mark(MarkWord),
@@ -200,6 +207,8 @@ impl Frame {
             | Self::AskSurvival(_)
             | Self::Survival(_)
             | Self::Mark(_)
+            | Self::Interest(_)
+            | Self::Ephemeral(_)
             | Self::Host(_) => return None,
         };
         u16::try_from(partition).ok().map(PartitionId)
@@ -539,6 +548,8 @@ mod tests {
             Frame::RowsDiffer(RowsDigest::default()),
             Frame::Topic(TopicFrame::default()),
             Frame::Mark(MarkWord::default()),
+            Frame::Interest(InterestFrame::default()),
+            Frame::Ephemeral(EphemeralEvent::default()),
         ];
         for frame in frames {
             let sent = NodeFrame { frame: Some(frame) };

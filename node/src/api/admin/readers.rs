@@ -45,6 +45,9 @@ pub struct EventView {
     pub attempt: u32,
     /// Milliseconds since the Unix epoch.
     pub published_ms: u64,
+    /// Events before it, since the line before, that are lost; of ephemeral topics alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missed: u64,
     /// Its key; absent: none.
     pub key: Option<String>,
     /// Who published it.
@@ -55,6 +58,11 @@ pub struct EventView {
     pub text: String,
     /// Its bytes, the envelope included.
     pub data_base64: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Body of `subscribe/taken`.
@@ -240,6 +248,7 @@ fn view(delivery: &Delivery) -> EventView {
         offset: delivery.offset,
         attempt: delivery.attempt,
         published_ms: delivery.published.0,
+        missed: delivery.missed,
         key: event.key.clone(),
         source: event.source.clone(),
         content_type: event.content_type.clone(),

@@ -21,12 +21,15 @@ use super::super::error_map::Answer;
 use super::super::{Context, collect, json};
 use super::readers::{self, Acks, Shown};
 use super::{LIST_WAIT_MAX, is_json, no_path};
+use crate::ephemeral::Keep;
 use crate::pubsub::envelope::{self, CLOUD_EVENT, Envelope, Place, Stamp, Trace};
 use crate::pubsub::metadata::Metadata;
 use crate::pubsub::registry::{Component, OURS};
 use crate::pubsub::stamp;
 use crate::topics::look::{Change, LETTERS_PAGE_MAX, Refusal, SeekTo};
-use crate::topics::{Event, Group, Publish, PublishOutcome, Start, Subscribe};
+use crate::topics::{
+    Class, Event, Group, Publish, PublishOutcome, Start, Subscribe, SubscribeError,
+};
 
 /// Longest wait for a publish of an operator.
 const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -119,6 +122,31 @@ pub struct PublishOrder {
     /// Which components it may go to.
     #[serde(default)]
     pub component: ComponentCheck,
+    /// What the topic is; absent: what its component says on this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<ClassName>,
+}
+
+/// What a topic is, see [`Class`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassName {
+    /// Kept until it is acknowledged.
+    Durable,
+    /// For whoever listens.
+    Ephemeral,
+    /// The same, and the last event for who comes later.
+    Latched,
+}
+
+impl From<ClassName> for Class {
+    fn from(name: ClassName) -> Self {
+        match name {
+            ClassName::Durable => Self::Durable,
+            ClassName::Ephemeral => Self::Ephemeral,
+            ClassName::Latched => Self::Latched,
+        }
+    }
 }
 
 /// What a publish of an operator becomes.
@@ -148,8 +176,20 @@ pub enum ComponentCheck {
 pub struct PublishedView {
     /// Log of the topic.
     pub number: u16,
-    /// The event's offset there.
+    /// The event's offset there; of an ephemeral topic, its place among this node's events of the topic.
     pub offset: u64,
+    /// Of an ephemeral topic: to whom it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<SentView>,
+}
+
+/// To whom an event was sent, as far as the node knows that took it. Whether they get it nobody says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SentView {
+    /// Other nodes.
+    pub nodes: usize,
+    /// Subscribers.
+    pub subscribers: u64,
 }
 
 /// Answer to an order: how much it has changed.
@@ -325,6 +365,11 @@ async fn publish(context: &Context, said: PublishOrder) -> Result<Response, Fail
             format!("data_base64 is not base64: {error}"),
         )
     })?;
+    let keep = match class(context, &said.pubsub, &said.topic, said.class) {
+        Class::Durable => None,
+        Class::Ephemeral => Some(Keep::Nothing),
+        Class::Latched => Some(Keep::LastValue),
+    };
     let publish = Publish {
         topic,
         dedup: said.id.clone().map(Bytes::from),
@@ -333,16 +378,37 @@ async fn publish(context: &Context, said: PublishOrder) -> Result<Response, Fail
         timeout: Some(PUBLISH_WAIT_MAX),
         retention: None,
     };
+    if let Some(keep) = keep {
+        let sent = context.handle.ephemeral(keep).send(publish);
+        let sent = sent.map_err(|refusal| Refusal::from(PublishOutcome::NotRun(refusal)))?;
+        let view = PublishedView {
+            number: 0,
+            offset: sent.number,
+            sent: Some(SentView {
+                nodes: sent.nodes,
+                subscribers: sent.subscribers,
+            }),
+        };
+        return Ok(json(StatusCode::OK, &view));
+    }
     match context.handle.publish(publish).await {
         PublishOutcome::Done(Some(published)) => Ok(json(
             StatusCode::OK,
             &PublishedView {
                 number: published.partition,
                 offset: published.offset,
+                sent: None,
             },
         )),
         other => Err(Refusal::from(other).into()),
     }
+}
+
+/// What a topic is: what was said, else what its component says here.
+fn class(context: &Context, pubsub: &str, topic: &str, said: Option<ClassName>) -> Class {
+    let component = context.pubsub.registry().get(pubsub);
+    let declared = || component.map_or(Class::Durable, |component| component.classes.of(topic));
+    said.map_or_else(declared, Class::from)
 }
 
 /// Publishing to a name that no application here could subscribe to is most often a slip.
@@ -410,6 +476,15 @@ async fn subscribe(context: &Context, pubsub: &str, topic: &str, query: &str) ->
         Ok(topic) => topic,
         Err(refusal) => return told(refusal),
     };
+    let said = match parameter(query, "class").as_deref() {
+        None => None,
+        Some("durable") => Some(ClassName::Durable),
+        Some("ephemeral" | "latched") => Some(ClassName::Ephemeral),
+        Some(_) => return wrong("class is durable, ephemeral or latched"),
+    };
+    if class(context, topic.pubsub(), topic.topic(), said) != Class::Durable {
+        return subscribe_ephemeral(context, topic, query).await;
+    }
     let mut wanted = Subscribe::new(topic, "");
     let acks = match parameter(query, "group") {
         Some(group) => {
@@ -450,6 +525,26 @@ async fn subscribe(context: &Context, pubsub: &str, topic: &str, query: &str) ->
             code: error.code,
             detail: error.detail,
         }),
+    }
+}
+
+/// The same of a topic that keeps nothing: no groups, and no past.
+async fn subscribe_ephemeral(context: &Context, topic: TopicName, query: &str) -> Response {
+    if parameter(query, "group").is_some() || parameter(query, "from").is_some() {
+        return told(Refusal {
+            code: Code::EphemeralTopic,
+            detail: format!(
+                "{topic} is ephemeral: each event goes to every subscriber that is there, and none is kept. Subscribe \
+                 without a group and without a place to begin at"
+            ),
+        });
+    }
+    let bus = context.handle.ephemeral(Keep::Nothing);
+    match bus.subscribe(Subscribe::new(topic, "")).await {
+        Ok(subscription) => {
+            readers::stream(&context.readers, subscription, Shown::All, Acks::Assumed)
+        }
+        Err(SubscribeError { code, detail }) => told(Refusal { code, detail }),
     }
 }
 

@@ -163,6 +163,12 @@ pub struct Publish {
     /// Publish to a component that the node does not know, too
     #[arg(long)]
     pub force: bool,
+    /// Send it to whoever listens, and keep it nowhere [default: as the node's component says]
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// The same, and keep it as the topic's last value for who subscribes later
+    #[arg(long, conflicts_with = "ephemeral")]
+    pub latched: bool,
     /// Pub/sub component
     #[arg(long, value_name = "NAME", default_value = PUBSUB_DEFAULT)]
     pub pubsub: String,
@@ -172,6 +178,10 @@ pub struct Publish {
 }
 
 /// `subscribe`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "flags, as the command line has them"
+)]
 #[derive(clap::Args, Clone, Debug)]
 pub struct Subscribe {
     /// The topic
@@ -192,6 +202,9 @@ pub struct Subscribe {
     /// Print events with their envelopes
     #[arg(long)]
     pub raw: bool,
+    /// Listen to an ephemeral topic [default: as the node's component says]
+    #[arg(long, conflicts_with_all = ["group", "from", "partition"])]
+    pub ephemeral: bool,
     /// Pub/sub component
     #[arg(long, value_name = "NAME", default_value = PUBSUB_DEFAULT)]
     pub pubsub: String,

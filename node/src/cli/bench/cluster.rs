@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use ghostlight_core::admin::{ActorView, StatusView};
 
 use super::child::Orderly;
-use super::order::{Amount, Load, Order, Report, TopicLoad};
+use super::order::{Amount, FanLoad, Load, Order, Report, TopicLoad};
 use super::proc;
 use crate::cli::Failure;
 use crate::cli::stage::{Begin, Purpose, Stage, ask, ask_within, is_ready};
@@ -122,6 +122,31 @@ impl Cluster {
     pub(super) async fn topics(&mut self, node: usize, load: TopicLoad) -> Result<Report, Failure> {
         let report = self.nodes[node].report(&Order::Topics(load)).await;
         report.map_err(|error| self.with_logs(&error))
+    }
+
+    /// An ephemeral topic: the first node publishes to subscribers that are spread over all. Deliveries of all nodes in one
+    /// report, in the publisher's time.
+    pub(super) async fn fan_out(&mut self, load: FanLoad) -> Result<Report, Failure> {
+        let nodes = self.nodes.len() as u32;
+        let orders = (0..nodes).zip(&mut self.nodes).map(|(number, node)| {
+            let part = FanLoad {
+                subscribers: load.subscribers / nodes
+                    + u32::from(number < load.subscribers % nodes),
+                listener: number.saturating_sub(1),
+                ..load
+            };
+            let order = match number {
+                0 => Order::Fan(part),
+                _ => Order::Listen(part),
+            };
+            async move { node.report(&order).await }
+        });
+        let reports = try_join_all(orders).await;
+        let reports = reports.map_err(|error| self.with_logs(&error))?;
+        let seconds = reports.first().map_or(0.0, |report| report.seconds);
+        let mut sum = Report::in_turn(&reports);
+        sum.seconds = seconds;
+        Ok(sum)
     }
 
     /// Load from the first `count` nodes at once: clients and calls are divided among them.

@@ -3,6 +3,7 @@
 //! Baselines run while no node does, so that they are bare. A group ends its cluster before the next begins.
 
 mod baselines;
+mod ephemeral;
 mod idle;
 mod join;
 mod overload;
@@ -73,6 +74,7 @@ impl Bench {
         self.join().await?;
         self.overload().await?;
         self.topics().await?;
+        self.ephemeral().await?;
         self.scratch.clean_up().await;
         Ok(self.rows)
     }

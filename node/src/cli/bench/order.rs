@@ -13,8 +13,14 @@ pub(super) enum Order {
     Load(Load),
     /// A node: publish to topics, and wait for subscribers.
     Topics(TopicLoad),
+    /// A node: publish to subscribers of an ephemeral topic, here and on other nodes.
+    Fan(FanLoad),
+    /// A node: subscribe to it, until the publisher has finished.
+    Listen(FanLoad),
     /// Load a server of others.
     Peer(PeerLoad),
+    /// The same with one publisher and many subscribers.
+    PeerFan(PeerFan),
     /// Call a target that answers at once, with the same clients as `Load`.
     EmptyTarget(Load),
     /// Go back and forth over a tokio channel.
@@ -127,6 +133,38 @@ pub(super) struct TopicLoad {
     pub(super) run: Loop,
 }
 
+/// One publisher, and the subscribers of one process.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct FanLoad {
+    /// Subscribers in this process.
+    pub(super) subscribers: u32,
+    /// Which listener this one is, from 0.
+    pub(super) listener: u32,
+    /// Other processes that listen.
+    pub(super) listeners: u32,
+    /// Bytes of an event.
+    pub(super) bytes: usize,
+    /// As in [`TopicLoad`].
+    pub(super) series: u32,
+    /// Events under way at most.
+    pub(super) window: u64,
+    /// For how long.
+    pub(super) time_ms: u64,
+    /// Events a second; `None`: as many as possible.
+    pub(super) per_second: Option<u32>,
+}
+
+/// The same at a server of others.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct PeerFan {
+    /// Which server.
+    pub(super) peer: Peer,
+    /// Where it listens, on loopback.
+    pub(super) port: u16,
+    /// How much.
+    pub(super) fan: FanLoad,
+}
+
 /// Publishes to a server of others.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct PeerLoad {
@@ -160,6 +198,10 @@ pub(super) enum Peer {
     Redis,
     /// NATS JetStream.
     Nats,
+    /// NATS without JetStream.
+    NatsCore,
+    /// An MQTT broker.
+    Mosquitto,
 }
 
 /// The called method.

@@ -70,21 +70,22 @@ pub(super) fn run(load: &PeerLoad) -> Result<Report> {
                 }
             })
         }),
+        Peer::NatsCore | Peer::Mosquitto => Err("it keeps no events".to_owned()),
     }
 }
 
 /// What is to be written, gathered until the socket takes it.
 #[derive(Clone)]
-struct Out(Rc<(RefCell<Vec<u8>>, Notify)>);
+pub(super) struct Out(Rc<(RefCell<Vec<u8>>, Notify)>);
 
 impl Out {
-    fn write(&self, bytes: &[u8]) {
+    pub(super) fn write(&self, bytes: &[u8]) {
         self.0.0.borrow_mut().extend_from_slice(bytes);
         self.0.1.notify_one();
     }
 }
 
-async fn connect(port: u16) -> Result<(BufReader<OwnedReadHalf>, Out)> {
+pub(super) async fn connect(port: u16) -> Result<(BufReader<OwnedReadHalf>, Out)> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await;
     let stream = stream.map_err(|error| format!("cannot connect ({error})"))?;
     stream

@@ -15,7 +15,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(20);
 
 /// A server that runs; killed when this is dropped.
 pub(super) struct Server {
-    _child: Child,
+    child: Child,
     pub(super) port: u16,
 }
 
@@ -24,7 +24,8 @@ impl Peer {
     pub(super) fn program(self) -> &'static str {
         match self {
             Self::Redis => "redis-server",
-            Self::Nats => "nats-server",
+            Self::Nats | Self::NatsCore => "nats-server",
+            Self::Mosquitto => "mosquitto",
         }
     }
 
@@ -33,11 +34,18 @@ impl Peer {
         match self {
             Self::Redis => "redis-server, appendfsync always, XADD",
             Self::Nats => "nats-server, JetStream, sync_interval always, one replica",
+            Self::NatsCore => "nats-server, core, without TLS",
+            Self::Mosquitto => "mosquitto, QoS 0, without TLS",
         }
     }
 }
 
 impl Server {
+    pub(super) fn pid(&self) -> Result<u32, String> {
+        let pid = self.child.id();
+        pid.ok_or_else(|| "it has ended".to_owned())
+    }
+
     /// Starts it in a new directory; `None`: it is not on the path.
     pub(super) async fn start(peer: Peer, directory: &Path) -> Result<Option<Self>, String> {
         let Some(program) = on_path(peer.program()) else {
@@ -53,6 +61,19 @@ impl Server {
                 command.args(["--bind", "127.0.0.1", "--port", port.as_str(), "--save", ""]);
                 command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]);
                 command.arg(directory);
+            }
+            Peer::NatsCore => {
+                let port = port.to_string();
+                command.args(["-a", "127.0.0.1", "-p", port.as_str()]);
+            }
+            Peer::Mosquitto => {
+                let file = directory.join("mosquitto.conf");
+                let text = format!(
+                    "listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\n\
+                     set_tcp_nodelay true\n"
+                );
+                std::fs::write(&file, text).map_err(|error| error.to_string())?;
+                command.arg("-c").arg(file);
             }
             Peer::Nats => {
                 let file = directory.join("nats.conf");
@@ -71,10 +92,7 @@ impl Server {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("cannot start {} ({error})", peer.program()))?;
-        let server = Self {
-            _child: child,
-            port,
-        };
+        let server = Self { child, port };
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             if begun.elapsed() > START_TIME_MAX {

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use super::order::{Answer, Order};
-use super::{commits, lane, load, peers, topics};
+use super::{commits, fan_peers, fanout, lane, load, peers, topics};
 use crate::cli::Failure;
 use crate::cli::stage::Purpose;
 use crate::handle::NodeHandle;
@@ -40,7 +40,10 @@ pub(super) fn serve_worker() -> Result<(), Failure> {
             commits::syncs(&file, Duration::from_millis(time_ms)).map(Answer::Report)
         }
         Order::Peer(load) => peers::run(&load).map(Answer::Report),
-        Order::Load(_) | Order::Topics(_) => Err("a worker has no node".to_owned()),
+        Order::PeerFan(load) => fan_peers::run(&load).map(Answer::Report),
+        Order::Load(_) | Order::Topics(_) | Order::Fan(_) | Order::Listen(_) => {
+            Err("a worker has no node".to_owned())
+        }
     });
     Ok(())
 }
@@ -52,8 +55,11 @@ pub(super) fn serve_node(node: NodeHandle, namespace: String) -> Result<(), Fail
         answer_all(&orders, |order| match order {
             Order::Load(plan) => load::run(&node, &namespace, &plan).map(Answer::Report),
             Order::Topics(plan) => topics::run(&node, &namespace, &plan).map(Answer::Report),
+            Order::Fan(plan) => fanout::publish(&node, &namespace, &plan).map(Answer::Report),
+            Order::Listen(plan) => fanout::listen(&node, &namespace, &plan).map(Answer::Report),
             Order::EmptyTarget(_)
             | Order::Peer(_)
+            | Order::PeerFan(_)
             | Order::Channel(_)
             | Order::LaneServer { .. }
             | Order::LaneClient { .. }

@@ -180,6 +180,7 @@ pub(in crate::cli::bench) fn rows() -> Vec<String> {
     ["machine", "fsync"]
         .into_iter()
         .chain(ROWS)
+        .chain(super::ephemeral::rows())
         .map(str::to_owned)
         .collect()
 }
