@@ -23,6 +23,7 @@ pub mod serve;
 pub mod sidecar;
 pub mod token;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -74,6 +75,8 @@ pub struct Context {
     pub pubsub: Arc<PubSub>,
     /// Policies of calls.
     pub resilience: Resilience,
+    /// The file that has the cluster key, if one has.
+    pub key_file: Option<PathBuf>,
     /// Largest body of a request, in bytes; at most `REQUEST_BODY_BYTES_MAX`.
     pub body_max: usize,
     /// Longest drain of a shutdown that is asked for through the API.

@@ -132,6 +132,17 @@ pub enum KeySource {
     Process,
 }
 
+impl KeySource {
+    /// The file that the key is in, if it is in one.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) | Self::UserFile(path) => std::path::absolute(path).ok(),
+            Self::Inline(_) | Self::Process => None,
+        }
+    }
+}
+
 /// Whether `counter`, `log`, `account` and `echo` are hosted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Samples {

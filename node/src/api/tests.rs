@@ -182,6 +182,7 @@ pub(crate) fn context(tokens: &[&str], calls: Arc<dyn AppCalls>) -> Context {
             Arc::new(PubSub::new(owner, &Resources::default(), &ours).unwrap())
         },
         resilience: Resilience::default(),
+        key_file: None,
         body_max: ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX,
         drain_timeout: Duration::from_secs(30),
         readers: Arc::default(),

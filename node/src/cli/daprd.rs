@@ -371,8 +371,11 @@ fn say_serving(entrance: &Entrance, began: Instant) {
 
 /// Where the node begins.
 enum Place {
-    /// In the cluster of these members.
-    Cluster(Vec<String>),
+    /// In the cluster of these members, with its key if it is not the user's own.
+    Cluster {
+        seeds: Vec<String>,
+        key_file: Option<std::path::PathBuf>,
+    },
     /// In a cluster of its own.
     Temporary,
 }
@@ -380,7 +383,12 @@ enum Place {
 async fn find(options: &Options) -> Place {
     let addresses = match &options.cluster {
         Cluster::Alone => return Place::Temporary,
-        Cluster::Joined(seeds) => return Place::Cluster(seeds.clone()),
+        Cluster::Joined(seeds) => {
+            return Place::Cluster {
+                seeds: seeds.clone(),
+                key_file: None,
+            };
+        }
         Cluster::Introduced(addresses) => addresses,
     };
     let waiting = |address: &str| {
@@ -390,7 +398,10 @@ async fn find(options: &Options) -> Place {
         );
     };
     match introduced::search(addresses, waiting).await {
-        Found::Members(peers) => Place::Cluster(peers),
+        Found::Members(members) => Place::Cluster {
+            key_file: members.own_key_file(),
+            seeds: members.peers,
+        },
         Found::Foreign(address) => {
             tracing::warn!(
                 "what answers at {address} is not Ghostlight: this sidecar is a cluster of its own, in a temporary \
@@ -406,7 +417,11 @@ impl Place {
     fn config(self, options: &Options) -> Result<(NodeConfig, Option<Temporary>), Failure> {
         let mut settings = front_settings(options);
         let directory = match self {
-            Self::Cluster(seeds) => {
+            Self::Cluster { seeds, key_file } => {
+                let named = ["GHOSTLIGHT_CLUSTER_KEY", "GHOSTLIGHT_CLUSTER_KEY_FILE"];
+                if named.iter().all(|name| user_environment(name).is_none()) {
+                    settings.cluster_key_file = key_file;
+                }
                 settings.weight = Some(0);
                 let host = options.host_ip.or_else(|| local_ip_toward(&seeds));
                 let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));

@@ -126,6 +126,7 @@ impl ApiSetup {
             sidecar: self.sidecar,
             pubsub: self.pubsub,
             resilience: self.resilience,
+            key_file: config.cluster_key.file(),
             body_max: self.body_max,
             drain_timeout: config.drain_timeout,
             readers: Arc::default(),

@@ -1,5 +1,7 @@
 //! Asking for an introduction: whom to join, at the addresses that Dapr's flag names.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,9 +20,28 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Found {
     /// Members of a cluster.
-    Members(Vec<String>),
+    Members(Members),
     /// Somebody answers at this address, and it is not Ghostlight.
     Foreign(String),
+}
+
+/// Whom to join.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Members {
+    pub(super) peers: Vec<String>,
+    /// See [`Introduction::key_file`].
+    pub(super) key_file: Option<PathBuf>,
+}
+
+impl Members {
+    /// The file with the cluster key, if it is this user's alone: another user's could lead into another user's cluster.
+    pub(super) fn own_key_file(&self) -> Option<PathBuf> {
+        let path = self.key_file.as_ref()?;
+        let file = std::fs::metadata(path).ok()?;
+        let is_own = file.uid() == rustix::process::getuid().as_raw();
+        let others_write = file.mode() & 0o022 != 0;
+        (file.is_file() && is_own && !others_write).then(|| path.clone())
+    }
 }
 
 /// Asks at all addresses, again and again, until one of them answers. `waiting` is told once, with the first
@@ -31,7 +52,9 @@ pub(super) async fn search(addresses: &[String], waiting: impl Fn(&str)) -> Foun
         let mut foreign = None;
         for address in addresses {
             match ask(address).await {
-                Answer::Introduced(peers) if !peers.is_empty() => return Found::Members(peers),
+                Answer::Introduced(members) if !members.peers.is_empty() => {
+                    return Found::Members(members);
+                }
                 Answer::Introduced(_) | Answer::Silent => {}
                 Answer::Foreign => foreign = Some(address),
             }
@@ -52,7 +75,7 @@ pub(super) async fn search(addresses: &[String], waiting: impl Fn(&str)) -> Foun
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Answer {
     /// These are members; none: the node there is in no cluster yet.
-    Introduced(Vec<String>),
+    Introduced(Members),
     /// Nobody listens, or it ended before it answered.
     Silent,
     /// It answered something else.
@@ -87,7 +110,10 @@ fn read(answer: &[u8]) -> Answer {
     };
     match head.split(' ').nth(1) {
         Some("200") => match serde_json::from_str::<Introduction>(body) {
-            Ok(introduction) => Answer::Introduced(introduction.peers),
+            Ok(introduction) => Answer::Introduced(Members {
+                peers: introduction.peers,
+                key_file: introduction.key_file,
+            }),
             Err(_) => Answer::Foreign,
         },
         // It is ending, or has not begun.
@@ -102,17 +128,44 @@ mod tests {
 
     use super::*;
 
+    fn members(peers: &[&str], key_file: Option<&str>) -> Members {
+        Members {
+            peers: peers.iter().map(|&peer| peer.to_owned()).collect(),
+            key_file: key_file.map(PathBuf::from),
+        }
+    }
+
+    /// A key that others can write may be anybody's.
+    #[test]
+    fn only_a_key_file_of_this_user_alone_is_taken() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cluster.key");
+        let members = members(&[], path.to_str());
+        assert_eq!(members.own_key_file(), None, "there is none");
+        std::fs::write(&path, "k").unwrap();
+        for (mode, taken) in [(0o600, true), (0o644, true), (0o664, false), (0o602, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(members.own_key_file().is_some(), taken, "{mode:o}");
+        }
+    }
+
     #[test]
     fn answers() {
         let ok = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n";
         for (answer, expected) in [
             (
                 format!("{ok}{{\"cluster\":\"c\",\"peers\":[\"1.2.3.4:7400\"]}}"),
-                Answer::Introduced(vec!["1.2.3.4:7400".into()]),
+                Answer::Introduced(members(&["1.2.3.4:7400"], None)),
+            ),
+            (
+                format!("{ok}{{\"cluster\":\"c\",\"peers\":[],\"key_file\":\"/k\"}}"),
+                Answer::Introduced(members(&[], Some("/k"))),
             ),
             (
                 format!("{ok}{{\"cluster\":\"\",\"peers\":[]}}"),
-                Answer::Introduced(vec![]),
+                Answer::Introduced(members(&[], None)),
             ),
             (format!("{ok}<html>"), Answer::Foreign),
             ("HTTP/1.1 503 x\r\n\r\n".into(), Answer::Silent),
@@ -144,7 +197,7 @@ mod tests {
         let ours = "HTTP/1.1 200 OK\r\n\r\n{\"cluster\":\"c\",\"peers\":[\"1.2.3.4:7400\"]}";
         let ours = server(ours).await;
         let found = search(&[foreign.clone(), ours], |_| ()).await;
-        assert_eq!(found, Found::Members(vec!["1.2.3.4:7400".into()]));
+        assert_eq!(found, Found::Members(members(&["1.2.3.4:7400"], None)));
         assert_eq!(
             search(std::slice::from_ref(&foreign), |_| ()).await,
             Found::Foreign(foreign)
@@ -170,7 +223,7 @@ mod tests {
             stream.write_all(answer.as_bytes()).await.unwrap();
         };
         let (found, ()) = tokio::join!(searched, late);
-        assert_eq!(found, Found::Members(vec!["1.2.3.4:7400".into()]));
+        assert_eq!(found, Found::Members(members(&["1.2.3.4:7400"], None)));
         assert_eq!(told.get(), 1);
     }
 }

@@ -238,7 +238,7 @@ async fn members(options: &Options, signals: &mut Signals) -> Vec<String> {
         () = signals.next() => None,
     };
     match found {
-        Some(Found::Members(peers)) => peers,
+        Some(Found::Members(members)) => members.peers,
         Some(Found::Foreign(address)) => {
             tracing::warn!("what answers at {address} is not Ghostlight");
             Vec::new()
