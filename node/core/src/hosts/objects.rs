@@ -38,6 +38,7 @@ use crate::turn_io::{
 
 /// Why a turn does not start.
 const NO_APPLICATION: &str = "no application beside this node has the type";
+const ANOTHER_ACTIVATION: &str = "another activation of the actor runs here";
 /// Name of the error of an application that answered with another status than 200.
 pub const APP_STATUS: &str = "AppStatus";
 
@@ -164,6 +165,8 @@ enum Waiting {
     Get(AppTicket, Bytes),
     /// What was taken out of the stage for it.
     Part(AppTicket, Box<Staged>),
+    /// The same, of a turn without a leader: the next one is asked.
+    Unsent(AppTicket, Box<Staged>),
     /// The same, for the answer of a call inside the turn.
     Left(Box<Staged>),
 }
@@ -230,7 +233,7 @@ impl Objects {
         };
         match std::mem::replace(&mut object.stage, Stage::Idle) {
             Stage::Running(running) => {
-                object.stage = Stage::GivenUp(running.exchange);
+                object.stage = running.given_up();
                 object.mark_unclean();
                 Self::drop_waiting(&running, out);
                 let detail = why.to_owned();
@@ -258,7 +261,7 @@ impl Objects {
     fn drop_waiting(running: &Running, out: &mut Vec<HostEffect>) {
         for waiting in running.waiting.values() {
             match waiting {
-                Waiting::Get(ticket, _) | Waiting::Part(ticket, _) => {
+                Waiting::Get(ticket, _) | Waiting::Part(ticket, _) | Waiting::Unsent(ticket, _) => {
                     tell(*ticket, AppOutcome::InstanceMissing, out);
                 }
                 Waiting::Left(_) => {}
@@ -336,11 +339,11 @@ impl Objects {
             Stage::Idle => self.begin(start, out),
             Stage::Resetting { then, .. } => {
                 let earlier = then.replace(Box::new(start));
-                Self::not_started(earlier, "another activation of the actor runs here", out);
+                Self::not_started(earlier, ANOTHER_ACTIVATION, out);
             }
             Stage::Running(_) => {
                 // Its leadership is over: what it answers counts for nobody.
-                self.end_running(&actor, "another activation of the actor runs here", out);
+                self.end_running(&actor, ANOTHER_ACTIVATION, out);
                 // The call may be started again when its turn has returned.
                 self.unconfirmed.forget(&actor);
                 refuse(
@@ -598,8 +601,11 @@ impl Objects {
         };
         if let Stage::Running(running) = &object.stage {
             Self::drop_waiting(running, out);
-            object.stage = Stage::GivenUp(running.exchange);
+            object.stage = running.given_up();
             object.mark_unclean();
+        }
+        if object.is_left() {
+            self.let_go(actor, out);
         }
     }
 }
@@ -608,6 +614,15 @@ impl Running {
     /// It is answered, nothing waits for the leader, and no call is inside.
     fn is_over(&self) -> bool {
         self.answer.is_some() && self.waiting.is_empty() && self.inside.is_empty()
+    }
+
+    /// What its object still does when nobody waits for it any more: it may have its answer, and a call inside not.
+    fn given_up(&self) -> Stage {
+        let exchange = match self.answer {
+            None => Some(self.exchange),
+            Some(_) => self.inside.keys().next().copied(),
+        };
+        exchange.map_or(Stage::Idle, Stage::GivenUp)
     }
 
     fn take_staged(&mut self) -> Staged {

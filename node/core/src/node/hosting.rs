@@ -125,7 +125,12 @@ impl NodeCore {
                 self.hosting
                     .waiting
                     .retain(|(_, start)| start.turn.activation != activation);
+                let deposed = matches!(effect, RunnerEffect::Depose(_));
                 self.tell_placed(now, activation, effect, out);
+                if self.hosting.placed.contains_key(&activation) && deposed {
+                    // To a host that does not know the word; one that does has forgotten the activation by then.
+                    self.tell_placed(now, activation, RunnerEffect::Drop(activation), out);
+                }
                 self.hosting.placed.remove(&activation);
             }
         }

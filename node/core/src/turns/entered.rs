@@ -15,6 +15,7 @@ use ghostlight_protocol::call::{AnswerKind, Metadata};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::{Share, TurnCommit, TurnKind};
 use ghostlight_protocol::hash::{domain, hash128};
+use ghostlight_protocol::ids::ActorVersion;
 use ghostlight_protocol::outcome::{NotRun, TurnAnswer};
 use ghostlight_protocol::time::Instant;
 
@@ -74,14 +75,24 @@ impl Turns {
     }
 
     /// A turn of a re-entrant type belongs to a chain: its caller's, or a new one.
-    pub(super) fn name_chain(&mut self, key: &ActorKey, id: JobId, turn: TurnId) {
+    /// A new one is named after the call and what it began on, as the next leader will name it, which may
+    /// get the same turn: what its code calls has the name that it was given first.
+    pub(super) fn name_chain(&mut self, key: &ActorKey, id: JobId, base: ActorVersion) {
         if self.reentrant.depth(key).is_none() || chain_of(self.jobs.at(id)).is_some() {
             return;
         }
-        let place = format!("{turn:?}");
+        let request = self.request_of(id).to_bytes();
+        let job = self.jobs.at(id);
         let hash = hash128(
             domain::DERIVED,
-            &[CHAIN_ID.as_bytes(), key.as_bytes(), place.as_bytes()],
+            &[
+                CHAIN_ID.as_bytes(),
+                key.as_bytes(),
+                &request,
+                job.method.as_bytes(),
+                &job.body,
+                &base.0.to_be_bytes(),
+            ],
         );
         let hex = format!("{hash:032x}");
         let parts = [

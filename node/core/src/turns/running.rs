@@ -160,7 +160,7 @@ impl Turns {
             activation: self.activation_id(number),
             number: turn,
         };
-        self.name_chain(key, id, turn_id);
+        self.name_chain(key, id, version);
         let start = TurnStart {
             turn: turn_id,
             actor: key.clone(),
@@ -195,7 +195,7 @@ impl Turns {
         }
     }
 
-    fn request_of(&mut self, id: JobId) -> RequestId {
+    pub(super) fn request_of(&mut self, id: JobId) -> RequestId {
         match &self.jobs.at(id).work {
             Work::Call(call) => call.id.clone(),
             Work::Message { sequence, .. } => message_request(self.partition, *sequence),

@@ -12,12 +12,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::call::AppReply;
 use ghostlight_protocol::hash::{domain, hash128};
 use ghostlight_protocol::ids::ActorVersion;
 use ghostlight_protocol::request::RequestId;
 use ghostlight_protocol::time::Instant;
 
-use super::{HostEffect, Object, Objects, Running, Stage, Waiting};
+use super::{ANOTHER_ACTIVATION, HostEffect, IsWakeup, Object, Objects, Running, Stage, Waiting};
 use crate::turn_io::{ActivationId, RunnerInput, Staged, TurnAsk, TurnEnd, TurnStart};
 
 /// How long a turn goes on without a leader: a caller's node looks for one as long (`gateway`).
@@ -62,6 +63,7 @@ struct Kept {
     since: Instant,
     call: CallId,
     base: ActorVersion,
+    activation: ActivationId,
     end: TurnEnd,
     bytes: usize,
 }
@@ -76,6 +78,7 @@ impl Unconfirmed {
             since,
             call: running.call.clone(),
             base: running.base,
+            activation: running.turn.activation,
             end: end.clone(),
             bytes,
         };
@@ -113,19 +116,43 @@ impl Unconfirmed {
         assert!(nothing, "each answer has its place in the order");
     }
 
-    /// What this call on this version has ended with.
+    /// What this call on this version has ended with. Its own activation knows what became of that: one that an end was
+    /// dropped for is never used again. And its own leadership has told the caller that nobody knows.
     fn of(&self, start: &TurnStart, call: &CallId) -> Option<&TurnEnd> {
         let kept = self.ends.get(&start.actor)?;
+        let activation = start.turn.activation;
         let same = kept.call == *call && kept.base == start.token.base;
-        same.then_some(&kept.end)
+        let told = match kept.end {
+            TurnEnd::Lost { .. } => kept.activation.term == activation.term,
+            _ => kept.activation == activation,
+        };
+        (same && !told).then_some(&kept.end)
     }
 }
 
 impl Running {
     /// Whether the next leader may have it: nothing of it has counted, and nothing that may count twice is on the way.
     fn is_adoptable(&self) -> bool {
-        let only_reads = |waiting: &Waiting| matches!(waiting, Waiting::Get(..));
-        self.parts == 0 && self.inside.is_empty() && self.waiting.values().all(only_reads)
+        let repeats = |waiting: &Waiting| matches!(waiting, Waiting::Get(..) | Waiting::Unsent(..));
+        self.parts == 0 && self.inside.is_empty() && self.waiting.values().all(repeats)
+    }
+
+    /// Asks the leader that it has now for everything that it waits for.
+    fn ask_again(&mut self, out: &mut Vec<HostEffect>) {
+        let turn = self.turn;
+        for (ask, waiting) in &mut self.waiting {
+            let what = match waiting {
+                Waiting::Get(_, key) => TurnAsk::Get { key: key.clone() },
+                Waiting::Unsent(ticket, staged) => {
+                    let commit = TurnAsk::Commit(staged.clone());
+                    *waiting = Waiting::Part(*ticket, staged.clone());
+                    commit
+                }
+                Waiting::Part(..) | Waiting::Left(_) => unreachable!("such a turn is not adopted"),
+            };
+            let ask = *ask;
+            out.push(HostEffect::Leader(RunnerInput::Asked { turn, ask, what }));
+        }
     }
 }
 
@@ -157,6 +184,9 @@ impl Objects {
             let Some(end) = self.unconfirmed.of(start, &call).cloned() else {
                 return false;
             };
+            if let Stage::Resetting { then, .. } = &mut object.stage {
+                Self::not_started(then.take(), ANOTHER_ACTIVATION, out);
+            }
             out.push(HostEffect::Leader(RunnerInput::Ended { turn, end }));
             return true;
         };
@@ -165,13 +195,7 @@ impl Objects {
             return false;
         }
         running.turn = turn;
-        for (ask, waiting) in &running.waiting {
-            if let Waiting::Get(_, key) = waiting {
-                let what = TurnAsk::Get { key: key.clone() };
-                let ask = *ask;
-                out.push(HostEffect::Leader(RunnerInput::Asked { turn, ask, what }));
-            }
-        }
+        running.ask_again(out);
         self.orphans.remove(&start.actor);
         true
     }
@@ -185,6 +209,8 @@ impl Objects {
         out: &mut Vec<HostEffect>,
     ) {
         let keeps = match (&end, &running.call.request) {
+            // Set anew for the same time, a reminder or timer has the same id, and is to run.
+            _ if running.is_wakeup == IsWakeup::Yes => false,
             (TurnEnd::Answered(_), _) => true,
             // A message whose turn was lost is run again, under the same id.
             (TurnEnd::Lost { .. }, request) => !matches!(request, RequestId::Derived(_)),
@@ -220,8 +246,11 @@ fn bytes_of(end: &TurnEnd) -> usize {
         return 0;
     };
     let answer = match &answered.answer {
-        Ok(reply) => reply.body.len(),
-        Err(error) => error.message.len() + error.payload.len(),
+        Ok(AppReply { metadata, body }) => {
+            let headers = metadata.iter().map(|m| m.name.len() + m.value.len());
+            body.len() + headers.sum::<usize>()
+        }
+        Err(error) => error.name.len() + error.message.len() + error.payload.len(),
     };
     let Staged {
         writes, schedule, ..

@@ -234,6 +234,7 @@ impl Objects {
             Ok(write) => write,
             Err(why) => return tell(ticket, AppOutcome::Malformed(why), out),
         };
+        let orphaned = self.orphans.contains_key(&actor);
         let (true, Some(running)) = (kind == ScheduleKind::Reminder, self.running(&actor)) else {
             let ask = Ask::Schedule(ScheduleChange {
                 writes: vec![write],
@@ -248,6 +249,10 @@ impl Objects {
         running.asks += 1;
         let (turn, ask) = (running.turn, running.asks);
         let staged = Box::new(staged);
+        if orphaned {
+            running.waiting.insert(ask, Waiting::Unsent(ticket, staged));
+            return;
+        }
         running
             .waiting
             .insert(ask, Waiting::Part(ticket, staged.clone()));
@@ -356,7 +361,12 @@ impl Objects {
                 };
                 tell(ticket, outcome, out);
             }
-            (Some(Waiting::Get(ticket, _) | Waiting::Part(ticket, _)), _) => {
+            (
+                Some(
+                    Waiting::Get(ticket, _) | Waiting::Part(ticket, _) | Waiting::Unsent(ticket, _),
+                ),
+                _,
+            ) => {
                 running.refused = Refused::Something;
                 tell(ticket, AppOutcome::InstanceMissing, out);
             }

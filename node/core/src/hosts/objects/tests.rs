@@ -81,11 +81,21 @@ impl Bed {
     }
 
     fn run_call(&mut self, term: u64, number: u64, version: u64, request: RequestId) -> TurnId {
+        self.run_at((term, 1), number, version, request)
+    }
+
+    fn run_at(
+        &mut self,
+        (term, activation): (u64, u64),
+        number: u64,
+        version: u64,
+        request: RequestId,
+    ) -> TurnId {
         let turn = TurnId {
             activation: ActivationId {
                 partition: PartitionId(1),
                 term: Term(term),
-                number: 1,
+                number: activation,
             },
             number,
         };

@@ -206,3 +206,112 @@ fn an_object_whose_last_write_may_not_count_is_reset() {
         assert_eq!(goes, resets, "term {term}");
     }
 }
+
+/// A reminder that a turn without a leader sets is asked of the next one, which commits it with what was staged before.
+#[test]
+fn a_reminder_that_never_left_goes_to_the_next_leader() {
+    let mut bed = Bed::new();
+    let old = bed.run_call(1, 1, 7, id(1));
+    let exchange = bed.called();
+    assert_eq!(bed.put("a"), AppOutcome::Done);
+    bed.depose(old);
+    bed.call(reminder(Overwrite::Yes));
+    assert_eq!(bed.out, [], "there is nobody to ask");
+    let new = bed.run_call(2, 1, 7, id(1));
+    let [
+        HostEffect::Leader(RunnerInput::Asked {
+            turn,
+            what: TurnAsk::Commit(staged),
+            ..
+        }),
+    ] = &bed.out[..]
+    else {
+        panic!("{:?}", bed.out);
+    };
+    assert_eq!(*turn, new);
+    assert_eq!((staged.writes.len(), staged.schedule.len()), (1, 1));
+    bed.out.clear();
+    let told = TurnTold::Part(PartEnd::Committed(ActorVersion(8)));
+    let (turn, ask) = (new, 1);
+    bed.objects
+        .perform(NOW, RunnerEffect::Tell { turn, ask, told }, &mut bed.out);
+    assert_eq!(bed.told(), AppOutcome::Done);
+    bed.answer(exchange, 200);
+    assert!(matches!(bed.ended(), TurnEnd::Answered(_)));
+}
+
+/// A method may answer without waiting for a value it has asked for: its object is free when it is given up.
+#[test]
+fn an_answered_turn_that_is_given_up_does_not_block_its_object() {
+    for by_another in [false, true] {
+        let mut bed = Bed::new();
+        let old = bed.run_call(1, 1, 7, id(1));
+        let exchange = bed.called();
+        bed.get();
+        bed.depose(old);
+        bed.answer(exchange, 500);
+        assert_eq!(bed.out, [], "its value is still to come");
+        if by_another {
+            bed.run_call(2, 1, 7, id(2));
+            assert_eq!(bed.told(), AppOutcome::InstanceMissing);
+            assert!(matches!(bed.ended(), TurnEnd::NotStarted { .. }));
+        } else {
+            bed.objects.tick(at(15), &mut bed.out);
+            assert_eq!(bed.told(), AppOutcome::InstanceMissing);
+            let goes = bed.deleted();
+            bed.answer(goes, 200);
+        }
+        bed.run_call(2, 2, 7, id(2));
+        if by_another {
+            let goes = bed.deleted();
+            bed.answer(goes, 200);
+        }
+        bed.called();
+    }
+}
+
+/// Whoever knows what became of an answer gets no copy of it: the call is to run.
+#[test]
+fn the_same_leader_gets_no_answer_twice() {
+    for (lost, term, activation, again) in [
+        (false, 1, 1, true),
+        (false, 1, 2, false),
+        (false, 2, 1, false),
+        (true, 1, 2, true),
+        (true, 2, 1, false),
+    ] {
+        let mut bed = Bed::new();
+        bed.run_call(1, 1, 7, id(1));
+        let exchange = bed.called();
+        if lost {
+            bed.silent(exchange, Sent::Maybe);
+        } else {
+            bed.answer(exchange, 200);
+        }
+        bed.ended();
+        bed.run_at((term, activation), 2, 7, id(1));
+        let asked = matches!(bed.out[..], [HostEffect::App(AppEffect::Ask { .. })]);
+        assert_eq!(
+            asked, again,
+            "lost: {lost}, term {term}, activation {activation}"
+        );
+    }
+}
+
+/// What the leader before wanted next is not begun for it after that.
+#[test]
+fn a_start_that_waits_for_a_reset_gives_way_to_the_next_leader() {
+    let mut bed = Bed::new();
+    bed.good_turn(1, 1, 7, None);
+    bed.run_call(1, 2, 7, id(1));
+    let exchange = bed.called();
+    bed.answer(exchange, 500);
+    bed.ended();
+    bed.run_call(1, 3, 7, id(2));
+    let goes = bed.deleted();
+    bed.run_call(2, 1, 7, id(1));
+    assert!(matches!(bed.ended(), TurnEnd::NotStarted { .. }));
+    assert!(matches!(bed.ended(), TurnEnd::Answered(_)));
+    bed.answer(goes, 200);
+    assert_eq!(bed.out, [], "nothing runs for a leader of before");
+}
