@@ -3,7 +3,7 @@
 # server that is missing is reported as skipped by its test.
 set -u
 missing=""
-for pair in redis-server:redis-server; do
+for pair in redis-server:redis-server mosquitto:mosquitto rabbitmq-server:rabbitmq-server; do
     program=${pair%%:*}
     PATH="$PATH:/usr/sbin" command -v "$program" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use crate::bus::Bus;
 use crate::jetstream::JetStream;
+use crate::mqtt::Mqtt;
+use crate::rabbitmq::RabbitMq;
 use crate::redis::Redis;
 use crate::settings::Settings;
 
 /// Types of components that [`open`] knows, in order.
-pub const KINDS: [&str; 2] = [JetStream::KIND, Redis::KIND];
+pub const KINDS: [&str; 4] = [JetStream::KIND, Mqtt::KIND, RabbitMq::KIND, Redis::KIND];
 
 /// A component as its YAML declares it.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,6 +46,10 @@ pub fn open(declared: &Declared) -> Option<Result<Opened, String>> {
     let bus = match declared.kind.as_str() {
         JetStream::KIND => {
             JetStream::open(declared, &mut settings).map(|bus| Arc::new(bus) as Arc<dyn Bus>)
+        }
+        Mqtt::KIND => Mqtt::open(declared, &mut settings).map(|bus| Arc::new(bus) as Arc<dyn Bus>),
+        RabbitMq::KIND => {
+            RabbitMq::open(declared, &mut settings).map(|bus| Arc::new(bus) as Arc<dyn Bus>)
         }
         Redis::KIND => {
             Redis::open(declared, &mut settings).map(|bus| Arc::new(bus) as Arc<dyn Bus>)

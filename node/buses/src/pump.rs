@@ -25,7 +25,7 @@ pub(crate) trait Desk: Send + 'static {
     type Handle: Clone + Send + Sync + 'static;
 
     /// These are over. Comes back: how many of the first ones the bus knows of now; the others are told later.
-    fn settle(&mut self, over: Vec<Self::Handle>) -> impl Future<Output = usize> + Send;
+    fn settle(&mut self, over: Vec<Over<Self::Handle>>) -> impl Future<Output = usize> + Send;
 
     /// A handler failed for the `attempt`th time: how long before [`Desk::again`].
     fn rest(&self, attempt: u32) -> Duration;
@@ -42,6 +42,21 @@ pub(crate) trait Desk: Send + 'static {
 
     /// The subscriber has gone: these are for others.
     fn release(&mut self, held: Vec<Self::Handle>) -> impl Future<Output = ()> + Send;
+}
+
+/// An event that is over.
+pub(crate) struct Over<H> {
+    pub(crate) handle: H,
+    pub(crate) end: End,
+}
+
+/// How an event ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// Its handler was content with it, or wants it never again.
+    Done,
+    /// No handler could do anything with it, as often as it was delivered.
+    GivenUp,
 }
 
 /// What becomes of an event after its rest.
@@ -101,8 +116,10 @@ pub(crate) struct Pump<D: Desk> {
     ready: VecDeque<(Held<D::Handle>, Content)>,
     out: BTreeMap<u64, Held<D::Handle>>,
     resting: BTreeMap<(Instant, u64), Held<D::Handle>>,
+    /// Given back by a subscriber that leaves.
+    returned: Vec<Held<D::Handle>>,
     /// Over, and not told yet.
-    untold: Vec<Held<D::Handle>>,
+    untold: Vec<(Held<D::Handle>, End)>,
 }
 
 impl<D: Desk> Pump<D> {
@@ -115,6 +132,7 @@ impl<D: Desk> Pump<D> {
             ready: VecDeque::new(),
             out: BTreeMap::new(),
             resting: BTreeMap::new(),
+            returned: Vec::new(),
             untold: Vec::new(),
         }
     }
@@ -204,10 +222,10 @@ impl<D: Desk> Pump<D> {
                 continue;
             };
             match verdict {
-                Verdict::Ack | Verdict::Drop(_) => self.untold.push(held),
+                Verdict::Ack | Verdict::Drop(_) => self.untold.push((held, End::Done)),
                 Verdict::Retry(why) => self.failed(held, &why),
-                // Its subscription ends: never acknowledged, the bus gives it to others.
-                Verdict::GiveBack => {}
+                // Its subscription ends: the bus gives it to others.
+                Verdict::GiveBack => self.returned.push(held),
                 // Nobody subscribes so: `Subscribe::handled_here` has refused it.
                 Verdict::Forward(_) => self.failed(held, "this bus has no messages to actors"),
             }
@@ -222,7 +240,7 @@ impl<D: Desk> Pump<D> {
                 why,
                 "an event is given up after its last delivery"
             );
-            self.untold.push(held);
+            self.untold.push((held, End::GivenUp));
             return;
         }
         let end = Instant::now() + self.desk.rest(held.attempt);
@@ -234,8 +252,11 @@ impl<D: Desk> Pump<D> {
         if self.untold.is_empty() {
             return;
         }
-        let over: Vec<_> = self.untold.iter().map(|held| held.handle.clone()).collect();
-        let told = self.desk.settle(over).await;
+        let over = self.untold.iter().map(|(held, end)| Over {
+            handle: held.handle.clone(),
+            end: *end,
+        });
+        let told = self.desk.settle(over.collect()).await;
         self.untold.drain(..told);
     }
 
@@ -270,6 +291,7 @@ impl<D: Desk> Pump<D> {
     fn held(&self) -> Vec<D::Handle> {
         let ready = self.ready.iter().map(|(held, _)| held);
         let all = ready.chain(self.out.values()).chain(self.resting.values());
+        let all = all.chain(&self.returned);
         all.map(|held| held.handle.clone()).collect()
     }
 }

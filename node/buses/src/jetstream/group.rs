@@ -20,7 +20,7 @@ use super::options::{Concurrency, Options, since};
 use crate::bus::SubscribeError;
 use crate::event::Event;
 use crate::keeper::Keeper;
-use crate::pump::{Again, Bounds, Desk, Pump, Room, Running, Taken, doubling, places};
+use crate::pump::{Again, Bounds, Desk, Over, Pump, Room, Running, Taken, doubling, places};
 use crate::subscription::{Content, Start, Subscribe, Subscription};
 
 /// How long a fetch waits at the server.
@@ -190,7 +190,9 @@ impl Desk for Place {
     /// Where the server hears about an event; good on every connection.
     type Handle = Subject;
 
-    async fn settle(&mut self, over: Vec<Subject>) -> usize {
+    async fn settle(&mut self, over: Vec<Over<Subject>>) -> usize {
+        // A stream has one way to be over.
+        let over: Vec<_> = over.into_iter().map(|over| over.handle).collect();
         self.say(&over, AckKind::Ack).await
     }
 

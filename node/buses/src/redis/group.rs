@@ -19,7 +19,7 @@ use super::options::Options;
 use super::{ask, words};
 use crate::bus::SubscribeError;
 use crate::keeper::Keeper;
-use crate::pump::{Again, Bounds, Desk, Pump, Room, Running, Taken, places};
+use crate::pump::{Again, Bounds, Desk, Over, Pump, Room, Running, Taken, places};
 use crate::subscription::{Start, Subscribe, Subscription};
 
 /// How long a read waits at the server; a subscriber that leaves is noticed at once all the same.
@@ -141,7 +141,9 @@ impl Place {
 impl Desk for Place {
     type Handle = String;
 
-    async fn settle(&mut self, over: Vec<String>) -> usize {
+    async fn settle(&mut self, over: Vec<Over<String>>) -> usize {
+        // A stream has one way to be over.
+        let over: Vec<_> = over.into_iter().map(|over| over.handle).collect();
         let Ok(connection) = self.keeper.connection().await else {
             return 0;
         };

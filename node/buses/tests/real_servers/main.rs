@@ -10,19 +10,22 @@ use libtest_mimic::{Arguments, Trial, run};
 
 use programs::{JETSTREAM, PROGRAMS};
 use server::Program;
-use suite::{Heir, Kind};
+use suite::{Kind, Sharing};
 
 /// What differs between them as far as tests can see.
 fn kind(program: Program) -> Kind {
     let lease = match program.kind {
-        "pubsub.jetstream" => Some(Duration::from_secs(1)),
+        "pubsub.jetstream" => Some(Duration::from_secs(3)),
         "pubsub.redis" => Some(Duration::from_millis(600)),
         _ => None,
     };
     Kind {
         program,
         lease,
-        heir: Heir::Anybody,
+        sharing: match program.kind {
+            "pubsub.mqtt3" => Sharing::OneAtATime,
+            _ => Sharing::SideBySide,
+        },
     }
 }
 

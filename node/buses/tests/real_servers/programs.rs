@@ -16,7 +16,7 @@ pub(crate) const TOPICS: [&str; 12] = [
 ];
 
 /// All of them.
-pub(crate) const PROGRAMS: [Program; 2] = [JETSTREAM, REDIS];
+pub(crate) const PROGRAMS: [Program; 4] = [JETSTREAM, MQTT, RABBITMQ, REDIS];
 
 /// Redis, with an append-only file that is synced before each acknowledgement.
 pub(crate) const REDIS: Program = Program {
@@ -54,7 +54,7 @@ pub(crate) const JETSTREAM: Program = Program {
     metadata: |port| {
         vec![
             ("natsURL", format!("nats://127.0.0.1:{port}")),
-            ("ackWait", "1s".to_owned()),
+            ("ackWait", "3s".to_owned()),
         ]
     },
     prepare: make_stream,
@@ -90,4 +90,65 @@ fn make_stream(port: u16) {
         said.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
     assert!(!said.contains("\"error\""), "NATS makes no stream: {said}");
+}
+
+/// Mosquitto. It writes what it keeps when it ends, and now and then.
+pub(crate) const MQTT: Program = Program {
+    kind: "pubsub.mqtt3",
+    name: "mosquitto",
+    install: "Debian: mosquitto",
+    command: mosquitto_command,
+    metadata: |port| vec![("url", format!("mqtt://127.0.0.1:{port}"))],
+    prepare: |_| {},
+    end: End::Told,
+};
+
+fn mosquitto_command(command: &mut Command, directory: &Path, port: u16) {
+    let config = format!(
+        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nuser root\n\
+         max_queued_messages 0\n",
+        directory.display()
+    );
+    let file = directory.join("mosquitto.conf");
+    std::fs::write(&file, config).expect("a configuration");
+    command.arg("-c").arg(file);
+}
+
+/// RabbitMQ, with durable queues and events that it writes to its disk.
+pub(crate) const RABBITMQ: Program = Program {
+    kind: "pubsub.rabbitmq",
+    name: "rabbitmq-server",
+    install: "Debian: rabbitmq-server",
+    command: rabbitmq_command,
+    metadata: |port| {
+        let yes = || "true".to_owned();
+        vec![
+            ("connectionString", format!("amqp://127.0.0.1:{port}")),
+            ("durable", yes()),
+            ("deletedWhenUnused", "false".to_owned()),
+            ("deliveryMode", "2".to_owned()),
+            ("requeueInFailure", yes()),
+            ("enableDeadLetter", yes()),
+        ]
+    },
+    prepare: |_| {},
+    end: End::Killed,
+};
+
+/// Debian's own script insists on a user and a folder; the server's does not.
+fn rabbitmq_command(command: &mut Command, directory: &Path, port: u16) {
+    let script = "exec /usr/lib/rabbitmq/bin/rabbitmq-server";
+    *command = Command::new("sh");
+    command.args(["-c", script]);
+    let folder = |name: &str| directory.join(name);
+    command
+        .env("HOME", directory)
+        .env("RABBITMQ_NODENAME", format!("ghostlight{port}@localhost"))
+        .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_NODE_PORT", port.to_string())
+        .env("RABBITMQ_MNESIA_BASE", folder("data"))
+        .env("RABBITMQ_LOG_BASE", folder("logs"))
+        .env("RABBITMQ_LOGS", "-")
+        .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder("plugins"))
+        .env("RABBITMQ_CONFIG_FILE", folder("none"));
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 
 /// How long a server may take to start, or to end.
-const TIME_MAX: Duration = Duration::from_secs(60);
+const TIME_MAX: Duration = Duration::from_secs(180);
 
 /// A type of component, and the server behind it.
 #[derive(Clone, Copy)]
@@ -36,6 +36,8 @@ pub(crate) struct Program {
 pub(crate) enum End {
     /// As by a crash.
     Killed,
+    /// As by its operator: it keeps what it has when it is told to end, and promises nothing else.
+    Told,
 }
 
 /// A server that runs, or has ended.
@@ -95,10 +97,10 @@ impl Server {
             .expect("a log file");
         let errors = log.try_clone().expect("a second handle");
         let mut command = Command::new(&self.path);
+        (self.program.command)(&mut command, self.directory.path(), self.port);
         command.stdin(Stdio::null()).stdout(log).stderr(errors);
         // Some are scripts: what they start ends with them.
         command.process_group(0);
-        (self.program.command)(&mut command, self.directory.path(), self.port);
         self.child = Some(command.spawn().expect("a server that starts"));
         let began = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
@@ -120,6 +122,7 @@ impl Server {
     pub(crate) fn end(&mut self) {
         match self.program.end {
             End::Killed => self.signal("-KILL"),
+            End::Told => self.signal("-TERM"),
         }
     }
 
