@@ -65,7 +65,11 @@ impl State {
         let sample = Arc::new(sample);
         let missed = match latch {
             Latch::Replay => match self.keep(&topic, &sample) {
-                Offered::Kept | Offered::Full => 0,
+                // Live, it may still be on another way here: it comes once.
+                Offered::Kept | Offered::Full => match self.heard(&topic, origin, sample.place) {
+                    Some(_) => 0,
+                    None => return,
+                },
                 Offered::Older => return,
             },
             Latch::Passing | Latch::LastValue => match self.heard(&topic, origin, sample.place) {

@@ -20,13 +20,14 @@ use prost::Message;
 
 use super::hub::{Hub, Me, Stage, State, not_begun};
 use super::{Keep, Sample};
+use crate::clock::wall_now;
 use crate::topics::{Event, ended};
 use crate::transport::SendError;
 
 /// Topics whose plan, and whose count of events, are remembered.
 const TOPICS_REMEMBERED_MAX: usize = 16_384;
 /// Counts begin anew this often in one run, at most.
-const EPOCHS_PER_RUN: u64 = 1 << 20;
+pub(super) const EPOCHS_PER_RUN: u64 = 1 << 20;
 
 /// What became of a publish.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -124,7 +125,7 @@ impl Hub {
             Stage::Over => return Err(NotRun::new(Code::ShuttingDown, ended().detail)),
         };
         let topic = state.plans.key(name);
-        if keep == Keep::LastValue && !state.latch.has_room(&topic, encoded.len()) {
+        if keep == Keep::LastValue && !state.makes_room(&topic, encoded.len()) {
             return Err(NotRun::new(Code::TopicBusy, NO_ROOM));
         }
         let sample = Arc::new(Sample {
@@ -183,8 +184,18 @@ fn checked(event: &TopicEvent) -> Result<Bytes, NotRun> {
 }
 
 impl State {
+    /// Whether a last value would be kept; those whose time is over give way.
+    fn makes_room(&mut self, topic: &TopicKey, bytes: usize) -> bool {
+        if !self.latch.has_room(topic, bytes) {
+            let now = wall_now();
+            self.latch.retain(|held| !held.is_expired(now));
+        }
+        self.latch.has_room(topic, bytes)
+    }
+
     /// Whoever keeps a value keeps the latest.
     pub(super) fn keep(&mut self, topic: &TopicKey, sample: &Arc<Sample>) -> Offered {
+        self.makes_room(topic, sample.bytes());
         let value = Arc::clone(sample);
         let offered = self
             .latch

@@ -19,7 +19,7 @@ use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::{ConnectionKind, NodeRecord};
 use tokio::sync::watch;
 
-use super::fanout::Plans;
+use super::fanout::{EPOCHS_PER_RUN, Plans};
 use super::subscriber::Subscriber;
 use super::{Counts, Sample};
 use crate::clock::wall_now;
@@ -78,6 +78,8 @@ pub(super) struct Me {
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     pub(super) zone: String,
+    /// Its run: an earlier one's values are not its own.
+    run: u64,
     control: Option<LinkHandle>,
     pub(super) bulk: Option<LinkHandle>,
 }
@@ -188,6 +190,7 @@ impl Hub {
         }
         let known = state.peers.entry(node).or_default();
         known.zone.clone_from(&peer.zone);
+        known.run = peer.generation;
         match link.kind {
             ConnectionKind::Control => {
                 known.control = Some(link.clone());
@@ -438,7 +441,13 @@ impl State {
         let others = self.interest.wanting(topic).map(|(other, _)| other);
         let others = others.filter(|other| *other != node && reached(*other) == Reached::Yes);
         let origin = held.stamp.origin;
-        let answers = answers(me, origin, reached(origin), others);
+        let run = held.value.place.epoch / EPOCHS_PER_RUN;
+        let has_it = |origin| self.peers.get(&origin).is_some_and(|peer| peer.run == run);
+        let origin_reached = match reached(origin) {
+            Reached::Yes if origin != node && has_it(origin) => Reached::Yes,
+            Reached::Yes | Reached::No => Reached::No,
+        };
+        let answers = answers(me, origin, origin_reached, others);
         if !answers || held.value.is_expired(wall_now()) || reached(node) == Reached::No {
             return;
         }

@@ -21,6 +21,7 @@ use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::wire::border;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::ConnectionKind;
 use rand::Rng;
@@ -365,7 +366,9 @@ impl Running {
                 for frame in frames {
                     match frame {
                         Frame::Interest(said) => {
-                            self.parts.hub.said(self.parts.clock.now(), from, said);
+                            if border::check_interest(&said).is_ok() {
+                                self.parts.hub.said(self.parts.clock.now(), from, said);
+                            }
                         }
                         frame => self.feed(Input::Frame { from, frame }),
                     }

@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 use ghostlight_core::io::Lane;
 use ghostlight_protocol::ids::{NodeId, PartitionId};
 use ghostlight_protocol::limits::FRAME_BYTES_MAX;
+use ghostlight_protocol::wire::border;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::ConnectionKind;
 use ghostlight_protocol::wire::{
@@ -146,7 +147,9 @@ impl Receiver {
             let mut events = Vec::new();
             while let Some(item) = decoder.next_item()? {
                 // Nothing else travels here.
-                if let LaneItem::Frame(Frame::Ephemeral(event), _) = item {
+                if let LaneItem::Frame(Frame::Ephemeral(event), _) = item
+                    && border::check_ephemeral(&event).is_ok()
+                {
                     events.push(event);
                 }
             }

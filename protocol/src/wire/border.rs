@@ -6,12 +6,16 @@
 //!
 //! Absent: whether a message makes sense to its receiver; that is decided where it is used.
 
+use super::ephemeral::{EphemeralEvent, InterestFrame, InterestSaid, WantedTopic};
 use super::frame::{AskRows, Control, Frame, Heartbeat, OutboxPush, SnapshotAck, SnapshotChunk};
 use super::hello::{ClusterDescriptor, NodeRecord};
 use super::topic::{TopicFrame, TopicSaid};
 use crate::call::{AnswerKind, Ask, CallRequest, LeaderHint};
 use crate::hash::HASH_VERSION;
 use crate::limits::{COUNT_MAX, FACTOR_MAX, PARTITIONS_MAX, VIRTUAL_NODES_MAX};
+
+/// Nodes that one is asked to pass an event on to.
+const RELAYED_MAX: u64 = 4_096;
 
 /// Why a frame is not taken.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -87,8 +91,8 @@ pub fn check(frame: &Frame) -> Result<(), BorderError> {
         }
         // Their numbers are in the engine's encoding: `replica::group` of the core checks them.
         Frame::Raft(_) => Ok(()),
-        // Whoever counts on those of ephemeral topics checks them (`ephemeral::interest` of the core).
-        Frame::Interest(_) | Frame::Ephemeral(_) => Ok(()),
+        Frame::Interest(interest) => check_interest(interest),
+        Frame::Ephemeral(event) => check_ephemeral(event),
         // The numbers of orders and of marks are only compared.
         Frame::AskRoutes(_)
         | Frame::Hangup(_)
@@ -201,6 +205,48 @@ fn check_push(push: &OutboxPush) -> Result<(), BorderError> {
     count("an outbox sequence", push.first)?;
     for message in &push.messages {
         count("an outbox sequence", message.sequence)?;
+    }
+    Ok(())
+}
+
+/// Checks what a peer wants of ephemeral topics.
+///
+/// # Errors
+/// See [`check`].
+pub fn check_interest(frame: &InterestFrame) -> Result<(), BorderError> {
+    count("a run", frame.run)?;
+    let wanted = |topic: &WantedTopic| count("a number of dropped events", topic.dropped);
+    match &frame.said {
+        Some(InterestSaid::Whole(whole)) => {
+            count("a version", whole.version)?;
+            whole.topics.iter().try_for_each(wanted)
+        }
+        Some(InterestSaid::Change(change)) => {
+            count("a version", change.version)?;
+            change.topic.iter().try_for_each(wanted)
+        }
+        Some(InterestSaid::Known(known) | InterestSaid::Missed(known)) => {
+            count("a version", known.version)?;
+            count("a run", known.run)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Checks an event of an ephemeral topic.
+///
+/// # Errors
+/// See [`check`].
+pub fn check_ephemeral(event: &EphemeralEvent) -> Result<(), BorderError> {
+    count("an event's number", event.number)?;
+    count("an epoch", event.epoch)?;
+    let relayed = event.pass_to.len() as u64;
+    if relayed > RELAYED_MAX {
+        let what = "a number of nodes to pass an event on to";
+        return Err(BorderError::Number {
+            what,
+            value: relayed,
+        });
     }
     Ok(())
 }

@@ -60,7 +60,7 @@ impl Gaps {
             return Heard::Late;
         }
         let missed = match place.epoch == last.place.epoch {
-            true => place.number - last.place.number - 1,
+            true => place.number.saturating_sub(last.place.number + 1),
             false => 0,
         };
         *last = Last { place, heard };

@@ -247,7 +247,11 @@ impl Interest {
             Some(InterestSaid::Whole(part)) => self.part(from, part, out),
             Some(InterestSaid::Change(change)) => self.change(from, change, out),
             Some(InterestSaid::Known(known)) if known.run == run => {
-                peer.known = peer.known.max(known.version.min(version));
+                let known = known.version.min(version);
+                if known > peer.known {
+                    // It hears what it is told, however much that is.
+                    (peer.known, peer.behind) = (known, now);
+                }
             }
             Some(InterestSaid::Missed(_)) => {
                 // One lost frame is missed by all behind it, which ask once for each.
@@ -263,6 +267,10 @@ impl Interest {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
+        if part.version < peer.version {
+            // What a connection before this one still had.
+            return self.answer(from, Answer::Known, out);
+        }
         if part.part == 0 {
             peer.arriving = Some(Arriving {
                 version: part.version,
@@ -335,6 +343,11 @@ impl Interest {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
+        let before = self
+            .wanted
+            .get(&topic)
+            .and_then(|nodes| nodes.get(&node))
+            .map(|wants| wants.subscribers);
         let newcomer = match wants.subscribers {
             0 if !peer.topics.remove(&topic) => return,
             0 => {
@@ -358,7 +371,7 @@ impl Interest {
             let topic = topic.clone();
             out.push(Output::Newcomer { node, topic });
         }
-        if newcomer || wants.subscribers == 0 {
+        if before != Some(wants.subscribers) {
             out.push(Output::Changed(topic));
         }
     }

@@ -112,6 +112,12 @@ impl<T> Latch<T> {
         }
     }
 
+    /// Forgets the values that are of no use any more.
+    pub fn retain(&mut self, of_use: impl Fn(&T) -> bool) {
+        self.values.retain(|_, held| of_use(&held.value));
+        self.bytes = self.values.values().map(|held| held.bytes).sum();
+    }
+
     /// Topics that have one.
     pub fn topics(&self) -> impl Iterator<Item = &TopicKey> {
         self.values.keys()
