@@ -179,8 +179,16 @@ fn dependencies_point_one_way() {
         ),
         (
             "chaos-tests/sim",
-            &["core", "disk", "placement", "protocol", "storage"][..],
+            &[
+                "core",
+                "disk",
+                "histories",
+                "placement",
+                "protocol",
+                "storage",
+            ][..],
         ),
+        ("chaos-tests/histories", &[][..]),
     ]);
     let mut wrong = Vec::new();
     for (krate, allowed) in allowed {

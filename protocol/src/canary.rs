@@ -14,7 +14,10 @@ pub enum Canary {
     AckBeforeSync,
     /// A restart forgets for whom a replica has voted.
     ForgetVote,
-    /// A deposed leader's proposal is forwarded to its successor, and apply does not look at its term (G1).
+    /// A deposed leader goes on, its proposals are forwarded to its successor, and nobody looks at their term (G1).
+    /// Four rules in one: leaderships are closed at once, a leadership of an older term proposes nothing, only a
+    /// leader proposes, apply skips what another term began. Without the last three alone nothing was ever seen to
+    /// happen: closing leaves a deposed leader nothing to propose.
     ForwardedProposal,
     /// In a joint membership the new voters alone decide.
     JointQuorum,
@@ -26,7 +29,9 @@ pub enum Canary {
     ReadUnproven,
     /// A leader serves before it has applied an entry of its own term.
     ServeUnopened,
-    /// A turn counts on whatever version it was built (G1).
+    /// A turn counts on whatever version it was built (G1), and a leader serves before it has applied an entry of
+    /// its own term. Within one opened leadership a turn stands on the one before, so that the first alone changes
+    /// nothing; what it must stop is the turn that such an early leader builds on old rows.
     VersionUnchecked,
     /// Accepted messages do not move the mark of their source.
     AcceptWithoutMark,

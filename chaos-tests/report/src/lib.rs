@@ -8,7 +8,8 @@ pub mod page;
 pub mod row;
 pub mod scoreboard;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 pub use row::{Kind, Row};
 
@@ -21,4 +22,16 @@ pub fn folder() -> PathBuf {
         Some(out) => PathBuf::from(root).join(out),
         None => PathBuf::from(root).join("chaos-report"),
     }
+}
+
+/// Writes a file into the report's folder, and the folders above it; gives its path.
+///
+/// # Panics
+/// When it cannot be written: what was found must not be lost in silence.
+pub fn write(name: impl AsRef<Path>, text: &str) -> PathBuf {
+    let path = folder().join(name);
+    let above = path.parent().unwrap_or(Path::new("."));
+    let written = fs::create_dir_all(above).and_then(|()| fs::write(&path, text));
+    written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    path
 }

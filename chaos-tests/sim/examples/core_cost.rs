@@ -94,6 +94,7 @@ fn node(place: usize) -> Node {
         seed: place as u64,
         min_copies: 1,
         turns: ghostlight_core::turns::Settings::default(),
+        log: ghostlight_core::replica::LogBounds::default(),
     };
     let reader = store.reader();
     Node {

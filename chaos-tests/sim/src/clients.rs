@@ -209,6 +209,8 @@ pub(crate) enum End {
 /// One operation in the history.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
+    /// Who.
+    pub client: usize,
     /// What.
     pub op: Op,
     /// When it began.
@@ -234,6 +236,8 @@ pub(crate) struct Call {
     pub id: Option<String>,
     /// Whether an attempt may have run.
     pub may_have_run: bool,
+    /// Where its first attempt is not made.
+    pub not: Option<Place>,
 }
 
 /// One client.
@@ -243,6 +247,17 @@ pub(crate) struct Client {
     pub home: usize,
     /// Its present call.
     pub call: Option<Call>,
+    /// What it asks next.
+    pub then: Option<Then>,
+}
+
+/// What a client asks next, of somebody else than before.
+#[derive(Clone, Debug)]
+pub(crate) struct Then {
+    /// What.
+    pub op: Op,
+    /// Not here.
+    pub not: Place,
 }
 
 /// All clients and their history.
@@ -287,7 +302,11 @@ impl Clients {
     pub(crate) fn new(params: &WorkParams) -> Self {
         Self {
             clients: (0..params.clients)
-                .map(|home| Client { home, call: None })
+                .map(|home| Client {
+                    home,
+                    call: None,
+                    then: None,
+                })
                 .collect(),
             history: Vec::new(),
             tickets: BTreeMap::new(),

@@ -2,17 +2,17 @@
 //!
 //! Those about replicas are checked at every step of a node, those about histories at the end.
 
-mod appends;
 mod applied;
 mod clusters;
 mod committed;
 mod completeness;
-mod counters;
+mod histories;
 mod leaders;
 mod logs;
 mod messages;
 mod money;
 mod once;
+mod promises;
 mod quorums;
 mod state;
 mod stints;
@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 
 use ghostlight_core::io::{StoreEffect, StoreInput};
 use ghostlight_core::node::NodeCore;
-use ghostlight_protocol::ids::{PartitionId, Term};
+use ghostlight_protocol::ids::{PartitionId, PeerId, Term};
 use ghostlight_protocol::replica::log::RecoveredReplica;
 
 use crate::clients::Record;
@@ -41,6 +41,7 @@ pub(crate) struct Checks {
     applied: applied::AppliedMarks,
     stints: stints::Stints,
     once: once::Once,
+    promises: promises::Promises,
     votes: votes::Votes,
     quorums: quorums::Quorums,
     completeness: completeness::Completeness,
@@ -76,6 +77,7 @@ impl Checks {
             applied: applied::AppliedMarks::default(),
             stints: stints::Stints::default(),
             once: once::Once::default(),
+            promises: promises::Promises::default(),
             votes: votes::Votes::default(),
             quorums: quorums::Quorums::default(),
             completeness: completeness::Completeness::default(),
@@ -111,6 +113,7 @@ impl Checks {
         }
         self.applied.started(place, replicas);
         self.stints.started(place, replicas);
+        self.promises.started(place, replicas);
         self.quorums.started(place, replicas);
         self.logs.started(place, replicas)
     }
@@ -120,6 +123,7 @@ impl Checks {
         self.applied.stopped(place);
         self.logs.stopped(place);
         self.votes.stopped(place);
+        self.promises.stopped(place);
         self.quorums.stopped(place);
         self.completeness.stopped(place);
         self.topics.stopped(place);
@@ -147,6 +151,11 @@ impl Checks {
         self.leaders.serves(partition, term, place, run)
     }
 
+    /// Which promise a stint has broken, if any: it has no vote when all is healed.
+    pub(crate) fn broken(&self, partition: PartitionId, peer: PeerId) -> Option<&str> {
+        self.promises.broken(partition, peer)
+    }
+
     /// A core asks its store for something.
     ///
     /// # Errors
@@ -170,6 +179,7 @@ impl Checks {
         }
         self.logs.asked(place, effect);
         self.votes.asked(place, effect);
+        self.promises.asked(place, effect)?;
         self.quorums.asked(place, effect);
         self.stints.asked(place, effect)
     }
@@ -206,6 +216,7 @@ impl Checks {
             StoreInput::Persisted(ticket) => {
                 self.logs.persisted(place, *ticket)?;
                 self.votes.persisted(place, *ticket)?;
+                self.promises.persisted(place, *ticket);
                 self.quorums.persisted(place, *ticket);
             }
             StoreInput::InstallRefused { .. }
@@ -244,14 +255,14 @@ impl Checks {
 }
 
 pub(crate) use clusters::check as clusters;
+pub(crate) use histories::files;
 pub(crate) use topics::At;
 
 /// Compares what clients were told with what is there.
 ///
 /// # Errors
 /// The broken promise.
-pub(crate) fn history(records: &[Record], found: &FinalState) -> Result<(), String> {
-    appends::check(records, &found.logs)?;
-    counters::check(records, &found.counters)?;
+pub(crate) fn history(records: &[Record], found: &FinalState, now: u64) -> Result<(), String> {
+    histories::check(records, found, now)?;
     money::check(records, &found.balances)
 }

@@ -3,6 +3,12 @@
 //! Each fault's rate may be zero: a swarm in which every run has every fault reaches less than one in
 //! which most runs lack most of them.
 
+mod fault;
+
+pub use fault::FaultKind;
+
+use ghostlight_core::replica::LogBounds;
+
 use crate::dice::{Dice, MS, SEC, US};
 
 /// Everything drawn before a run begins.
@@ -32,6 +38,8 @@ pub struct Params {
     pub work: WorkParams,
     /// What is published, and to whom.
     pub topics: TopicParams,
+    /// How much of a log is kept.
+    pub log: LogBounds,
 }
 
 /// The network.
@@ -77,7 +85,18 @@ pub struct WorkParams {
     pub reads: f64,
     /// Chance that it writes a large body.
     pub bulk: f64,
+    /// Chance that it gives up soon.
+    pub hasty: f64,
+    /// Chance that who was acknowledged a write looks at once, at another node, whether it is there.
+    pub elsewhere: f64,
+    /// Shortest and longest time of each step of a turn.
+    pub turn: (u64, u64),
 }
+
+/// Of so many runs nothing goes wrong but crashes and what is aimed.
+const FOCUSED: f64 = 0.3;
+/// Steps of turns that take no time to speak of.
+const QUICK_TURNS: (u64, u64) = (2 * US, 2 * MS);
 
 /// Topics.
 #[derive(Clone, Debug)]
@@ -127,113 +146,6 @@ impl TopicParams {
     }
 }
 
-/// What can go wrong.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum FaultKind {
-    /// A process dies; its disk may lose what was not synced.
-    Crash,
-    /// Power is lost everywhere at once.
-    PowerLossAll,
-    /// A process stands still.
-    Freeze,
-    /// The network falls into two halves.
-    Split,
-    /// Frames pass in one direction only.
-    OneWay,
-    /// One connection breaks.
-    Break,
-    /// Nothing moves on one bulk connection, which stays up.
-    Stuck,
-    /// A disk is slow for a while.
-    SlowDisk,
-    /// A disk fails a write or a sync: the process ends.
-    DiskError,
-    /// A calendar clock jumps.
-    ClockJump,
-    /// A node is restarted in an orderly way.
-    Restart,
-    /// A node is drained, and undrained later.
-    Drain,
-    /// A bit of a stored record flips while its node is down.
-    BitFlip,
-    /// A database cannot be opened any more.
-    LoseDatabase,
-    /// A process dies again and again as soon as it has started.
-    CrashLoop,
-    /// Power is lost at a majority of the nodes at once.
-    PowerLossMost,
-    /// A node hears nobody, or nobody hears it.
-    Deaf,
-    /// The network falls into two halves, and one node hears both.
-    Bridge,
-    /// Nodes lose their links one after another, and get them back in another order.
-    Swizzle,
-    /// A calendar clock jumps to and fro.
-    ClockStrobe,
-    /// A disk has no room for a write: the process ends.
-    DiskFull,
-    /// A disk syncs nothing for a while.
-    DiskStall,
-    /// One node after the other is restarted in an orderly way.
-    Rolling,
-    /// A node dies for good, another one joins, and the dead one is removed.
-    Replace,
-    /// An old image of a disk is put back.
-    OldImage,
-    /// A disk is replaced by an empty one.
-    Wipe,
-    /// One more node joins.
-    Join,
-    /// A node leaves for good.
-    Leave,
-}
-
-impl FaultKind {
-    /// Kinds with their usual weights.
-    pub const ALL: [(Self, u32); 16] = [
-        (Self::Crash, 10),
-        (Self::PowerLossAll, 2),
-        (Self::Freeze, 6),
-        (Self::Split, 6),
-        (Self::OneWay, 4),
-        (Self::Break, 4),
-        (Self::SlowDisk, 4),
-        (Self::DiskError, 2),
-        (Self::ClockJump, 2),
-        (Self::Restart, 4),
-        (Self::Drain, 3),
-        (Self::BitFlip, 3),
-        (Self::Wipe, 2),
-        (Self::Join, 2),
-        (Self::Leave, 1),
-        (Self::LoseDatabase, 2),
-    ];
-
-    /// Kinds that are drawn after everything else, so that older seeds keep most of their meaning.
-    pub const LATER: [(Self, u32); 12] = [
-        (Self::Stuck, 3),
-        (Self::OldImage, 3),
-        (Self::CrashLoop, 3),
-        (Self::PowerLossMost, 2),
-        (Self::Deaf, 3),
-        (Self::Bridge, 3),
-        (Self::Swizzle, 3),
-        (Self::ClockStrobe, 2),
-        (Self::DiskFull, 1),
-        (Self::DiskStall, 3),
-        (Self::Rolling, 2),
-        (Self::Replace, 1),
-    ];
-}
-
-impl FaultKind {
-    /// How many kinds a seed draws from.
-    #[must_use]
-    pub const fn count() -> usize {
-        Self::ALL.len() + Self::LATER.len()
-    }
-}
-
 impl Params {
     /// Draws a run.
     #[must_use]
@@ -268,11 +180,7 @@ impl Params {
             page_bytes: ghostlight_disk::PAGE_BYTES,
         };
         let mut faults = Vec::new();
-        for (kind, weight) in FaultKind::ALL {
-            if dice.chance(0.6) {
-                faults.push((kind, weight));
-            }
-        }
+        draw_kinds(dice, &FaultKind::ALL, &mut faults);
         let fault_every = *dice.pick(&[0, 500 * MS, SEC, SEC, 2 * SEC, 4 * SEC]);
         let work = WorkParams {
             clients: *dice.pick(&[2, 4, 6]),
@@ -281,6 +189,9 @@ impl Params {
             outside: *dice.pick(&[0.0, 0.5, 0.9]),
             reads: *dice.pick(&[0.1, 0.3, 0.5]),
             bulk: *dice.pick(&[0.0, 0.0, 0.02]),
+            hasty: 0.0,
+            elsewhere: 0.0,
+            turn: QUICK_TURNS,
         };
         let mut params = Self {
             seed,
@@ -295,6 +206,7 @@ impl Params {
             faults,
             work,
             topics: TopicParams::draw(seed),
+            log: LogBounds::default(),
         };
         // Most runs are of the sizes that people run; the others find what only they can.
         if dice.chance(0.25) {
@@ -302,12 +214,29 @@ impl Params {
         }
         // Rows here are small: pages must be, too, or none is ever cut.
         params.disk.page_bytes = *dice.pick(&[ghostlight_disk::PAGE_BYTES, 400, 1]);
-        for (kind, weight) in FaultKind::LATER {
-            if dice.chance(0.6) {
-                params.faults.push((kind, weight));
-            }
-        }
+        draw_kinds(dice, &FaultKind::LATER, &mut params.faults);
+        params.aim();
         params
+    }
+
+    /// Draws what is aimed at the places where rules matter: who leads, who has just been told, who lags.
+    fn aim(&mut self) {
+        let dice = &mut Dice::new(self.seed, "aimed params");
+        draw_kinds(dice, &FaultKind::AIMED, &mut self.faults);
+        if dice.chance(FOCUSED) {
+            self.faults = FaultKind::AIMED.to_vec();
+            self.faults.push((FaultKind::Crash, 3));
+        }
+        self.work.hasty = *dice.pick(&[0.0, 0.05, 0.3]);
+        self.work.elsewhere = *dice.pick(&[0.0, 0.3, 0.8]);
+        self.work.turn = *dice.pick(&[QUICK_TURNS, QUICK_TURNS, (MS, 60 * MS)]);
+        // Logs here are short: what is kept of them must be, too, or nobody ever needs a snapshot.
+        let kept_entries = *dice.pick(&[512, 64, 16]);
+        self.log = LogBounds {
+            kept_entries,
+            entries_max: 20 * kept_entries as usize,
+            ..LogBounds::default()
+        };
     }
 
     /// A quiet run, for scenarios: a good network, good disks, no faults but those asked for.
@@ -342,8 +271,21 @@ impl Params {
                 outside: 0.5,
                 reads: 0.3,
                 bulk: 0.0,
+                hasty: 0.0,
+                elsewhere: 0.0,
+                turn: QUICK_TURNS,
             },
             topics: TopicParams::none(),
+            log: LogBounds::default(),
+        }
+    }
+}
+
+/// Adds each kind, or leaves it out of this run.
+fn draw_kinds(dice: &mut Dice, kinds: &[(FaultKind, u32)], faults: &mut Vec<(FaultKind, u32)>) {
+    for kind in kinds {
+        if dice.chance(0.6) {
+            faults.push(*kind);
         }
     }
 }

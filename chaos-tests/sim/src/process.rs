@@ -35,6 +35,8 @@ pub(crate) struct Node {
     pub fate: Fate,
     /// Syncs take this many times as long.
     pub slowness: u64,
+    /// Turns of its loop take this many times as long.
+    pub loop_slowness: u64,
     /// Nothing is synced before this time.
     pub stalled_until: u64,
     /// What its disk held once, for putting it back.

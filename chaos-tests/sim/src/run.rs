@@ -87,10 +87,7 @@ pub fn guarded<T>(
         Ok(Err(what)) => world.verdict().err().map_or(what, |failure| failure.what),
         Err(panic) => panic_text(panic.as_ref()),
     };
-    Err(Failure {
-        what,
-        before: world.trace.latest(),
-    })
+    Err(world.failed(what))
 }
 
 fn report(world: World) -> Report {
@@ -201,7 +198,7 @@ pub fn compare(world: &mut World) -> Result<(), String> {
             Err(_) if !world.alive().contains(&place) => continue,
             Err(what) => return Err(what),
         };
-        invariants::history(&world.clients.history, &found)
+        invariants::history(&world.clients.history, &found, world.now())
             .map_err(|what| format!("as read at node {place}: {what}"))?;
     }
     let wanted = usize::from(world.params.partitions);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// What every full batch of seeds must reach.
-pub(crate) const REQUIRED: [&str; 79] = [
+pub(crate) const REQUIRED: [&str; 83] = [
     "call answered not run",
     "call answered unknown",
     "call not sent",
@@ -38,6 +38,8 @@ pub(crate) const REQUIRED: [&str; 79] = [
     "fault: drain",
     "fault: freeze",
     "fault: join",
+    "fault: leader cut off",
+    "fault: leader dead, all disks standing still",
     "fault: links swizzled",
     "fault: nobody hears a node",
     "fault: old image of a disk put back",
@@ -45,8 +47,10 @@ pub(crate) const REQUIRED: [&str; 79] = [
     "fault: orderly restart",
     "fault: power loss everywhere",
     "fault: power loss of a majority",
+    "fault: restless bridge",
     "fault: rolling restart",
     "fault: slow disk",
+    "fault: slow process",
     "fault: split",
     "fault: split with a bridge",
     "frame duplicated",

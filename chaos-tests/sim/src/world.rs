@@ -4,11 +4,13 @@
 //! events is (time, number), so that the same seed gives the same run.
 
 mod acts;
+mod aimed;
 mod back_in_time;
 mod boot;
 mod connect;
 mod contents;
 mod deliver;
+mod elsewhere;
 mod liveness;
 mod lost;
 mod misfortunes;
@@ -37,7 +39,7 @@ use ghostlight_protocol::wire::hello::ConnectionKind;
 
 use crate::clients::Clients;
 use crate::dice::{Dice, SEC, US};
-use crate::invariants::{At, Checks};
+use crate::invariants::{self, At, Checks};
 use crate::net::{ConnKey, Net, Place};
 use crate::params::Params;
 use crate::process::Node;
@@ -153,6 +155,8 @@ pub(crate) enum Mend {
     Heal,
     /// The disk is as fast as before.
     Disk(Place),
+    /// The process is.
+    Loop(Place),
     /// The node takes part again.
     Undrain(Place),
     /// The clock is right again.
@@ -178,6 +182,8 @@ pub struct Failure {
     pub what: String,
     /// The last rare events before it.
     pub before: String,
+    /// What clients did and were told, object by object: a name, and lines of JSON as other checkers read them.
+    pub histories: Vec<(String, String)>,
 }
 
 /// A whole cluster.
@@ -303,10 +309,16 @@ impl World {
     pub fn verdict(&self) -> Result<(), Failure> {
         match &self.failure {
             None => Ok(()),
-            Some(what) => Err(Failure {
-                what: what.clone(),
-                before: self.trace.latest(),
-            }),
+            Some(what) => Err(self.failed(what.clone())),
+        }
+    }
+
+    pub(crate) fn failed(&self, what: String) -> Failure {
+        let history = &self.clients.history;
+        Failure {
+            what,
+            before: self.trace.latest(),
+            histories: invariants::files(history, self.params.work.actors, self.now),
         }
     }
 
@@ -492,7 +504,7 @@ impl World {
             process.core.handle(clocks, input, &mut effects);
         }
         process.core.flush(clocks, &mut effects);
-        process.busy_until = now + self.dice.node.between(2, 40) * US;
+        process.busy_until = now + self.dice.node.between(2, 40) * US * node.loop_slowness;
         for effect in effects.drain(..) {
             self.perform(place, effect);
         }

@@ -156,6 +156,10 @@ fn run(seed: u64, show: Show) -> Option<Report> {
         Ok(report) => Some(report),
         Err(failure) => {
             eprintln!("{}\n{}\n{}", reproduce(seed), failure.before, failure.what);
+            for (name, lines) in &failure.histories {
+                let name = format!("histories/seed-{seed}/{name}.jsonl");
+                eprintln!("told: {}", ghostlight_report::write(name, lines).display());
+            }
             None
         }
     }

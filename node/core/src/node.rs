@@ -493,7 +493,7 @@ impl NodeCore {
         let mut dirty = BTreeSet::new();
         for replica in replicas {
             dirty.insert(replica.partition);
-            let slot = Slot::recovered(now.instant, &replica, self.start.seed);
+            let slot = Slot::recovered(now.instant, &replica, self.start.group());
             slots[usize::from(replica.partition.0)] = Some(slot);
         }
         self.cluster = Some(Cluster {

@@ -326,5 +326,6 @@ pub(super) fn core_start(
         seed: rand::rng().random(),
         min_copies: config.min_copies,
         turns: ghostlight_core::turns::Settings::default(),
+        log: ghostlight_core::replica::LogBounds::default(),
     }
 }

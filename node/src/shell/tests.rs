@@ -157,6 +157,7 @@ fn node() -> (CoreThread, std::sync::mpsc::SyncSender<DiskBatch>) {
         seed: 1,
         min_copies: 1,
         turns: ghostlight_core::turns::Settings::default(),
+        log: ghostlight_core::replica::LogBounds::default(),
     };
     let now = Now {
         instant: clock.now(),

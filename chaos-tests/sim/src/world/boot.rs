@@ -39,6 +39,7 @@ impl World {
             skew_ms: 0,
             fate: Fate::Returns,
             slowness: 1,
+            loop_slowness: 1,
             stalled_until: 0,
             image: None,
             trust: Trust::Whole,
@@ -109,6 +110,7 @@ impl World {
             seed: self.dice.node.any(),
             min_copies: self.params.min_copies,
             turns: ghostlight_core::turns::Settings::default(),
+            log: self.params.log,
         };
         self.begin(place, store, identity, record, start);
     }

@@ -11,7 +11,7 @@ use ghostlight_protocol::wire::{FrameDecoder, LaneItem, encode_frame, frame_byte
 use ghostlight_storage::memory::CrashKind;
 
 use super::{Event, Phase, World};
-use crate::dice::{MS, SEC, US};
+use crate::dice::{MS, SEC};
 use crate::invariants;
 use crate::net::{ConnKey, KINDS, Place, key, kind_of, side};
 use crate::process::{Fate, Introduced};
@@ -383,7 +383,8 @@ impl World {
             let turn = match &input {
                 RunnerInput::Asked { turn, .. } | RunnerInput::Ended { turn, .. } => *turn,
             };
-            let delay = self.dice.node.log_uniform(2 * US, 2 * MS);
+            let (low, high) = self.params.work.turn;
+            let delay = self.dice.node.log_uniform(low, high);
             let Some(process) = &mut self.nodes[place].process else {
                 return;
             };

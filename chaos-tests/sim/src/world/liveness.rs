@@ -48,6 +48,7 @@ impl World {
         self.heal();
         for node in &mut self.nodes {
             node.slowness = 1;
+            node.loop_slowness = 1;
             node.stalled_until = 0;
             node.disk.disarm();
             node.skew_ms = 0;

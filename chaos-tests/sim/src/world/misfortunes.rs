@@ -28,7 +28,10 @@ impl World {
                 self.crash_again(place, left);
             }
             FaultKind::PowerLossMost => self.power_loss_most(),
-            FaultKind::Deaf => self.deafen(place),
+            FaultKind::Deaf => {
+                let place = self.perhaps_a_leader(place);
+                self.deafen(place);
+            }
             FaultKind::Bridge => self.bridge(place),
             FaultKind::Swizzle => self.swizzle(),
             FaultKind::ClockStrobe => {

@@ -89,6 +89,7 @@ impl World {
             FaultKind::PowerLossAll => self.power_loss(),
             FaultKind::Freeze => {
                 let span = self.dice.fault.log_uniform(100 * MS, 10 * SEC);
+                let place = self.perhaps_a_leader(place);
                 self.freeze(place, span);
             }
             FaultKind::Split => self.split(),
@@ -148,6 +149,10 @@ impl World {
             | FaultKind::DiskStall
             | FaultKind::Rolling
             | FaultKind::Replace => self.misfortune(kind, place),
+            FaultKind::Isolate
+            | FaultKind::SlowLoop
+            | FaultKind::RestlessBridge
+            | FaultKind::Headless => self.aimed(kind, place),
         }
     }
 
@@ -177,6 +182,7 @@ impl World {
             }
             Mend::Heal => self.heal(),
             Mend::Disk(place) => self.nodes[place].slowness = 1,
+            Mend::Loop(place) => self.nodes[place].loop_slowness = 1,
             Mend::Undrain(place) => self.drain(place, DrainChange::Undo),
             Mend::Clock(place) => self.nodes[place].skew_ms = 0,
             Mend::CrashAgain(place, left) => self.crash_again(place, left),
@@ -366,6 +372,7 @@ impl World {
         self.heal();
         for place in 0..self.nodes.len() {
             self.nodes[place].slowness = 1;
+            self.nodes[place].loop_slowness = 1;
             self.nodes[place].stalled_until = 0;
             self.nodes[place].disk.disarm();
             self.nodes[place].skew_ms = 0;

@@ -22,6 +22,12 @@ impl World {
         })
     }
 
+    /// Where a partition is served, or believed to be.
+    pub(super) fn serving_places(&self, partition: PartitionId) -> Vec<Place> {
+        let serving = self.serving().filter(|(_, r)| r.partition == partition);
+        serving.map(|(place, _)| place).collect()
+    }
+
     /// The serving replica of each partition; of two, that of the higher term.
     fn leaders(&self) -> BTreeMap<PartitionId, (Place, ReplicaFacts<'_>)> {
         let mut leaders: BTreeMap<PartitionId, (Place, ReplicaFacts<'_>)> = BTreeMap::new();

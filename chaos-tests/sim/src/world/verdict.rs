@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ghostlight_core::admin::AdminRequest;
-use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
 use ghostlight_protocol::outcome::CallOutcome;
 use serde_json::Value;
 
@@ -77,7 +77,7 @@ impl World {
                             .membership
                             .voters
                             .iter()
-                            .map(|v| r.membership.node_of(ghostlight_protocol::ids::PeerId(*v)))
+                            .map(|v| r.membership.node_of(PeerId(*v)))
                             .collect();
                         let two = self.ours().len() == 2;
                         let moving =
@@ -96,10 +96,20 @@ impl World {
                     if voters != wanted || living != wanted || moving {
                         return Some(format!("p{partition} wants {wanted} copies, has: {facts}"));
                     }
+                    if let Some(what) = self.broken_promise(PartitionId(partition)) {
+                        return Some(format!("p{partition} has a voter that forgot: {what}"));
+                    }
                 }
             }
         }
         None
+    }
+
+    /// A voter of a partition that has lost something it had synced.
+    fn broken_promise(&self, partition: PartitionId) -> Option<&str> {
+        let membership = self.membership(partition)?;
+        let mut voters = membership.voters.iter();
+        voters.find_map(|voter| self.checks.broken(partition, PeerId(*voter)))
     }
 
     /// Whom each node believes to be what, for the report of a failure.

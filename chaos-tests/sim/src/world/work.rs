@@ -17,6 +17,8 @@ use crate::net::Place;
 
 /// A client without an answer for this long gives the attempt up.
 const PATIENCE: u64 = 25 * SEC;
+/// Deadlines of clients in a hurry.
+const HASTY: (u64, u64) = (5 * MS, 500 * MS);
 /// Attempts of one operation.
 const ATTEMPTS_MAX: u32 = 60;
 /// Large bodies of one run, and their sizes: up to the limit of a request, quotes included.
@@ -55,6 +57,7 @@ impl World {
             let end = End::Reply(serde_json::Value::Null);
             let returned = self.now;
             self.clients.history.push(Record {
+                client: 0,
                 op,
                 invoked,
                 returned,
@@ -75,10 +78,16 @@ impl World {
         if self.clients.admission == Admission::Closed {
             return;
         }
-        let op = self.draw_op(client);
+        let then = self.clients.clients[client].then.take();
+        let not = then.as_ref().map(|then| then.not);
+        let op = match then {
+            Some(then) => then.op,
+            None => self.draw_op(client),
+        };
         let id = self.dice.work.chance(self.params.work.outside);
         let record = self.clients.history.len();
         self.clients.history.push(Record {
+            client,
             op,
             invoked: self.now,
             returned: u64::MAX,
@@ -91,6 +100,7 @@ impl World {
             place: 0,
             id: id.then(|| format!("op-{record}")),
             may_have_run: false,
+            not,
         });
         self.attempt(client);
     }
@@ -142,22 +152,26 @@ impl World {
         let Some(call) = &self.clients.clients[client].call else {
             return;
         };
-        let (record, id) = (call.record, call.id.clone());
+        let (record, id, not) = (call.record, call.id.clone(), call.not);
         if alive.is_empty() {
             self.after(50 * MS, Event::Client(client));
             return;
         }
         let home = self.clients.clients[client].home % self.nodes.len();
         let first = self.clients.history[record].attempts == 0;
-        let place = if first && alive.contains(&home) && self.dice.work.chance(0.8) {
+        let op = self.clients.history[record].op.clone();
+        let elsewhere = not
+            .filter(|_| first)
+            .and_then(|not| self.elsewhere(&op, not, &alive));
+        let place = if let Some(place) = elsewhere {
+            place
+        } else if first && alive.contains(&home) && self.dice.work.chance(0.8) {
             home
         } else {
             *self.dice.work.pick(&alive)
         };
         self.clients.history[record].attempts += 1;
-        let op = self.clients.history[record].op.clone();
-        let deadline = self.dice.work.log_uniform(SEC, 20 * SEC);
-        let deadline = self.dice.work.chance(0.7).then_some(deadline);
+        let deadline = self.draw_deadline();
         let ticket = self.call(place, &op, id.as_deref(), deadline);
         if let Some(call) = &mut self.clients.clients[client].call {
             (call.ticket, call.place) = (ticket.0, place);
@@ -170,6 +184,16 @@ impl World {
                 ticket: ticket.0,
             },
         );
+    }
+
+    /// How long a client waits for this attempt, if it says so.
+    fn draw_deadline(&mut self) -> Option<u64> {
+        let dice = &mut self.dice.work;
+        if dice.chance(self.params.work.hasty) {
+            return Some(dice.log_uniform(HASTY.0, HASTY.1));
+        }
+        let deadline = dice.log_uniform(SEC, 20 * SEC);
+        dice.chance(0.7).then_some(deadline)
     }
 
     /// Nodes that a client calls: as a load balancer sees it, those that say they are ready, and every other
@@ -335,8 +359,16 @@ impl World {
                 self.sometimes.hit("repeated call acknowledged");
             }
         }
+        let op = record.op.clone();
+        let acknowledged = matches!(end, End::Reply(_));
         record.end = end;
-        let pause = self.dice.work.between(0, self.params.work.think);
+        if acknowledged {
+            self.perhaps_elsewhere(client, &op, call.place);
+        }
+        let pause = match self.clients.clients[client].then {
+            Some(_) => 0,
+            None => self.dice.work.between(0, self.params.work.think),
+        };
         self.after(pause, Event::Client(client));
     }
 

@@ -373,7 +373,7 @@ impl NodeCore {
             syncing.memberships.remove(&partition);
         }
         self.transfers.forget(partition);
-        let slot = Slot::recovered(now.instant, replica, self.start.seed);
+        let slot = Slot::recovered(now.instant, replica, self.start.group());
         if let Some(cluster) = &mut self.cluster {
             cluster.slots[usize::from(partition.0)] = Some(slot);
             cluster.dirty.insert(partition);

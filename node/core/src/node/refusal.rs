@@ -92,6 +92,7 @@ mod tests {
             seed: 1,
             min_copies: 1,
             turns: crate::turns::Settings::default(),
+            log: crate::replica::LogBounds::default(),
         };
         NodeCore::new(now(), start)
     }

@@ -7,6 +7,8 @@ use ghostlight_protocol::marks::Marks;
 use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::wire::hello::{ClusterDescriptor, NodeRecord};
 
+use crate::replica::{GroupSettings, LogBounds};
+
 /// Everything that comes from configuration, the data directory and the command line.
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -36,6 +38,8 @@ pub struct Start {
     pub min_copies: u8,
     /// Limits of activations.
     pub turns: crate::turns::Settings,
+    /// How much of a log is kept.
+    pub log: LogBounds,
 }
 
 /// Whether a disk gave back everything that was synced.
@@ -57,5 +61,13 @@ impl Start {
     #[must_use]
     pub fn me(&self) -> NodeId {
         self.record.id().expect("the shell writes its own record")
+    }
+
+    /// What each of its groups is begun with.
+    pub(super) fn group(&self) -> GroupSettings {
+        GroupSettings {
+            seed: self.seed,
+            log: self.log,
+        }
     }
 }

@@ -138,8 +138,12 @@ pub(super) enum Confirm {
 }
 
 impl Slot {
-    pub(super) fn recovered(now: Instant, replica: &RecoveredReplica, seed: u64) -> Self {
-        let mut group = Group::new(replica, &GroupSettings { seed });
+    pub(super) fn recovered(
+        now: Instant,
+        replica: &RecoveredReplica,
+        settings: GroupSettings,
+    ) -> Self {
+        let mut group = Group::new(replica, &settings);
         let alone = group.membership().voters == [group.peer().0]
             && group.membership().voters_outgoing.is_empty();
         if alone {

@@ -64,7 +64,7 @@ impl NodeCore {
             partition,
             peer: to,
         }));
-        let slot = Slot::recovered(now.instant, &replica, self.start.seed);
+        let slot = Slot::recovered(now.instant, &replica, self.start.group());
         if let Some(cluster) = &mut self.cluster {
             cluster.slots[usize::from(partition.0)] = Some(slot);
         }

@@ -2,6 +2,7 @@
 
 mod change;
 pub(super) mod ready;
+mod truncation;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,6 +23,7 @@ use rand_chacha::ChaCha8Rng;
 
 pub use change::Change;
 pub use ready::{GroupReady, Install, Outgoing};
+pub use truncation::LogBounds;
 
 use super::heard::{Heard, HeardMemory};
 use super::tail::TailLog;
@@ -42,17 +44,6 @@ const CAMPAIGN_JITTER_TICKS: usize = 4;
 /// Ticks added while a replica stands back: as long as its node is unfit, others come first.
 const STAND_BACK_TICKS: usize = 200;
 
-/// Log entries kept below applied, so that a peer that lags a little needs no snapshot.
-const KEPT_ENTRIES: u64 = 512;
-/// Bytes of log above which it is crowded: no more is kept than a peer that answers still needs.
-const LOG_BYTES_MAX: usize = 8 << 20;
-/// Entries above which it is crowded.
-const LOG_ENTRIES_MAX: usize = 10_000;
-/// Bytes of log above which no peer is waited for.
-const LOG_BYTES_WAIT_MAX: usize = 2 * LOG_BYTES_MAX;
-/// Entries above which no peer is waited for.
-const LOG_ENTRIES_WAIT_MAX: usize = LOG_ENTRIES_MAX + 2_000;
-
 /// Whether a replica stands for election when its time has come.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Candidacy {
@@ -64,9 +55,12 @@ pub enum Candidacy {
 }
 
 /// What a group needs to begin.
+#[derive(Clone, Copy, Debug)]
 pub struct GroupSettings {
     /// Seed of the jitter.
     pub seed: u64,
+    /// How much of its log it keeps.
+    pub log: LogBounds,
 }
 
 /// What a replica is, at this moment.
@@ -124,6 +118,7 @@ pub struct Group {
     /// Term and vote last handed out to be synced.
     promised: (Term, PeerId),
     unpersisted: VecDeque<ready::Unpersisted>,
+    log_bounds: LogBounds,
 }
 
 impl Group {
@@ -186,6 +181,7 @@ impl Group {
             applied,
             promised: (hard_state.term, hard_state.vote),
             unpersisted: VecDeque::new(),
+            log_bounds: settings.log,
         };
         group.rank();
         group
@@ -538,46 +534,6 @@ impl Group {
         );
         self.applied = index;
         self.raw.advance_apply_to(index.0);
-    }
-
-    /// Forgets the front of the log where nobody near needs it; returns the position to cut on disk.
-    ///
-    /// A log at ease keeps `KEPT_ENTRIES`, is cut in steps that are worth a write, and waits for its slow
-    /// peers. A crowded one is cut to half of its bound, by bytes and entries alike, and waits for a slow
-    /// peer only up to a second bound. What is not applied here is never cut.
-    pub fn truncate(&mut self) -> Option<LogPosition> {
-        let crowded = self.is_crowded();
-        let log = self.raw.store();
-        let patient = log.bytes() <= LOG_BYTES_WAIT_MAX && log.len() <= LOG_ENTRIES_WAIT_MAX;
-        let mut through = if crowded {
-            let kept = log.newest_within(LOG_BYTES_MAX / 2, LOG_ENTRIES_MAX / 2);
-            self.applied.0.min(kept.0)
-        } else {
-            self.applied.0.saturating_sub(KEPT_ENTRIES)
-        };
-        if patient && self.role() == Role::Leader {
-            let term = self.raw.raft.term;
-            // A leader that has only begun has heard nobody: that says nothing about who is there.
-            let waited_for = |peer: u64| {
-                peer != self.peer.0
-                    && (self.heard.is_young(term) || self.heard.of(term, peer) == Heard::Lately)
-            };
-            let peers = self.raw.raft.prs().iter();
-            let near = peers.filter(|(id, _)| waited_for(**id));
-            through = near.map(|(_, p)| p.matched).fold(through, u64::min);
-        }
-        let small = through < log.truncated().index.0 + KEPT_ENTRIES;
-        if small && !crowded {
-            return None;
-        }
-        self.raw.mut_store().truncate(LogIndex(through))
-    }
-
-    /// Whether the log has more than it should keep in memory: `truncate` is due at once.
-    #[must_use]
-    pub fn is_crowded(&self) -> bool {
-        let log = self.raw.store();
-        log.bytes() > LOG_BYTES_MAX || log.len() > LOG_ENTRIES_MAX
     }
 
     /// Whether a snapshot is taken from the engine and not yet in place. Time stands still for such a

@@ -111,6 +111,7 @@ impl OneNode {
             seed: 5,
             min_copies: 1,
             turns: ghostlight_core::turns::Settings::default(),
+            log: ghostlight_core::replica::LogBounds::default(),
         };
         let reader = store.reader();
         Self {

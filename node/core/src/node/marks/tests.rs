@@ -45,6 +45,7 @@ fn again(trust: Trust) -> ByHand {
         seed: 1,
         min_copies: 1,
         turns: crate::turns::Settings::default(),
+        log: crate::replica::LogBounds::default(),
     };
     ByHand::begun(start)
 }

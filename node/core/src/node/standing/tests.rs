@@ -7,6 +7,7 @@ use ghostlight_protocol::time::Instant;
 use super::super::tests::bench::by_hand::{ByHand, ME, P, replica, row};
 use super::*;
 use crate::io::{Input, StoreInput};
+use crate::replica::{GroupSettings, LogBounds};
 
 fn discards(effects: &[Effect]) -> bool {
     effects.contains(&Effect::Store(StoreEffect::DiscardCondemned(P)))
@@ -102,8 +103,12 @@ fn what_is_set_aside_goes_when_the_group_has_replaced_it_and_not_before() {
 
 #[test]
 fn replaced_means_durable_and_not_in_the_middle_of_a_change() {
+    let settings = GroupSettings {
+        seed: 5,
+        log: LogBounds::default(),
+    };
     let slot = |durable: u64, row: PartitionRow| {
-        let mut slot = Slot::recovered(Instant(0), &replica(4, row), 5);
+        let mut slot = Slot::recovered(Instant(0), &replica(4, row), settings);
         slot.durable_membership = durable;
         slot
     };

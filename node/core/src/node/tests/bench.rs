@@ -510,6 +510,7 @@ fn start(number: u64, descriptor: ClusterDescriptor, replicas: Vec<RecoveredRepl
         seed: number,
         min_copies: 1,
         turns: crate::turns::Settings::default(),
+        log: crate::replica::LogBounds::default(),
     }
 }
 

@@ -317,7 +317,9 @@ impl Group {
     /// Whether this replica leads and has applied an entry of its own term: it may admit turns.
     #[must_use]
     pub fn may_open(&self) -> bool {
-        let applied = canary::sings(Canary::ServeUnopened) || self.raw.raft.apply_to_current_term();
+        let unopened = [Canary::ServeUnopened, Canary::VersionUnchecked];
+        let applied =
+            unopened.into_iter().any(canary::sings) || self.raw.raft.apply_to_current_term();
         self.role() == Role::Leader && applied
     }
 }

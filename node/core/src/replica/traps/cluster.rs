@@ -9,7 +9,8 @@ use ghostlight_protocol::replica::{ApplyItem, LogWrite};
 
 use super::disk::{Carried, Disk};
 use crate::replica::{
-    Change, Group, GroupReady, GroupSettings, Install, Outgoing, Promise, Role, SnapshotResult,
+    Change, Group, GroupReady, GroupSettings, Install, LogBounds, Outgoing, Promise, Role,
+    SnapshotResult,
 };
 
 /// More mail than any test exchanges in one go.
@@ -101,7 +102,10 @@ impl Cluster {
 
     /// Starts a replica from its disk.
     pub(super) fn start(&mut self, node: u64, disk: Disk) {
-        let settings = GroupSettings { seed: node };
+        let settings = GroupSettings {
+            seed: node,
+            log: LogBounds::default(),
+        };
         let replica = Replica {
             group: Group::new(&disk.recovered(self.partition), &settings),
             disk,

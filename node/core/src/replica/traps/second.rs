@@ -12,12 +12,18 @@ use super::disk::Disk;
 use super::{learner, panic_of, swap};
 use crate::replica::tail::{TailLog, position};
 use crate::replica::{
-    Change, Group, GroupSettings, Outgoing, Promise, Role, SnapshotResult, convert,
+    Change, Group, GroupSettings, LogBounds, Outgoing, Promise, Role, SnapshotResult, convert,
 };
 
 fn starts(disk: &Disk) -> Group {
     let partition = ghostlight_protocol::ids::PartitionId(9);
-    Group::new(&disk.recovered(partition), &GroupSettings { seed: 1 })
+    Group::new(
+        &disk.recovered(partition),
+        &GroupSettings {
+            seed: 1,
+            log: LogBounds::default(),
+        },
+    )
 }
 
 /// A disk with entries 6 to 9, of which 8 are committed and applied.
