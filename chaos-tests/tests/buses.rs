@@ -80,8 +80,9 @@ fn serves_an_application(program: Program) {
     let refusal = until("a publish is refused", TIME_MAX, || {
         publish(&sidecar, "lost").err()
     });
+    // The first one may have been on its way: nobody can tell.
     assert!(
-        refusal.contains("E0510") || refusal.contains("E0301"),
+        refusal.contains("E0510") || refusal.contains("E0112"),
         "{refusal}"
     );
     let refusal = until("it is known that the bus is away", TIME_MAX, || {
