@@ -1,8 +1,9 @@
 //! What a partition's leader and the nodes that run turns of its actors say to each other.
 //!
 //! A leader keeps the mailbox and the log; a *host* has the actor's code, in process or in an application
-//! beside it. Both directions of a node pair are a numbered sequence each, that survives lost frames and
-//! connections: a frame says where its messages stand in it, and how much of the other one was taken.
+//! beside it. A leader and a host hold a *conversation*; a node pair has two, since each of them may be the other's host. Both
+//! directions of a conversation are a numbered sequence each, that survives lost frames and connections: a
+//! frame says where its messages stand in it, and how much of the other one was taken.
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
@@ -30,6 +31,30 @@ pub struct HostFrame {
     /// Highest message of it that was taken, with all before it.
     #[prost(uint64, tag = "5")]
     pub taken: u64,
+    /// What the sender is in this conversation; the receiver is the other one.
+    #[prost(enumeration = "HostRole", tag = "6")]
+    pub sender: i32,
+}
+
+/// What a node is in a conversation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, prost::Enumeration)]
+#[repr(i32)]
+pub enum HostRole {
+    /// It leads activations.
+    Leader = 0,
+    /// It runs their turns.
+    Host = 1,
+}
+
+impl HostRole {
+    /// What the peer is.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Leader => Self::Host,
+            Self::Host => Self::Leader,
+        }
+    }
 }
 
 /// One message.

@@ -1,4 +1,5 @@
-//! The two message sequences of a node pair: numbered, taken in order, sent again until they are taken.
+//! The two message sequences of a conversation between a leader and a host: numbered, taken in order, sent again until they
+//! are taken.
 //!
 //! Frames and connections get lost without a word; messages here do not. When a sequence cannot be kept
 //! (the peer is away for too long, or has a new life), it begins anew under a larger *incarnation*: the
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX;
 use ghostlight_protocol::time::Instant;
-use ghostlight_protocol::wire::host::{HostFrame, HostMessage};
+use ghostlight_protocol::wire::host::{HostFrame, HostMessage, HostRole};
 use prost::Message;
 
 /// Messages without an acknowledgement; beyond it the sequence is given up.
@@ -26,9 +27,11 @@ const RESEND_AFTER: Duration = Duration::from_millis(300);
 /// Messages that came before those that belong before them.
 const EARLY_MAX: usize = 256;
 
-/// Both sequences with one peer.
+/// Both sequences of one conversation.
 #[derive(Debug)]
 pub struct Channel {
+    /// What this node is in it.
+    role: HostRole,
     outgoing: Outgoing,
     incoming: Incoming,
     owes: Owes,
@@ -101,8 +104,9 @@ pub enum Queued {
 impl Channel {
     /// A channel whose sequence begins as `incarnation`, larger than any this node had with the peer.
     #[must_use]
-    pub fn new(now: Instant, incarnation: u64) -> Self {
+    pub fn new(now: Instant, role: HostRole, incarnation: u64) -> Self {
         Self {
+            role,
             outgoing: Outgoing {
                 incarnation,
                 first: 1,
@@ -156,7 +160,7 @@ impl Channel {
     /// Gives the outgoing sequence up: what was not taken is dropped, the peer will know.
     pub fn begin_anew(&mut self, now: Instant) {
         let incarnation = self.outgoing.incarnation + 1;
-        let fresh = Self::new(now, incarnation);
+        let fresh = Self::new(now, self.role, incarnation);
         self.outgoing = fresh.outgoing;
         self.owes = Owes::News;
     }
@@ -234,6 +238,7 @@ impl Channel {
                 first: out.first + out.sent as u64,
                 taken_incarnation: incarnation,
                 taken,
+                sender: self.role as i32,
                 ..HostFrame::default()
             };
             let mut bytes = 0;
@@ -258,6 +263,7 @@ impl Channel {
                 messages: Vec::new(),
                 taken_incarnation: incarnation,
                 taken,
+                sender: self.role as i32,
             });
         }
     }
@@ -300,6 +306,14 @@ mod tests {
         }
     }
 
+    fn leader(now: Instant, incarnation: u64) -> Channel {
+        Channel::new(now, HostRole::Leader, incarnation)
+    }
+
+    fn host(now: Instant, incarnation: u64) -> Channel {
+        Channel::new(now, HostRole::Host, incarnation)
+    }
+
     fn number(message: &HostMessage) -> u64 {
         match &message.said {
             Some(Said::Ended(ended)) => ended.turn.number,
@@ -314,7 +328,7 @@ mod tests {
         for seed in 0..200 {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let mut now = Instant(1);
-            let (mut one, mut other) = (Channel::new(now, 5), Channel::new(now, 9));
+            let (mut one, mut other) = (leader(now, 5), host(now, 9));
             let (mut to_other, mut to_one): (Vec<HostFrame>, Vec<HostFrame>) = Default::default();
             let (mut pushed, mut base, mut seen) = (0_u64, 0_u64, Vec::new());
             for step in 0..400 {
@@ -385,7 +399,7 @@ mod tests {
     fn a_new_process_of_the_peer_takes_what_is_said_to_it() {
         let (first, second) = (1 << 24, 2 << 24);
         let now = Instant(1);
-        let (mut one, mut other) = (Channel::new(now, 5), Channel::new(now, first + 1));
+        let (mut one, mut other) = (leader(now, 5), host(now, first + 1));
         assert_eq!(one.met(now, first), Met::New);
         one.push(now, message(1, 0));
         assert_eq!(exchange(now, &mut one, &mut other), (vec![1], false));
@@ -394,7 +408,7 @@ mod tests {
         let mut lost = Vec::new();
         one.flush(&mut lost);
 
-        let mut other = Channel::new(now, second + 1);
+        let mut other = host(now, second + 1);
         assert_eq!(one.met(now, first), Met::Before);
         assert_eq!(one.met(now, second), Met::New);
         one.push(now, message(3, 0));
@@ -408,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_sequence_has_a_bound() {
-        let mut one = Channel::new(Instant(1), 1);
+        let mut one = leader(Instant(1), 1);
         let mut pushed = 0;
         while one.push(Instant(1), message(1, 0)) == Queued::Yes {
             pushed += 1;

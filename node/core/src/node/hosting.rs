@@ -5,7 +5,7 @@
 //! that falls silent loses its activations: what ran there has no answer, and the next turn runs elsewhere
 //! under a newer activation. Absent: what an application may do in a turn (`hosts::objects`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::{AppTypeRecord, Duty, NodeRecord};
-use ghostlight_protocol::wire::host::HostFrame;
+use ghostlight_protocol::wire::host::{HostFrame, HostRole};
 
 use super::{Introduced, Local, NodeCore};
 use crate::gateway::GatewayInput;
@@ -53,7 +53,9 @@ pub(super) struct Hosting {
     /// Types whose code is built into this process.
     pub(super) native: NativeTypes,
     objects: Objects,
-    channels: BTreeMap<NodeId, Channel>,
+    /// By the peer and what this node is to it: that a host is given up takes nothing from what this node has to say as its
+    /// host.
+    channels: BTreeMap<(NodeId, HostRole), Channel>,
     /// Activations of this leader that run for a host, this node included.
     placed: BTreeMap<ActivationId, Placed>,
     /// Leaders of the activations that run here.
@@ -125,12 +127,7 @@ impl NodeCore {
                 self.hosting
                     .waiting
                     .retain(|(_, start)| start.turn.activation != activation);
-                let deposed = matches!(effect, RunnerEffect::Depose(_));
                 self.tell_placed(now, activation, effect, out);
-                if self.hosting.placed.contains_key(&activation) && deposed {
-                    // To a host that does not know the word; one that does has forgotten the activation by then.
-                    self.tell_placed(now, activation, RunnerEffect::Drop(activation), out);
-                }
                 self.hosting.placed.remove(&activation);
             }
         }
@@ -238,7 +235,7 @@ impl NodeCore {
             let apps = record.app_types.iter().map(|hosted| &hosted.name);
             record.actor_types.iter().chain(apps).cloned()
         });
-        let types: std::collections::BTreeSet<String> = types.collect();
+        let types: BTreeSet<String> = types.collect();
         types.into_iter().collect()
     }
 
@@ -256,19 +253,23 @@ impl NodeCore {
             return self.host_perform(now, self.me, effect, out);
         }
         let message = convert::effect_out(now.instant, effect);
-        let queued = self.channel(now, host).push(now.instant, message);
+        let queued = self
+            .channel(now, host, HostRole::Leader)
+            .push(now.instant, message);
         if queued == Queued::Full {
             self.host_lost(now, host, "the host takes nothing");
         }
     }
 
-    fn channel(&mut self, now: Now, peer: NodeId) -> &mut Channel {
+    /// The conversation in which this node is `role`.
+    fn channel(&mut self, now: Now, peer: NodeId, role: HostRole) -> &mut Channel {
         let hosting = &mut self.hosting;
         let generation = life(&self.record);
         let link = self.links.link(peer);
-        hosting.channels.entry(peer).or_insert_with(|| {
+        hosting.channels.entry((peer, role)).or_insert_with(|| {
             hosting.incarnations += 1;
-            let mut channel = Channel::new(now.instant, generation + hosting.incarnations);
+            let incarnation = generation + hosting.incarnations;
+            let mut channel = Channel::new(now.instant, role, incarnation);
             channel.met(now.instant, link.map_or(0, |link| life(&link.record)));
             channel
         })
@@ -355,8 +356,9 @@ impl NodeCore {
             Some(led) if led.leader != self.me => {
                 let leader = led.leader;
                 let message = convert::input_out(now.instant, input);
-                let queued = self.channel(now, leader).push(now.instant, message);
-                if queued == Queued::Full {
+                let channel = self.channel(now, leader, HostRole::Host);
+                if channel.push(now.instant, message) == Queued::Full {
+                    channel.begin_anew(now.instant);
                     self.leader_lost(now, leader, out);
                 }
             }
@@ -384,16 +386,28 @@ impl NodeCore {
         frame: HostFrame,
         out: &mut Vec<Effect>,
     ) {
-        let taken = self.channel(now, from).take(now.instant, frame);
+        let Ok(theirs) = HostRole::try_from(frame.sender) else {
+            return;
+        };
+        let taken = self
+            .channel(now, from, theirs.other())
+            .take(now.instant, frame);
         if taken.began_anew {
-            self.leader_lost(now, from, out);
-            self.placements_lost(from, "the host has begun anew");
+            match theirs {
+                HostRole::Leader => self.leader_lost(now, from, out),
+                HostRole::Host => self.placements_lost(from, "the host has begun anew"),
+            }
         }
         for message in taken.messages {
-            match convert::heard(now.instant, message) {
-                Some(Heard::Effect(effect)) => self.host_perform(now, from, effect, out),
-                Some(Heard::Input(input)) => self.remote_input(now, from, input, out),
-                None => {}
+            match (theirs, convert::heard(now.instant, message)) {
+                (HostRole::Leader, Some(Heard::Effect(effect))) => {
+                    self.host_perform(now, from, effect, out);
+                }
+                (HostRole::Host, Some(Heard::Input(input))) => {
+                    self.remote_input(now, from, input, out);
+                }
+                // Unknown to this build, or nothing that one in this role has to say.
+                (_, None | Some(_)) => {}
             }
         }
     }
@@ -423,7 +437,8 @@ impl NodeCore {
 
     /// A host does not answer: the sequence to it begins anew, and it has lost its activations.
     fn host_lost(&mut self, now: Now, host: NodeId, why: &str) {
-        self.channel(now, host).begin_anew(now.instant);
+        self.channel(now, host, HostRole::Leader)
+            .begin_anew(now.instant);
         self.placements_lost(host, why);
     }
 
@@ -550,14 +565,17 @@ impl NodeCore {
             return;
         };
         let life = life(&link.record);
-        let Some(channel) = self.hosting.channels.get_mut(&peer) else {
-            return;
-        };
-        if channel.met(now.instant, life) == Met::New {
-            self.leader_lost(now, peer, out);
-            self.placements_lost(peer, "the host was started again");
-        } else {
-            channel.resend(now.instant, Resend::Connected);
+        for role in [HostRole::Leader, HostRole::Host] {
+            let Some(channel) = self.hosting.channels.get_mut(&(peer, role)) else {
+                continue;
+            };
+            match (channel.met(now.instant, life), role) {
+                (Met::Before, _) => channel.resend(now.instant, Resend::Connected),
+                (Met::New, HostRole::Host) => self.leader_lost(now, peer, out),
+                (Met::New, HostRole::Leader) => {
+                    self.placements_lost(peer, "the host was started again");
+                }
+            }
         }
     }
 
@@ -566,8 +584,10 @@ impl NodeCore {
             channel.resend(now.instant, Resend::Time);
         }
         // Activations are many, peers are few: only those of a silent one are looked for.
-        let peers = self.hosting.channels.keys().copied();
-        let silent: Vec<NodeId> = peers
+        let led = self.hosting.channels.keys().copied();
+        let hosts = led.filter(|(_, role)| *role == HostRole::Leader);
+        let silent: Vec<NodeId> = hosts
+            .map(|(peer, _)| peer)
             .filter(|peer| self.links.silence(*peer, now.instant) >= HOST_SILENT)
             .collect();
         for host in silent {
@@ -582,6 +602,19 @@ impl NodeCore {
         if self.ticks.is_multiple_of(MOVE_TICKS) {
             self.hosts_changed();
             self.tick_moves(now);
+            self.forget_removed(now, out);
+        }
+    }
+
+    /// A node that was removed comes back as another one, if at all: nobody leads what it led here, and nobody waits for what it
+    /// was told.
+    fn forget_removed(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let peers = self.hosting.channels.keys().map(|(peer, _)| *peer);
+        let removed: BTreeSet<NodeId> = peers.filter(|peer| self.removed.contains(peer)).collect();
+        for peer in removed {
+            self.leader_lost(now, peer, out);
+            self.placements_lost(peer, "the host was removed from the cluster");
+            self.hosting.channels.retain(|(at, _), _| *at != peer);
         }
     }
 
@@ -704,7 +737,7 @@ impl NodeCore {
 
     pub(super) fn flush_hosting(&mut self, out: &mut Vec<Effect>) {
         let mut frames = Vec::new();
-        for (peer, channel) in &mut self.hosting.channels {
+        for ((peer, _), channel) in &mut self.hosting.channels {
             channel.flush(&mut frames);
             for frame in frames.drain(..) {
                 out.push(Effect::Send {
