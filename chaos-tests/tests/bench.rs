@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// A quick run takes about half a minute on two idle cores.
 const QUICK_MAX: Duration = Duration::from_secs(300);
 
-const ROWS: [&str; 39] = [
+const ROWS: [&str; 46] = [
     "machine",
     "fsync",
     "load_generator",
@@ -39,6 +39,13 @@ const ROWS: [&str; 39] = [
     "overload_10x",
     "overload_after",
     "overload_memory",
+    "api_echo",
+    "app_echo",
+    "app_activation",
+    "app_calls",
+    "reminders_set",
+    "reminders_fired",
+    "app_memory",
     "publish_one",
     "publish_one_nats",
     "publish_three",
@@ -131,7 +138,11 @@ fn a_quick_run_has_every_row_and_leaves_nothing_behind() {
 fn an_interrupted_run_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
-        let mut child = bench(directory.path(), &["--only", "turn_three_256"]);
+        // So often that it cannot be over before it is interrupted, however slow this process is.
+        let mut child = bench(
+            directory.path(),
+            &["--only", "turn_three_256", "--repeat", "99"],
+        );
         until("nodes run", QUICK_MAX, || {
             (processes_of(directory.path()).len() >= 4).then_some(())
         });

@@ -211,6 +211,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 const BENCH_EXAMPLES: &str = "Examples:
   ghostlight bench                                        every row; some minutes
   ghostlight bench --only turn_three_256,turn_cpu --repeat 5
+  ghostlight bench dapr                                   applications beside their nodes
   ghostlight bench --json > bench.json
 
 Ratios compare with bare baselines measured in the same run. Leave the machine alone meanwhile.";
@@ -222,8 +223,9 @@ Ratios compare with bare baselines measured in the same run. Leave the machine a
     reason = "flags of a command line are bools"
 )]
 pub struct Bench {
-    /// Rows about topics alone; redis-server and nats-server are measured beside them if they are on the path
-    #[arg(value_name = "pubsub", conflicts_with = "only")]
+    /// Rows about topics alone (redis-server and nats-server are measured beside them if they are on the path), or about
+    /// applications and the API that they speak
+    #[arg(value_name = "pubsub|dapr", conflicts_with = "only")]
     pub what: Option<BenchPart>,
     /// Measure only these rows
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(super::bench::names()))]
@@ -250,6 +252,8 @@ pub struct Bench {
 pub enum BenchPart {
     /// Topics.
     Pubsub,
+    /// Applications and the HTTP API.
+    Dapr,
 }
 
 const START_EXAMPLES: &str = "Examples:

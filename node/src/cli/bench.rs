@@ -5,6 +5,7 @@
 //! finds it idle; whatever happens, no process and no file is left behind. Absent here: verdicts about the
 //! figures beyond the budgets; `docs/benchmarks.md` explains how to read them.
 
+mod app;
 mod child;
 mod closed_loop;
 mod cluster;
@@ -21,6 +22,7 @@ mod proc;
 mod row;
 mod servers;
 mod topics;
+mod web;
 mod worker;
 
 use super::args::{self, Form};
@@ -92,6 +94,7 @@ async fn repeats(args: &args::Bench) -> Result<Vec<Row>, Failure> {
     };
     let only = match args.what {
         Some(args::BenchPart::Pubsub) => measure::topic_rows(),
+        Some(args::BenchPart::Dapr) => measure::dapr_rows(),
         None => args.only.clone(),
     };
     let base = args.dir.clone().unwrap_or_else(std::env::temp_dir);

@@ -69,6 +69,8 @@ pub(super) struct Stage {
     key_file: PathBuf,
     /// The nodes, `n1` first.
     pub(super) nodes: Vec<Node>,
+    /// Ports of the applications beside the first of them.
+    pub(super) apps: Vec<u16>,
 }
 
 /// One node's fixed facts.
@@ -185,6 +187,7 @@ impl Stage {
             scratch,
             key_file,
             nodes,
+            apps: Vec::new(),
         })
     }
 
@@ -211,6 +214,9 @@ impl Stage {
             Purpose::Demo => command.arg("--die-with-parent").stdout(Stdio::null()),
             Purpose::Bench => command.args(["--orders", "load"]).stdout(Stdio::piped()),
         };
+        if let Some(port) = self.apps.get(node) {
+            command.args(["--app", &format!("app={port}")]);
+        }
         if begin == Begin::First && node > 0 {
             command.args(["--join", &self.nodes[0].peer]);
         }

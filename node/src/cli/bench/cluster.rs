@@ -30,7 +30,18 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Starts `running` nodes of a stage for `places`, and waits until every partition has its copies.
     pub(super) async fn form(base: &Path, running: usize, places: u8) -> Result<Self, Failure> {
-        let stage = Stage::set_up(Purpose::Bench, base, places)?;
+        Self::form_beside(base, running, places, &[]).await
+    }
+
+    /// The same with an application beside each of the first nodes, by their ports.
+    pub(super) async fn form_beside(
+        base: &Path,
+        running: usize,
+        places: u8,
+        apps: &[u16],
+    ) -> Result<Self, Failure> {
+        let mut stage = Stage::set_up(Purpose::Bench, base, places)?;
+        apps.clone_into(&mut stage.apps);
         let mut cluster = Self {
             nodes: Vec::new(),
             stage,
@@ -173,6 +184,13 @@ impl Cluster {
         Ok(Report::together(&reports))
     }
 
+    /// Ports of the HTTP API, node by node.
+    pub(super) fn http_ports(&self) -> Vec<u16> {
+        let nodes = self.stage.nodes.iter().take(self.nodes.len());
+        let ports = nodes.filter_map(|node| node.http.rsplit_once(':')?.1.parse().ok());
+        ports.collect()
+    }
+
     /// Processor time of each node so far.
     pub(super) fn cpu(&self) -> Result<Vec<Duration>, Failure> {
         self.each(proc::process_cpu)
@@ -205,11 +223,11 @@ impl Cluster {
         stage.clean_up().await;
     }
 
-    fn failed(&self, why: &str) -> Failure {
+    pub(super) fn failed(&self, why: &str) -> Failure {
         Purpose::Bench.failed(format!("{why}{}", self.logs()))
     }
 
-    fn with_logs(&self, error: &Failure) -> Failure {
+    pub(super) fn with_logs(&self, error: &Failure) -> Failure {
         self.failed(error.detail())
     }
 

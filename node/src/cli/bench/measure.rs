@@ -3,6 +3,7 @@
 //! Baselines run while no node does, so that they are bare. A group ends its cluster before the next begins.
 
 mod baselines;
+mod dapr;
 mod ephemeral;
 mod idle;
 mod join;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(super) use dapr::rows as dapr_rows;
 pub(super) use topics::rows as topic_rows;
 
 use super::child::Orderly;
@@ -73,6 +75,7 @@ impl Bench {
         self.idle_activation().await?;
         self.join().await?;
         self.overload().await?;
+        self.dapr().await?;
         self.topics().await?;
         self.ephemeral().await?;
         self.scratch.clean_up().await;

@@ -17,6 +17,17 @@ pub(super) enum Order {
     Fan(FanLoad),
     /// A node: subscribe to it, until the publisher has finished.
     Listen(FanLoad),
+    /// Serve an application that hosts actors, until the end of the process.
+    AppServer,
+    /// The worker that serves it: the reminders that came since the last time.
+    AppReminded {
+        /// As many as are waited for.
+        count: u64,
+        /// For so long.
+        wait_ms: u64,
+    },
+    /// Call actors through the nodes' HTTP API, or an application itself.
+    Web(WebLoad),
     /// Load a server of others.
     Peer(PeerLoad),
     /// The same with one publisher and many subscribers.
@@ -72,7 +83,7 @@ pub(super) enum Order {
 pub(super) enum Answer {
     /// What was measured.
     Report(Report),
-    /// To `LaneServer`.
+    /// To `LaneServer` and `AppServer`.
     Listening(u16),
     /// To `Weigh`.
     Shape(TurnShape),
@@ -131,6 +142,38 @@ pub(super) struct TopicLoad {
     pub(super) series: u32,
     /// How often.
     pub(super) run: Loop,
+}
+
+/// Requests over HTTP/1.1, each client with a connection of its own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct WebLoad {
+    /// Who is asked, one after the other, on loopback.
+    pub(super) ports: Vec<u16>,
+    /// What for.
+    pub(super) work: WebWork,
+    /// How many actors, one after the other; `None`: each call has one of its own.
+    pub(super) actors: Option<u64>,
+    /// As in [`Actors`].
+    pub(super) series: u32,
+    /// How often.
+    pub(super) run: Loop,
+}
+
+/// What a request is for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum WebWork {
+    /// The sample actor `echo`, through a node.
+    Native,
+    /// An actor of the application, through a node.
+    Hosted,
+    /// The same request, without a node between.
+    Direct,
+    /// A reminder for an actor of the application.
+    Remind {
+        /// When it is due, in Dapr's forms.
+        due: String,
+    },
 }
 
 /// One publisher, and the subscribers of one process.

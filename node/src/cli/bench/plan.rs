@@ -22,6 +22,10 @@ pub(super) struct Plan {
     pub(super) settle: Duration,
     /// How long it is watched.
     pub(super) idle: Duration,
+    /// Reminders that are due at once.
+    pub(super) reminders: u64,
+    /// Due so long after they are set: longer than it takes to set them all.
+    pub(super) reminders_due: Duration,
     /// State of the cluster that a fourth node joins, in bytes.
     pub(super) join_bytes: u64,
     /// Load on it before the join.
@@ -41,6 +45,8 @@ impl Plan {
             activations: 100_000,
             settle: Duration::from_secs(12),
             idle: Duration::from_secs(10),
+            reminders: 20_000,
+            reminders_due: Duration::from_secs(15),
             join_bytes: 100 << 20,
             join_before: Duration::from_secs(10),
             join_max: Duration::from_secs(240),
@@ -57,6 +63,8 @@ impl Plan {
             activations: 5_000,
             settle: Duration::from_millis(500),
             idle: Duration::from_secs(1),
+            reminders: 500,
+            reminders_due: Duration::from_secs(2),
             join_bytes: 4 << 20,
             join_before: Duration::from_secs(1),
             join_max: Duration::from_secs(4),

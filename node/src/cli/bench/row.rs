@@ -16,6 +16,8 @@ pub(super) enum Budget {
     RatioMax(f64),
     /// The value itself is at most this.
     ValueMax(f64),
+    /// The value itself is at least this.
+    ValueMin(f64),
 }
 
 /// A row before it is measured.
@@ -31,7 +33,7 @@ const fn spec(name: &'static str, unit: &'static str, budget: Budget) -> Spec {
 }
 
 /// Every row, in the order in which they are shown.
-pub(super) const SPECS: [Spec; 39] = [
+pub(super) const SPECS: [Spec; 46] = [
     spec("machine", "cores", Budget::None),
     spec("fsync", "us", Budget::None),
     spec("load_generator", "calls/s", Budget::None),
@@ -58,6 +60,13 @@ pub(super) const SPECS: [Spec; 39] = [
     spec("overload_10x", "turns/s", Budget::RatioMin(0.8)),
     spec("overload_after", "turns/s", Budget::RatioMin(0.9)),
     spec("overload_memory", "MiB", Budget::ValueMax(1_024.0)),
+    spec("api_echo", "us", Budget::ValueMax(150.0)),
+    spec("app_echo", "us", Budget::RatioMax(1.3)),
+    spec("app_activation", "us", Budget::ValueMax(4_800.0)),
+    spec("app_calls", "calls/s", Budget::ValueMin(10_800.0)),
+    spec("reminders_set", "reminders/s", Budget::ValueMin(2_000.0)),
+    spec("reminders_fired", "reminders/s", Budget::ValueMin(20_000.0)),
+    spec("app_memory", "MiB", Budget::ValueMax(150.0)),
     spec("publish_one", "events/s", Budget::RatioMin(3.0)),
     spec("publish_one_nats", "events/s", Budget::RatioMin(10.0)),
     spec("publish_three", "events/s", Budget::RatioMin(5.0)),
@@ -96,7 +105,7 @@ pub(super) struct Row {
     pub(super) ratio: Option<f64>,
     /// The bound.
     pub(super) budget: Option<f64>,
-    /// What it bounds: `ratio_min`, `ratio_max` or `value_max`.
+    /// What it bounds: `ratio_min`, `ratio_max`, `value_min` or `value_max`.
     pub(super) budget_is: Option<&'static str>,
     /// Whether it is kept.
     pub(super) met: Option<bool>,
@@ -185,6 +194,7 @@ impl Row {
                 self.ratio.map(|ratio| ratio <= most),
             ),
             Budget::ValueMax(most) => (Some(most), Some("value_max"), Some(self.value <= most)),
+            Budget::ValueMin(least) => (Some(least), Some("value_min"), Some(self.value >= least)),
         };
         (self.budget, self.budget_is, self.met) = (budget, what, met);
         self
@@ -278,6 +288,7 @@ fn budget(row: &Row) -> String {
         Budget::RatioMin(least) => format!("ratio >= {least}"),
         Budget::RatioMax(most) => format!("ratio <= {most}"),
         Budget::ValueMax(most) => format!("value <= {most}"),
+        Budget::ValueMin(least) => format!("value >= {least}"),
     }
 }
 
@@ -315,6 +326,8 @@ mod tests {
             ),
             (Row::new("turn_cpu", 60.0), Some(true)),
             (Row::new("turn_cpu", 61.0), Some(false)),
+            (Row::new("app_calls", 10_800.0), Some(true)),
+            (Row::new("app_calls", 10_799.0), Some(false)),
             (Row::new("join_failed", 0.0), Some(true)),
             (Row::new("join_failed", 1.0), Some(false)),
             (Row::new("read_remote_64", 29.0), None),

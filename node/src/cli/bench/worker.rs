@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use super::order::{Answer, Order};
-use super::{commits, fan_peers, fanout, lane, load, peers, topics};
+use super::{app, commits, fan_peers, fanout, lane, load, peers, topics, web};
 use crate::cli::Failure;
 use crate::cli::stage::Purpose;
 use crate::handle::NodeHandle;
@@ -18,6 +18,7 @@ const ORDERS_MAX: usize = 4;
 
 /// Serves a bench in a process of its own, on this thread.
 pub(super) fn serve_worker() -> Result<(), Failure> {
+    let served = app::Served::default();
     answer_all(&orders()?, |order| match order {
         Order::EmptyTarget(load) => load::run_on_empty_target(&load).map(Answer::Report),
         Order::Channel(plan) => load::run_on_channel(&plan).map(Answer::Report),
@@ -39,6 +40,12 @@ pub(super) fn serve_worker() -> Result<(), Failure> {
         Order::Syncs { file, time_ms } => {
             commits::syncs(&file, Duration::from_millis(time_ms)).map(Answer::Report)
         }
+        Order::AppServer => app::serve(&served).map(Answer::Listening),
+        Order::AppReminded { count, wait_ms } => {
+            let wait = Duration::from_millis(wait_ms);
+            served.reminded(count, wait).map(Answer::Report)
+        }
+        Order::Web(load) => web::run(load).map(Answer::Report),
         Order::Peer(load) => peers::run(&load).map(Answer::Report),
         Order::PeerFan(load) => fan_peers::run(&load).map(Answer::Report),
         Order::Load(_) | Order::Topics(_) | Order::Fan(_) | Order::Listen(_) => {
@@ -58,6 +65,9 @@ pub(super) fn serve_node(node: NodeHandle, namespace: String) -> Result<(), Fail
             Order::Fan(plan) => fanout::publish(&node, &namespace, &plan).map(Answer::Report),
             Order::Listen(plan) => fanout::listen(&node, &namespace, &plan).map(Answer::Report),
             Order::EmptyTarget(_)
+            | Order::AppServer
+            | Order::AppReminded { .. }
+            | Order::Web(_)
             | Order::Peer(_)
             | Order::PeerFan(_)
             | Order::Channel(_)
