@@ -516,8 +516,22 @@ fn status_waits_watches_and_says_why() {
     until("the watch shows it", SERVED_TIME_MAX, || {
         watched.said().contains("\nunhealthy: ").then_some(())
     });
-    watched.signal(Signal::INT);
+    watched.signal(interrupt());
     watched.wait(Duration::from_secs(5));
+}
+
+/// The signal of Ctrl-C. A shell starts what runs in the background with it ignored, and programs that leave signals alone
+/// then do not hear it: tests that were started so send another one.
+fn interrupt() -> Signal {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = u64::from_str_radix(ignored.unwrap_or("0").trim(), 16).expect("a mask");
+    let bit = 1 << (Signal::INT.as_raw() - 1);
+    if ignored & bit == 0 {
+        Signal::INT
+    } else {
+        Signal::TERM
+    }
 }
 
 #[test]

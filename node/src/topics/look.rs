@@ -411,6 +411,15 @@ impl NodeHandle {
         let mut unknown = None;
         for reply in join_all(asked).await {
             match reply.map_err(Refusal::from) {
+                // Letters came while it was deleted: it keeps them.
+                Ok(Reply::Group(reply)) if change == Change::Delete && reply.row.is_some() => {
+                    return Err(Refusal {
+                        code: Code::TopicBusy,
+                        detail: format!(
+                            "group {group:?} of {name} has got dead letters meanwhile, and is kept. Delete it again"
+                        ),
+                    });
+                }
                 Ok(_) => changed += 1,
                 Err(refusal) if matches!(refusal.code, Code::UnknownGroup | Code::UnknownTopic) => {
                     unknown = Some(refusal);
@@ -555,7 +564,7 @@ impl NodeHandle {
         }
     }
 
-    /// A leader moves as many as one batch holds: those that are left are named again.
+    /// A leader takes as many as one batch holds, and says how many: those that are left are named again.
     async fn redrive_some(
         &self,
         place: &TopicPartition,
@@ -563,8 +572,8 @@ impl NodeHandle {
         offsets: &[u64],
         to: RedriveTo,
     ) -> Result<usize, Refusal> {
-        let mut before: Option<u64> = None;
-        loop {
+        let mut gone = 0;
+        while gone < offsets.len() {
             let request = Request::Redrive(Redrive {
                 group: group.to_owned(),
                 offsets: offsets.to_vec(),
@@ -572,14 +581,14 @@ impl NodeHandle {
             });
             let reply = self.topic_call(place.key(), request, None, Some(WAIT_MAX));
             let Reply::Group(reply) = reply.await? else {
-                return Ok(0);
+                break;
             };
-            let left = reply.row.map_or(0, |row| row.letters);
-            if left == 0 || before == Some(left) {
-                return Ok(offsets.len());
+            if reply.taken == 0 {
+                break;
             }
-            before = Some(left);
+            gone += usize::try_from(reply.taken).unwrap_or(usize::MAX);
         }
+        Ok(gone)
     }
 }
 

@@ -216,6 +216,9 @@ pub struct GroupReply {
     /// Deliveries of this leadership.
     #[prost(uint64, tag = "8")]
     pub delivered: u64,
+    /// Of an operation on parked letters: how many it took.
+    #[prost(uint64, tag = "9")]
+    pub taken: u64,
 }
 
 /// A topic partition.

@@ -20,9 +20,6 @@ pub struct TopicRow {
     /// Bytes of the batches that are kept.
     #[prost(uint64, tag = "3")]
     pub bytes: u64,
-    /// When the first batch that is kept was appended, in the log's wall time; 0: none is kept.
-    #[prost(uint64, tag = "4")]
-    pub first_ms: u64,
     /// When the last batch was appended.
     #[prost(uint64, tag = "5")]
     pub last_ms: u64,
@@ -35,6 +32,10 @@ pub struct TopicRow {
     /// Its groups.
     #[prost(uint64, tag = "8")]
     pub groups: u64,
+    /// Log age when the first batch that is kept was appended; absent: none is kept. Not a wall time: a clock that is set
+    /// right would make events old that were just acknowledged.
+    #[prost(uint64, optional, tag = "9")]
+    pub first_age_ms: Option<u64>,
 }
 
 impl TopicRow {
@@ -56,10 +57,20 @@ impl TopicRow {
         }
     }
 
-    /// When its first batch is over its age, in the log's wall time; `None`: none is kept.
+    /// When its first batch is over its age, in log age; `None`: none is kept.
     #[must_use]
-    pub fn due_ms(&self) -> Option<u64> {
-        (self.first_ms > 0).then(|| self.first_ms.saturating_add(self.age_max_ms()))
+    pub fn due_age_ms(&self) -> Option<u64> {
+        let first = self.first_age_ms?;
+        Some(first.saturating_add(self.age_max_ms()))
+    }
+
+    /// Whether a batch of it is older than its events may be, at a log age.
+    #[must_use]
+    pub fn outlives(&self, batch: &TopicBatch, age_ms: u64) -> bool {
+        let due = |appended: u64| appended.saturating_add(self.age_max_ms());
+        batch
+            .appended_age_ms
+            .is_some_and(|appended| due(appended) <= age_ms)
     }
 }
 
@@ -69,12 +80,15 @@ pub struct TopicBatch {
     /// Offset of the first event.
     #[prost(uint64, tag = "1")]
     pub base: u64,
-    /// The log's wall time when it was appended.
+    /// The log's wall time when it was appended, by which times are sought.
     #[prost(uint64, tag = "2")]
     pub appended_ms: u64,
     /// The events.
     #[prost(message, repeated, tag = "3")]
     pub events: Vec<TopicEvent>,
+    /// Log age when it was appended. Without one a batch goes for its size alone.
+    #[prost(uint64, optional, tag = "4")]
+    pub appended_age_ms: Option<u64>,
 }
 
 /// A group of subscribers in one topic partition.
@@ -183,7 +197,7 @@ pub struct DeadTopicLetter {
     /// What the last one said.
     #[prost(string, tag = "4")]
     pub reason: String,
-    /// The log's wall time when it was given up.
+    /// The log's wall time when it was given up, for people.
     #[prost(uint64, tag = "5")]
     pub dead_ms: u64,
     /// Canonical key of the topic partition it comes from.
@@ -192,4 +206,7 @@ pub struct DeadTopicLetter {
     /// The group.
     #[prost(string, tag = "7")]
     pub group: String,
+    /// Log age when it was given up.
+    #[prost(uint64, tag = "8")]
+    pub dead_age_ms: u64,
 }

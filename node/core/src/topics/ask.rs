@@ -4,6 +4,7 @@
 //! deposed, and does not know it yet, answers nothing. Then rows are read page by page.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
@@ -31,6 +32,10 @@ const LIST_PAGE: usize = 32;
 const GROUPS_PAGE: usize = 256;
 /// Letters of one page.
 const LETTERS_PAGE: usize = 64;
+/// Questions without an answer in one partition; more are refused.
+const ASKS_MAX: usize = 64;
+/// Pause that whoever asks too much is asked to make.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// A question.
 #[derive(Debug)]
@@ -77,7 +82,18 @@ pub(super) struct Listing {
 
 impl Topics {
     /// Takes a question; it is answered behind the next entry.
-    pub(super) fn ask(&mut self, from: Caller, what: What, topic: ActorKey) {
+    ///
+    /// # Errors
+    /// When no entry is written here for now, or too many wait for one.
+    pub(super) fn ask(&mut self, from: Caller, what: What, topic: ActorKey) -> Result<(), NotRun> {
+        self.may_write()?;
+        if self.asks.len() >= ASKS_MAX {
+            let text = format!(
+                "{ASKS_MAX} questions about the topics of {} wait for their answers, which is as many as may; ask later",
+                self.partition
+            );
+            return Err(NotRun::retry(Code::TopicBusy, text, BUSY_PAUSE));
+        }
         self.proposals.push(Wanted {
             who: Who::Barrier,
             topic,
@@ -87,6 +103,7 @@ impl Topics {
         });
         let after = self.proposals.made();
         self.asks.push_back(Ask { from, what, after });
+        Ok(())
     }
 
     /// The questions that came before an entry was made.

@@ -46,6 +46,9 @@ pub(super) struct Group {
     settings: GroupSettings,
     /// Settled, verdicts on their way included.
     acks: AckSet,
+    /// Every lower offset is settled for good, or no longer kept. The window begins here: verdicts that nobody can write down
+    /// are bounded too.
+    written: u64,
     /// The next offset to be taken from the log.
     next: u64,
     /// End of the log.
@@ -128,6 +131,7 @@ impl Group {
         let behind = acks.floor() < topic.next;
         Self {
             next: acks.floor(),
+            written: acks.floor(),
             end: topic.next,
             quiet_until: behind.then(|| now + quiet),
             acks,
@@ -186,6 +190,7 @@ impl Group {
         self.acks = row.acks();
         self.acks.raise(topic.first);
         self.next = self.acks.floor();
+        self.written = self.next;
         self.row = row;
         self.held.clear();
         self.held_bytes = 0;
@@ -236,6 +241,7 @@ impl Group {
 
     /// What lies below `first` can be delivered to nobody: nothing waits for it, and it is no part of the window.
     fn raise(&mut self, first: u64) {
+        self.written = self.written.max(first);
         self.acks.raise(first);
         let floor = self.acks.floor();
         let below: Vec<u64> = self
@@ -270,7 +276,7 @@ impl Group {
     fn wants_more(&self) -> bool {
         self.row.paused == 0
             && self.ready.len() < self.free_events()
-            && self.next < self.acks.floor().saturating_add(GROUP_WINDOW)
+            && self.next < self.written.saturating_add(GROUP_WINDOW)
             && self.held_bytes + self.verdicts.bytes() < HELD_BYTES_MAX
     }
 

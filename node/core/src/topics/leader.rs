@@ -500,12 +500,15 @@ impl Topics {
     }
 
     /// The front of a log has gone.
-    fn trimmed(&mut self, topic: &ActorKey, row: &TopicRow) {
+    pub(super) fn trimmed(&mut self, topic: &ActorKey, row: &TopicRow) {
         let groups = self.groups.range_mut(GroupId::first_of(topic)..);
         for (_, live) in groups.take_while(|(id, _)| id.topic == *topic) {
-            if let Live::Ready(serving) = live {
-                serving.topic = row.clone();
-                serving.group.trimmed(row.first);
+            match live {
+                Live::Ready(serving) => {
+                    serving.topic = row.clone();
+                    serving.group.trimmed(row.first);
+                }
+                Live::Loading(loading) => loading.noted(row),
             }
         }
     }
@@ -607,7 +610,7 @@ impl Topics {
     }
 
     /// An operator or the sweep has changed a group that may have subscribers here.
-    fn group_changed(
+    pub(super) fn group_changed(
         &mut self,
         topic: &ActorKey,
         changed: &GroupChanged,
@@ -620,7 +623,13 @@ impl Topics {
             None => return,
         };
         let Some(row) = &changed.row else {
-            return self.forget(&id);
+            // Who subscribes attaches again at once, and makes it anew.
+            let subscribers: Vec<SubscriberId> = serving.group.subscribers().collect();
+            self.forget(&id);
+            for subscriber in subscribers {
+                self.not_attached(&id, subscriber, out);
+            }
+            return;
         };
         serving.topic = changed.topic.clone();
         let what = serving.group.changed(row.clone(), &changed.topic);

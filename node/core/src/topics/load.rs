@@ -68,7 +68,8 @@ enum Stage {
 }
 
 impl Loading {
-    pub(super) fn appended(&mut self, row: &TopicRow) {
+    /// A row of its topic partition that an entry has just written.
+    pub(super) fn noted(&mut self, row: &TopicRow) {
         self.topic = Some(row.clone());
     }
 
@@ -122,7 +123,7 @@ impl Topics {
         }
     }
 
-    fn not_attached(&self, id: &GroupId, to: SubscriberId, out: &mut Vec<TopicsEffect>) {
+    pub(super) fn not_attached(&self, id: &GroupId, to: SubscriberId, out: &mut Vec<TopicsEffect>) {
         self.say(id, to, TopicSaid::Refused(Refused::default()), out);
     }
 
@@ -276,6 +277,7 @@ impl Topics {
                     group: id.group.clone(),
                     row: Some(row),
                     topic,
+                    taken: 0,
                     outbox: Vec::new(),
                     appended: Vec::new(),
                 };
@@ -345,12 +347,8 @@ impl Topics {
             (TopicOutcome::Group(changed), Some(Live::Loading(_))) => {
                 self.serve_all(now, &id, &changed, out);
             }
-            (TopicOutcome::Group(changed), Some(Live::Ready(serving))) => {
-                if let Some(row) = changed.row {
-                    serving.topic = changed.topic.clone();
-                    serving.group.changed(row, &changed.topic);
-                    self.touched.insert(id);
-                }
+            (TopicOutcome::Group(changed), Some(Live::Ready(_))) => {
+                self.group_changed(&id.topic, &changed, out);
             }
             (TopicOutcome::Refused(refusal), Some(Live::Loading(loading))) => {
                 let waiting = std::mem::take(&mut loading.attaches);
@@ -375,10 +373,9 @@ impl Topics {
             return;
         };
         let mut changed = changed.clone();
-        if let Some(topic) = loading
-            .topic
-            .filter(|topic| topic.next > changed.topic.next)
-        {
+        let age = |topic: &TopicRow| (topic.next, topic.first);
+        let newer = loading.topic;
+        if let Some(topic) = newer.filter(|topic| age(topic) > age(&changed.topic)) {
             changed.topic = topic;
         }
         self.serve(now, id, &changed);
@@ -441,7 +438,7 @@ impl Topics {
         let groups = self.groups.range_mut(GroupId::first_of(&appended.topic)..);
         for (_, live) in groups.take_while(|(id, _)| id.topic == appended.topic) {
             if let Live::Loading(loading) = live {
-                loading.appended(&appended.row);
+                loading.noted(&appended.row);
             }
         }
     }

@@ -103,15 +103,13 @@ impl Topics {
                     after: Some(page.after).filter(|after| !after.is_empty()),
                     listing: Listing::default(),
                 };
-                self.ask(from, what, key);
-                Ok(())
+                self.ask(from, what, key)
             }
             Request::List(_) => Err(misdirected()),
             _ if directory => Err(misdirected()),
             Request::Describe(_) => {
                 let what = What::Describe(key.clone(), Listing::default());
-                self.ask(from, what, key);
-                Ok(())
+                self.ask(from, what, key)
             }
             Request::Letters(page) => {
                 let what = What::Letters {
@@ -119,8 +117,7 @@ impl Topics {
                     group: page.group,
                     from: page.from,
                 };
-                self.ask(from, what, key);
-                Ok(())
+                self.ask(from, what, key)
             }
             Request::Publish(body) => self.take_publish(from, key, request, body),
             Request::Seek(seek) if seek.offset.is_none() && seek.to() == StartFrom::Time => {
@@ -189,15 +186,13 @@ impl Topics {
         request: RequestRecord,
         seek: Seek,
     ) -> Result<(), NotRun> {
-        self.may_write()?;
         let what = What::SeekTime {
             topic: topic.clone(),
             request,
             seek,
             search: None,
         };
-        self.ask(from, what, topic);
-        Ok(())
+        self.ask(from, what, topic)
     }
 
     fn take_publish(
@@ -243,7 +238,7 @@ impl Topics {
         Ok(())
     }
 
-    fn may_write(&self) -> Result<(), NotRun> {
+    pub(super) fn may_write(&self) -> Result<(), NotRun> {
         match self.writes.refusal(self.partition) {
             None => Ok(()),
             Some(refusal) => Err(refusal),

@@ -177,11 +177,10 @@ impl Topics {
         rest: Rest,
         out: &mut Vec<TopicsEffect>,
     ) {
-        // By a clock that cannot be believed nothing is due.
+        // All by log age: no clock that is set makes anything old.
         let now_ms = match kind {
-            DueKind::Group => self.age.0,
+            DueKind::Group | DueKind::Retention | DueKind::Letter => self.age.0,
             DueKind::Reminder | DueKind::Timer | DueKind::Value => 0,
-            DueKind::Retention | DueKind::Letter => self.wall.map_or(0, |wall| wall.0),
         };
         let due = rows
             .iter()
@@ -270,8 +269,7 @@ impl Topics {
             let stored = (key.len() + value.len()) as u64;
             let batch = TopicBatch::decode(value).unwrap_or_default();
             let last = (batch.base + batch.events.len() as u64).saturating_sub(1);
-            let due = batch.appended_ms.saturating_add(row.age_max_ms());
-            let old = self.wall.is_some_and(|wall| due <= wall.0);
+            let old = row.outlives(&batch, self.age.0);
             if (old || bytes > row.bytes_max()) && trim.last.len() < TRIM_BATCHES_MAX {
                 trim.last.push(last);
                 bytes = bytes.saturating_sub(stored);

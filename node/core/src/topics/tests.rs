@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::command::Kind;
-use ghostlight_protocol::family::{self, DueKind};
+use ghostlight_protocol::family::{self, DueKind, Family};
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
 use ghostlight_protocol::limits::ENTRY_BYTES_MAX;
 use ghostlight_protocol::partition_row::Kept;
@@ -14,14 +14,15 @@ use ghostlight_protocol::time::{Age, Instant, WallTime};
 use ghostlight_protocol::topic::{
     GroupRow, GroupSettings, TopicAct, TopicBatch, TopicEvent, TopicName, TopicRow,
 };
-use ghostlight_protocol::wire::topic::Attach;
+use ghostlight_protocol::wire::topic::{Attach, Refused, TopicFrame, TopicSaid};
 use prost::Message;
 
+use super::ask::{Listing, What};
 use super::leader::{Bounds, Live, Topics, TopicsOpening};
 use super::load::GroupId;
 use super::{TopicsEffect, TopicsInput};
 use crate::io::Rest;
-use crate::turns::{Load, ReadId, Writes};
+use crate::turns::{Caller, Load, ReadId, RowsWanted, Writes};
 
 const NOW: Instant = Instant(1_000_000_000_000);
 
@@ -66,6 +67,7 @@ fn serve(topics: &mut Topics, name: &str, settings: GroupSettings, row: &TopicRo
         group: name.to_owned(),
         row: Some(group),
         topic: row.clone(),
+        taken: 0,
         outbox: Vec::new(),
         appended: Vec::new(),
     };
@@ -96,7 +98,7 @@ fn an_entry_of_verdicts_is_bounded() {
     };
     let row = TopicRow {
         next: 0,
-        first_ms: 1,
+        first_age_ms: Some(0),
         ..TopicRow::default()
     };
     for group in 0..12 {
@@ -110,6 +112,7 @@ fn an_entry_of_verdicts_is_bounded() {
     let batch = TopicBatch {
         base: 0,
         appended_ms: 1,
+        appended_age_ms: Some(0),
         events: vec![event],
     };
     let row = TopicRow { next: 1, ..row };
@@ -179,7 +182,7 @@ fn a_group_that_the_sweep_dropped_serves_nobody() {
     let mut topics = open();
     let row = TopicRow {
         next: 0,
-        first_ms: 1,
+        first_age_ms: Some(0),
         ..TopicRow::default()
     };
     let mut out = Vec::new();
@@ -202,6 +205,7 @@ fn a_group_that_the_sweep_dropped_serves_nobody() {
         group: "g".to_owned(),
         row: None,
         topic: row,
+        taken: 0,
         outbox: Vec::new(),
         appended: Vec::new(),
     };
@@ -212,6 +216,94 @@ fn a_group_that_the_sweep_dropped_serves_nobody() {
         !matches!(topics.groups.get(&id), Some(Live::Ready(_))),
         "the group is gone from the rows, and is served on"
     );
+    let told = out.iter().any(|effect| match effect {
+        TopicsEffect::Send { frame, .. } => {
+            frame.said == Some(TopicSaid::Refused(Refused::default()))
+        }
+        _ => false,
+    });
+    assert!(told, "its subscriber attaches again at once: {out:?}");
+}
+
+/// Retention takes what a group is to begin with, while the rows of the group are read.
+#[test]
+fn a_trim_while_a_group_loads_is_not_forgotten() {
+    let mut topics = open();
+    let mut out = Vec::new();
+    let attach = Attach {
+        group: "g".to_owned(),
+        credit_events: 64,
+        credit_bytes: 1 << 20,
+        ..Attach::default()
+    };
+    let frame = TopicFrame {
+        partition: 0,
+        topic: topic().to_bytes(),
+        subscriber: 1 << 32 | 1,
+        term: 3,
+        said: Some(TopicSaid::Attach(attach)),
+    };
+    let from = NodeId(1);
+    topics.handle(NOW, TopicsInput::Frame { from, frame }, &mut out);
+    let Some(TopicsEffect::Read { read: load, .. }) = out.pop() else {
+        panic!("{out:?}");
+    };
+    // The sweep's trim is in the log, and applied before the rows come.
+    let old = TopicRow {
+        first: 0,
+        next: 20,
+        first_age_ms: Some(0),
+        ..TopicRow::default()
+    };
+    let trimmed = TopicRow {
+        first: 10,
+        ..old.clone()
+    };
+    topics.trimmed(&topic(), &trimmed);
+    let group = GroupRow {
+        epoch: 9,
+        ..GroupRow::default()
+    };
+    let rows = vec![
+        (topic().to_bytes(), Some(old.encode_to_vec().into())),
+        (
+            family::group_key(&topic(), "g"),
+            Some(group.encode_to_vec().into()),
+        ),
+    ];
+    let (read, rest) = (load, Rest::Last);
+    topics.handle(NOW, TopicsInput::Rows { read, rows, rest }, &mut out);
+    out.clear();
+    // Past the time in which subscribers of before may say what they hold.
+    let later = NOW + Duration::from_secs(1);
+    topics.handle(later, TopicsInput::Tick, &mut out);
+    topics.flush(later, &mut out);
+    let after = out.iter().find_map(|effect| match effect {
+        TopicsEffect::Read {
+            rows: RowsWanted::Scan { family, after, .. },
+            ..
+        } if *family == Family::TopicBatch => Some(after.clone()),
+        _ => None,
+    });
+    assert_eq!(after, Some(family::batches_after(&topic(), 10)));
+}
+
+/// Questions that nobody can answer yet, or at all, are few.
+#[test]
+fn questions_are_bounded() {
+    for (writes, kept) in [(Writes::Taken, 64), (Writes::NoRoom, 0)] {
+        let mut topics = open();
+        topics.handle(NOW, TopicsInput::Writes(writes), &mut Vec::new());
+        let taken = (0..1_000).filter(|call| {
+            let from = Caller {
+                node: NodeId(2),
+                call: *call,
+            };
+            let what = What::Describe(topic(), Listing::default());
+            topics.ask(from, what, topic()).is_ok()
+        });
+        assert_eq!(taken.count(), kept, "{writes:?}");
+    }
 }
 
 /// Events over their age, in batches that fill a page each.
@@ -219,8 +311,8 @@ fn a_group_that_the_sweep_dropped_serves_nobody() {
 fn a_sweep_lets_go_all_that_is_over_its_age() {
     let mut topics = open();
     topics.note(
-        Some(WallTime(1_000_000_000_000)),
-        Age(10_000_000),
+        None,
+        Age(1_000_000_000),
         Load {
             topics: 1,
             ..Load::default()
@@ -246,7 +338,7 @@ fn a_sweep_lets_go_all_that_is_over_its_age() {
     let row = TopicRow {
         next: 100,
         bytes: 100 << 20,
-        first_ms: 5,
+        first_age_ms: Some(0),
         ..TopicRow::default()
     };
     let value = Bytes::from(row.encode_to_vec());
@@ -259,6 +351,7 @@ fn a_sweep_lets_go_all_that_is_over_its_age() {
     let batch = TopicBatch {
         base: 0,
         appended_ms: 5,
+        appended_age_ms: Some(0),
         events: vec![TopicEvent {
             data: vec![7; 1 << 20].into(),
             ..TopicEvent::default()

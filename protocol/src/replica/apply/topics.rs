@@ -78,6 +78,8 @@ pub struct GroupChanged {
     pub row: Option<GroupRow>,
     /// The topic partition's row.
     pub topic: TopicRow,
+    /// Parked letters that it took.
+    pub taken: u64,
     /// Messages, now in the outbox.
     pub outbox: Outbox,
     /// Batches that were appended by it, to this topic partition or to others of the same partition.
@@ -172,6 +174,7 @@ impl GroupChanged {
             group: self.group.clone(),
             row: self.row.clone(),
             lag: self.row.as_ref().map_or(0, |row| row.lag(&self.topic)),
+            taken: self.taken,
             ..GroupReply::default()
         })
     }
@@ -232,11 +235,11 @@ fn put_topic<R: Rows>(
         partition.topics = partition.topics.saturating_add(1);
     }
     let due = |ms| family::due_row_key(family::DueKind::Retention, ms, topic.as_bytes());
-    if before.due_ms() != row.due_ms() {
-        if let Some(ms) = before.due_ms() {
+    if before.due_age_ms() != row.due_age_ms() {
+        if let Some(ms) = before.due_age_ms() {
             rows.delete(Family::Due, due(ms));
         }
-        if let Some(ms) = row.due_ms() {
+        if let Some(ms) = row.due_age_ms() {
             rows.put(Family::Due, due(ms), Bytes::new());
         }
     }

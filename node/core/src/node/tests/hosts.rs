@@ -44,7 +44,8 @@ fn run_for_other(bench: &mut Bench, me: u64) -> TurnId {
         ..HostRun::default()
     };
     let frame = HostFrame {
-        incarnation: 1,
+        // Of the peer's first run.
+        incarnation: (1 << 24) + 1,
         first: 1,
         messages: vec![HostMessage {
             said: Some(Said::Run(run)),

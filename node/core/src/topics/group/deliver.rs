@@ -203,11 +203,8 @@ impl Group {
                 continue;
             }
             let bytes = held.bytes;
-            let Some(to) = self.choose(offset, bytes) else {
-                if self.free_events() == 0 {
-                    break;
-                }
-                continue;
+            let Some(to) = self.choose(offset) else {
+                break;
             };
             self.ready.remove(&offset);
             let place = match open.get_mut(&to) {
@@ -275,8 +272,8 @@ impl Group {
 
     /// Events with a key go to the same subscriber as long as it has credit; others to one on the leader's own node, as
     /// long as it has credit, and then to whoever has most.
-    fn choose(&self, offset: u64, bytes: usize) -> Option<SubscriberId> {
-        let able = || self.subscribers.iter().filter(move |(_, s)| s.takes(bytes));
+    fn choose(&self, offset: u64) -> Option<SubscriberId> {
+        let able = || self.subscribers.iter().filter(|(_, s)| s.takes());
         if let Some(Lane::Key(key)) = &self.held[&offset].lane {
             let weight = |id: &SubscriberId| {
                 let mut bytes = key.to_vec();

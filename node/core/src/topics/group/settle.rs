@@ -56,8 +56,9 @@ pub(super) struct Verdicts {
     /// Since when the oldest of them waits.
     since: Option<Instant>,
     urgent: bool,
-    /// Forwards that an open event stands before.
+    /// Forwards that an open event stands before, or that have no room in the next entry.
     early: BTreeMap<u64, (SubscriberId, Send)>,
+    early_bytes: usize,
     proposed: Option<Batch>,
     /// Confirmed without an entry: known already.
     known: Confirms,
@@ -112,13 +113,15 @@ impl Verdicts {
 
     /// Of the events in it: letters and forwards.
     pub(super) fn bytes(&self) -> usize {
-        self.gathered.bytes + self.proposed.as_ref().map_or(0, |batch| batch.bytes)
+        let proposed = self.proposed.as_ref().map_or(0, |batch| batch.bytes);
+        self.gathered.bytes + self.early_bytes + proposed
     }
 
     /// All of it was about another epoch: its subscribers learn that from the new one.
     pub(super) fn void(&mut self) {
         self.gathered = Batch::default();
         self.early.clear();
+        self.early_bytes = 0;
         self.since = None;
         self.urgent = false;
     }
@@ -188,15 +191,20 @@ impl Group {
         };
         self.acks.add(offset, range.end);
         self.release(offset);
+        self.verdicts.early_bytes += send.encoded_len();
         self.verdicts.early.insert(offset, (from, send));
         self.promote(now);
     }
 
     /// Forwards that no open event stands before go into the next entry: an actor gets its events in the order of the
-    /// log, whoever held them when a leader died.
+    /// log, whoever held them when a leader died. No more than one entry holds, and none while an entry is in the log: it may
+    /// come back.
     pub(super) fn promote(&mut self, now: Instant) {
         let epoch = self.row.epoch;
-        while let Some((&offset, _)) = self.verdicts.early.first_key_value() {
+        while self.verdicts.proposed.is_none()
+            && !self.forwards_full()
+            && let Some((&offset, _)) = self.verdicts.early.first_key_value()
+        {
             let held_before = self.held.range(..offset).next().is_some();
             let first = offset < self.acks.floor() || (offset < self.next && !held_before);
             if !first {
@@ -205,6 +213,7 @@ impl Group {
             let Some((_, (from, send))) = self.verdicts.early.pop_first() else {
                 return;
             };
+            self.verdicts.early_bytes -= send.encoded_len();
             let gathered = &mut self.verdicts.gathered;
             let forward = Forward {
                 offset,
@@ -556,6 +565,7 @@ impl Group {
                 self.pause(now, offset);
             }
         }
+        self.promote(now);
         batch.confirms
     }
 

@@ -46,7 +46,8 @@ impl Subscriber {
             credit_events: 0,
             credit_bytes: 0,
             out: BTreeMap::new(),
-            sent: 0,
+            // Above all that it has seen: a leader that has forgotten it may still have frames on their way to it.
+            sent: attach.seen,
             heard: now,
             silent: None,
         };
@@ -87,10 +88,11 @@ impl Subscriber {
         self.credit_events.saturating_sub(self.out.len())
     }
 
-    /// Whether an event of this size may be sent to it. One may exceed its bytes alone.
-    pub(super) fn takes(&self, bytes: usize) -> bool {
+    /// Whether an event may be sent to it. The one that reaches its bytes may exceed them: whoever takes an event takes one of any
+    /// size, so that no large one is overtaken by those behind it.
+    pub(super) fn takes(&self) -> bool {
         let held: usize = self.out.values().sum();
-        self.free_events() > 0 && (held == 0 || held.saturating_add(bytes) <= self.credit_bytes)
+        self.free_events() > 0 && (held == 0 || held < self.credit_bytes)
     }
 
     /// What is out is void: it was delivered before a seek.

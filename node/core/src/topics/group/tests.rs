@@ -4,18 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::closed::ClosedRange;
+use ghostlight_protocol::command::Send;
 use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::limits::{BATCH_BYTES_MAX, GROUP_WINDOW};
 use ghostlight_protocol::replica::GroupChanged;
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::topic::{
-    GroupRow, GroupSettings, Order, TopicBatch, TopicEvent, TopicName, TopicRow,
+    Forward, GroupRow, GroupSettings, Order, Purpose, TopicBatch, TopicEvent, TopicName, TopicRow,
 };
 use ghostlight_protocol::wire::topic::{Attach, Verdicts as Said};
 use prost::Message;
 
 use super::settle::{Along, Home};
-use super::{Group, Hunger, Room, SubscriberId};
+use super::{Group, Hunger, Room, Sent, SubscriberId};
 
 const NOW: Instant = Instant(1_000_000_000);
 const S: SubscriberId = SubscriberId {
@@ -40,6 +43,7 @@ fn batch(
     Arc::new(TopicBatch {
         base,
         appended_ms: 1,
+        appended_age_ms: Some(0),
         events: vec![event; count as usize],
     })
 }
@@ -86,7 +90,7 @@ fn a_group_that_retention_has_overtaken_goes_on() {
     let topic = TopicRow {
         first: 20_000,
         next: 20_010,
-        first_ms: 1,
+        first_age_ms: Some(0),
         ..TopicRow::default()
     };
     let group = group(row(0, GroupSettings::default()), &topic);
@@ -98,7 +102,7 @@ fn a_group_that_retention_has_overtaken_goes_on() {
 fn an_ack_of_what_retention_took_frees_its_lane() {
     let topic = TopicRow {
         next: 3,
-        first_ms: 1,
+        first_age_ms: Some(0),
         ..TopicRow::default()
     };
     let settings = GroupSettings {
@@ -128,6 +132,7 @@ fn an_ack_of_what_retention_took_frees_its_lane() {
         group: "g".to_owned(),
         row: Some(after),
         topic,
+        taken: 0,
         outbox: Vec::new(),
         appended: Vec::new(),
     };
@@ -151,7 +156,7 @@ fn an_ack_of_what_retention_took_frees_its_lane() {
 fn a_page_read_before_a_seek_skips_nothing() {
     let topic = TopicRow {
         next: 6_000,
-        first_ms: 1,
+        first_age_ms: Some(0),
         ..TopicRow::default()
     };
     let mut group = group(row(5_000, GroupSettings::default()), &topic);
@@ -175,7 +180,7 @@ fn a_page_read_before_a_seek_skips_nothing() {
 fn letters_on_their_way_are_bounded_in_bytes() {
     let topic = TopicRow {
         next: 9_000,
-        first_ms: 1,
+        first_age_ms: Some(0),
         ..TopicRow::default()
     };
     let settings = GroupSettings {
@@ -198,4 +203,198 @@ fn letters_on_their_way_are_bounded_in_bytes() {
         }
     }
     panic!("nothing stops it: 9000 events of 16 KiB are held, {entry} bytes of them in the log");
+}
+
+fn offsets(sent: &[Sent]) -> Vec<u64> {
+    let events = sent.iter().flat_map(|sent| &sent.deliver.events);
+    events.map(|event| event.offset).collect()
+}
+
+/// Nothing can be written down: what is acknowledged meanwhile is bounded, and comes again at most a window.
+#[test]
+fn a_group_whose_verdicts_are_not_written_stops_at_its_window() {
+    let topic = TopicRow {
+        next: 50_000,
+        first_age_ms: Some(0),
+        ..TopicRow::default()
+    };
+    let settings = GroupSettings {
+        order: Order::None as i32,
+        ..GroupSettings::default()
+    };
+    let mut group = group(row(0, settings), &topic);
+    let mut acknowledged = 0;
+    let mut deliver = |group: &mut Group| {
+        loop {
+            let sent = offsets(&group.drive(NOW, None, Room::Some));
+            for offset in &sent {
+                group.verdicts(NOW, S, &done(*offset, offset + 1));
+                acknowledged = offset + 1;
+            }
+            match group.hunger() {
+                Hunger::From(offset) => group.read([batch(offset, 64, "x", 8, 0)]),
+                Hunger::Nothing if sent.is_empty() => return acknowledged,
+                Hunger::Nothing => {}
+            }
+        }
+    };
+    let stopped = deliver(&mut group);
+    assert_eq!(stopped, GROUP_WINDOW);
+    // Written down, it goes on.
+    let settle = group.propose(NOW, Along::WithAppend).unwrap();
+    assert_eq!(
+        settle.done,
+        [ClosedRange {
+            first: 0,
+            end: stopped
+        }]
+    );
+    let changed = GroupChanged {
+        group: "g".to_owned(),
+        row: Some(row(stopped, group.settings().clone())),
+        topic,
+        taken: 0,
+        outbox: Vec::new(),
+        appended: Vec::new(),
+    };
+    group.settled(NOW, Some(&changed));
+    assert_eq!(deliver(&mut group), 2 * GROUP_WINDOW);
+}
+
+/// What is large waits for no moment at which its subscriber has nothing else.
+#[test]
+fn no_event_is_overtaken_for_its_size() {
+    let topic = TopicRow {
+        next: 4,
+        first_age_ms: Some(0),
+        ..TopicRow::default()
+    };
+    let settings = GroupSettings {
+        order: Order::None as i32,
+        ..GroupSettings::default()
+    };
+    let mut group = group(row(0, settings), &topic);
+    let attach = Attach {
+        group: "g".to_owned(),
+        epoch: 9,
+        credit_events: 64,
+        credit_bytes: 512 << 10,
+        ..Attach::default()
+    };
+    group.attach(NOW, S, &attach);
+    let sizes = [400 << 10, 200 << 10, 50 << 10, 1];
+    group.read(
+        (0..)
+            .zip(sizes)
+            .map(|(base, bytes)| batch(base, 1, "x", bytes, 0)),
+    );
+    let first = offsets(&group.drive(NOW, None, Room::Some));
+    assert_eq!(
+        first,
+        [0, 1],
+        "the one that reaches the bound may exceed it"
+    );
+    group.verdicts(NOW, S, &done(0, 1));
+    assert_eq!(offsets(&group.drive(NOW, None, Room::Some)), [2, 3]);
+}
+
+/// A leader forgot a subscriber that had seen ten frames; it attaches again, in the same leadership.
+#[test]
+fn what_is_under_way_to_a_subscriber_that_was_forgotten_is_not_taken_back() {
+    let topic = TopicRow {
+        next: 1,
+        first_age_ms: Some(0),
+        ..TopicRow::default()
+    };
+    let mut group = group(row(0, GroupSettings::default()), &topic);
+    group.detach(S);
+    let attach = Attach {
+        group: "g".to_owned(),
+        epoch: 9,
+        seen: 10,
+        credit_events: 64,
+        credit_bytes: 1 << 20,
+        ..Attach::default()
+    };
+    group.attach(NOW, S, &attach);
+    group.read([batch(0, 1, "x", 8, 0)]);
+    let sent = group.drive(NOW, None, Room::Some);
+    assert_eq!((offsets(&sent), sent[0].deliver.number), (vec![0], 11));
+    // It renews before the frame has come.
+    group.attach(NOW, S, &attach);
+    assert_eq!(group.in_flight(), 1);
+}
+
+/// Events of many keys become messages, all but the first, and then the first: no entry holds more than it may.
+#[test]
+fn forwards_that_waited_for_an_open_event_go_in_portions() {
+    const COUNT: u64 = 3_000;
+    let topic = TopicRow {
+        next: COUNT,
+        first_age_ms: Some(0),
+        ..TopicRow::default()
+    };
+    let settings = GroupSettings {
+        order: Order::None as i32,
+        purpose: Purpose::Forward as i32,
+        ..GroupSettings::default()
+    };
+    let mut group = group(row(0, settings), &topic);
+    let attach = Attach {
+        group: "g".to_owned(),
+        epoch: 9,
+        credit_events: COUNT as u32,
+        credit_bytes: 1 << 30,
+        ..Attach::default()
+    };
+    group.attach(NOW, S, &attach);
+    let forward = |offset| Said {
+        epoch: 9,
+        forwarded: vec![Forward {
+            offset,
+            send: Some(Send {
+                destination: 0,
+                actor: ActorKey::new("default", "t", "a").unwrap().to_bytes(),
+                method: "m".to_owned(),
+                body: vec![7; 2_048].into(),
+            }),
+        }],
+        ..Said::default()
+    };
+    group.read([batch(0, COUNT, "x", 8, 0)]);
+    let sent = offsets(&group.drive(NOW, None, Room::Some));
+    assert_eq!(sent.len(), COUNT as usize);
+    for offset in 1..COUNT {
+        group.verdicts(NOW, S, &forward(offset));
+    }
+    assert!(
+        group.propose(NOW, Along::WithAppend).is_none(),
+        "the first is open"
+    );
+    group.verdicts(NOW, S, &forward(0));
+    let (mut floor, mut entries) = (0, 0);
+    while let Some(settle) = group.propose(NOW, Along::WithAppend) {
+        assert!(settle.encoded_len() <= 2 * BATCH_BYTES_MAX);
+        let offsets: Vec<u64> = settle.forwards.iter().map(|f| f.offset).collect();
+        let end = floor + offsets.len() as u64;
+        assert_eq!(offsets, (floor..end).collect::<Vec<u64>>(), "in order");
+        if entries == 1 {
+            // Raft refuses one of them.
+            group.settle_dropped(NOW);
+            entries += 1;
+            continue;
+        }
+        (floor, entries) = (end, entries + 1);
+        let changed = GroupChanged {
+            group: "g".to_owned(),
+            row: Some(row(floor, group.settings().clone())),
+            topic: topic.clone(),
+            taken: 0,
+            outbox: Vec::new(),
+            appended: Vec::new(),
+        };
+        group.settled(NOW, Some(&changed));
+    }
+    assert_eq!(floor, COUNT);
+    assert!(entries > 5, "{entries}");
 }

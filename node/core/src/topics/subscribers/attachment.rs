@@ -9,13 +9,14 @@ use ghostlight_protocol::closed::ClosedRange;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::Send;
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
-use ghostlight_protocol::limits::TOPIC_PARTITIONS;
+use ghostlight_protocol::limits::{BATCH_BYTES_MAX, TOPIC_PARTITIONS};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::topic::{AckSet, Forward};
 use ghostlight_protocol::wire::topic::{
     Attach, Confirm, Deliver, Delivered, Detach, FailedDelivery, Failure, TopicFrame, TopicSaid,
     Verdicts,
 };
+use prost::Message;
 
 use super::{Said, SubscribersEffect, Subscribing};
 use crate::gateway::{Reachable, Routes};
@@ -54,7 +55,7 @@ pub(super) struct Attachment {
     returned: Returned,
 }
 
-/// Whether the node ends, and how far that is here.
+/// Whether the node ends or its program has gone, and how far that is here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Closing {
     No,
@@ -279,7 +280,7 @@ impl Attachment {
         Some(SubscribersEffect::Send { to, frame })
     }
 
-    /// The node ends: nothing more is taken.
+    /// The node ends, or its program has gone: nothing more is taken.
     pub(super) fn close(
         &mut self,
         now: Instant,
@@ -356,7 +357,7 @@ impl Attachment {
         if self.said.is_some_and(|said| said + VERDICT_AGAIN <= now) {
             self.said = None;
             out.extend(self.say_verdicts(now, Kept::All));
-            if self.held.values().any(|held| held.verdict.is_some()) {
+            if self.owes() {
                 self.said = Some(now);
             }
         }
@@ -514,7 +515,7 @@ impl Attachment {
                 tokens.push(held.token);
             }
         }
-        if !self.held.values().any(|held| held.verdict.is_some()) {
+        if !self.owes() {
             self.said = None;
         }
         Heard::Confirmed(tokens)
@@ -530,12 +531,17 @@ impl Attachment {
     }
 
     /// Says verdicts to the leader, if there is one.
-    pub(super) fn say_verdicts(&mut self, now: Instant, which: Kept) -> Option<SubscribersEffect> {
-        let to = self.leader()?;
-        let mut verdicts = Verdicts {
-            epoch: self.epoch,
+    pub(super) fn say_verdicts(&mut self, now: Instant, which: Kept) -> Vec<SubscribersEffect> {
+        let Some(to) = self.leader() else {
+            return Vec::new();
+        };
+        let epoch = self.epoch;
+        let none = || Verdicts {
+            epoch,
             ..Verdicts::default()
         };
+        let mut frames = Vec::new();
+        let (mut verdicts, mut bytes) = (none(), 0);
         for (offset, held) in &mut self.held {
             let Some((said, told)) = &mut held.verdict else {
                 continue;
@@ -558,7 +564,7 @@ impl Attachment {
                 Said::Retry(reason) => (Failure::Retry, reason),
                 Said::Drop(reason) => (Failure::Drop, reason),
                 Said::Forward(to) => {
-                    verdicts.forwarded.push(Forward {
+                    let forward = Forward {
                         offset: *offset,
                         send: Some(Send {
                             // The leader knows how many partitions there are.
@@ -567,7 +573,14 @@ impl Attachment {
                             method: to.method.clone(),
                             body: to.body.clone(),
                         }),
-                    });
+                    };
+                    // Messages may be large: many of them are no single frame.
+                    bytes += forward.encoded_len();
+                    verdicts.forwarded.push(forward);
+                    if bytes >= BATCH_BYTES_MAX {
+                        frames.push(std::mem::replace(&mut verdicts, none()));
+                        bytes = 0;
+                    }
                     continue;
                 }
             };
@@ -578,12 +591,21 @@ impl Attachment {
                 reason: reason.clone(),
             });
         }
-        let none = verdicts.done.is_empty() && verdicts.failed.is_empty();
-        if none && verdicts.forwarded.is_empty() {
-            return None;
+        if verdicts != none() {
+            frames.push(verdicts);
         }
-        self.said.get_or_insert(now);
-        let frame = self.frame(self.term, TopicSaid::Verdicts(verdicts));
-        Some(SubscribersEffect::Send { to, frame })
+        if !frames.is_empty() {
+            self.said.get_or_insert(now);
+        }
+        let frames = frames.into_iter().map(|verdicts| {
+            let frame = self.frame(self.term, TopicSaid::Verdicts(verdicts));
+            SubscribersEffect::Send { to, frame }
+        });
+        frames.collect()
+    }
+
+    /// Whether it holds verdicts that its leader has not confirmed.
+    pub(super) fn owes(&self) -> bool {
+        self.held.values().any(|held| held.verdict.is_some())
     }
 }

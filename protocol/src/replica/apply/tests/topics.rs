@@ -1,5 +1,7 @@
 //! Topics: appended once, settled once, buried with the cursor, kept as long as they should be.
 
+mod age;
+
 use bytes::Bytes;
 use prost::Message;
 
@@ -138,7 +140,7 @@ impl Bed {
         let row = self.topic_row();
         let mut at = row.first;
         let mut bytes = 0;
-        let mut first_ms = 0;
+        let mut first_age = None;
         let mut due = Vec::new();
         for ((family, key), value) in &self.rows.0 {
             match family {
@@ -148,17 +150,15 @@ impl Bed {
                     at += batch.events.len() as u64;
                     assert_eq!(*key, family::batch_key(&topic(), at - 1));
                     bytes += (key.len() + value.len()) as u64;
-                    if first_ms == 0 {
-                        first_ms = batch.appended_ms.max(1);
-                    }
+                    first_age = first_age.or(batch.appended_age_ms);
                 }
                 Family::Topic => {
                     let row = TopicRow::decode(value.clone()).unwrap();
-                    let ms = row.due_ms();
+                    let ms = row.due_age_ms();
                     due.extend(ms.map(|ms| family::due_row_key(DueKind::Retention, ms, key)));
                 }
                 Family::TopicLetter => {
-                    let died = DeadTopicLetter::decode(value.clone()).unwrap().dead_ms;
+                    let died = DeadTopicLetter::decode(value.clone()).unwrap().dead_age_ms;
                     let ms = died + DEAD_LETTER_AGE_MAX.as_millis() as u64;
                     due.push(family::due_row_key(DueKind::Letter, ms, key));
                 }
@@ -173,7 +173,8 @@ impl Bed {
                 _ => {}
             }
         }
-        assert_eq!((row.next, row.bytes, row.first_ms), (at, bytes, first_ms));
+        let kept = (row.next, row.bytes, row.first_age_ms);
+        assert_eq!(kept, (at, bytes, first_age));
         due.sort();
         let kept = self.rows.0.keys().filter(|(f, _)| *f == Family::Due);
         let kept: Vec<Bytes> = kept.map(|(_, key)| key.clone()).collect();
@@ -476,9 +477,10 @@ fn a_letter_goes_to_its_topic_or_is_parked_and_driven_again() {
     };
     let batch = &changed.appended[0].batch;
     assert_eq!((batch.base, batch.events[0].only_group.as_str()), (4, "g"));
-    assert_eq!(changed.row.unwrap().letters, 0);
+    assert_eq!((changed.row.unwrap().letters, changed.taken), (0, 1));
     let next = bed.topic_row().next;
-    bed.act(redrive(RedriveTo::Group));
+    let again = bed.act(redrive(RedriveTo::Group));
+    assert!(matches!(again, TopicOutcome::Group(changed) if changed.taken == 0));
     assert_eq!(bed.topic_row().next, next, "a letter is driven once");
 }
 
@@ -498,9 +500,15 @@ fn a_parked_letter_goes_when_it_is_old_or_its_group_goes() {
             offsets: vec![3],
         }))
     };
-    bed.ops(5 + WEEK_MS - 1, vec![over()]);
-    assert_eq!(bed.count(Family::TopicLetter), 2, "too young");
-    bed.ops(5 + WEEK_MS, vec![over()]);
+    bed.until(WEEK_MS - 1);
+    bed.ops(5 + 2 * WEEK_MS, vec![over()]);
+    assert_eq!(
+        bed.count(Family::TopicLetter),
+        2,
+        "too young, whatever a clock says"
+    );
+    bed.until(WEEK_MS);
+    bed.ops(5 + 2 * WEEK_MS, vec![over()]);
     assert_eq!(bed.group_row("g").unwrap().letters, 1);
     let delete = |offsets| {
         TopicAct::Delete(GroupLetters {
@@ -521,8 +529,9 @@ fn a_parked_letter_goes_when_it_is_old_or_its_group_goes() {
 #[test]
 fn only_the_oldest_batches_go_and_only_when_they_are_over() {
     let mut bed = Bed::new();
-    for (wall_ms, data) in [(5, "a"), (6, "b"), (50, "c")] {
-        bed.publish(wall_ms, &[data, data]);
+    for (age, data) in [(5, "a"), (6, "b"), (50, "c")] {
+        bed.until(age);
+        bed.publish(0, &[data, data]);
     }
     let trim = |last: &[u64], next_last| {
         op(TopicAct::Trim(Trim {
@@ -530,7 +539,7 @@ fn only_the_oldest_batches_go_and_only_when_they_are_over() {
             next_last,
         }))
     };
-    for (wall_ms, asked, next_last, first) in [
+    for (age, asked, next_last, first) in [
         (5 + WEEK_MS - 1, &[1][..], Some(3), 0),
         // Not the oldest one; not the end of a batch.
         (5 + WEEK_MS, &[3], Some(5), 0),
@@ -540,12 +549,13 @@ fn only_the_oldest_batches_go_and_only_when_they_are_over() {
         (6 + WEEK_MS, &[3, 5], Some(5), 4),
         (50 + WEEK_MS, &[5], None, 6),
     ] {
-        let outcome = bed.apply_trim(wall_ms, trim(asked, next_last));
-        assert_eq!(outcome.first, first, "{asked:?} at {wall_ms}");
+        bed.until(age);
+        let outcome = bed.apply_trim(trim(asked, next_last));
+        assert_eq!(outcome.first, first, "{asked:?} at {age}");
     }
     let row = bed.topic_row();
-    assert_eq!((row.next, row.bytes, row.due_ms()), (6, 0, None));
-    bed.publish(60 + WEEK_MS, &["d"]);
+    assert_eq!((row.next, row.bytes, row.due_age_ms()), (6, 0, None));
+    bed.publish(0, &["d"]);
     assert_eq!(bed.events(), [(6, "d".to_owned())], "offsets go on");
     // A bound on bytes lets young ones go.
     let body = PublishBody {
@@ -558,7 +568,7 @@ fn only_the_oldest_batches_go_and_only_when_they_are_over() {
         body: Some(body),
     }];
     bed.ops(0, vec![op(TopicAct::Append(Append { publishes }))]);
-    let row = bed.apply_trim(0, trim(&[6, 7], None));
+    let row = bed.apply_trim(trim(&[6, 7], None));
     assert_eq!((row.first, row.age_max_ms()), (8, 1_000));
     // A group that is behind goes on where the log begins.
     let epoch = group(bed.act(put("g", GroupSettings::default()))).epoch;
@@ -566,19 +576,25 @@ fn only_the_oldest_batches_go_and_only_when_they_are_over() {
 }
 
 impl Bed {
-    fn apply_trim(&mut self, wall_ms: u64, trim: TopicOp) -> TopicRow {
+    /// The log is so old now.
+    fn until(&mut self, age_ms: u64) {
+        self.pass(age_ms - self.row.age_ms);
+    }
+
+    /// At a wall time at which everything would be old.
+    fn apply_trim(&mut self, trim: TopicOp) -> TopicRow {
         let command = Command {
             leader_term: TERM,
-            wall_ms,
+            wall_ms: 1_700_000_000_000,
             kind: Some(Kind::Topics(TopicOps { ops: vec![trim] })),
             ..Command::default()
         };
-        let outcome = self.apply_bytes(TERM, &command.encode_to_vec());
-        let EntryOutcome::Topics(mut outcomes) = outcome else {
-            panic!("{outcome:?}");
-        };
-        match outcomes.remove(0) {
-            TopicOutcome::Trimmed(row) => row,
+        // Not by `ops`: a wrong word about what follows leaves an age that is too early, which a later trim mends.
+        match self.apply_bytes(TERM, &command.encode_to_vec()) {
+            EntryOutcome::Topics(mut outcomes) => match outcomes.remove(0) {
+                TopicOutcome::Trimmed(row) => row,
+                other => panic!("{other:?}"),
+            },
             other => panic!("{other:?}"),
         }
     }
@@ -671,8 +687,11 @@ fn replicas_agree_and_rows_stay_true() {
         for step in 0..60 {
             let row = bed.topic_row();
             let act = any_act(&mut bed, &mut draw);
-            let age = draw(40);
-            let wall_ms = 1 + step * WEEK_MS / 20;
+            let age = match draw(3) {
+                0 => WEEK_MS / 10,
+                _ => draw(40),
+            };
+            let wall_ms = 1 + step;
             let command = Command {
                 leader_term: TERM,
                 age_step_ms: age,
@@ -701,94 +720,6 @@ fn replicas_agree_and_rows_stay_true() {
             {
                 bed.check_counters();
             }
-        }
-    }
-}
-
-/// An event that becomes a letter, is sought back to, and becomes one again.
-#[test]
-fn a_letter_that_dies_again_after_a_seek_is_one_letter() {
-    let mut bed = Bed::new();
-    bed.publish(5, &["a"]);
-    let epoch = group(bed.act(put("g", GroupSettings::default()))).epoch;
-    let once = Settle {
-        dead: vec![dead(0, None)],
-        ..settle(epoch)
-    };
-    bed.act(TopicAct::Settle(once));
-    let seek = Seek {
-        group: "g".to_owned(),
-        offset: Some(0),
-        ..Seek::default()
-    };
-    let epoch = group(bed.act(TopicAct::Seek(seek))).epoch;
-    let again = Settle {
-        dead: vec![dead(0, None)],
-        ..settle(epoch)
-    };
-    // An hour later.
-    let outcome = bed.act_at(3_600_005, TopicAct::Settle(again));
-    let row = group(outcome);
-    assert_eq!(bed.count(Family::TopicLetter), 1);
-    let dues = bed
-        .rows
-        .0
-        .keys()
-        .filter(|(f, k)| *f == Family::Due && k[0] == DueKind::Letter as u8)
-        .count();
-    assert_eq!((row.letters, dues), (1, 1), "one letter, one due row");
-}
-
-/// What is left of it when its time is over.
-#[test]
-fn the_sweep_ends_with_stale_due_rows() {
-    let mut bed = Bed::new();
-    bed.publish(5, &["a"]);
-    let epoch = group(bed.act(put("g", GroupSettings::default()))).epoch;
-    let die = |epoch| {
-        TopicAct::Settle(Settle {
-            dead: vec![dead(0, None)],
-            ..settle(epoch)
-        })
-    };
-    bed.act(die(epoch));
-    let seek = Seek {
-        group: "g".to_owned(),
-        offset: Some(0),
-        ..Seek::default()
-    };
-    let epoch = group(bed.act(TopicAct::Seek(seek))).epoch;
-    bed.act_at(3_600_005, die(epoch));
-    let over = || {
-        TopicAct::LettersOver(GroupLetters {
-            group: "g".to_owned(),
-            offsets: vec![0],
-        })
-    };
-    // Both letters' weeks are over: everything must be gone.
-    for _ in 0..3 {
-        bed.act_at(3_600_005 + 2 * WEEK_MS, over());
-    }
-    assert_eq!(bed.count(Family::TopicLetter), 0);
-    let row = bed.group_row("g").unwrap();
-    assert_eq!(
-        (row.letters, bed.count(Family::Due)),
-        (0, 1),
-        "the retention row alone"
-    );
-}
-
-impl Bed {
-    fn act_at(&mut self, wall_ms: u64, act: TopicAct) -> TopicOutcome {
-        let command = Command {
-            leader_term: TERM,
-            wall_ms,
-            kind: Some(Kind::Topics(TopicOps { ops: vec![op(act)] })),
-            ..Command::default()
-        };
-        match self.apply_bytes(TERM, &command.encode_to_vec()) {
-            EntryOutcome::Topics(mut outcomes) => outcomes.remove(0),
-            other => panic!("{other:?}"),
         }
     }
 }

@@ -110,6 +110,7 @@ fn append_events<R: Rows>(
         base: before.next,
         appended_ms: partition.wall_ms,
         events,
+        appended_age_ms: Some(partition.age_ms),
     };
     let next = before.next.saturating_add(batch.events.len() as u64);
     let key = family::batch_key(topic, next - 1);
@@ -120,9 +121,8 @@ fn append_events<R: Rows>(
         last_ms: batch.appended_ms,
         ..before.clone()
     };
-    if row.first_ms == 0 {
-        // No clock stood at zero: a log that has no time yet says one.
-        row.first_ms = batch.appended_ms.max(1);
+    if row.first_age_ms.is_none() {
+        row.first_age_ms = batch.appended_age_ms;
     }
     if keeps.ms > 0 {
         row.retention_ms = keeps.ms;

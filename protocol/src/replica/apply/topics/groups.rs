@@ -207,26 +207,27 @@ impl<R: Rows> At<'_, R> {
             dead_ms: self.partition.wall_ms,
             topic: self.topic.to_bytes(),
             group: done.group.clone(),
+            dead_age_ms: self.partition.age_ms,
         };
         // It may have died before, and been sought back to.
         self.take_letter(&done.group, dead.offset, row)?;
         let key = family::letter_key(&self.topic, &done.group, dead.offset);
         row.letters = row.letters.saturating_add(1);
-        let due = letter_due(letter.dead_ms, &key);
+        let due = letter_due(&letter, &key);
         self.rows.put(Family::Due, due, Bytes::new());
         let value = letter.encode_to_vec().into();
         self.rows.put(Family::TopicLetter, key, value);
         Ok(())
     }
 
-    /// As many letters as one batch holds; the row says how many are left.
+    /// As many letters as one batch holds; it says how many those were.
     pub(super) fn redrive(&mut self, redrive: Redrive) -> Result<TopicOutcome, R::Error> {
         let group = redrive.group.clone();
         let Some(mut row) = self.group_row(&group)? else {
             return Ok(TopicOutcome::Refused(TopicRefusal::UnknownGroup));
         };
         let mut events: Vec<TopicEvent> = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut taken) = (0, 0);
         for &offset in &redrive.offsets {
             if bytes >= BATCH_BYTES_MAX {
                 break;
@@ -234,6 +235,7 @@ impl<R: Rows> At<'_, R> {
             let Some(letter) = self.take_letter(&group, offset, &mut row)? else {
                 continue;
             };
+            taken += 1;
             if let (RedriveTo::Group, Some(event)) = (redrive.to(), letter.event) {
                 bytes += event.encoded_len();
                 events.push(TopicEvent {
@@ -247,6 +249,7 @@ impl<R: Rows> At<'_, R> {
         let appended = self.append(events)?;
         let mut done = changed(group, Some(row), self.topic_row()?);
         done.appended.extend(appended);
+        done.taken = taken;
         Ok(TopicOutcome::Group(done))
     }
 
@@ -259,9 +262,7 @@ impl<R: Rows> At<'_, R> {
             let key = family::letter_key(&self.topic, &group, offset);
             let letter = self.rows.get(Family::TopicLetter, &key)?;
             let died = letter.map(|bytes| DeadTopicLetter::decode(bytes).unwrap_or_default());
-            let limit = DEAD_LETTER_AGE_MAX.as_millis() as u64;
-            let over = |died: DeadTopicLetter| died.dead_ms.saturating_add(limit);
-            if died.is_some_and(|died| over(died) <= self.partition.wall_ms) {
+            if died.is_some_and(|died| over_age_ms(&died) <= self.partition.age_ms) {
                 self.take_letter(&group, offset, &mut row)?;
             }
         }
@@ -282,7 +283,7 @@ impl<R: Rows> At<'_, R> {
         };
         let letter = DeadTopicLetter::decode(bytes).unwrap_or_default();
         row.letters = row.letters.saturating_sub(1);
-        let due = letter_due(letter.dead_ms, &key);
+        let due = letter_due(&letter, &key);
         self.rows.delete(Family::Due, due);
         self.rows.delete(Family::TopicLetter, key);
         Ok(Some(letter))
@@ -334,6 +335,7 @@ fn changed(group: String, row: Option<GroupRow>, topic: TopicRow) -> GroupChange
         group,
         row,
         topic,
+        taken: 0,
         outbox: Vec::new(),
         appended: Vec::new(),
     }
@@ -350,7 +352,12 @@ fn group_due(row: &GroupRow, key: &[u8]) -> Option<Bytes> {
     (idle_ms > 0).then(|| family::due_row_key(DueKind::Group, due, key))
 }
 
-fn letter_due(dead_ms: u64, key: &[u8]) -> Bytes {
-    let due = dead_ms.saturating_add(DEAD_LETTER_AGE_MAX.as_millis() as u64);
-    family::due_row_key(DueKind::Letter, due, key)
+/// Log age when a letter goes.
+fn over_age_ms(letter: &DeadTopicLetter) -> u64 {
+    let limit = DEAD_LETTER_AGE_MAX.as_millis() as u64;
+    letter.dead_age_ms.saturating_add(limit)
+}
+
+fn letter_due(letter: &DeadTopicLetter, key: &[u8]) -> Bytes {
+    family::due_row_key(DueKind::Letter, over_age_ms(letter), key)
 }

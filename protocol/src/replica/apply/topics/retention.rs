@@ -24,11 +24,11 @@ impl<R: Rows> At<'_, R> {
             row.first = last.saturating_add(1);
             row.bytes = row.bytes.saturating_sub(bytes);
             // At least as late as this one; the batch behind it says it exactly.
-            row.first_ms = batch.appended_ms.max(1);
+            row.first_age_ms = batch.appended_age_ms.or(row.first_age_ms);
             self.rows.delete(Family::TopicBatch, key);
         }
         if row.first == row.next {
-            row.first_ms = 0;
+            row.first_age_ms = None;
             row.bytes = 0;
         } else if row.first != before.first
             && let Some(last) = trim.next_last
@@ -37,7 +37,7 @@ impl<R: Rows> At<'_, R> {
             let next = self.rows.get(Family::TopicBatch, &key)?;
             let next = next.map(|value| TopicBatch::decode(value).unwrap_or_default());
             if let Some(next) = next.filter(|next| next.base == row.first) {
-                row.first_ms = next.appended_ms.max(1);
+                row.first_age_ms = next.appended_age_ms.or(row.first_age_ms);
             }
         }
         if row != before {
@@ -47,7 +47,6 @@ impl<R: Rows> At<'_, R> {
     }
 
     fn is_over(&self, row: &TopicRow, batch: &TopicBatch) -> bool {
-        let due = batch.appended_ms.saturating_add(row.age_max_ms());
-        due <= self.partition.wall_ms || row.bytes > row.bytes_max()
+        row.outlives(batch, self.partition.age_ms) || row.bytes > row.bytes_max()
     }
 }
