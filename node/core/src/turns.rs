@@ -36,7 +36,7 @@ pub use engine::{
     ActivationView, Counters, Load, NativeTypes, Opening, Progress, Settings, Turns, Writes,
 };
 pub use entered::ReentrantTypes;
-pub use jobs::{Due, Standing};
+pub use jobs::{Due, Standing, WakeupEnd};
 pub(crate) use wakeup::next_tick;
 
 use bytes::Bytes;
@@ -153,7 +153,7 @@ pub enum TurnsEffect {
     /// A turn that has called is over: nobody waits for what it called.
     TurnGone(TurnId),
     /// A firing is over; its row says whether, and when, there is another one.
-    WakeupOver(Box<Due>),
+    WakeupOver(Box<Due>, WakeupEnd),
     /// Reminders and timers were set or removed by what is applied now.
     Scheduled(ActorKey, Vec<ScheduleWrite>),
 }

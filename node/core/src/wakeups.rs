@@ -1,14 +1,17 @@
 //! When reminders and timers of a partition are due, during one leadership.
 //!
-//! Reminders stand in the store in the order in which they are due: what is due now is read from the front,
-//! and nothing else is looked at, however many there are. A timer's row says when it fired first; when it
-//! fires next is kept in memory here. A tick that nobody fired in time fires once.
+//! Reminders stand in the store in the order in which they are due. A *walk* over that order takes what is due and
+//! may fire; what may not, because its actor or its type has enough firings or cannot be called, is passed over, and
+//! a later walk goes back for it. A timer's row says when it fired first; when it fires next is kept in memory
+//! here. A tick that nobody fired in time fires once.
 //! Absent: the clock (the calendar comes in with each input), what a firing does, and what becomes of its row.
 
+mod firings;
 #[cfg(test)]
 mod tests;
+mod timers;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,17 +21,18 @@ use ghostlight_protocol::family::{self, DueKind, Family};
 use ghostlight_protocol::time::{Instant, WallTime};
 use prost::Message;
 
+pub use self::firings::FIRINGS_MAX;
+use self::firings::{Bound, Firings, Moved, Says};
+use self::timers::Timers;
 use crate::io::Rest;
-use crate::turns::{Due, RowsWanted, Standing, next_tick};
+use crate::turns::{Due, RowsWanted, Standing, WakeupEnd};
 
-/// Firings of one partition that run at the same time.
-pub const FIRINGS_MAX: usize = 256;
-/// Rows of one read. More than can run, so that what runs does not hide what waits behind it.
-const PAGE_ROWS: usize = 2 * FIRINGS_MAX;
-/// Timers of one partition in memory; those beyond it fire when there is room again after an opening.
-const TIMERS_MAX: usize = 262_144;
-/// Pause before what could not start is looked at again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Rows of one read.
+const PAGE_ROWS: usize = 512;
+/// After a walk back over so many pages, the next one begins later by that for each but the first.
+const PAGE_PAUSE: Duration = Duration::from_millis(10);
+/// Timers that are looked at for one input.
+const STEPS_MAX: usize = 4_096;
 
 /// What it is fed.
 #[derive(Clone, PartialEq, Debug)]
@@ -45,7 +49,7 @@ pub enum WakeupsInput {
     /// Reminders and timers of an actor that were set or removed.
     Scheduled(ActorKey, Vec<ScheduleWrite>),
     /// A firing is over.
-    Over(Box<Due>),
+    Over(Box<Due>, WakeupEnd),
 }
 
 /// What it wants.
@@ -61,26 +65,19 @@ pub enum WakeupsEffect {
 #[derive(Debug)]
 pub struct Wakeups {
     read: Read,
-    /// When the first reminder is due that does not run; `None`: there is none.
+    /// From when on no walk has looked at the reminders; `None`: there are none.
     next: Option<u64>,
-    /// Not before this: something could not start.
-    again: Option<Instant>,
-    running: BTreeMap<Bytes, Moved>,
-    timers: BTreeMap<Bytes, Timer>,
-    order: BTreeSet<(u64, Bytes)>,
-}
-
-#[derive(Debug)]
-struct Timer {
-    next: u64,
-    row: ScheduleRow,
-}
-
-/// Whether the row of a running firing was written since it began.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Moved {
-    No,
-    Yes,
+    /// When the first reminder is due that was passed over; `None`: none was.
+    passed: Option<u64>,
+    /// Why some were passed over.
+    bounds: BTreeSet<Bound>,
+    /// No walk goes back before this.
+    back_at: Instant,
+    /// Rows of reminders that try for their types.
+    tries: VecDeque<Bytes>,
+    reminders: Firings,
+    timers: Timers,
+    timer_firings: Firings,
 }
 
 /// The read that is under way.
@@ -92,10 +89,24 @@ enum Read {
     TimerRows {
         keys: VecDeque<Bytes>,
         after: Option<Bytes>,
+        /// What was set or removed since the read began.
+        changed: BTreeSet<Bytes>,
     },
     Nothing,
-    RemindersDue,
-    ReminderRows(VecDeque<Bytes>),
+    Walk(Walk),
+    /// Rows of reminders that are about to fire, and the walk that goes on after that.
+    Reminders {
+        keys: VecDeque<Bytes>,
+        walk: Option<Walk>,
+    },
+}
+
+/// Over the reminders that are due.
+#[derive(Debug)]
+struct Walk {
+    /// From after this row.
+    after: Bytes,
+    pages: u32,
 }
 
 impl Wakeups {
@@ -105,10 +116,13 @@ impl Wakeups {
         Self {
             read: Read::TimersWanted(None),
             next: Some(0),
-            again: None,
-            running: BTreeMap::new(),
-            timers: BTreeMap::new(),
-            order: BTreeSet::new(),
+            passed: None,
+            bounds: BTreeSet::new(),
+            back_at: Instant(0),
+            tries: VecDeque::new(),
+            reminders: Firings::default(),
+            timers: Timers::default(),
+            timer_firings: Firings::default(),
         }
     }
 
@@ -122,13 +136,28 @@ impl Wakeups {
     ) {
         match input {
             WakeupsInput::Tick => {}
-            WakeupsInput::Rows { rows, rest } => self.on_rows(wall, rows, rest, out),
+            WakeupsInput::Rows { rows, rest } => self.on_rows(now, wall, rows, rest, out),
             WakeupsInput::Scheduled(actor, writes) => self.on_scheduled(wall, &actor, writes),
-            WakeupsInput::Over(due) => self.on_over(now, wall, &due),
+            WakeupsInput::Over(due, end) => self.on_over(now, wall, &due, end),
         }
+        self.try_rested(now);
         self.fire_timers(wall, out);
         self.look(now, wall, out);
-        assert!(self.running.len() <= 2 * FIRINGS_MAX, "firings are bounded");
+    }
+
+    /// Of each type that has rested, one firing tries.
+    fn try_rested(&mut self, now: Instant) {
+        for row in self.reminders.rested(now) {
+            if let Some((actor, ..)) = family::parse_schedule_key(&row)
+                && !self.reminders.contains(&row)
+                && self.reminders.bound(&actor).is_none()
+            {
+                self.reminders.begin(row.clone(), &actor);
+                self.tries.push_back(row);
+            }
+        }
+        // A held timer tries for its type.
+        self.timer_firings.rested(now);
     }
 
     /// Begins a read, if one is needed and none is under way.
@@ -141,104 +170,192 @@ impl Wakeups {
         if !matches!(self.read, Read::Nothing) {
             return;
         }
-        if self.again.is_some_and(|again| again <= now) {
-            self.again = None;
-            self.next = Some(0);
+        if !self.tries.is_empty() {
+            let keys = std::mem::take(&mut self.tries);
+            return self.read_reminders(keys, None, out);
         }
-        let due = self.next.is_some_and(|next| next <= wall.0);
-        if due && self.running.len() < FIRINGS_MAX / 2 {
-            self.read = Read::RemindersDue;
-            out.push(scan(DueKind::Reminder, None));
+        if self.reminders.is_crowded() {
+            return;
         }
+        let ahead = self.next.filter(|next| *next <= wall.0);
+        let wanted = now >= self.back_at && self.bounds.iter().any(|b| self.reminders.is_roomy(b));
+        let back = self.passed.filter(|_| wanted);
+        let Some(from) = back.into_iter().chain(ahead).min() else {
+            return;
+        };
+        self.next = None;
+        if back.is_some() {
+            self.passed = None;
+            self.bounds.clear();
+        }
+        let after = family::due_row_key(DueKind::Reminder, from, b"");
+        self.walk(Walk { after, pages: 0 }, out);
+    }
+
+    fn walk(&mut self, walk: Walk, out: &mut Vec<WakeupsEffect>) {
+        out.push(scan(DueKind::Reminder, Some(walk.after.clone())));
+        self.read = Read::Walk(walk);
+    }
+
+    fn read_reminders(
+        &mut self,
+        keys: VecDeque<Bytes>,
+        walk: Option<Walk>,
+        out: &mut Vec<WakeupsEffect>,
+    ) {
+        out.push(read_rows(&keys));
+        self.read = Read::Reminders { keys, walk };
     }
 
     fn on_rows(
         &mut self,
+        now: Instant,
         wall: WallTime,
         rows: Vec<(Bytes, Option<Bytes>)>,
         rest: Rest,
         out: &mut Vec<WakeupsEffect>,
     ) {
         match std::mem::replace(&mut self.read, Read::Nothing) {
-            Read::TimersDue => {
-                let after = rows.last().map(|(key, _)| key.clone());
-                let after = after.filter(|_| rest == Rest::More);
-                let due = rows
-                    .iter()
-                    .filter_map(|(k, _)| family::parse_due_row_key(k));
-                let keys: VecDeque<Bytes> = due.map(|(_, key)| key).collect();
-                if !keys.is_empty() {
-                    out.push(read_rows(&keys));
-                    self.read = Read::TimerRows { keys, after };
-                }
-            }
-            Read::TimerRows { keys, after } => {
+            Read::TimersDue => self.on_timers_due(&rows, rest, out),
+            Read::TimerRows {
+                keys,
+                after,
+                changed,
+            } => {
                 for (key, (_, value)) in keys.into_iter().zip(rows) {
-                    if let Some(value) = value {
+                    let newer = self.timers.contains(&key) || changed.contains(&key);
+                    if let Some(value) = value.filter(|_| !newer) {
                         let row = ScheduleRow::decode(value).unwrap_or_default();
-                        self.arm_first(wall, key, row);
+                        self.timers.set(wall, key, row);
                     }
                 }
                 if let Some(after) = after {
                     self.read = Read::TimersWanted(Some(after));
                 }
             }
-            Read::RemindersDue => self.on_due(wall, &rows, rest, out),
-            Read::ReminderRows(keys) => {
+            Read::Walk(walk) => self.on_page(now, wall, walk, &rows, rest, out),
+            Read::Reminders { keys, walk } => {
                 for (key, (_, value)) in keys.into_iter().zip(rows) {
                     let row = value.map(|value| ScheduleRow::decode(value).unwrap_or_default());
-                    self.fire_reminder(wall, &key, row, out);
+                    self.fire_reminder(now, wall, &key, row, out);
+                }
+                if let Some(walk) = walk {
+                    self.walk(walk, out);
                 }
             }
             read @ (Read::Nothing | Read::TimersWanted(_)) => self.read = read,
         }
     }
 
-    fn on_due(
+    fn on_timers_due(
         &mut self,
+        rows: &[(Bytes, Option<Bytes>)],
+        rest: Rest,
+        out: &mut Vec<WakeupsEffect>,
+    ) {
+        let after = rows.last().map(|(key, _)| key.clone());
+        let after = after.filter(|_| rest == Rest::More);
+        let due = rows
+            .iter()
+            .filter_map(|(k, _)| family::parse_due_row_key(k));
+        let keys: VecDeque<Bytes> = due.map(|(_, key)| key).collect();
+        if !keys.is_empty() {
+            out.push(read_rows(&keys));
+            let changed = BTreeSet::new();
+            self.read = Read::TimerRows {
+                keys,
+                after,
+                changed,
+            };
+        }
+    }
+
+    /// A page of a walk.
+    fn on_page(
+        &mut self,
+        now: Instant,
         wall: WallTime,
+        walk: Walk,
         rows: &[(Bytes, Option<Bytes>)],
         rest: Rest,
         out: &mut Vec<WakeupsEffect>,
     ) {
         let mut keys = VecDeque::new();
-        let room = FIRINGS_MAX - self.running.len();
-        self.next = (rest == Rest::More).then_some(0);
+        let last = rows.last().map(|(key, _)| key.clone());
+        let mut after = last.filter(|_| rest == Rest::More);
         for (key, _) in rows {
             let Some((due, key)) = family::parse_due_row_key(key) else {
                 continue;
             };
-            if due > wall.0 || keys.len() == room {
-                self.next = Some(due);
+            if due > wall.0 {
+                self.expect(due);
+                after = None;
                 break;
             }
-            if !self.running.contains_key(&key) {
-                keys.push_back(key);
+            let Some((actor, ..)) = family::parse_schedule_key(&key) else {
+                continue;
+            };
+            if self.reminders.contains(&key) {
+                continue;
+            }
+            match self.reminders.bound(&actor) {
+                None => {
+                    self.reminders.begin(key.clone(), &actor);
+                    keys.push_back(key);
+                }
+                Some(Bound::Partition) => {
+                    self.expect(due);
+                    after = None;
+                    break;
+                }
+                Some(bound) => self.pass_over(due, bound),
             }
         }
-        if keys.is_empty() {
-            return;
+        let walk = match after {
+            Some(after) => Some(Walk {
+                after,
+                pages: walk.pages + 1,
+            }),
+            None => {
+                self.back_at = now + PAGE_PAUSE * walk.pages;
+                None
+            }
+        };
+        match (keys.is_empty(), walk) {
+            (false, walk) => self.read_reminders(keys, walk, out),
+            (true, Some(walk)) => self.walk(walk, out),
+            (true, None) => {}
         }
-        for key in &keys {
-            self.running.insert(key.clone(), Moved::No);
-        }
-        out.push(read_rows(&keys));
-        self.read = Read::ReminderRows(keys);
+    }
+
+    fn pass_over(&mut self, due: u64, bound: Bound) {
+        self.passed = Some(self.passed.map_or(due, |passed| passed.min(due)));
+        self.bounds.insert(bound);
+    }
+
+    fn expect(&mut self, due: u64) {
+        self.next = Some(self.next.map_or(due, |next| next.min(due)));
     }
 
     /// `None`: it was removed between the two reads.
     fn fire_reminder(
         &mut self,
+        now: Instant,
         wall: WallTime,
         key: &Bytes,
         row: Option<ScheduleRow>,
         out: &mut Vec<WakeupsEffect>,
     ) {
-        let due = row.filter(|row| row.due_ms <= wall.0);
-        let parsed = family::parse_schedule_key(key);
-        let (Some(row), Some((actor, kind, name))) = (due, parsed) else {
-            self.running.remove(key);
-            self.next = Some(0);
+        let Some((actor, kind, name)) = family::parse_schedule_key(key) else {
+            return;
+        };
+        // What was written since is expected already.
+        let row = row.filter(|_| !self.reminders.has_moved(key));
+        if let Some(row) = row.as_ref().filter(|row| row.due_ms > wall.0) {
+            self.expect(row.due_ms);
+        }
+        let Some(row) = row.filter(|row| row.due_ms <= wall.0) else {
+            self.reminders.end(now, key, &actor, Says::Nothing);
             return;
         };
         let tick = if row.tick_ms > 0 {
@@ -260,87 +377,75 @@ impl Wakeups {
         for write in writes {
             let kind = write.kind();
             let key = family::schedule_key(actor, kind, &write.name);
-            if let Some(moved) = self.running.get_mut(&key) {
-                *moved = Moved::Yes;
-            }
             match (kind, write.row) {
-                (ScheduleKind::Reminder, Some(row)) => self.expect(row.due_ms),
-                (ScheduleKind::Reminder, None) => {}
-                (ScheduleKind::Timer, row) => {
-                    self.disarm(&key);
+                (ScheduleKind::Reminder, row) => {
+                    self.reminders.row_moved(&key);
                     if let Some(row) = row {
-                        self.arm_first(wall, key, row);
+                        self.expect(row.due_ms);
+                    }
+                }
+                (ScheduleKind::Timer, row) => {
+                    self.timer_firings.row_moved(&key);
+                    if let Read::TimerRows { changed, .. } = &mut self.read {
+                        changed.insert(key.clone());
+                    }
+                    self.timers.remove(&key);
+                    if let Some(row) = row {
+                        self.timers.set(wall, key, row);
                     }
                 }
             }
         }
     }
 
-    fn expect(&mut self, due: u64) {
-        self.next = Some(self.next.map_or(due, |next| next.min(due)));
-    }
-
-    fn on_over(&mut self, now: Instant, wall: WallTime, due: &Due) {
+    fn on_over(&mut self, now: Instant, wall: WallTime, due: &Due, end: WakeupEnd) {
         let key = family::schedule_key(&due.actor, due.kind, &due.name);
-        let moved = self.running.remove(&key);
         match due.kind {
-            ScheduleKind::Reminder if moved == Some(Moved::No) => {
-                self.again.get_or_insert(now + AGAIN);
+            ScheduleKind::Reminder => {
+                // A reminder that was called has another row, or none.
+                let says = match (self.reminders.has_moved(&key), end) {
+                    (false, _) | (true, WakeupEnd::NotCalled) => Says::Unfit,
+                    (true, WakeupEnd::Called) => Says::Fit,
+                    (true, WakeupEnd::Overtaken) => Says::Nothing,
+                };
+                if self.reminders.end(now, &key, &due.actor, says) == Some(Moved::No) {
+                    let of_type = Bound::Type(due.actor.actor_type().to_owned());
+                    self.pass_over(due.row.due_ms, of_type);
+                }
             }
-            ScheduleKind::Reminder => {}
             ScheduleKind::Timer => {
-                let armed = self.timers.contains_key(&key);
-                if let (true, Some(next)) = (armed, next_tick(due, wall)) {
-                    self.arm(key, next.0, due.row.clone());
+                let says = match end {
+                    WakeupEnd::Called => Says::Fit,
+                    WakeupEnd::NotCalled => Says::Unfit,
+                    WakeupEnd::Overtaken => Says::Nothing,
+                };
+                match self.timer_firings.end(now, &key, &due.actor, says) {
+                    Some(Moved::No) => self.timers.over(wall, key, due),
+                    Some(Moved::Yes) => self.timers.earlier_over(&key),
+                    None => {}
                 }
             }
         }
     }
 
-    /// A timer that is new here: what it missed is not made up for.
-    fn arm_first(&mut self, wall: WallTime, key: Bytes, row: ScheduleRow) {
-        if row.due_ms > wall.0 || row.period.is_empty() {
-            return self.arm(key, row.due_ms, row);
-        }
-        let Some(due) = timer_due(&key, row, WallTime(0)) else {
-            return;
-        };
-        let due = Due {
-            tick: WallTime(due.row.due_ms),
-            ..due
-        };
-        // One that has ended is fired once more, which is what ends its row.
-        let next = next_tick(&due, wall).map_or(wall.0, |next| next.0);
-        self.arm(key, next, due.row);
-    }
-
-    fn arm(&mut self, key: Bytes, next: u64, row: ScheduleRow) {
-        self.disarm(&key);
-        if self.timers.len() < TIMERS_MAX {
-            self.order.insert((next, key.clone()));
-            self.timers.insert(key, Timer { next, row });
-        }
-    }
-
-    fn disarm(&mut self, key: &Bytes) {
-        if let Some(timer) = self.timers.remove(key) {
-            self.order.remove(&(timer.next, key.clone()));
-        }
-    }
-
     fn fire_timers(&mut self, wall: WallTime, out: &mut Vec<WakeupsEffect>) {
-        while self.running.len() < 2 * FIRINGS_MAX
-            && let Some((next, key)) = self.order.first().cloned()
-            && next <= wall.0
-        {
-            self.order.pop_first();
-            let Some(timer) = self.timers.get(&key) else {
-                continue;
+        self.timers.release(&self.timer_firings);
+        for _ in 0..STEPS_MAX {
+            if self.timer_firings.room(&Bound::Partition) == 0 {
+                return;
+            }
+            let Some((key, due)) = self.timers.pop(wall) else {
+                return;
             };
-            // Armed again when it is over.
-            if let Some(due) = timer_due(&key, timer.row.clone(), WallTime(next)) {
-                self.running.insert(key, Moved::No);
-                out.push(WakeupsEffect::Fire(Box::new(due)));
+            if self.timer_firings.contains(&key) {
+                continue; // Until the firing of the row before is over.
+            }
+            match self.timer_firings.bound(&due.actor) {
+                Some(bound) => self.timers.hold(key, bound),
+                None => {
+                    self.timer_firings.begin(key, &due.actor);
+                    out.push(WakeupsEffect::Fire(Box::new(due)));
+                }
             }
         }
     }
@@ -350,18 +455,6 @@ impl Default for Wakeups {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn timer_due(key: &Bytes, row: ScheduleRow, tick: WallTime) -> Option<Due> {
-    let (actor, kind, name) = family::parse_schedule_key(key)?;
-    Some(Due {
-        actor,
-        kind,
-        name,
-        row,
-        tick,
-        standing: Standing::Stands,
-    })
 }
 
 fn scan(kind: DueKind, after: Option<Bytes>) -> WakeupsEffect {

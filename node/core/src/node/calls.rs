@@ -413,8 +413,8 @@ impl NodeCore {
                     self.local
                         .push_back(Local::Gateway(GatewayInput::TurnGone(turn)));
                 }
-                TurnsEffect::WakeupOver(due) => {
-                    let input = WakeupsInput::Over(due);
+                TurnsEffect::WakeupOver(due, end) => {
+                    let input = WakeupsInput::Over(due, end);
                     self.local.push_back(Local::Wakeups(partition, input));
                 }
                 TurnsEffect::Scheduled(actor, writes) => {

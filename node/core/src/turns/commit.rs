@@ -21,7 +21,7 @@ use super::activation::{Ground, Held, Stage};
 use super::answers::{not_run, outcome_kind, reused, session_closed, undone, unknown};
 use super::engine::Turns;
 use super::inbox::interrupted_message;
-use super::jobs::{JobId, Place, Work};
+use super::jobs::{JobId, Place, Standing, WakeupEnd, Work};
 use super::log::{Entry, Failure, Proposal, Purpose};
 use super::mailbox::{End, Gate, Line};
 use super::operations::not_done;
@@ -121,6 +121,7 @@ impl Turns {
                 version, schedule, ..
             } => {
                 if !schedule.is_empty() {
+                    self.rows_moved(&key, entry.job, &schedule, out);
                     out.push(TurnsEffect::Scheduled(key.clone(), schedule));
                 }
                 self.counters.turns_committed += 1;
@@ -188,7 +189,9 @@ impl Turns {
                 self.finish(entry.job, not_done(Done::There), out);
             }
             (Purpose::Operation, _) => self.finish(entry.job, not_done(Done::NotHeld), out),
-            (Purpose::Turn, SkipReason::FiringGone) => self.wakeup_done(entry.job, out),
+            (Purpose::Turn, SkipReason::FiringGone) => {
+                self.wakeup_done(entry.job, WakeupEnd::Overtaken, out);
+            }
             (Purpose::Turn, SkipReason::ScheduleThere) => {
                 let text = "a reminder that must not be replaced is there already";
                 let refusal = NotRun::new(Code::InvalidArgument, text);
@@ -206,10 +209,13 @@ impl Turns {
         answer: ghostlight_protocol::call::AnswerKind,
         out: &mut Vec<TurnsEffect>,
     ) {
-        match self.jobs.at(id).work {
+        match &self.jobs.at(id).work {
             Work::Call(_) => self.finish(id, answer, out),
             Work::Message { .. } => self.message_done(now, id, out),
-            Work::Wakeup(_) => self.wakeup_done(id, out),
+            Work::Wakeup(due) if due.standing == Standing::Ended => {
+                self.wakeup_done(id, WakeupEnd::Overtaken, out);
+            }
+            Work::Wakeup(_) => self.wakeup_done(id, WakeupEnd::Called, out),
         }
     }
 
@@ -297,6 +303,8 @@ impl Turns {
                 self.finish(id, answer, out);
             } else if job.parts > 0 {
                 self.interrupt(key, id, out);
+            } else if job.is_overtaken() {
+                self.wakeup_done(id, WakeupEnd::Overtaken, out);
             } else if job.call().is_none() {
                 job.place = Place::Waiting;
                 let line = job.line();
@@ -319,7 +327,7 @@ impl Turns {
         let job = self.jobs.at(id);
         match job.work {
             Work::Call(_) => self.finish(id, unknown(Code::Interrupted, text), out),
-            Work::Wakeup(_) => self.wakeup_done(id, out),
+            Work::Wakeup(_) => self.wakeup_done(id, WakeupEnd::Called, out),
             Work::Message { sequence, .. } => {
                 job.place = Place::Queued;
                 self.actors.at(key).mailbox.gate = Gate::Failing;

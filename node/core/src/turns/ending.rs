@@ -28,13 +28,12 @@ use super::TurnsEffect;
 use super::activation::{Ground, Leaves, Ledger, Parked, Running, Stage};
 use super::answers::{not_run, unknown};
 use super::engine::Turns;
-use super::jobs::{CallWork, JobId, Place, Reach, Standing, Work};
+use super::jobs::{CallWork, JobId, Place, Reach, Standing, WakeupEnd, Work};
 use super::log::{COMMAND_BYTES, Entry, Failure, Purpose, turn_bytes};
 use super::mailbox::{End, Gate, Line};
 use super::wakeup::{self, FiringEnd};
 use crate::turn_io::{Answered, OutMessage, RunnerEffect, Staged, TurnEnd, TurnId};
 
-/// Pause that a writer is asked to make while copies or room are missing.
 /// How often a call is handed to a host anew that it did not reach.
 const NOT_STARTED_MAX: u8 = 3;
 /// Pause that its caller is asked to make after that.
@@ -57,6 +56,19 @@ pub(super) enum Conclusion {
         /// Whether it is tried again.
         finality: Finality,
     },
+    /// A firing ended while an entry was on its way that writes its row: what it says of the row depends on that.
+    Firing(Box<FiringOver>),
+}
+
+/// See [`Conclusion::Firing`].
+#[derive(Debug)]
+pub(super) struct FiringOver {
+    turn: TurnId,
+    /// Entries of the actor that must be settled first.
+    after: u64,
+    answer: AnswerKind,
+    staged: Staged,
+    end: FiringEnd,
 }
 
 impl Conclusion {
@@ -66,6 +78,7 @@ impl Conclusion {
         match self {
             Self::Record { .. } => ledger.writes == 0,
             Self::Fail { .. } => ledger.is_settled(),
+            Self::Firing(over) => ledger.done >= over.after || ledger.is_settled(),
         }
     }
 }
@@ -157,6 +170,16 @@ impl Turns {
         if let Some(what) = self.too_many(&staged.sends) {
             return self.end_too_large(key, over, what, out);
         }
+        if self.row_in_doubt(key, over.job) {
+            let firing = FiringOver {
+                turn: over.turn,
+                after: self.actors.at(key).ledger.ended,
+                answer,
+                staged,
+                end: firing,
+            };
+            return self.conclude(key, over, Conclusion::Firing(Box::new(firing)), out);
+        }
         let raises = staged.raises_version();
         let kind = if raises {
             TurnKind::Write
@@ -200,10 +223,10 @@ impl Turns {
         };
         if entry {
             let commit = Box::new(commit);
-            return self.conclude(key, over, Conclusion::Record { commit, answer });
+            return self.conclude(key, over, Conclusion::Record { commit, answer }, out);
         }
         match &self.jobs.at(over.job).work {
-            Work::Wakeup(_) => self.wakeup_done(over.job, out),
+            Work::Wakeup(_) => self.wakeup_done(over.job, WakeupEnd::Called, out),
             Work::Call(_) | Work::Message { .. } => {
                 self.hold(over.job, over.order, Ground::State, answer);
             }
@@ -251,7 +274,7 @@ impl Turns {
                 self.end_with(key, over, AnswerKind::AppReply(reply), staged, firing, out);
             }
             // The dead letter is all that a message leaves behind that was refused.
-            Err(error) if is_message => self.settle_app(key, over, error),
+            Err(error) if is_message => self.settle_app(key, over, error, out),
             Err(error) => {
                 let firing = match wish {
                     Wish::Ends => FiringEnd::Fired(wish),
@@ -275,7 +298,7 @@ impl Turns {
         job.reruns = job.reruns.saturating_add(1);
         let often = job.reruns > NOT_STARTED_MAX;
         match &job.work {
-            Work::Wakeup(_) => self.wakeup_done(over.job, out),
+            Work::Wakeup(_) => self.wakeup_done(over.job, WakeupEnd::NotCalled, out),
             Work::Call(_) if often => {
                 let refusal = NotRun::retry(Code::NoHost, detail, NOT_STARTED_PAUSE);
                 self.finish(over.job, not_run(&refusal), out);
@@ -386,7 +409,7 @@ impl Turns {
         if let Work::Wakeup(_) = self.jobs.at(over.job).work {
             return self.fail_wakeup(key, over, out);
         }
-        self.settle_app(key, over, error);
+        self.settle_app(key, over, error, out);
     }
 
     fn end_refused(
@@ -398,11 +421,11 @@ impl Turns {
     ) {
         let job = self.jobs.at(over.job);
         match (&job.work, job.reach) {
-            (Work::Message { .. }, _) => self.end_failed(key, over, refusal),
+            (Work::Message { .. }, _) => self.end_failed(key, over, refusal, out),
             (Work::Wakeup(_), _) => match refusal.code {
                 Code::UnknownMethod | Code::InvalidArgument => self.fail_wakeup(key, over, out),
                 // Nobody has the type at the moment: it stays due.
-                _ => self.wakeup_done(over.job, out),
+                _ => self.wakeup_done(over.job, WakeupEnd::NotCalled, out),
             },
             (Work::Call(_), Reach::Inside) => self.finish(over.job, not_run(refusal), out),
             // What it called stays: it cannot be said that nothing happened.
@@ -413,7 +436,7 @@ impl Turns {
                     message: text::cut(text),
                     payload: Bytes::new(),
                 };
-                self.settle_app(key, over, error);
+                self.settle_app(key, over, error, out);
             }
         }
     }
@@ -434,7 +457,7 @@ impl Turns {
         match self.jobs.at(over.job).work {
             Work::Wakeup(_) => self.fail_wakeup(key, over, out),
             Work::Message { .. } => {
-                self.end_failed(key, over, &NotRun::new(Code::TurnPanicked, text));
+                self.end_failed(key, over, &NotRun::new(Code::TurnPanicked, text), out);
             }
             Work::Call(_) => {
                 let error = AppError {
@@ -442,7 +465,7 @@ impl Turns {
                     message: text::cut(text),
                     payload: Bytes::new(),
                 };
-                self.settle_app(key, over, error);
+                self.settle_app(key, over, error, out);
             }
         }
     }
@@ -456,7 +479,7 @@ impl Turns {
         match job.work {
             Work::Wakeup(_) => self.fail_wakeup(key, over, out),
             Work::Message { .. } => {
-                self.end_failed(key, over, &NotRun::new(Code::OutcomeUnknown, text));
+                self.end_failed(key, over, &NotRun::new(Code::OutcomeUnknown, text), out);
             }
             Work::Call(_) if job.parts > 0 => {
                 self.finish(over.job, unknown(Code::Interrupted, &text), out);
@@ -482,7 +505,7 @@ impl Turns {
                 self.finish(over.job, unknown(Code::Interrupted, &text), out);
             }
             (Work::Message { .. }, _) => {
-                self.end_failed(key, over, &NotRun::new(Code::TurnTooLarge, text));
+                self.end_failed(key, over, &NotRun::new(Code::TurnTooLarge, text), out);
             }
             (Work::Call(_), Reach::Inside) => {
                 let answer = not_run(&NotRun::new(Code::TurnTooLarge, text));
@@ -495,7 +518,7 @@ impl Turns {
                     message: text,
                     payload: Bytes::new(),
                 };
-                self.settle_app(key, over, error);
+                self.settle_app(key, over, error, out);
             }
         }
     }
@@ -516,7 +539,9 @@ impl Turns {
         self.reset(over.turn, out);
         let job = self.jobs.at(over.job);
         let answer = match (&job.work, job.reach) {
-            (Work::Wakeup(_), _) => return self.wakeup_done(over.job, out),
+            (Work::Wakeup(_), _) => {
+                return self.wakeup_done(over.job, WakeupEnd::NotCalled, out);
+            }
             (Work::Call(_), _) if job.parts > 0 => unknown(Code::Interrupted, &refusal.detail),
             // It began before copies or room were lost. It waits for them, and no attempt is counted.
             (Work::Message { .. }, _) => {
@@ -539,20 +564,26 @@ impl Turns {
         self.hold(over.job, over.order, Ground::State, answer);
     }
 
-    fn settle_app(&mut self, key: &ActorKey, over: Over, error: AppError) {
+    fn settle_app(
+        &mut self,
+        key: &ActorKey,
+        over: Over,
+        error: AppError,
+        out: &mut Vec<TurnsEffect>,
+    ) {
         match &self.jobs.at(over.job).work {
             Work::Wakeup(_) => unreachable!("a firing has no caller whom its error is told"),
             Work::Message { .. } => {
                 let reason = text::cut(format!("{}: {}", error.name, error.message));
                 let finality = Finality::Final;
-                self.conclude(key, over, Conclusion::Fail { reason, finality });
+                self.conclude(key, over, Conclusion::Fail { reason, finality }, out);
             }
             Work::Call(call) => {
                 let answer = AnswerKind::App(error.clone());
                 if must_record(call, &answer) {
                     let app = TurnAnswer::app(error);
                     let commit = Box::new(self.commit(key, over.job, TurnKind::RecordOnly, app));
-                    self.conclude(key, over, Conclusion::Record { commit, answer });
+                    self.conclude(key, over, Conclusion::Record { commit, answer }, out);
                 } else {
                     self.hold(over.job, over.order, Ground::State, answer);
                 }
@@ -561,21 +592,33 @@ impl Turns {
     }
 
     /// A message's turn could not run, or not to its end.
-    fn end_failed(&mut self, key: &ActorKey, over: Over, refusal: &NotRun) {
+    fn end_failed(
+        &mut self,
+        key: &ActorKey,
+        over: Over,
+        refusal: &NotRun,
+        out: &mut Vec<TurnsEffect>,
+    ) {
         let reason = text::cut(format!("{}: {}", refusal.code, refusal.detail));
         // A part of it is committed: it is not run again.
         let finality = match self.jobs.at(over.job).parts {
             0 => Finality::Retry,
             _ => Finality::Final,
         };
-        self.conclude(key, over, Conclusion::Fail { reason, finality });
+        self.conclude(key, over, Conclusion::Fail { reason, finality }, out);
     }
 
     fn reset(&mut self, turn: TurnId, out: &mut Vec<TurnsEffect>) {
         out.push(TurnsEffect::Runner(RunnerEffect::Reset(turn.activation)));
     }
 
-    fn conclude(&mut self, key: &ActorKey, over: Over, conclusion: Conclusion) {
+    fn conclude(
+        &mut self,
+        key: &ActorKey,
+        over: Over,
+        conclusion: Conclusion,
+        out: &mut Vec<TurnsEffect>,
+    ) {
         let Over { job, order, .. } = over;
         let actor = self.actors.at(key);
         if !conclusion.may_count(actor.ledger) {
@@ -585,12 +628,12 @@ impl Turns {
                 conclusion,
             }));
         } else {
-            self.carry_out(key, job, order, conclusion);
+            self.carry_out(key, job, order, conclusion, out);
         }
     }
 
     /// The writes that a parked end rests on are committed.
-    pub(super) fn unpark(&mut self, key: &ActorKey) {
+    pub(super) fn unpark(&mut self, key: &ActorKey, out: &mut Vec<TurnsEffect>) {
         match std::mem::take(&mut self.actors.at(key).stage) {
             Stage::Parked(parked) => {
                 let Parked {
@@ -598,14 +641,36 @@ impl Turns {
                     order,
                     conclusion,
                 } = *parked;
-                self.carry_out(key, job, order, conclusion);
+                self.carry_out(key, job, order, conclusion, out);
             }
             stage => self.actors.at(key).stage = stage,
         }
     }
 
-    fn carry_out(&mut self, key: &ActorKey, id: JobId, order: u64, conclusion: Conclusion) {
+    fn carry_out(
+        &mut self,
+        key: &ActorKey,
+        id: JobId,
+        order: u64,
+        conclusion: Conclusion,
+        out: &mut Vec<TurnsEffect>,
+    ) {
         match conclusion {
+            Conclusion::Firing(firing) => {
+                let FiringOver {
+                    turn,
+                    answer,
+                    staged,
+                    end,
+                    ..
+                } = *firing;
+                let over = Over {
+                    job: id,
+                    order,
+                    turn,
+                };
+                self.end_with(key, over, answer, staged, end, out);
+            }
             Conclusion::Record { commit, answer } => {
                 self.push_entry(key, id, order, *commit, answer);
             }
@@ -635,7 +700,7 @@ impl Turns {
         }
     }
 
-    fn push_entry(
+    pub(super) fn push_entry(
         &mut self,
         key: &ActorKey,
         id: JobId,
@@ -681,6 +746,11 @@ impl Turns {
             base,
             bytes,
             keys: commit.state.iter().map(|write| write.key.clone()).collect(),
+            schedule: commit
+                .schedule
+                .iter()
+                .map(|write| (write.kind(), write.name.clone()))
+                .collect(),
             answer,
             purpose,
         };

@@ -438,7 +438,7 @@ impl Turns {
         let actor = self.actors.at(key);
         match &actor.stage {
             Stage::Draining { .. } if actor.ledger.is_settled() => self.restart(key, out),
-            Stage::Parked(p) if p.conclusion.may_count(actor.ledger) => self.unpark(key),
+            Stage::Parked(p) if p.conclusion.may_count(actor.ledger) => self.unpark(key, out),
             Stage::Running(_) if actor.ledger.is_settled() => {
                 self.send_held_calls(key, out);
                 self.let_leave(key, out);

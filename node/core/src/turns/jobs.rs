@@ -78,14 +78,27 @@ pub struct Due {
     pub standing: Standing,
 }
 
+/// What became of a firing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WakeupEnd {
+    /// Its actor was called.
+    Called,
+    /// Nobody could be called at the moment, or what was called may not count at the moment: it is still due.
+    NotCalled,
+    /// It was over before its actor was called: its row is another one now, or its time has passed.
+    Overtaken,
+}
+
 /// See [`Due::standing`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Standing {
     /// As far as is known.
     #[default]
     Stands,
-    /// A part of its own turn has set it anew, or removed it.
+    /// It was set anew, or removed, since it fired.
     SetAnew,
+    /// Its time had passed before its turn began.
+    Ended,
 }
 
 /// What only a call has.
@@ -165,6 +178,19 @@ impl Job {
             Work::Call(_) => Line::Calls,
             Work::Message { .. } => Line::Messages,
             Work::Wakeup(_) => Line::Wakeups,
+        }
+    }
+
+    /// A firing of a row that is another one now.
+    pub(super) fn is_overtaken(&self) -> bool {
+        matches!(&self.work, Work::Wakeup(due) if due.standing == Standing::SetAnew)
+    }
+
+    /// A firing whose row has ended by now.
+    pub(super) fn is_late(&self, wall: WallTime) -> bool {
+        match &self.work {
+            Work::Wakeup(due) => due.row.ends_ms != 0 && due.row.ends_ms <= wall.0,
+            Work::Call(_) | Work::Message { .. } => false,
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::AnswerKind;
 use ghostlight_protocol::command::{
-    InboxFailed, Kind, TurnCommit, TurnKind, Turns as TurnsCommand,
+    InboxFailed, Kind, ScheduleKind, TurnCommit, TurnKind, Turns as TurnsCommand,
 };
 use ghostlight_protocol::limits::UNCOMMITTED_BYTES_MAX;
 
@@ -37,6 +37,8 @@ pub(super) struct Entry {
     pub(super) bytes: usize,
     /// State keys it writes.
     pub(super) keys: Vec<Bytes>,
+    /// Reminders and timers it writes.
+    pub(super) schedule: Vec<(ScheduleKind, String)>,
     /// What its caller hears once it is applied.
     pub(super) answer: AnswerKind,
     pub(super) purpose: Purpose,
@@ -112,6 +114,21 @@ impl Log {
 
     pub(super) fn push_failure(&mut self, failure: Failure) {
         self.pending.push_back(Pending::Failure(failure));
+    }
+
+    /// Whether an entry on its way writes this reminder or timer.
+    pub(super) fn writes_row(&self, actor: &ActorKey, kind: ScheduleKind, name: &str) -> bool {
+        let proposed = self.proposed.iter().filter_map(|proposal| match proposal {
+            Proposal::Turns(entries) => Some(entries),
+            Proposal::Failure(_) => None,
+        });
+        let pending = self.pending.iter().filter_map(|pending| match pending {
+            Pending::Turn(turn) => Some(&turn.0),
+            Pending::Failure(_) => None,
+        });
+        let row = |(k, n): &(ScheduleKind, String)| *k == kind && n == name;
+        let mut entries = proposed.flatten().chain(pending);
+        entries.any(|entry| entry.actor == *actor && entry.schedule.iter().any(row))
     }
 
     /// Takes the actor's entries from `ordinal` on back out of the queue.

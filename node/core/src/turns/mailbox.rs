@@ -126,6 +126,16 @@ impl Mailbox {
         }
     }
 
+    /// Waiting wake-ups, in order.
+    pub(super) fn wakeups(&self) -> Vec<JobId> {
+        self.wakeups.iter().copied().collect()
+    }
+
+    /// A wake-up stops waiting without having run.
+    pub(super) fn withdraw(&mut self, id: JobId) {
+        self.wakeups.retain(|waiting| *waiting != id);
+    }
+
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }

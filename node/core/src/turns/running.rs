@@ -54,6 +54,14 @@ impl Turns {
                 None => return,
             },
         };
+        if self
+            .jobs
+            .get(next)
+            .is_some_and(|job| job.is_late(self.wall))
+        {
+            self.actors.at(key).mailbox.pop(next);
+            return self.end_late(key, next);
+        }
         let actor = self.actors.at(key);
         if self.log.room(actor.ledger.writes, &self.settings) == Room::Later {
             if actor.rest != Rest::Stalled {

@@ -11,3 +11,4 @@ mod random;
 mod rules;
 mod scans;
 mod turns;
+mod wakeups;

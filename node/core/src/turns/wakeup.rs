@@ -4,21 +4,26 @@
 //! A timer's row stays as it was set until it ends. A firing that fails is tried again as its policy says,
 //! then the tick is dropped and counted. Absent: when something is due; `wakeups` decides that.
 
-use ghostlight_protocol::call::Stamp;
+use bytes::Bytes;
+use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::call::{AnswerKind, Stamp};
 use ghostlight_protocol::command::{
-    FailurePolicy, Firing, ScheduleKind, ScheduleRow, ScheduleWrite,
+    FailurePolicy, Firing, ScheduleKind, ScheduleRow, ScheduleWrite, TurnCommit, TurnKind,
 };
 use ghostlight_protocol::hash::{domain, hash128};
 use ghostlight_protocol::ids::PartitionId;
+use ghostlight_protocol::outcome::TurnAnswer;
 use ghostlight_protocol::request::RequestId;
 use ghostlight_protocol::schedule::{self, Period};
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::wire::host::{Wakeup, Wish};
 
 use super::TurnsEffect;
+use super::activation::Stage;
 use super::engine::Turns;
-use super::jobs::{Due, Job, JobId, Place, Reach, Speculation, Work};
+use super::jobs::{Due, Job, JobId, Place, Reach, Speculation, Standing, WakeupEnd, Work};
 use super::mailbox::{End, Line};
+use super::parts::sets_anew;
 use super::running::seed_of;
 
 /// What Dapr does when nothing is said: three retries, one second apart.
@@ -158,14 +163,78 @@ impl Turns {
     }
 
     /// A firing is over, whatever became of it: what is due is looked at again.
-    pub(super) fn wakeup_done(&mut self, id: JobId, out: &mut Vec<TurnsEffect>) {
+    pub(super) fn wakeup_done(&mut self, id: JobId, end: WakeupEnd, out: &mut Vec<TurnsEffect>) {
         if let Some(Job {
             work: Work::Wakeup(due),
             ..
         }) = self.forget(id)
         {
-            out.push(TurnsEffect::WakeupOver(due));
+            out.push(TurnsEffect::WakeupOver(due, end));
         }
+    }
+
+    /// Reminders and timers of an actor were set anew, or removed, by `by`. A firing of what stood there before is
+    /// over if its turn has not begun; if it has, it has nothing more to say of the row, and what it leaves counts.
+    pub(super) fn rows_moved(
+        &mut self,
+        key: &ActorKey,
+        by: JobId,
+        schedule: &[ScheduleWrite],
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        let actor = self.actors.at(key);
+        let begun = match &actor.stage {
+            Stage::Running(running) => vec![running.job],
+            Stage::Parked(parked) => vec![parked.job],
+            Stage::Draining { rerun } => rerun.iter().map(|(_, id)| *id).collect(),
+            Stage::Idle | Stage::Loading => Vec::new(),
+        };
+        let waiting = actor.mailbox.wakeups();
+        for id in begun.into_iter().filter(|id| *id != by) {
+            if let Some(job) = self.jobs.get_mut(id) {
+                sets_anew(job, schedule);
+            }
+        }
+        for id in waiting {
+            let Some(job) = self.jobs.get_mut(id) else {
+                continue;
+            };
+            sets_anew(job, schedule);
+            if job.is_overtaken() {
+                self.actors.at(key).mailbox.withdraw(id);
+                self.wakeup_done(id, WakeupEnd::Overtaken, out);
+            }
+        }
+    }
+
+    /// Whether the log has not yet spoken about an entry that writes the row of a firing.
+    pub(super) fn row_in_doubt(&self, key: &ActorKey, id: JobId) -> bool {
+        let job = self.jobs.get(id).map(|job| &job.work);
+        let Some(Work::Wakeup(due)) = job else {
+            return false;
+        };
+        due.standing == Standing::Stands && self.log.writes_row(key, due.kind, &due.name)
+    }
+
+    /// A firing whose time had passed before its turn began: nobody is called, and its row goes.
+    pub(super) fn end_late(&mut self, key: &ActorKey, id: JobId) {
+        let Work::Wakeup(due) = &mut self.jobs.at(id).work else {
+            unreachable!("only firings have a time after which they do not run");
+        };
+        due.standing = Standing::Ended;
+        let firing = firing_of(due);
+        let row = ScheduleWrite {
+            kind: due.kind as i32,
+            name: due.name.clone(),
+            ..ScheduleWrite::default()
+        };
+        let nothing = AnswerKind::Reply(Bytes::new());
+        let commit = TurnCommit {
+            schedule: vec![row],
+            firing: Some(firing),
+            ..self.commit(key, id, TurnKind::RecordOnly, TurnAnswer::default())
+        };
+        self.push_entry(key, id, 0, commit, nothing);
     }
 }
 
@@ -183,14 +252,18 @@ pub(super) fn handed(due: &Due) -> Wakeup {
     }
 }
 
-/// What the entry of a firing says about its row.
-pub(super) fn written(due: &Due, end: FiringEnd, now: WallTime) -> (Firing, Option<ScheduleWrite>) {
-    let firing = Firing {
+fn firing_of(due: &Due) -> Firing {
+    Firing {
         kind: due.kind as i32,
         name: due.name.clone(),
         due_ms: due.row.due_ms,
         attempts: due.row.attempts,
-    };
+    }
+}
+
+/// What the entry of a firing says about its row.
+pub(super) fn written(due: &Due, end: FiringEnd, now: WallTime) -> (Firing, Option<ScheduleWrite>) {
+    let firing = firing_of(due);
     let write = row_after(due, end, now).map(|row| ScheduleWrite {
         kind: due.kind as i32,
         name: due.name.clone(),
@@ -213,7 +286,7 @@ mod tests {
             name: "n".to_owned(),
             row,
             tick: WallTime(tick),
-            standing: crate::turns::Standing::Stands,
+            standing: Standing::Stands,
         }
     }
 

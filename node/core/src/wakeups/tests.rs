@@ -1,9 +1,16 @@
 //! What is due fires once, in any order of news.
 
+use std::collections::BTreeMap;
+
+use super::firings::TYPE_FIRINGS_MAX;
 use super::*;
 
 fn actor() -> ActorKey {
-    ActorKey::new("default", "t", "a").unwrap()
+    actor_of("t", "a")
+}
+
+fn actor_of(kind: &str, id: &str) -> ActorKey {
+    ActorKey::new("default", kind, id).unwrap()
 }
 
 fn row(due_ms: u64, period: &str) -> ScheduleRow {
@@ -23,6 +30,10 @@ struct Bed {
     wall: u64,
     fired: Vec<(String, u64)>,
     running: Vec<Due>,
+    reads: usize,
+    /// Reads are answered by `give`, with the rows of the moment they were asked in.
+    by_hand: bool,
+    held: VecDeque<WakeupsInput>,
 }
 
 impl Bed {
@@ -37,11 +48,25 @@ impl Bed {
                     self.running.push(*due);
                 }
                 WakeupsEffect::Read(wanted) => {
+                    self.reads += 1;
                     let (rows, rest) = self.read(wanted);
-                    self.feed(WakeupsInput::Rows { rows, rest });
+                    self.held.push_back(WakeupsInput::Rows { rows, rest });
+                    if !self.by_hand {
+                        self.give();
+                    }
                 }
             }
         }
+    }
+
+    fn give(&mut self) {
+        let answer = self.held.pop_front().expect("a read was asked");
+        self.feed(answer);
+    }
+
+    fn store(&mut self, actor: &ActorKey, kind: ScheduleKind, name: &str, row: ScheduleRow) {
+        let key = family::schedule_key(actor, kind, name);
+        self.rows.insert(key, row);
     }
 
     fn read(&self, wanted: RowsWanted) -> (Vec<(Bytes, Option<Bytes>)>, Rest) {
@@ -79,7 +104,17 @@ impl Bed {
     }
 
     fn set(&mut self, kind: ScheduleKind, name: &str, row: Option<ScheduleRow>) {
-        let key = family::schedule_key(&actor(), kind, name);
+        self.set_of(&actor(), kind, name, row);
+    }
+
+    fn set_of(
+        &mut self,
+        actor: &ActorKey,
+        kind: ScheduleKind,
+        name: &str,
+        row: Option<ScheduleRow>,
+    ) {
+        let key = family::schedule_key(actor, kind, name);
         match &row {
             Some(row) => self.rows.insert(key, row.clone()),
             None => self.rows.remove(&key),
@@ -90,7 +125,7 @@ impl Bed {
             row,
             ..ScheduleWrite::default()
         };
-        self.feed(WakeupsInput::Scheduled(actor(), vec![write]));
+        self.feed(WakeupsInput::Scheduled(actor.clone(), vec![write]));
     }
 
     fn pass(&mut self, ms: u64) {
@@ -102,12 +137,38 @@ impl Bed {
     /// All that runs is over: reminders move on by `step`, or stay as they are.
     fn end_all(&mut self, step: Option<u64>) {
         for due in std::mem::take(&mut self.running) {
-            if let (ScheduleKind::Reminder, Some(step)) = (due.kind, step) {
-                let next = row(due.row.due_ms + step, &due.row.period);
-                self.set(due.kind, &due.name.clone(), Some(next));
-            }
-            self.feed(WakeupsInput::Over(Box::new(due)));
+            self.end(due, step);
         }
+    }
+
+    fn end(&mut self, due: Due, step: Option<u64>) {
+        let end = match step {
+            Some(step) => {
+                if due.kind == ScheduleKind::Reminder {
+                    let next = row(due.row.due_ms + step, &due.row.period);
+                    self.set_of(&due.actor, due.kind, &due.name, Some(next));
+                }
+                WakeupEnd::Called
+            }
+            None => WakeupEnd::NotCalled,
+        };
+        self.feed(WakeupsInput::Over(Box::new(due), end));
+    }
+
+    /// All firings of a type that run are over.
+    fn end_type(&mut self, kind: &str, step: Option<u64>) {
+        for due in std::mem::take(&mut self.running) {
+            if due.actor.actor_type() == kind {
+                self.end(due, step);
+            } else {
+                self.running.push(due);
+            }
+        }
+    }
+
+    fn runs(&self, kind: &str) -> usize {
+        let of_type = self.running.iter().filter(|d| d.actor.actor_type() == kind);
+        of_type.count()
     }
 }
 
@@ -132,14 +193,16 @@ fn reminders_fire_when_they_are_due_and_never_twice() {
 
 #[test]
 fn what_could_not_start_is_looked_at_again_after_a_pause() {
-    let mut bed = Bed::default();
-    bed.set(ScheduleKind::Reminder, "a", Some(row(5, "")));
-    bed.pass(10);
-    bed.end_all(None);
-    bed.pass(900);
-    assert_eq!(bed.fired.len(), 1);
-    bed.pass(100);
-    assert_eq!(bed.fired.len(), 2);
+    for kind in [ScheduleKind::Reminder, ScheduleKind::Timer] {
+        let mut bed = Bed::default();
+        bed.set(kind, "a", Some(row(5, "")));
+        bed.pass(10);
+        bed.end_all(None);
+        bed.pass(900);
+        assert_eq!(bed.fired.len(), 1, "{kind:?}");
+        bed.pass(100);
+        assert_eq!(bed.fired.len(), 2, "{kind:?}");
+    }
 }
 
 #[test]
@@ -152,7 +215,7 @@ fn a_leadership_finds_what_is_stored() {
     bed.wall = 10_000;
     let mut rounds = 0;
     while bed.fired.len() < 3 * FIRINGS_MAX {
-        bed.feed(WakeupsInput::Tick);
+        bed.pass(50);
         assert!(bed.running.len() <= FIRINGS_MAX);
         assert!(!bed.running.is_empty(), "after {rounds} rounds");
         bed.end_all(Some(100_000));
@@ -171,12 +234,12 @@ fn timers_go_on_without_their_rows_being_written() {
     bed.feed(WakeupsInput::Tick);
     assert_eq!(bed.fired, [], "no catching up: the next tick is at 160");
     bed.pass(5);
-    bed.end_all(None);
+    bed.end_all(Some(0));
     bed.pass(25);
-    bed.end_all(None);
+    bed.end_all(Some(0));
     bed.pass(5);
     let ticks: Vec<u64> = bed.fired.iter().map(|(_, tick)| *tick).collect();
-    bed.end_all(None);
+    bed.end_all(Some(0));
     assert_eq!(
         ticks,
         [160, 170, 190],
@@ -187,7 +250,188 @@ fn timers_go_on_without_their_rows_being_written() {
     assert_eq!(bed.fired.len(), 3, "removed");
     bed.set(ScheduleKind::Timer, "u", Some(row(0, "")));
     assert_eq!(bed.fired.len(), 4, "one that is due at once");
-    bed.end_all(None);
+    bed.set(ScheduleKind::Timer, "u", None); // By the entry of its turn.
+    bed.end_all(Some(0));
     bed.pass(100);
     assert_eq!(bed.fired.len(), 4, "it fires once");
+}
+
+/// Timers go on while the reminders are read, and each has a bound of its own.
+#[test]
+fn timers_that_fire_during_a_walk_take_no_reminder_s_place() {
+    let mut bed = Bed::default();
+    bed.feed(WakeupsInput::Tick);
+    bed.by_hand = true;
+    let each = TYPE_FIRINGS_MAX as u64;
+    let count = FIRINGS_MAX as u64 + 1;
+    bed.set(ScheduleKind::Reminder, "r", Some(row(0, "")));
+    for number in 0..count {
+        let actor = actor_of(&format!("t{}", number / each), &number.to_string());
+        bed.set_of(&actor, ScheduleKind::Timer, "t", Some(row(0, "")));
+    }
+    let timers = bed.running.len();
+    assert_eq!(timers, FIRINGS_MAX, "one has no place");
+    while !bed.held.is_empty() {
+        bed.give();
+    }
+    assert_eq!(
+        bed.running.len(),
+        timers + 1,
+        "the reminder fires beside them"
+    );
+}
+
+/// What is written between a walk's question and its answer is in nobody's rows.
+#[test]
+fn a_reminder_that_is_set_while_the_walk_reads_is_not_forgotten() {
+    let mut bed = Bed::default();
+    bed.set(ScheduleKind::Reminder, "first", Some(row(10, "")));
+    bed.by_hand = true;
+    bed.pass(10);
+    bed.set(ScheduleKind::Reminder, "second", Some(row(20, "")));
+    bed.set(ScheduleKind::Reminder, "first", Some(row(500, "")));
+    while !bed.held.is_empty() {
+        bed.give();
+    }
+    bed.by_hand = false;
+    bed.pass(20);
+    assert_eq!(bed.fired, [("second".to_owned(), 20)]);
+    bed.pass(500);
+    assert_eq!(bed.fired.len(), 2, "{:?}", bed.fired);
+}
+
+#[test]
+fn a_timer_that_is_set_anew_while_it_runs_goes_on_as_it_was_set_anew() {
+    for (again, passes, ticks) in [
+        (row(1_000, "1s"), 950, vec![1_000]),
+        (row(10, "1s"), 40, vec![1_010]),
+        (row(200, ""), 200, vec![200]),
+    ] {
+        let mut bed = Bed::default();
+        bed.set(ScheduleKind::Timer, "t", Some(row(10, "10ms")));
+        bed.pass(10);
+        assert_eq!(bed.fired.len(), 1);
+        bed.pass(40);
+        bed.set(ScheduleKind::Timer, "t", Some(again.clone()));
+        bed.end_all(Some(0));
+        bed.pass(passes);
+        let rest = u64::saturating_sub(ticks[ticks.len() - 1], bed.wall);
+        bed.pass(rest);
+        let fired: Vec<u64> = bed.fired[1..].iter().map(|(_, tick)| *tick).collect();
+        assert_eq!(fired, ticks, "{again:?}");
+    }
+}
+
+/// It is due before the firing of the row before it is over: it waits for that, and fires once.
+#[test]
+fn a_timer_that_is_set_anew_for_now_fires_after_the_one_that_runs() {
+    let mut bed = Bed::default();
+    bed.set(ScheduleKind::Timer, "t", Some(row(0, "")));
+    bed.set(ScheduleKind::Timer, "t", Some(row(0, "")));
+    bed.pass(10);
+    assert_eq!(bed.running.len(), 1, "a row fires once at a time");
+    bed.end_all(Some(0));
+    assert_eq!(bed.running.len(), 1);
+    bed.set(ScheduleKind::Timer, "t", None); // By the entry of its turn.
+    bed.end_all(Some(0));
+    bed.pass(10_000);
+    assert_eq!(bed.fired.len(), 2);
+}
+
+/// Rows of an opening that come after what was set or removed meanwhile are older than that.
+#[test]
+fn timers_that_are_read_do_not_replace_what_was_set_meanwhile() {
+    let mut bed = Bed::default();
+    for name in ["kept", "set", "removed"] {
+        bed.store(&actor(), ScheduleKind::Timer, name, row(100, ""));
+    }
+    bed.by_hand = true;
+    bed.feed(WakeupsInput::Tick);
+    bed.give();
+    bed.set(ScheduleKind::Timer, "set", Some(row(300, "")));
+    bed.set(ScheduleKind::Timer, "removed", None);
+    bed.give();
+    bed.pass(100);
+    assert_eq!(bed.fired, [("kept".to_owned(), 100)]);
+    bed.pass(200);
+    assert_eq!(bed.fired[1..], [("set".to_owned(), 300)]);
+}
+
+/// Many reminders of a type that nobody hosts stand before everybody else's.
+#[test]
+fn what_nobody_hosts_holds_up_nobody_else() {
+    for kind in [ScheduleKind::Reminder, ScheduleKind::Timer] {
+        let mut bed = Bed {
+            wall: 100_000,
+            ..Bed::default()
+        };
+        let dead = 4 * FIRINGS_MAX as u64;
+        for number in 0..dead {
+            let actor = actor_of("x", &number.to_string());
+            bed.store(&actor, kind, "n", row(number, ""));
+        }
+        bed.store(&actor_of("y", "a"), kind, "n", row(dead, ""));
+        bed.feed(WakeupsInput::Tick);
+        assert_eq!(bed.runs("y"), 1, "{kind:?}: {} of x run", bed.runs("x"));
+        bed.end_type("y", Some(1_000_000));
+        let (mut tried, mut reads) = (0, 0);
+        for second in 0..10 {
+            for _ in 0..20 {
+                bed.pass(50);
+                tried += bed.runs("x");
+                bed.end_type("x", None);
+            }
+            if second == 0 {
+                (tried, reads) = (0, bed.reads); // The first of them were taken all at once.
+            }
+        }
+        assert!((8..=20).contains(&tried), "{kind:?}: {tried} tries");
+        let reads = bed.reads - reads;
+        assert!(reads <= 20, "{kind:?}: {reads} reads in nine seconds");
+        // An application that hosts them starts.
+        let before = bed.fired.len() as u64;
+        for _ in 0..400 {
+            bed.pass(50);
+            bed.end_type("x", Some(1_000_000));
+        }
+        let fired = bed.fired.len() as u64 - before;
+        assert!(fired >= dead, "{kind:?}: {fired} of {dead}");
+    }
+}
+
+/// An application hangs, or an actor is in a long turn: others' reminders fire.
+#[test]
+fn firings_that_do_not_end_hold_up_nobody_else() {
+    for kind in [ScheduleKind::Reminder, ScheduleKind::Timer] {
+        let mut bed = Bed::default();
+        for number in 0..FIRINGS_MAX as u64 {
+            let hung = actor_of("x", &number.to_string());
+            bed.set_of(&hung, kind, "n", Some(row(number, "")));
+            let busy = actor_of("z", "one");
+            bed.set_of(&busy, kind, &number.to_string(), Some(row(number, "")));
+        }
+        bed.pass(2_000);
+        bed.set_of(&actor_of("y", "a"), kind, "n", Some(row(2_500, "")));
+        bed.set_of(&actor_of("z", "two"), kind, "n", Some(row(2_500, "")));
+        bed.pass(1_000);
+        assert_eq!(bed.runs("y"), 1, "{kind:?}");
+        let two = bed
+            .running
+            .iter()
+            .filter(|d| d.actor == actor_of("z", "two"));
+        assert_eq!(
+            two.count(),
+            1,
+            "{kind:?}: another actor of a busy one's type"
+        );
+        let reads = bed.reads;
+        for _ in 0..20 {
+            bed.pass(50);
+        }
+        assert!(
+            bed.reads <= reads + 1,
+            "{kind:?}: {} reads",
+            bed.reads - reads
+        );
+    }
 }

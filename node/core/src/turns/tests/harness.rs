@@ -20,7 +20,7 @@ use crate::map_rows::MapRows;
 use crate::turn_io::{RunnerEffect, RunnerInput, TurnAsk, TurnEnd, TurnId, TurnStart};
 use crate::turns::{
     Caller, ConfirmId, Due, Load, NativeTypes, NestedCall, Opening, ReadId, RowsWanted, Settings,
-    Turns, TurnsEffect, TurnsInput, Writes,
+    Turns, TurnsEffect, TurnsInput, WakeupEnd, Writes,
 };
 use ghostlight_protocol::command::ScheduleWrite;
 
@@ -52,7 +52,7 @@ pub(super) struct Bench {
     pub(super) told: Vec<RunnerEffect>,
     pub(super) calls: Vec<NestedCall>,
     pub(super) gone: Vec<TurnId>,
-    pub(super) over: Vec<Due>,
+    pub(super) over: Vec<(Due, WakeupEnd)>,
     pub(super) scheduled: Vec<ScheduleWrite>,
     pub(super) outcomes: Vec<EntryOutcome>,
 }
@@ -118,7 +118,7 @@ impl Bench {
                 TurnsEffect::Answer { to, kind } => self.answers.push((to, kind)),
                 TurnsEffect::Call(call) => self.calls.push(call),
                 TurnsEffect::TurnGone(turn) => self.gone.push(turn),
-                TurnsEffect::WakeupOver(due) => self.over.push(*due),
+                TurnsEffect::WakeupOver(due, end) => self.over.push((*due, end)),
                 TurnsEffect::Scheduled(_, writes) => self.scheduled.extend(writes),
             }
         }
