@@ -1,6 +1,7 @@
 //! Tables for each rule, and a model cluster whose leaders change and whose nodes lose answers.
 
 mod busy;
+mod doubt;
 mod model;
 
 use std::collections::BTreeMap;

@@ -238,10 +238,11 @@ impl NodeCore {
         }
     }
 
-    /// Whether calls of clients wait here, or deliveries are under way.
+    /// Whether calls of clients wait here, deliveries are under way, or turns run here for other leaders.
     fn is_busy(&self) -> bool {
         let cluster = self.cluster.as_ref();
-        cluster.is_some_and(|c| c.gateway.pending() > 0 || !c.subscribers.are_settled())
+        let busy = cluster.is_some_and(|c| c.gateway.pending() > 0 || !c.subscribers.are_settled());
+        busy || self.is_hosting()
     }
 
     pub(super) fn begin_shutdown(&mut self, now: Now, deadline: Instant, out: &mut Vec<Effect>) {

@@ -5,6 +5,8 @@
 //! that falls silent loses its activations: what ran there has no answer, and the next turn runs elsewhere
 //! under a newer activation. Absent: what an application may do in a turn (`hosts::objects`).
 
+mod ending;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -81,6 +83,8 @@ struct Placed {
 struct Led {
     leader: NodeId,
     by: By,
+    /// Its turn that runs here.
+    turn: Option<TurnId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -210,7 +214,9 @@ impl NodeCore {
     }
 
     fn await_host(&mut self, now: Now, start: TurnStart) {
-        if self.hosting.waiting.len() < WAITING_MAX {
+        // A firing comes again by itself, and takes the place of nobody who waits.
+        let waits = start.wakeup.is_none();
+        if waits && self.hosting.waiting.len() < WAITING_MAX {
             self.hosting.waiting.push((now.instant + HOST_WAIT, start));
         } else {
             self.refuse_unhosted(&start);
@@ -290,9 +296,21 @@ impl NodeCore {
                 } else {
                     By::App
                 };
-                let led = Led { leader, by };
-                self.hosting.leaders.insert(start.turn.activation, led);
-                start.turn.activation
+                let turn = start.turn;
+                let led = Led {
+                    leader,
+                    by,
+                    turn: Some(turn),
+                };
+                if self.begins_elsewhere(leader, start) {
+                    let known = self.hosting.leaders.entry(turn.activation);
+                    known.or_insert(Led { turn: None, ..led });
+                    let detail = "the node that hosts the actor is ending".to_owned();
+                    let end = TurnEnd::NotStarted { detail };
+                    return self.tell_leader(now, RunnerInput::Ended { turn, end }, out);
+                }
+                self.hosting.leaders.insert(turn.activation, led);
+                turn.activation
             }
             RunnerEffect::Tell { turn, .. } => turn.activation,
             RunnerEffect::Enter(entry) => entry.turn.activation,
@@ -352,6 +370,12 @@ impl NodeCore {
     /// What runs a turn here speaks to its leader.
     pub(super) fn tell_leader(&mut self, now: Now, input: RunnerInput, out: &mut Vec<Effect>) {
         let turn = turn_of(&input);
+        if let (RunnerInput::Ended { .. }, Some(led)) =
+            (&input, self.hosting.leaders.get_mut(&turn.activation))
+            && led.turn == Some(turn)
+        {
+            led.turn = None;
+        }
         match self.hosting.leaders.get(&turn.activation) {
             Some(led) if led.leader != self.me => {
                 let leader = led.leader;
@@ -724,6 +748,7 @@ impl NodeCore {
         let with = |duty: Option<Duty>| -> Vec<Candidate> {
             all.iter()
                 .filter(|(node, record)| self.is_there(*node) && hosts(record, actor_type))
+                .filter(|(_, record)| !Self::is_going(record))
                 .filter(|(_, record)| duty.is_none_or(|duty| record.duty() == duty))
                 .map(|(node, record)| Candidate::new(*node, record.weight, record.zone.clone()))
                 .collect()

@@ -236,7 +236,8 @@ impl Links {
         let mut offsets: Vec<i64> = up.filter_map(|link| link.wall_offset_ms).collect();
         offsets.push(0);
         offsets.sort_unstable();
-        let median = offsets[offsets.len() / 2];
+        // Of an even number the lower one: a clock that is behind makes things late, one that is ahead deletes them.
+        let median = offsets[(offsets.len() - 1) / 2];
         (median.unsigned_abs() > CLOCK_TOLERANCE_MS).then_some(median)
     }
 

@@ -1,6 +1,7 @@
 //! Whole node cores in one thread: what no part of a core can be tested for alone.
 
 pub(super) mod bench;
+mod ending;
 mod hosts;
 mod leading;
 mod losses;

@@ -1,6 +1,6 @@
 //! What the network says about calls in flight: answers, announcements, silence.
 
-use ghostlight_protocol::call::{AnswerKind, CallAnswer, NotRunAnswer, Redirect};
+use ghostlight_protocol::call::{AnswerKind, CallAnswer, NotRunAnswer, Redirect, UnknownAnswer};
 use ghostlight_protocol::code::Class;
 
 use super::super::pending::Attempt;
@@ -49,12 +49,7 @@ impl Gateway {
                 self.final_answer(cx, settled, CallOutcome::AppReply(reply));
             }
             Some(AnswerKind::App(error)) => self.final_answer(cx, settled, CallOutcome::App(error)),
-            Some(AnswerKind::Unknown(unknown)) => {
-                let code = code_of(unknown.code).unwrap_or(Code::OutcomeUnknown);
-                let id = &self.calls[&key].id;
-                let detail = format!("request {id:?}: {}", unknown.detail);
-                self.finish(cx, key, CallOutcome::Unknown { code, detail });
-            }
+            Some(AnswerKind::Unknown(unknown)) => self.nobody_knows(cx, &settled, &unknown),
             Some(AnswerKind::NotRun(refusal)) => self.refused(cx, settled, refusal),
             Some(AnswerKind::Redirect(redirect)) => self.redirected(cx, settled, &redirect),
             // A newer peer says something we do not know: nothing may be concluded from it.
@@ -80,6 +75,20 @@ impl Gateway {
         if settled.when == Of::Latest {
             self.served(cx, partition, settled.attempt.to);
         }
+    }
+
+    /// An attempt may have run, and whoever had it will never know. A later one that is open finds out: it gets the
+    /// recorded answer, or runs.
+    fn nobody_knows(&mut self, cx: &mut Cx<'_>, settled: &Settled, unknown: &UnknownAnswer) {
+        let key = settled.key;
+        let call = self.calls.get_mut(&key).expect("just answered");
+        if settled.when == Of::Earlier && !call.open().is_empty() {
+            call.ran_perhaps();
+            return self.set_timer(key);
+        }
+        let code = code_of(unknown.code).unwrap_or(Code::OutcomeUnknown);
+        let detail = format!("request {:?}: {}", call.id, unknown.detail);
+        self.finish(cx, key, CallOutcome::Unknown { code, detail });
     }
 
     fn served(&mut self, cx: &mut Cx<'_>, partition: PartitionId, node: NodeId) {

@@ -130,6 +130,21 @@ impl Unconfirmed {
     }
 }
 
+impl Objects {
+    /// Whether a start of this call may get a turn that runs here, or what it answered.
+    pub fn may_adopt(&self, start: &TurnStart) -> bool {
+        let call = CallId::of(start);
+        let stage = self.table.get(&start.actor).map(|object| &object.stage);
+        let runs = matches!(stage, Some(Stage::Running(running)) if running.call == call);
+        runs || self.unconfirmed.of(start, &call).is_some()
+    }
+
+    /// Whether a turn runs whose leadership is over: the next leader may want it.
+    pub fn runs_without_leader(&self) -> bool {
+        !self.orphans.is_empty()
+    }
+}
+
 impl Running {
     /// Whether the next leader may have it: nothing of it has counted, and nothing that may count twice is on the way.
     fn is_adoptable(&self) -> bool {

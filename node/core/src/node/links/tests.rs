@@ -57,7 +57,7 @@ fn a_node_is_silent_400_ms_after_its_last_frame_and_said_so_once() {
 #[test]
 fn a_clock_is_off_when_the_median_of_the_members_is_more_than_two_seconds_away() {
     // (the others' clocks against ours, whether ours is off)
-    let table: [(&[i64], bool); 10] = [
+    let table: [(&[i64], bool); 12] = [
         (&[], false),
         (&[0, 0], false),
         (&[2_000, 2_000], false),
@@ -67,9 +67,11 @@ fn a_clock_is_off_when_the_median_of_the_members_is_more_than_two_seconds_away()
         (&[0, 3_600_000], false),
         (&[0, -3_600_000], false),
         (&[5_000, -5_000], false),
-        // Of two that disagree, one goes on.
-        (&[5_000], true),
-        (&[-5_000], false),
+        // Of two that disagree, the one that is behind goes on: what is ahead deletes what is not over.
+        (&[5_000], false),
+        (&[-5_000], true),
+        (&[0, 5_000, 5_000], false),
+        (&[0, -5_000, -5_000], true),
     ];
     for (offsets, off) in table {
         let mut links = links(offsets.len() + 1);

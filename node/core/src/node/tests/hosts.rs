@@ -10,6 +10,9 @@ use super::*;
 use crate::io::Input;
 use crate::turn_io::{RunnerEffect, RunnerInput, TurnEnd, TurnId};
 
+/// Of node 2's words: of its process of generation 1.
+pub(super) const INCARNATION: u64 = (1 << 24) + 1;
+
 /// What a host said to node 2 since the last look, with the incarnation of its sequence.
 fn said_as_host(sent: &[Sent]) -> Vec<(u64, Said)> {
     let frames = sent.iter().filter_map(|sent| match &sent.frame {
@@ -23,37 +26,37 @@ fn said_as_host(sent: &[Sent]) -> Vec<(u64, Said)> {
     said.collect()
 }
 
-/// Node 2 leads an activation whose turn begins here; it goes on until the test ends it.
-fn run_for_other(bench: &mut Bench, me: u64) -> TurnId {
-    bench.at(me).turns = Speed::Held;
+/// Node 2 leads an actor, and starts the `number`-th turn of an activation here: its `number`-th word.
+pub(super) fn run(number: u64) -> Frame {
     let activation = HostActivation {
         partition: 7,
         term: 3,
         number: 1,
     };
     let run = HostRun {
-        turn: HostTurn {
-            activation,
-            number: 1,
-        },
+        turn: HostTurn { activation, number },
         actor: counter().to_bytes(),
         method: "add".to_owned(),
         body: Bytes::from_static(b"1"),
-        request: request(5, "add", b"1", 1).request_id,
+        request: request(4 + number, "add", b"1", 1).request_id,
         stamp: Some(Stamp::default()),
         ..HostRun::default()
     };
-    let frame = HostFrame {
-        // Of the peer's first run.
-        incarnation: (1 << 24) + 1,
-        first: 1,
+    Frame::Host(HostFrame {
+        incarnation: INCARNATION,
+        first: number,
         messages: vec![HostMessage {
             said: Some(Said::Run(run)),
         }],
         sender: HostRole::Leader as i32,
         ..HostFrame::default()
-    };
-    bench.frame(me, 2, Frame::Host(frame));
+    })
+}
+
+/// Node 2 leads an activation whose turn begins here; it goes on until the test ends it.
+pub(super) fn run_for_other(bench: &mut Bench, me: u64) -> TurnId {
+    bench.at(me).turns = Speed::Held;
+    bench.frame(me, 2, run(1));
     match bench.at(me).runs.pop() {
         Some(RunnerEffect::Run(start)) => start.turn,
         other => panic!("it does not run: {other:?}"),

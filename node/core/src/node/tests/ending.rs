@@ -1,0 +1,66 @@
+//! A node ends: what still runs there for others.
+
+use std::time::Duration;
+
+use ghostlight_protocol::wire::hello::ConnectionKind;
+use ghostlight_protocol::wire::host::{End, HostFrame, HostRole, Said};
+
+use super::hosts::{INCARNATION, run, run_for_other};
+use super::*;
+use crate::io::Input;
+use crate::turn_io::{RunnerInput, TurnEnd};
+
+/// Turns of node 2's actors that have ended, as this node says, and the last frame about it.
+fn ended(bench: &mut Bench) -> (Vec<(u64, End)>, Option<HostFrame>) {
+    let sent = bench.take_sent();
+    let frames = sent.iter().filter_map(|sent| match &sent.frame {
+        Frame::Host(frame) if frame.sender == HostRole::Host as i32 => Some(frame.clone()),
+        _ => None,
+    });
+    let frames: Vec<HostFrame> = frames.collect();
+    let said = frames.iter().flat_map(|frame| &frame.messages);
+    let ended = said.filter_map(|message| match &message.said {
+        Some(Said::Ended(ended)) => Some((ended.turn.number, ended.end.clone()?)),
+        _ => None,
+    });
+    (ended.collect(), frames.last().cloned())
+}
+
+/// It is told to end while a turn runs there for another leader: that turn goes on, its leader hears how it ended, and no other
+/// one begins.
+#[test]
+fn a_node_that_ends_finishes_what_runs_there_for_others() {
+    let (mut bench, me) = Bench::led(1, 1);
+    for kind in [ConnectionKind::Control, ConnectionKind::Bulk] {
+        bench.connect(me, 2, kind);
+    }
+    let turn = run_for_other(&mut bench, me);
+    let deadline = bench.now.instant + Duration::from_secs(30);
+    bench.feed(me, Input::Shutdown { deadline });
+    bench.take_sent();
+    bench.frame(me, 2, run(2));
+    assert!(bench.at(me).runs.is_empty(), "nothing new begins");
+    let (said, _) = ended(&mut bench);
+    assert!(matches!(&said[..], [(2, End::NotStarted(_))]), "{said:?}");
+    assert!(bench.ended.is_empty(), "a turn runs");
+
+    let detail = "for the test".to_owned();
+    let end = TurnEnd::NotStarted { detail };
+    bench.feed(me, Input::Runner(RunnerInput::Ended { turn, end }));
+    bench.pass(100);
+    assert!(bench.ended.is_empty(), "its leader has not heard yet");
+    let (said, last) = ended(&mut bench);
+    assert_eq!(said.last().map(|(number, _)| *number), Some(1));
+    let last = last.expect("it was just said");
+    let heard = HostFrame {
+        incarnation: INCARNATION,
+        first: 3,
+        taken_incarnation: last.incarnation,
+        taken: last.first + last.messages.len() as u64 - 1,
+        sender: HostRole::Leader as i32,
+        ..HostFrame::default()
+    };
+    bench.frame(me, 2, Frame::Host(heard));
+    bench.pass(100);
+    assert!(bench.ended.contains(&node_id(me)), "nobody waits for it");
+}
