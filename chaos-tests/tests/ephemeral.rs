@@ -187,6 +187,8 @@ fn a_subscriber_that_reads_nothing_hurts_itself_alone() {
     wait_known(&cluster, 0, "ticks", 4);
     let beside = timed(&mut publisher, count + 1);
     println!("{count} events alone in {alone:?}, beside a slow subscriber in {beside:?}");
+    // What it costs exactly is measured inside a node; here are processes that share a machine with others.
+    assert!(beside < alone * 2, "{beside:?}, alone {alone:?}");
     for subscriber in &fast {
         assert_whole(&subscriber.seen(), 1, 2 * count);
     }

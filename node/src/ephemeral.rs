@@ -2,8 +2,9 @@
 //!
 //! [`Hub`] owns the pure parts (`ghostlight_core::ephemeral`) and moves bytes between them: a publish is encoded once and put
 //! into the lane of each node that wants it; what arrives is put into the ring of each subscriber here. All of it happens on
-//! the thread of whoever publishes, or has read from the lane, under one lock and without waiting: the core's thread is told
-//! nothing of events, and tells the hub who is connected.
+//! the thread of whoever publishes, or has read from the lane, under one lock and without waiting for subscribers. The core's
+//! thread is told nothing of events, and never takes that lock: what it knows of connections it puts down for a thread of
+//! the hub's own (`mail.rs`).
 //! Absent: the decision what a component's topics are (`topics::classes`), and envelopes.
 
 mod arrive;
@@ -11,6 +12,8 @@ mod bus;
 mod counts;
 mod fanout;
 mod hub;
+mod mail;
+mod room;
 mod subscriber;
 #[cfg(test)]
 mod tests;
@@ -32,6 +35,7 @@ use ghostlight_protocol::topic::TopicName;
 use ghostlight_protocol::wire::ephemeral::{EphemeralEvent, Latch};
 
 use crate::topics::Event;
+use room::Held;
 
 /// An event as subscribers share it.
 #[derive(Debug)]
@@ -45,6 +49,9 @@ pub(crate) struct Sample {
     pub(crate) place: Place,
     /// The encoded `TopicEvent`, for other nodes.
     pub(crate) encoded: Bytes,
+    /// What it takes of the process's room, until its last ring lets it go.
+    #[expect(dead_code, reason = "dropped, it gives the room back")]
+    pub(crate) held: Held,
 }
 
 impl Sample {

@@ -14,6 +14,7 @@ use prost::Message;
 use super::Sample;
 use super::fanout::encoded;
 use super::hub::{Hub, State};
+use super::room::Room;
 use crate::topics::given;
 use crate::transport::EphemeralSink;
 
@@ -28,6 +29,7 @@ impl EphemeralSink for Hub {
             let event = state.pass_on(event);
             state.take(event);
         }
+        state.relieve();
     }
 }
 
@@ -57,8 +59,8 @@ impl State {
         };
         let (topic, name) = (topic.clone(), at.name.clone());
         let latch = Latch::try_from(event.latch).unwrap_or(Latch::Passing);
-        let (Some(origin), Some(sample)) = (NodeId::from_slice(&event.origin), sample(name, event))
-        else {
+        let origin = NodeId::from_slice(&event.origin);
+        let (Some(origin), Some(sample)) = (origin, sample(name, event, &self.room)) else {
             self.counts.unreadable += 1;
             return;
         };
@@ -100,10 +102,11 @@ impl State {
     }
 }
 
-fn sample(topic: TopicName, event: EphemeralEvent) -> Option<Sample> {
+fn sample(topic: TopicName, event: EphemeralEvent, room: &Arc<Room>) -> Option<Sample> {
     let origin = NodeId::from_slice(&event.origin)?;
     let said = TopicEvent::decode(event.event.clone()).ok()?;
     Some(Sample {
+        held: room.hold(event.event.len()),
         topic,
         published: WallTime(said.published_ms),
         expires_ms: said.expires_ms,

@@ -79,6 +79,7 @@ impl Bus for Ephemeral {
                 topic: bulk.topic.clone(),
                 event: entry.event,
                 dedup: None,
+                name: entry.name,
                 ttl: entry.ttl,
                 timeout: None,
                 retention: None,

@@ -128,7 +128,10 @@ impl Hub {
         if keep == Keep::LastValue && !state.makes_room(&topic, encoded.len()) {
             return Err(NotRun::new(Code::TopicBusy, NO_ROOM));
         }
+        // The event as it was given is another copy of its data.
+        let held = state.room.hold(encoded.len() + event.data.len());
         let sample = Arc::new(Sample {
+            held,
             topic: name.clone(),
             event,
             published: ghostlight_protocol::time::WallTime(stored.published_ms),
@@ -156,6 +159,7 @@ impl Hub {
         if keep == Keep::LastValue {
             state.keep(&topic, &sample);
         }
+        state.relieve();
         Ok(sent)
     }
 }

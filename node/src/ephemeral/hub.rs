@@ -1,4 +1,4 @@
-//! What the node's ephemeral topics are at the moment, under one lock, and what the core's thread tells of connections.
+//! What the node's ephemeral topics are at the moment, under one lock. The core's thread does not take it (`mail.rs`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,12 +14,14 @@ use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::outcome::NotRun;
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::topic::TopicName;
-use ghostlight_protocol::wire::ephemeral::{self as wire, InterestFrame};
+use ghostlight_protocol::wire::ephemeral as wire;
 use ghostlight_protocol::wire::frame::Frame;
-use ghostlight_protocol::wire::hello::{ConnectionKind, NodeRecord};
+use ghostlight_protocol::wire::hello::NodeRecord;
 use tokio::sync::watch;
 
 use super::fanout::{EPOCHS_PER_RUN, Plans};
+use super::mail::Mail;
+use super::room::Room;
 use super::subscriber::Subscriber;
 use super::{Counts, Sample};
 use crate::clock::wall_now;
@@ -30,29 +32,28 @@ use crate::transport::LinkHandle;
 const SUBSCRIBERS_MAX: usize = 65_536;
 /// How long a subscriber waits until every connected node knows of it.
 const KNOWN_WAIT_MAX: Duration = Duration::from_millis(250);
-/// Time between two looks at what nobody told.
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
 pub struct Hub {
     state: Mutex<State>,
+    pub(super) mail: Arc<Mail>,
     /// Raised when a peer says what it knows, or goes.
-    heard: watch::Sender<u64>,
+    pub(super) heard: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) stage: Stage,
     pub(super) interest: Interest,
-    now: Instant,
-    looked: Instant,
+    pub(super) now: Instant,
     pub(super) peers: BTreeMap<NodeId, Peer>,
     /// Topics that somebody here subscribes to.
     pub(super) topics: HashMap<TopicKey, Topic>,
     pub(super) plans: Plans,
     pub(super) latch: Latch<Arc<Sample>>,
     pub(super) counts: Counts,
+    pub(super) room: Arc<Room>,
     last_subscriber: u64,
     outputs: Vec<Output>,
 }
@@ -79,8 +80,8 @@ pub(super) struct Me {
 pub(super) struct Peer {
     pub(super) zone: String,
     /// Its run: an earlier one's values are not its own.
-    run: u64,
-    control: Option<LinkHandle>,
+    pub(super) run: u64,
+    pub(super) control: Option<LinkHandle>,
     pub(super) bulk: Option<LinkHandle>,
 }
 
@@ -92,7 +93,7 @@ pub(super) struct Topic {
     pub(super) gaps: Gaps,
     /// Events that rings of its subscribers have let go, and how many others were told of.
     pub(super) dropped: u64,
-    told: u64,
+    pub(super) told: u64,
 }
 
 impl Topic {
@@ -106,7 +107,7 @@ impl Topic {
         }
     }
 
-    fn wants(&self) -> Wants {
+    pub(super) fn wants(&self) -> Wants {
         Wants {
             subscribers: u32::try_from(self.subscribers.len()).unwrap_or(u32::MAX),
             dropped: self.dropped,
@@ -130,17 +131,18 @@ impl Default for Hub {
             stage: Stage::Before,
             interest: Interest::new(0),
             now: Instant::default(),
-            looked: Instant::default(),
             peers: BTreeMap::new(),
             topics: HashMap::new(),
             plans: Plans::default(),
             latch: Latch::default(),
             counts: Counts::default(),
+            room: Arc::default(),
             last_subscriber: 0,
             outputs: Vec::new(),
         };
         Self {
             state: Mutex::new(state),
+            mail: Arc::default(),
             heard: watch::channel(0).0,
         }
     }
@@ -167,6 +169,7 @@ impl Hub {
 
     /// The node has ended, and every subscription with it.
     pub(crate) fn end(&self) {
+        self.mail.close();
         let mut state = self.lock();
         state.stage = Stage::Over;
         state.peers.clear();
@@ -176,90 +179,6 @@ impl Hub {
                 ending.end();
             }
         }
-    }
-
-    /// A connection is up.
-    pub(crate) fn connected(&self, now: Instant, peer: &NodeRecord, link: &LinkHandle) {
-        let Some(node) = peer.id() else {
-            return;
-        };
-        let mut state = self.lock();
-        state.now = now;
-        if !matches!(state.stage, Stage::Runs(_)) {
-            return;
-        }
-        let known = state.peers.entry(node).or_default();
-        known.zone.clone_from(&peer.zone);
-        known.run = peer.generation;
-        match link.kind {
-            ConnectionKind::Control => {
-                known.control = Some(link.clone());
-                let run = peer.generation;
-                state.feed(Input::Connected { node, run });
-            }
-            ConnectionKind::Bulk => {
-                known.bulk = Some(link.clone());
-                state.plans.clear();
-                state.tell_last_values(node);
-            }
-            ConnectionKind::Inquiry => {}
-        }
-        link.flush();
-    }
-
-    /// A connection is gone.
-    pub(crate) fn disconnected(&self, now: Instant, node: NodeId, kind: ConnectionKind) {
-        let mut state = self.lock();
-        state.now = now;
-        let Some(peer) = state.peers.get_mut(&node) else {
-            return;
-        };
-        match kind {
-            ConnectionKind::Control => {
-                peer.control = None;
-                state.feed(Input::Disconnected(node));
-            }
-            ConnectionKind::Bulk => {
-                peer.bulk = None;
-                state.plans.clear();
-                state.answer_instead();
-            }
-            ConnectionKind::Inquiry => {}
-        }
-        drop(state);
-        self.heard.send_modify(|count| *count += 1);
-    }
-
-    /// A peer says what it wants, or what it knows.
-    pub(crate) fn said(&self, now: Instant, from: NodeId, frame: InterestFrame) {
-        let mut state = self.lock();
-        state.now = now;
-        state.feed(Input::Said { from, frame });
-        drop(state);
-        self.heard.send_modify(|count| *count += 1);
-    }
-
-    /// Time passes; cheap, and called more often than there is something to do.
-    pub(crate) fn tick(&self, now: Instant) {
-        let mut state = self.lock();
-        state.now = now;
-        if now.since(state.looked) < LOOK_PAUSE {
-            return;
-        }
-        state.looked = now;
-        let changed: Vec<(TopicKey, Wants)> = state
-            .topics
-            .iter_mut()
-            .filter(|(_, topic)| topic.told != topic.dropped)
-            .map(|(key, topic)| {
-                topic.told = topic.dropped;
-                (key.clone(), topic.wants())
-            })
-            .collect();
-        for (topic, wants) in changed {
-            state.feed(Input::Wanted { topic, wants });
-        }
-        state.feed(Input::Tick);
     }
 
     /// What was counted so far.
@@ -351,6 +270,12 @@ impl Hub {
     }
 }
 
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.mail.close();
+    }
+}
+
 impl State {
     pub(super) fn me(&self) -> Option<&Me> {
         match &self.stage {
@@ -360,7 +285,7 @@ impl State {
     }
 
     /// Feeds the interest, and does what it says.
-    fn feed(&mut self, input: Input) {
+    pub(super) fn feed(&mut self, input: Input) {
         let mut outputs = std::mem::take(&mut self.outputs);
         self.interest.handle(self.now, input, &mut outputs);
         let mut spoken = None;
@@ -393,7 +318,7 @@ impl State {
     }
 
     /// A node can be reached again: it may have missed values.
-    fn tell_last_values(&mut self, node: NodeId) {
+    pub(super) fn tell_last_values(&mut self, node: NodeId) {
         let held: Vec<TopicKey> = self.latch.topics().cloned().collect();
         for topic in held {
             if self
@@ -407,7 +332,7 @@ impl State {
     }
 
     /// A node has gone that may have owed last values to others: whoever is next tells them. Who has them knows that.
-    fn answer_instead(&mut self) {
+    pub(super) fn answer_instead(&mut self) {
         let reached = |node| {
             self.peers
                 .get(&node)

@@ -61,6 +61,13 @@ impl Subscriber {
     }
 }
 
+impl Subscriber {
+    /// Lets its oldest events go until no more than so many bytes wait; how many went.
+    pub(super) fn shrink(&self, bytes: usize) -> u64 {
+        self.lock().ring.shrink(bytes)
+    }
+}
+
 impl Source for Subscriber {
     fn take(&self) -> Option<Taken> {
         let mut state = self.lock();

@@ -1,5 +1,6 @@
 //! One node's hub: its subscribers, what arrives from others, last values.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ghostlight_protocol::code::Code;
@@ -44,6 +45,7 @@ fn publish(name: &str, text: &str) -> Publish {
         topic: topic(name),
         event: event(text),
         dedup: None,
+        name: None,
         ttl: None,
         timeout: None,
         retention: None,
@@ -71,6 +73,7 @@ async fn now(subscription: &mut Subscription) -> Option<(String, u64)> {
 fn remote(name: &str, text: &str, number: u64, published: u64, latch: Latch) -> EphemeralEvent {
     let stored = stored(event(text), None, published);
     let sample = Sample {
+        held: Arc::<room::Room>::default().hold(0),
         topic: topic(name),
         event: event(text),
         published: WallTime(published),
@@ -97,6 +100,7 @@ async fn every_subscriber_gets_every_event_whatever_its_group() {
         entries: ["2", "3"]
             .map(|text| BulkEntry {
                 event: event(text),
+                name: None,
                 ttl: None,
             })
             .to_vec(),
@@ -137,6 +141,79 @@ async fn a_slow_subscriber_loses_its_oldest_events_and_nobody_elses() {
     assert_eq!(now(&mut slow).await, Some(((first + 1).to_string(), 0)));
     let view = node.hub().view(&topic("t")).unwrap();
     assert_eq!((view.subscribers, view.dropped), (2, all - kept));
+}
+
+/// What others get in so many rounds of a publish to all, and how long that takes.
+async fn rounds(node: &NodeHandle, others: &mut [Subscription], count: u64) -> Duration {
+    let bus = node.ephemeral(Keep::Nothing);
+    let begun = std::time::Instant::now();
+    for number in 0..count {
+        let text = number.to_string();
+        bus.send(publish("t", &text)).unwrap();
+        for other in &mut *others {
+            assert_eq!(now(other).await, Some((text.clone(), 0)));
+        }
+    }
+    begun.elapsed()
+}
+
+/// One of nine subscribers takes nothing, at some times of one run: the best time of the others beside it, and that
+/// without it.
+#[tokio::test]
+async fn a_stuck_subscriber_does_not_slow_the_others() {
+    const ROUNDS: u64 = 1_500;
+    let node = node();
+    let mut others = Vec::new();
+    for _ in 0..8 {
+        others.push(listen(&node, "t").await);
+    }
+    rounds(&node, &mut others, ROUNDS).await;
+    let (mut alone, mut beside) = (Duration::MAX, Duration::MAX);
+    for _ in 0..7 {
+        alone = alone.min(rounds(&node, &mut others, ROUNDS).await);
+        let stuck = listen(&node, "t").await;
+        // Its ring is full before the clock runs.
+        rounds(&node, &mut others, ROUNDS).await;
+        beside = beside.min(rounds(&node, &mut others, ROUNDS).await);
+        drop(stuck);
+    }
+    println!("{ROUNDS} events to 8 subscribers: alone {alone:?}, beside a stuck one {beside:?}");
+    // A ninth ring is filled for it: an eighth more than alone, and room for what the machine does beside.
+    assert!(beside < alone * 3 / 2, "{beside:?}, alone {alone:?}");
+}
+
+#[tokio::test]
+async fn when_too_much_waits_those_who_are_behind_give_way() {
+    const MOST: usize = 256 << 10;
+    let node = node();
+    node.hub().lock().room = Arc::new(room::Room::of(MOST));
+    let used = || node.hub().lock().room.used();
+    let mut stuck = Vec::new();
+    for name in ["a", "b", "c"] {
+        stuck.push(listen(&node, name).await);
+    }
+    let mut fast = listen(&node, "t").await;
+    let bus = node.ephemeral(Keep::Nothing);
+    let text = "x".repeat(1_000);
+    let all = 900;
+    for number in 1..=all {
+        for name in ["a", "b", "c", "t"] {
+            bus.send(publish(name, &text)).unwrap();
+        }
+        assert_eq!(now(&mut fast).await, Some((text.clone(), 0)), "{number}");
+        assert!(used() <= MOST, "{number}: {}", used());
+    }
+    for (name, behind) in ["a", "b", "c"].into_iter().zip(&mut stuck) {
+        let (mut seen, mut lost) = (0, 0);
+        while let Some((_, missed)) = now(behind).await {
+            seen += 1;
+            lost += missed;
+        }
+        assert_eq!(seen + lost, all, "{name}: it is told what it has lost");
+        assert!(lost > 0 && seen > 0, "{name}: {seen} seen, {lost} lost");
+    }
+    drop((stuck, fast));
+    assert_eq!(used(), 0, "all of it is given back");
 }
 
 #[tokio::test]

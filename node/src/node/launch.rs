@@ -215,6 +215,8 @@ fn spawn_core(
     data_dir: Option<PathBuf>,
 ) -> Result<oneshot::Receiver<HaltReason>, StartError> {
     let (halt, halted) = oneshot::channel();
+    let panicked = thread.store.panicked.clone();
+    thread.hub.serve(panicked).map_err(internal)?;
     std::thread::Builder::new()
         .name("core".to_owned())
         .spawn(move || {

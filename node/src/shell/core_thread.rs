@@ -663,7 +663,7 @@ impl Running {
             metrics::stalled(self.longest_turn);
             let core = &self.parts.core;
             metrics::topics(&core.topic_counts(), core.subscriptions());
-            metrics::ephemeral(&self.parts.hub.counts());
+            metrics::ephemeral(&self.parts.hub.counted());
             self.longest_turn = Duration::ZERO;
             self.stalls_told = now;
         }

@@ -28,6 +28,8 @@ pub(crate) struct StoreThreads {
     pub(crate) snapshots: SyncSender<SnapshotEffect>,
     /// Threads that panicked.
     pub(crate) panics: mpsc::Receiver<ThreadPanic>,
+    /// Where other threads of the node say that they have.
+    pub(crate) panicked: mpsc::Sender<ThreadPanic>,
     threads: Vec<JoinHandle<()>>,
     /// Dropped: nobody wants to know of the disk's room any more.
     room: SyncSender<()>,
@@ -80,6 +82,7 @@ impl StoreThreads {
             reads: Reads::new(reads, rows, READS_MAX),
             snapshots,
             panics,
+            panicked: panic,
             threads,
             room,
         })
@@ -93,6 +96,7 @@ impl StoreThreads {
             reads,
             snapshots,
             panics,
+            panicked,
             threads,
             room,
         } = self;
@@ -101,7 +105,7 @@ impl StoreThreads {
             // A panic there has been reported by its thread.
             drop(thread.join());
         }
-        drop((answers, panics));
+        drop((answers, panics, panicked));
     }
 }
 
