@@ -8,6 +8,7 @@ mod entrance;
 mod launch;
 mod listeners;
 mod lobby;
+mod reload;
 mod replace;
 
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ pub use builder::Builder;
 pub use entrance::{ApiSetup, Entrance};
 pub use launch::{start, start_behind};
 pub use lobby::{Lobby, Waited};
+pub use reload::{Loaded, ReadVariable, Reading};
 
 use crate::actors::events::Events;
 use crate::api::Shared;

@@ -26,12 +26,12 @@ mod subscriptions;
 pub mod target;
 pub mod wanted;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ghostlight_protocol::topic::TopicName;
 
 use crate::clock::wall_now;
-use crate::resources::Resources;
+use crate::resources::{Resiliency, Resources};
 use crate::topics::OwnTopics;
 use actor_route::ActorRoute;
 use envelope::Stamp;
@@ -46,8 +46,43 @@ use wanted::Wanted;
 #[derive(Debug)]
 pub struct PubSub {
     owner: Owner,
-    registry: Registry,
+    registry: Mutex<Arc<Registry>>,
+    /// What components are built of, beside their files.
+    parts: Parts,
     subscriptions: Subscriptions,
+    /// Why changed resources were not taken.
+    not_taken: Mutex<Option<String>>,
+}
+
+/// What a component is built of, beside its file.
+struct Parts {
+    resiliency: Vec<Resiliency>,
+    ours: OwnTopics,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts")
+            .field("resiliency", &self.resiliency)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of changed resources.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Changes {
+    /// Components that are new.
+    pub added: Vec<String>,
+    /// That are others than before.
+    pub changed: Vec<String>,
+    /// That are gone.
+    pub removed: Vec<String>,
+    /// Why components stay what they were.
+    pub refused: Vec<String>,
+    /// Subscriptions that have begun, those that began again with their component included.
+    pub begun: usize,
+    /// Subscriptions that have ended.
+    pub ended: usize,
 }
 
 impl PubSub {
@@ -57,20 +92,74 @@ impl PubSub {
     /// # Errors
     /// A declared rule does not compile: a sentence that names file and rule.
     pub fn new(owner: Owner, resources: &Resources, ours: &OwnTopics) -> Result<Self, String> {
-        for declared in &resources.subscriptions {
-            Routes::compile(&declared.rules, None)
-                .map_err(|why| format!("{}: {why}", declared.place))?;
-            ActorRoute::of(&declared.metadata, &owner.namespace)
-                .map_err(|why| format!("{}: {why}", declared.place))?;
-        }
+        let declared: Vec<Wanted> = resources.subscriptions.iter().map(Wanted::from).collect();
+        check(&owner, &declared)?;
         let pubsub = Self {
-            registry: Registry::new(&owner, resources, ours),
+            registry: Mutex::new(Arc::new(Registry::new(&owner, resources, ours))),
             owner,
+            parts: Parts {
+                resiliency: resources.resiliency.clone(),
+                ours: ours.clone(),
+            },
             subscriptions: Subscriptions::default(),
+            not_taken: Mutex::default(),
         };
-        let declared = resources.subscriptions.iter().map(Wanted::from);
-        pubsub.declare(&pubsub.owner.app_id, declared.collect());
+        pubsub.declare(&pubsub.owner.app_id, declared);
         Ok(pubsub)
+    }
+
+    /// Goes on with other components, and other declared subscriptions of these applications. What says the same as before
+    /// is not touched.
+    ///
+    /// # Errors
+    /// A declared rule does not compile: a sentence that names file and rule. Nothing has changed.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn reload(
+        &self,
+        resources: &Resources,
+        declared: Vec<(String, Vec<Wanted>)>,
+    ) -> Result<Changes, String> {
+        for (_, declared) in &declared {
+            check(&self.owner, declared)?;
+        }
+        let with_policies = Resources {
+            components: resources.components.clone(),
+            hidden_components: resources.hidden_components.clone(),
+            resiliency: self.parts.resiliency.clone(),
+            builtin: resources.builtin.clone(),
+            ..Resources::default()
+        };
+        let before = self.registry();
+        let renewed = before.renewed(&self.owner, &with_policies, &self.parts.ours);
+        let now = Arc::new(renewed.registry);
+        *lock(&self.registry) = Arc::clone(&now);
+        let (begun, ended) = self.follow(declared);
+        now.retire_others(&before);
+        let [added, changed, removed] = renewed.changes;
+        Ok(Changes {
+            added,
+            changed,
+            removed,
+            refused: renewed.refused,
+            begun,
+            ended,
+        })
+    }
+
+    /// Says why changed resources were not taken; `None`: they were.
+    pub fn note_reload(&self, not_taken: Option<String>) {
+        *lock(&self.not_taken) = not_taken;
+    }
+
+    /// What is not as it should be, each as a sentence.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        let mut troubles = self.registry().not_there();
+        let not_taken = lock(&self.not_taken).clone();
+        troubles.extend(not_taken.map(|why| format!("changed resources are not taken: {why}")));
+        troubles
     }
 
     /// The application.
@@ -79,10 +168,10 @@ impl PubSub {
         &self.owner.app_id
     }
 
-    /// The components.
+    /// The components of the moment.
     #[must_use]
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    pub fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&lock(&self.registry))
     }
 
     /// Finds what a publish names.
@@ -90,13 +179,14 @@ impl PubSub {
     /// # Errors
     /// A name is missing, or there is no such component.
     pub fn find(&self, pubsub: &str, topic: &str) -> Result<Arc<Component>, PublishError> {
-        if self.registry.is_empty() {
+        let registry = self.registry();
+        if registry.is_empty() {
             return Err(PublishError::NotConfigured);
         }
         if pubsub.is_empty() {
             return Err(PublishError::NameEmpty);
         }
-        let Some(component) = self.registry.get(pubsub) else {
+        let Some(component) = registry.get(pubsub) else {
             return Err(PublishError::NotFound);
         };
         if topic.is_empty() {
@@ -116,6 +206,25 @@ impl PubSub {
         TopicName::new(&self.owner.namespace, &component.name, topic)
             .map_err(|error| PublishError::Topic(error.to_string()))
     }
+}
+
+/// Whether declared subscriptions could be: their rules compile.
+fn check(owner: &Owner, declared: &[Wanted]) -> Result<(), String> {
+    for Wanted {
+        rules,
+        metadata,
+        place,
+        ..
+    } in declared
+    {
+        Routes::compile(rules, None).map_err(|why| format!("{place}: {why}"))?;
+        ActorRoute::of(metadata, &owner.namespace).map_err(|why| format!("{place}: {why}"))?;
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What makes an envelope of now.

@@ -8,6 +8,7 @@
 mod component;
 mod configuration;
 mod document;
+mod files;
 mod resiliency;
 mod subscription;
 
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use component::Component;
 pub use configuration::{ApiRule, Configuration};
+pub use files::{Files, Stand};
 pub use resiliency::{
     Backoff, BreakerScope, CircuitBreaker, ComponentTargets, Direction, Pauses, Resiliency, Retry,
     Target, TripRule, of_pubsub,

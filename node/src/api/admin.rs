@@ -171,7 +171,7 @@ async fn list(context: &Context, rest: &[&str]) -> Response {
                 // What this node listens on is the shell's business, unknown to the core.
                 view.weakened.clone_from(&context.weakened);
                 // So are the buses of its components. Actors do without them: the node's health is its own.
-                view.reasons.extend(context.pubsub.registry().not_there());
+                view.reasons.extend(context.pubsub.troubles());
             }
             settle(answer)
         }

@@ -1,9 +1,10 @@
 //! What a sidecar says about itself: Dapr's metadata, one model for both transports.
 //!
-//! Fixed with the start: components, the connection to the application. Asked anew each time: hosted types and
-//! active actors, which the way to the application and the node's core know.
+//! Fixed with the start: features, the connection to the application. Components change with their files. Asked anew each
+//! time: hosted types and active actors, which the way to the application and the node's core know.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ghostlight_core::admin::{AdminAnswer, AdminRequest};
 
@@ -21,11 +22,34 @@ pub struct Sidecar {
     /// Names of features that are switched on.
     pub enabled_features: Vec<String>,
     /// Loaded components.
-    pub components: Vec<ComponentView>,
+    pub components: Components,
     /// Names of loaded HTTP endpoints.
     pub http_endpoints: Vec<String>,
     /// How the application is reached; `None`: there is none.
     pub app: Option<AppConnection>,
+}
+
+/// The components that are loaded at the moment.
+#[derive(Debug, Default)]
+pub struct Components(Mutex<Arc<[ComponentView]>>);
+
+impl Components {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Arc<[ComponentView]> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Others are loaded from now on.
+    pub fn set(&self, components: Vec<ComponentView>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = components.into();
+    }
+}
+
+impl From<Vec<ComponentView>> for Components {
+    fn from(components: Vec<ComponentView>) -> Self {
+        Self(Mutex::new(components.into()))
+    }
 }
 
 /// A component as metadata shows it.
@@ -55,7 +79,8 @@ pub fn components(resources: &Resources, pubsub: &PubSub) -> Vec<ComponentView> 
         },
     });
     let mut views: Vec<ComponentView> = views.collect();
-    for component in pubsub.registry().all() {
+    let registry = pubsub.registry();
+    for component in registry.all() {
         let known = views.iter_mut().find(|view| view.name == component.name);
         let capabilities = component.capabilities();
         match known {

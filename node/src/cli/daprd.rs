@@ -28,10 +28,10 @@ use crate::api::sidecar::{DAPR_VERSION, Sidecar, components};
 use crate::app::AppId;
 use crate::app::settings::{self, AppAddress, AppSettings, HealthProbes, Protocol};
 use crate::config::{NodeConfig, Secret, Settings};
-use crate::node::{ApiSetup, Entrance, Lobby, RunningNode, StartError, Waited};
+use crate::node::{ApiSetup, Entrance, Lobby, Reading, RunningNode, StartError, Waited};
 use crate::pubsub::PubSub;
 use crate::pubsub::registry::{KIND_PREFIX, Owner, own_topics};
-use crate::resources::{Component, Resources, Sources};
+use crate::resources::{Component, Files, Resources};
 use crate::topics::OwnTopics;
 use hosting::{Actors, Layer, Stage};
 use introduced::Found;
@@ -131,7 +131,7 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
     for warning in &options.warnings {
         tracing::warn!("{warning}");
     }
-    let resources = load(&options)?;
+    let (resources, reading) = load(&options)?;
     let actors = actors(&resources)?;
     let stage = match &options.cluster {
         Cluster::Alone => Stage::Alone,
@@ -153,6 +153,7 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
     let ours = own_topics(&lobby.handle());
     let setup = ApiSetup {
         hosts,
+        reading,
         ..setup(&options, &config, resources, (layer.clone(), ours))?
     };
     for mark in &config.weakened {
@@ -226,6 +227,7 @@ fn setup(
         body_max: options.body_max,
         actor_types: Vec::new(),
         renderer,
+        reading: None,
     })
 }
 
@@ -312,15 +314,18 @@ fn invalid(why: impl Into<String>) -> Failure {
     Failure::new(Code::ConfigInvalid, why)
 }
 
-fn load(options: &Options) -> Result<Resources, Failure> {
-    let sources = Sources {
-        folders: &options.folders,
-        configs: &options.configs,
-        app_id: &options.app_id,
+fn load(options: &Options) -> Result<(Resources, Option<Reading>), Failure> {
+    let files = Files {
+        folders: options.folders.clone(),
+        configs: options.configs.clone(),
+        builtin: options.builtin.clone(),
     };
-    let mut resources =
-        Resources::load(sources, &user_environment).map_err(|error| invalid(error.to_string()))?;
-    resources.builtin.clone_from(&options.builtin);
+    let apps = Vec::new();
+    let reading = Reading::new(files, &options.app_id, apps, user_environment);
+    let loaded = reading.load();
+    let resources = loaded
+        .map_err(|error| invalid(error.to_string()))?
+        .resources;
     for warning in &resources.warnings {
         tracing::warn!("{warning}");
     }
@@ -339,7 +344,8 @@ fn load(options: &Options) -> Result<Resources, Failure> {
             component.version
         );
     }
-    Ok(resources)
+    let reading = reading.if_wanted(&resources);
+    Ok((resources, reading))
 }
 
 /// Whether its building block is there: state for actors, pub/sub, and secrets for other components.
@@ -352,7 +358,7 @@ fn has_block(component: &Component) -> bool {
 fn told(options: &Options, resources: &Resources, pubsub: &PubSub) -> Sidecar {
     Sidecar {
         enabled_features: resources.configuration.enabled_features(),
-        components: components(resources, pubsub),
+        components: components(resources, pubsub).into(),
         app: options.app.clone(),
         ..Sidecar::default()
     }

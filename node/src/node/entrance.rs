@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::launch::internal;
 use super::listeners::{self, Front};
+use super::reload::{self, Loaded, ReadVariable, Reading};
 use super::{Lobby, StartError};
 use crate::api::app_calls::{AppCalls, NoApplication};
 use crate::api::core_calls::{CoreCalls, Hosts};
@@ -26,9 +27,8 @@ use crate::app::{AppChannel, AppId, bridge};
 use crate::config::NodeConfig;
 use crate::handle::NodeHandle;
 use crate::pubsub::registry::{Owner, own_topics};
-use crate::pubsub::wanted::Wanted;
 use crate::pubsub::{PubSub, grpc_app};
-use crate::resources::{Resources, Sources};
+use crate::resources::Files;
 use crate::shell::apps::{self, AppPort};
 
 /// What the APIs are told beside the configuration of the node.
@@ -54,6 +54,8 @@ pub struct ApiSetup {
     pub actor_types: Vec<String>,
     /// Renders the metrics of this process.
     pub renderer: Renderer,
+    /// Files whose changes are taken while the APIs serve; `None`: of none.
+    pub reading: Option<Reading>,
 }
 
 impl ApiSetup {
@@ -71,7 +73,18 @@ impl ApiSetup {
             [app] => app.id.as_str(),
             _ => config.name.as_str(),
         };
-        let resources = load(config, app_id)?;
+        let files = Files {
+            folders: config.resources.clone(),
+            configs: Vec::new(),
+            builtin: config.builtin.clone(),
+        };
+        let apps = config.apps.iter().map(|app| app.id.as_str().to_owned());
+        let variable: ReadVariable = |name| std::env::var(name).ok();
+        let reading = Reading::new(files, app_id, apps.collect(), variable);
+        let Loaded {
+            resources,
+            declared,
+        } = reading.load().map_err(invalid)?;
         for warning in &resources.warnings {
             tracing::warn!("{warning}");
         }
@@ -81,9 +94,8 @@ impl ApiSetup {
             pod: config.name.clone(),
         };
         let pubsub = PubSub::new(owner, &resources, &own_topics(handle)).map_err(invalid)?;
-        for app in config.apps.iter().map(|app| app.id.as_str()) {
-            let declared = load(config, app)?.subscriptions;
-            pubsub.declare(app, declared.iter().map(Wanted::from).collect());
+        for (app, declared) in declared {
+            pubsub.declare(&app, declared);
         }
         let pubsub = Arc::new(pubsub);
         Ok(Self {
@@ -92,11 +104,12 @@ impl ApiSetup {
             hosts: Hosts::default(),
             app: config.apps.first().map(|app| app.id.clone()),
             sidecar: Sidecar {
-                components: sidecar::components(&resources, &pubsub),
+                components: sidecar::components(&resources, &pubsub).into(),
                 ..Sidecar::default()
             },
             pubsub,
             resilience: Resilience::new(&resources.resiliency),
+            reading: reading.if_wanted(&resources),
             body_max: REQUEST_BODY_BYTES_MAX,
             actor_types,
             renderer,
@@ -133,18 +146,6 @@ impl ApiSetup {
             forced: Arc::default(),
         }
     }
-}
-
-fn load(config: &NodeConfig, app_id: &str) -> Result<Resources, StartError> {
-    let sources = Sources {
-        folders: &config.resources,
-        configs: &[],
-        app_id,
-    };
-    let loaded = Resources::load(sources, &|name| std::env::var(name).ok());
-    let mut resources = loaded.map_err(invalid)?;
-    resources.builtin.clone_from(&config.builtin);
-    Ok(resources)
 }
 
 fn invalid(why: impl std::fmt::Display) -> StartError {
@@ -185,6 +186,7 @@ impl Entrance {
         lobby: &Lobby,
         Front { http, grpc }: Front,
     ) -> Result<Self, StartError> {
+        let reading = setup.reading.clone();
         let context = Arc::new(setup.context(config, lobby.handle()));
         let apps = connect_apps(config, &context);
         let (end, ended) = watch::channel(false);
@@ -203,6 +205,11 @@ impl Entrance {
         }
         entrance.serve(Api::Dapr, http);
         entrance.serve(Api::Grpc, grpc);
+        if let Some(reading) = reading {
+            let context = Arc::clone(&entrance.context);
+            let watching = reload::watch(reading, context, entrance.end.subscribe());
+            entrance.tasks.push(tokio::spawn(watching));
+        }
         let context = Arc::clone(&entrance.context);
         entrance.tasks.push(tokio::spawn(upkeep(context, ended)));
         Ok(entrance)

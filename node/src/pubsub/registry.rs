@@ -12,6 +12,7 @@ use ghostlight_protocol::topic::TopicName;
 use super::metadata::{Metadata, truth};
 use super::policy::Policy;
 use super::scopes::Scopes;
+use super::stop::{self, Stop, Stopper};
 use crate::buses::absent::Absent;
 use crate::buses::in_memory::InMemory;
 use crate::ephemeral::Keep;
@@ -63,6 +64,26 @@ pub struct Component {
     pub classes: Classes,
     /// What is behind it.
     pub bus: Arc<dyn Bus>,
+    /// Raised when another one has taken its place, or none: its streams end.
+    pub retired: Retired,
+}
+
+/// Whether a component is one of its application's still.
+#[derive(Debug)]
+pub struct Retired(Stopper, Stop);
+
+impl Default for Retired {
+    fn default() -> Self {
+        let (stopper, stop) = stop::pair();
+        Self(stopper, stop)
+    }
+}
+
+impl Retired {
+    /// What is set when it is not.
+    pub(super) fn stop(&self) -> Stop {
+        self.1.clone()
+    }
 }
 
 impl std::fmt::Debug for Component {
@@ -127,28 +148,89 @@ impl Component {
 #[derive(Debug, Default)]
 pub struct Registry {
     components: BTreeMap<String, Arc<Component>>,
+    /// As they are declared.
+    declared: BTreeMap<String, resources::Component>,
+}
+
+/// Other components than before.
+#[derive(Debug)]
+pub(super) struct Renewed {
+    pub(super) registry: Registry,
+    /// Names of those that are new, that are others, and that are gone.
+    pub(super) changes: [Vec<String>; 3],
+    /// Why some are not what their files say now, and are what they were.
+    pub(super) refused: Vec<String>,
 }
 
 impl Registry {
     /// The components of these resources; `ours` is behind those of type [`OURS`].
     #[must_use]
     pub fn new(owner: &Owner, resources: &Resources, ours: &OwnTopics) -> Self {
-        let mut components = BTreeMap::new();
-        let declared = &resources.components;
-        let of_kind = declared
-            .iter()
-            .filter(|component| component.kind.starts_with(KIND_PREFIX));
-        for component in of_kind {
-            let built = build(owner, component, resources, ours);
-            components.insert(component.name.clone(), Arc::new(built));
+        let renewed = Self::default().renewed(owner, resources, ours);
+        renewed.registry
+    }
+
+    /// The components of other resources than before. Those that are declared as they were are the same ones, with their
+    /// connections; one that cannot be what its file says now stays what it was.
+    pub(super) fn renewed(
+        &self,
+        owner: &Owner,
+        resources: &Resources,
+        ours: &OwnTopics,
+    ) -> Renewed {
+        let mut registry = Self::default();
+        let [mut added, mut changed] = [Vec::new(), Vec::new()];
+        let mut refused = Vec::new();
+        for declared in wanted(resources) {
+            let name = declared.name.clone();
+            let before = self.components.get(&name).zip(self.declared.get(&name));
+            if let Some((component, known)) = before
+                && is_same(known, &declared)
+            {
+                registry.put(Arc::clone(component), declared);
+                continue;
+            }
+            let (built, trouble) = build(owner, &declared, resources, ours);
+            match (before, trouble) {
+                (Some((component, known)), Some(why)) => {
+                    refused.push(why);
+                    registry.put(Arc::clone(component), known.clone());
+                }
+                (Some(_), None) => {
+                    changed.push(name);
+                    registry.put(Arc::new(built), declared);
+                }
+                (None, trouble) => {
+                    if let Some(why) = trouble {
+                        tracing::error!("{why}");
+                    }
+                    added.push(name);
+                    registry.put(Arc::new(built), declared);
+                }
+            }
         }
-        let taken = declared.iter().map(|component| &component.name);
-        let mut taken = taken.chain(&resources.hidden_components);
-        if !taken.any(|name| name == DEFAULT_NAME) {
-            let built = build(owner, &default_component(), resources, ours);
-            components.insert(DEFAULT_NAME.to_owned(), Arc::new(built));
+        let gone = |name: &&String| !registry.components.contains_key(*name);
+        let removed = self.components.keys().filter(gone).cloned().collect();
+        Renewed {
+            changes: [added, changed, removed],
+            registry,
+            refused,
         }
-        Self { components }
+    }
+
+    fn put(&mut self, component: Arc<Component>, declared: resources::Component) {
+        self.declared.insert(component.name.clone(), declared);
+        self.components.insert(component.name.clone(), component);
+    }
+
+    /// Ends the streams of components that are not among these any more.
+    pub(super) fn retire_others(&self, before: &Self) {
+        for (name, component) in &before.components {
+            let stays = self.components.get(name);
+            if !stays.is_some_and(|stays| Arc::ptr_eq(stays, component)) {
+                component.retired.0.stop();
+            }
+        }
     }
 
     /// These components and no other.
@@ -159,6 +241,7 @@ impl Registry {
             components: components
                 .map(|component| (component.name.clone(), Arc::new(component)))
                 .collect(),
+            declared: BTreeMap::new(),
         }
     }
 
@@ -209,6 +292,30 @@ pub fn own_topics(handle: &NodeHandle) -> OwnTopics {
     }
 }
 
+/// What these resources declare, and what is there without.
+fn wanted(resources: &Resources) -> Vec<resources::Component> {
+    let declared = &resources.components;
+    let of_kind = declared
+        .iter()
+        .filter(|component| component.kind.starts_with(KIND_PREFIX));
+    let mut wanted: Vec<_> = of_kind.cloned().collect();
+    let taken = declared.iter().map(|component| &component.name);
+    let mut taken = taken.chain(&resources.hidden_components);
+    if !taken.any(|name| name == DEFAULT_NAME) {
+        wanted.push(default_component());
+    }
+    wanted
+}
+
+/// Whether two say the same, wherever they stand.
+fn is_same(one: &resources::Component, other: &resources::Component) -> bool {
+    let placeless = |component: &resources::Component| resources::Component {
+        place: String::new(),
+        ..component.clone()
+    };
+    placeless(one) == placeless(other)
+}
+
 /// The one that is there by itself.
 fn default_component() -> resources::Component {
     resources::Component {
@@ -222,16 +329,21 @@ fn default_component() -> resources::Component {
     }
 }
 
+/// A component, and why it cannot be used, if so.
 fn build(
     owner: &Owner,
     declared: &resources::Component,
     resources: &Resources,
     ours: &OwnTopics,
-) -> Component {
+) -> (Component, Option<String>) {
     let name = declared.name.as_str();
     let classes = Classes::new(declared.value(EPHEMERAL), declared.value(LATCHED));
     let policy = |direction| Policy::new(of_pubsub(&resources.resiliency, name, direction));
-    Component {
+    let (bus, trouble) = match is_ours(declared, &resources.builtin) {
+        true => (ours.with(classes.clone()), None),
+        false => bus(owner, declared),
+    };
+    let component = Component {
         name: name.to_owned(),
         kind: declared.kind.clone(),
         version: declared.version.clone(),
@@ -240,12 +352,11 @@ fn build(
         scopes: Scopes::of(declared),
         outbound: policy(Direction::Outbound),
         inbound: policy(Direction::Inbound),
-        classes: classes.clone(),
-        bus: match is_ours(declared, &resources.builtin) {
-            true => ours.with(classes.clone()),
-            false => bus(owner, declared),
-        },
-    }
+        classes,
+        bus,
+        retired: Retired::default(),
+    };
+    (component, trouble)
 }
 
 /// Whether Ghostlight's own topics are behind a component: by its type, or in place of its own system.
@@ -264,7 +375,7 @@ fn is_ours(declared: &resources::Component, builtin: &[String]) -> bool {
     asked
 }
 
-fn bus(owner: &Owner, declared: &resources::Component) -> Arc<dyn Bus> {
+fn bus(owner: &Owner, declared: &resources::Component) -> (Arc<dyn Bus>, Option<String>) {
     let resources::Component {
         name, kind, place, ..
     } = declared;
@@ -282,27 +393,26 @@ fn bus(owner: &Owner, declared: &resources::Component) -> Arc<dyn Bus> {
             .map_or_else(|| owner.app_id.clone(), |id| filled(id, owner)),
         instance: owner.pod.clone(),
     };
-    match (kind.as_str(), open(&declared)) {
-        ("pubsub.in-memory", _) => Arc::new(InMemory::default()),
+    let why = match (kind.as_str(), open(&declared)) {
+        ("pubsub.in-memory", _) => return (Arc::new(InMemory::default()), None),
         (_, Some(Ok(Opened { bus, warnings }))) => {
             for warning in warnings {
                 tracing::warn!(component = name, %place, "{kind}: {warning}");
             }
-            bus
+            return (bus, None);
         }
         (_, Some(Err(why))) => {
-            let why = format!("component {name} ({place}), a {kind}, cannot be used: {why}");
-            tracing::error!("{why}");
-            Arc::new(Absent::new(why))
+            format!("component {name} ({place}), a {kind}, cannot be used: {why}")
         }
         (_, None) => {
             let served: Vec<_> = SERVED_HERE.iter().chain(&KINDS).copied().collect();
-            Arc::new(Absent::new(format!(
+            format!(
                 "component {name} ({place}) is a {kind}, which is not served here. Use one of: {}",
                 served.join(", ")
-            )))
+            )
         }
-    }
+    };
+    (Arc::new(Absent::new(why.clone())), Some(why))
 }
 
 fn filled(template: &str, owner: &Owner) -> String {
@@ -427,7 +537,7 @@ mod tests {
         ] {
             let ours = absent();
             let declared = declared("bus", "pubsub.in-memory", consumer);
-            let component = build(&owner(), &declared, &Resources::default(), &ours);
+            let (component, _) = build(&owner(), &declared, &Resources::default(), &ours);
             assert_eq!(component.group(&owner()), wanted, "{consumer}");
             // Another application beside the same node.
             let other = Owner {

@@ -14,7 +14,6 @@ use super::PubSub;
 use super::line::Line;
 use super::metadata::Metadata;
 use super::publish::PublishError;
-use super::stop;
 use super::target::{Batch, Handed, Letter, Said, Target};
 use super::wanted::Wanted;
 use crate::api::sidecar::SubscriptionOrigin;
@@ -191,7 +190,7 @@ impl Streamed {
         let running = async move {
             let _listed = listed;
             // Ends with its stream: then this is dropped.
-            let (_never, stop) = stop::pair();
+            let stop = line.component.retired.stop();
             line.run(subscription, &stop).await;
         };
         (running, events, verdicts)

@@ -1,5 +1,6 @@
 //! The subscriptions of the applications beside a node: begun when an application is there, ended with it.
 //!
+//! Other files (`PubSub::reload`) begin and end those that they are about, and touch no other.
 //! Each runs in a task of its own, which subscribes again when the bus ends it. A subscription that cannot be (a rule
 //! that does not compile, a topic that is not allowed) is told in the log, by file and rule, and left out.
 
@@ -10,7 +11,7 @@ use super::PubSub;
 use super::batches;
 use super::http_target::HttpTarget;
 use super::line::Line;
-use super::registry::Owner;
+use super::registry::{Component, Owner};
 use super::stop::{self, Stop, Stopper};
 use super::target::Target;
 use super::wanted::{Wanted, merged, parse};
@@ -22,14 +23,26 @@ use crate::topics;
 #[derive(Debug, Default)]
 struct App {
     declared: Vec<Wanted>,
-    /// What it said itself; `None`: it is not there.
-    said: Option<Vec<Wanted>>,
+    /// `None`: it is not there.
+    ready: Option<Ready>,
     running: Vec<Running>,
+}
+
+/// An application that is there.
+#[derive(Debug)]
+struct Ready {
+    /// What it said itself.
+    said: Vec<Wanted>,
+    target: Arc<dyn Target>,
 }
 
 /// A task that ends after its handle has gone: what its application has begun comes to an end first.
 #[derive(Debug)]
-pub(super) struct Running(#[expect(dead_code, reason = "dropped, it ends the task")] Stopper);
+struct Running {
+    wanted: Wanted,
+    component: Arc<Component>,
+    _ends_the_task: Stopper,
+}
 
 /// The subscriptions of all applications here, by app-id, and those that came by a stream.
 #[derive(Debug, Default)]
@@ -65,31 +78,73 @@ impl PubSub {
         let mut apps = self.subscriptions.apps();
         let app = apps.entry(app_id.to_owned()).or_default();
         app.running.clear();
-        let owner = Owner {
-            app_id: app_id.to_owned(),
-            ..self.owner.clone()
-        };
-        let said = with_routes(app_id, said);
-        for wanted in merged(&app.declared, &said) {
-            match self.line(&owner, wanted, target) {
-                Ok(line) => app.running.push(spawn(line)),
-                Err(why) => tracing::error!(app = app_id, "no subscription: {why}"),
-            }
-        }
+        app.ready = Some(Ready {
+            said: with_routes(app_id, said),
+            target: Arc::clone(target),
+        });
+        self.settle(app_id, app);
         match app.running.len() {
             0 => tracing::info!(app = app_id, "an application has no subscriptions"),
             subscriptions => {
                 tracing::info!(app = app_id, subscriptions, "an application is subscribed");
             }
         }
-        app.said = Some(said);
+    }
+
+    /// Other subscriptions of these applications are declared, and other components are there: what runs follows. How many
+    /// began, and how many ended.
+    pub(super) fn follow(&self, declared: Vec<(String, Vec<Wanted>)>) -> (usize, usize) {
+        let mut apps = self.subscriptions.apps();
+        for (app_id, declared) in declared {
+            apps.entry(app_id).or_default().declared = declared;
+        }
+        let settled = apps
+            .iter_mut()
+            .map(|(app_id, app)| self.settle(app_id, app));
+        settled.fold((0, 0), |(begun, ended), (more, over)| {
+            (begun + more, ended + over)
+        })
+    }
+
+    /// Begins what an application wants and does not run, and ends what it does not want any more, or not of this
+    /// component. How many of both.
+    fn settle(&self, app_id: &str, app: &mut App) -> (usize, usize) {
+        let Some(Ready { said, target }) = &app.ready else {
+            return (0, 0);
+        };
+        let owner = Owner {
+            app_id: app_id.to_owned(),
+            ..self.owner.clone()
+        };
+        let registry = self.registry();
+        let mut before = std::mem::take(&mut app.running);
+        let mut begun = 0;
+        for wanted in merged(&app.declared, said) {
+            let component = registry.get(&wanted.pubsub);
+            let same = |running: &Running| {
+                wanted.is_same(&running.wanted)
+                    && component.is_some_and(|known| Arc::ptr_eq(known, &running.component))
+            };
+            if let Some(place) = before.iter().position(same) {
+                app.running.push(before.swap_remove(place));
+                continue;
+            }
+            match self.line(&owner, wanted, target) {
+                Ok(line) => {
+                    begun += 1;
+                    app.running.push(spawn(line));
+                }
+                Err(why) => tracing::error!(app = app_id, "no subscription: {why}"),
+            }
+        }
+        (begun, before.len())
     }
 
     /// An application is gone: its subscriptions end.
     pub fn app_gone(&self, app_id: &str) {
         if let Some(app) = self.subscriptions.apps().get_mut(app_id) {
             app.running.clear();
-            app.said = None;
+            app.ready = None;
         }
     }
 
@@ -133,7 +188,8 @@ impl PubSub {
         let apps = self.subscriptions.apps();
         let mut views = Vec::new();
         for app in apps.values() {
-            let said = app.said.as_deref().unwrap_or_default();
+            let said = app.ready.as_ref().map(|ready| &ready.said[..]);
+            let said = said.unwrap_or_default();
             views.extend(merged(&app.declared, said).iter().map(Wanted::view));
         }
         drop(apps);
@@ -148,7 +204,8 @@ impl PubSub {
         wanted: Wanted,
         target: &Arc<dyn Target>,
     ) -> Result<Line, String> {
-        let Some(component) = self.registry.get(&wanted.pubsub) else {
+        let registry = self.registry();
+        let Some(component) = registry.get(&wanted.pubsub) else {
             return Err(format!(
                 "{}: pubsub {} is not found",
                 wanted.place, wanted.pubsub
@@ -177,8 +234,13 @@ fn with_routes(app_id: &str, mut said: Vec<Wanted>) -> Vec<Wanted> {
 
 fn spawn(line: Line) -> Running {
     let (stopper, stop) = stop::pair();
+    let running = Running {
+        wanted: line.wanted.clone(),
+        component: Arc::clone(&line.component),
+        _ends_the_task: stopper,
+    };
     drop(tokio::spawn(async move { keep(&line, &stop).await }));
-    Running(stopper)
+    running
 }
 
 /// Handles events of a subscription, whenever there is one; when it is to stop, what has begun ends first.

@@ -54,6 +54,16 @@ impl Wanted {
 }
 
 impl Wanted {
+    /// Whether two say the same, wherever they stand.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let placeless = Self {
+            place: other.place.clone(),
+            ..self.clone()
+        };
+        placeless == *other
+    }
+
     /// One subscription of an application has it. Those for actors stand beside that of the application itself.
     fn identity(&self) -> [&str; 4] {
         let said = |name| find(&self.metadata, name).unwrap_or_default();

@@ -334,3 +334,43 @@ fn built_in_names_count_where_no_target_says_anything() {
         );
     }
 }
+
+#[test]
+fn files_that_change_are_seen_and_others_are_not() {
+    let files = Files::new(&[("b.yaml", "kind: Odd\n"), ("a.txt", "x")]);
+    let at = |name: &str| files.dir.path().join(name);
+    let outside = files.dir.path().join("config.yaml.d");
+    let looked = super::Files {
+        folders: vec![files.dir.path().to_owned(), outside.clone()],
+        configs: vec![at("a.txt")],
+        builtin: Vec::new(),
+    };
+    let mut before = looked.stand();
+    assert_eq!(looked.stand(), before);
+    std::fs::write(at("unread.md"), "x").unwrap();
+    assert_eq!(looked.stand(), before, "it is none of them");
+    let mut differs = |what: &str, change: &dyn Fn()| {
+        change();
+        let now = looked.stand();
+        assert_ne!(now, before, "{what}");
+        before = now;
+    };
+    differs("a new file", &|| std::fs::write(at("c.yml"), "").unwrap());
+    differs("a longer one", &|| {
+        std::fs::write(at("c.yml"), "kind: Odd\n").unwrap();
+    });
+    differs("one that took its place", &|| {
+        std::fs::write(at("new"), "kind: Odd\n").unwrap();
+        std::fs::rename(at("new"), at("c.yml")).unwrap();
+    });
+    differs("one that is gone", &|| {
+        std::fs::remove_file(at("c.yml")).unwrap();
+    });
+    differs("a configuration", &|| {
+        std::fs::write(at("a.txt"), "longer").unwrap();
+    });
+    differs("a folder that was not there", &|| {
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("d.yaml"), "").unwrap();
+    });
+}

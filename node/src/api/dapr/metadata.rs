@@ -96,6 +96,7 @@ pub(super) async fn metadata(context: &Context, method: &Method) -> Response {
     let known = &context.sidecar;
     let components: Vec<Value> = known
         .components
+        .all()
         .iter()
         .map(|c| {
             json!({

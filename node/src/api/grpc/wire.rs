@@ -164,7 +164,8 @@ pub(super) fn metadata(known: &Sidecar, all: Metadata) -> pb::GetMetadataRespons
             count: i32::try_from(count).unwrap_or(i32::MAX),
         })
         .collect();
-    let components = known.components.iter().map(|c| pb::RegisteredComponents {
+    let loaded = known.components.all();
+    let components = loaded.iter().map(|c| pb::RegisteredComponents {
         name: c.name.clone(),
         r#type: c.kind.clone(),
         version: c.version.clone(),

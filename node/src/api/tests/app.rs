@@ -550,7 +550,8 @@ pub(crate) fn full_sidecar() -> Sidecar {
             kind: "state.redis".into(),
             version: "v1".into(),
             capabilities: vec!["ETAG", "ACTOR"],
-        }],
+        }]
+        .into(),
         http_endpoints: vec!["outside".into()],
         app: Some(AppConnection {
             port: 6_001,
