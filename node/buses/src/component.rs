@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::bus::Bus;
+use crate::external::{External, System};
 use crate::jetstream::JetStream;
 use crate::mqtt::Mqtt;
 use crate::rabbitmq::RabbitMq;
@@ -44,16 +45,10 @@ pub struct Opened {
 pub fn open(declared: &Declared) -> Option<Result<Opened, String>> {
     let mut settings = Settings::new(&declared.metadata);
     let bus = match declared.kind.as_str() {
-        JetStream::KIND => {
-            JetStream::open(declared, &mut settings).map(|bus| Arc::new(bus) as Arc<dyn Bus>)
-        }
-        Mqtt::KIND => Mqtt::open(declared, &mut settings).map(|bus| Arc::new(bus) as Arc<dyn Bus>),
-        RabbitMq::KIND => {
-            RabbitMq::open(declared, &mut settings).map(|bus| Arc::new(bus) as Arc<dyn Bus>)
-        }
-        Redis::KIND => {
-            Redis::open(declared, &mut settings).map(|bus| Arc::new(bus) as Arc<dyn Bus>)
-        }
+        JetStream::KIND => External::<JetStream>::open(declared, &mut settings),
+        Mqtt::KIND => External::<Mqtt>::open(declared, &mut settings),
+        RabbitMq::KIND => External::<RabbitMq>::open(declared, &mut settings),
+        Redis::KIND => External::<Redis>::open(declared, &mut settings),
         _ => return None,
     };
     Some(bus.map(|bus| Opened {

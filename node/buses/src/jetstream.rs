@@ -22,20 +22,17 @@ use futures::future::join_all;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::outcome::NotRun;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 
-use crate::bus::{Bus, BusFuture, Feature, Standing, SubscribeError};
+use crate::bus::{Feature, SubscribeError};
 use crate::component::Declared;
-use crate::event::{BulkPublish, Event, Publish, PublishOutcome};
-use crate::keeper::Keeper;
-use crate::outcomes::{busy, unavailable, unknown, within};
+use crate::event::PublishOutcome;
+use crate::external::{External, Outgoing, System};
+use crate::outcomes::{busy, unavailable, unknown};
 use crate::settings::Settings;
 use crate::subscription::{Subscribe, Subscription};
 use dial::Dialer;
 use options::Options;
 
-/// Events on their way to the server of one component; more are refused.
-const PUBLISHES_MAX: u32 = 4_096;
 /// Events of a bulk that are on their way at once.
 const WINDOW_MAX: usize = 512;
 /// How long a server may take to let a client in.
@@ -47,37 +44,26 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// See the module.
-pub(crate) struct JetStream {
-    options: Arc<Options>,
-    keeper: Arc<Keeper<Dialer>>,
-    room: Semaphore,
-}
+pub(crate) enum JetStream {}
 
-/// An event, and its publisher's name of it.
-struct Named {
-    event: Event,
-    id: Option<String>,
-}
+impl System for JetStream {
+    const KIND: &'static str = "pubsub.jetstream";
+    const PUBLISHES_MAX: usize = 4_096;
+    const FEATURES: &'static [Feature] = &[];
 
-impl JetStream {
-    /// Its type in YAML.
-    pub(crate) const KIND: &str = "pubsub.jetstream";
+    type Options = Options;
+    type Dial = Dialer;
 
-    /// Reads the metadata.
-    ///
-    /// # Errors
-    /// A field cannot be read, or asks for what is not there.
-    pub(crate) fn open(declared: &Declared, settings: &mut Settings) -> Result<Self, String> {
+    fn read(
+        declared: &Declared,
+        settings: &mut Settings,
+    ) -> Result<(Arc<Options>, Dialer), String> {
         let options = Arc::new(Options::read(&declared.instance, settings)?);
         let dialer = Dialer::new(&options)?;
-        Ok(Self {
-            options,
-            keeper: Arc::new(Keeper::new(&declared.name, dialer)),
-            room: Semaphore::new(PUBLISHES_MAX as usize),
-        })
+        Ok((options, dialer))
     }
 
-    async fn send(&self, topic: &str, events: Vec<Named>) -> Vec<PublishOutcome> {
+    async fn send(bus: &External<Self>, topic: &str, events: Vec<Outgoing>) -> Vec<PublishOutcome> {
         if !is_subject(topic) {
             let detail = format!(
                 "{topic:?} is no subject of NATS: no spaces, no wildcards, no empty words between dots"
@@ -92,39 +78,50 @@ impl JetStream {
             if window.is_empty() {
                 return outcomes;
             }
-            outcomes.extend(self.send_window(topic, window).await);
+            outcomes.extend(send_window(bus, topic, window).await);
         }
     }
 
-    async fn send_window(&self, topic: &str, window: Vec<Named>) -> Vec<PublishOutcome> {
-        let count = window.len();
-        let Ok(_places) = self.room.try_acquire_many(count.min(WINDOW_MAX) as u32) else {
-            return vec![busy(PUBLISHES_MAX as usize); count];
-        };
-        let line = match self.keeper.connection().await {
-            Ok(line) => line,
-            Err(why) => return vec![unavailable(why); count],
-        };
-        let work = async {
-            let mut sent = Vec::with_capacity(count);
-            for named in window {
-                sent.push(hand_over(&line.context, topic, named).await);
+    async fn subscribe(
+        bus: &External<Self>,
+        subscribe: Subscribe,
+    ) -> Result<Subscription, SubscribeError> {
+        group::subscribe(bus, subscribe).await
+    }
+}
+
+async fn send_window(
+    bus: &External<JetStream>,
+    topic: &str,
+    window: Vec<Outgoing>,
+) -> Vec<PublishOutcome> {
+    let count = window.len();
+    let Ok(_places) = bus.room.try_acquire_many(count.min(WINDOW_MAX) as u32) else {
+        return vec![busy(JetStream::PUBLISHES_MAX); count];
+    };
+    let line = match bus.keeper.connection().await {
+        Ok(line) => line,
+        Err(why) => return vec![unavailable(why); count],
+    };
+    let work = async {
+        let mut sent = Vec::with_capacity(count);
+        for outgoing in window {
+            sent.push(hand_over(&line.context, topic, outgoing).await);
+        }
+        let outcomes = sent.into_iter().map(|sent| async {
+            match sent {
+                Ok(acknowledgement) => outcome(acknowledgement.await.map(|_| ()), topic),
+                Err(error) => outcome(Err(error), topic),
             }
-            let outcomes = sent.into_iter().map(|sent| async {
-                match sent {
-                    Ok(acknowledgement) => outcome(acknowledgement.await.map(|_| ()), topic),
-                    Err(error) => outcome(Err(error), topic),
-                }
-            });
-            join_all(outcomes).await
-        };
-        tokio::select! {
-            biased;
-            outcomes = work => outcomes,
-            () = line.gone() => {
-                let why = "the connection to NATS broke before it answered; it may have the event";
-                vec![unknown(why); count]
-            }
+        });
+        join_all(outcomes).await
+    };
+    tokio::select! {
+        biased;
+        outcomes = work => outcomes,
+        () = line.gone() => {
+            let why = "the connection to NATS broke before it answered; it may have the event";
+            vec![unknown(why); count]
         }
     }
 }
@@ -132,9 +129,9 @@ impl JetStream {
 async fn hand_over(
     context: &Context,
     topic: &str,
-    named: Named,
+    outgoing: Outgoing,
 ) -> Result<PublishAckFuture, PublishError> {
-    let Named { event, id } = named;
+    let Outgoing { event, id, ttl: _ } = outgoing;
     let mut headers = HeaderMap::new();
     for (name, value) in &event.attributes {
         // What cannot be a header stays behind, as with Dapr: it is in the envelope where it matters.
@@ -167,7 +164,7 @@ fn outcome(said: Result<(), PublishError>, topic: &str) -> PublishOutcome {
             Code::BodyTooLarge,
             "the event is larger than max_payload of the server".to_owned(),
         ),
-        PublishErrorKind::MaxAckPending => busy(PUBLISHES_MAX as usize),
+        PublishErrorKind::MaxAckPending => busy(JetStream::PUBLISHES_MAX),
         // The stream's own answer.
         _ if error
             .source()
@@ -201,55 +198,6 @@ fn cloud_event_id(data: &[u8]) -> Option<String> {
 fn is_subject(topic: &str) -> bool {
     let bad = |c: char| c.is_whitespace() || c.is_control() || c == '*' || c == '>';
     !topic.contains(bad) && topic.split('.').all(|word| !word.is_empty())
-}
-
-impl Bus for JetStream {
-    fn publish(&self, publish: Publish) -> BusFuture<'_, PublishOutcome> {
-        Box::pin(async move {
-            let id = publish.dedup.as_deref();
-            let named = Named {
-                id: id.map(|id| String::from_utf8_lossy(id).into_owned()),
-                event: publish.event,
-            };
-            let sent = self.send(publish.topic.topic(), vec![named]);
-            let mut outcomes = within(publish.timeout, 1, sent).await;
-            // One for each event.
-            outcomes.pop().unwrap_or(PublishOutcome::Done(None))
-        })
-    }
-
-    fn bulk_publish(&self, bulk: BulkPublish) -> BusFuture<'_, Vec<PublishOutcome>> {
-        Box::pin(async move {
-            let entries = bulk.entries.into_iter();
-            let events: Vec<_> = entries
-                .map(|entry| Named {
-                    event: entry.event,
-                    id: None,
-                })
-                .collect();
-            let count = events.len();
-            within(bulk.timeout, count, self.send(bulk.topic.topic(), events)).await
-        })
-    }
-
-    fn subscribe(
-        &self,
-        subscribe: Subscribe,
-    ) -> BusFuture<'_, Result<Subscription, SubscribeError>> {
-        Box::pin(group::subscribe(
-            Arc::clone(&self.keeper),
-            Arc::clone(&self.options),
-            subscribe,
-        ))
-    }
-
-    fn features(&self) -> &'static [Feature] {
-        &[]
-    }
-
-    fn standing(&self) -> Standing {
-        self.keeper.standing()
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod bus;
 pub mod clock;
 mod component;
 mod event;
+mod external;
 mod jetstream;
 mod keeper;
 mod mqtt;
@@ -18,7 +19,9 @@ mod tls;
 
 pub use bus::{Bus, BusFuture, Feature, Promise, Standing, SubscribeError};
 pub use component::{Declared, KINDS, Opened, open};
-pub use event::{BulkEntry, BulkPublish, Event, Publish, PublishOutcome, Published, Retention};
+pub use event::{
+    BulkEntry, BulkPublish, Event, EventName, Publish, PublishOutcome, Published, Retention,
+};
 pub use source::{Source, Taken};
 pub use subscription::{
     Content, Credits, Delivery, Ending, Farewell, Group, Settlement, Start, Subscribe,

@@ -19,16 +19,14 @@ use futures::future::join_all;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::outcome::NotRun;
 use rumqttc::mqttbytes::v4::Publish as Packet;
-use tokio::sync::Semaphore;
 
-use crate::bus::{Bus, BusFuture, Feature, Standing, SubscribeError};
+use crate::bus::{Feature, SubscribeError};
 use crate::component::Declared;
-use crate::event::{BulkPublish, Event, Publish, PublishOutcome};
-use crate::keeper::Keeper;
-use crate::outcomes::{busy, unavailable, unknown, within};
+use crate::event::{Event, PublishOutcome};
+use crate::external::{External, Outgoing, System};
+use crate::outcomes::{busy, unavailable, unknown};
 use crate::settings::Settings;
 use crate::subscription::{Subscribe, Subscription};
-use group::Wanted;
 use line::{Dialer, Fate, PUBLISHES_MAX};
 use options::{Options, Retain};
 use seats::Seats;
@@ -37,36 +35,30 @@ use seats::Seats;
 const TOPIC_BYTES_MAX: usize = 65_535;
 
 /// See the module.
-pub(crate) struct Mqtt {
-    options: Arc<Options>,
-    keeper: Arc<Keeper<Dialer>>,
-    room: Semaphore,
-}
+pub(crate) enum Mqtt {}
 
-impl Mqtt {
-    /// Its type in YAML.
-    pub(crate) const KIND: &str = "pubsub.mqtt3";
+impl System for Mqtt {
+    const KIND: &'static str = "pubsub.mqtt3";
+    const PUBLISHES_MAX: usize = PUBLISHES_MAX as usize;
+    const FEATURES: &'static [Feature] = &[Feature::SubscribeWildcards];
 
-    /// Reads the metadata.
-    ///
-    /// # Errors
-    /// A field cannot be read, or asks for what is not there.
-    pub(crate) fn open(declared: &Declared, settings: &mut Settings) -> Result<Self, String> {
-        let options = Options::read(&declared.instance, settings)?;
-        let options = Arc::new(options);
+    type Options = Options;
+    type Dial = Dialer;
+
+    fn read(
+        declared: &Declared,
+        settings: &mut Settings,
+    ) -> Result<(Arc<Options>, Dialer), String> {
+        let options = Arc::new(Options::read(&declared.instance, settings)?);
         let Declared { name, consumer, .. } = declared;
         let dialer = Dialer {
             options: Arc::clone(&options),
             name: format!("{consumer}-{}-{name}", declared.instance),
         };
-        Ok(Self {
-            keeper: Arc::new(Keeper::new(&declared.name, dialer)),
-            options,
-            room: Semaphore::new(PUBLISHES_MAX.into()),
-        })
+        Ok((options, dialer))
     }
 
-    async fn send(&self, topic: &str, events: Vec<Event>) -> Vec<PublishOutcome> {
+    async fn send(bus: &External<Self>, topic: &str, events: Vec<Outgoing>) -> Vec<PublishOutcome> {
         let count = events.len();
         if !is_topic(topic) {
             let detail = format!(
@@ -75,16 +67,20 @@ impl Mqtt {
             let refusal = PublishOutcome::NotRun(NotRun::new(Code::InvalidTopic, detail));
             return vec![refusal; count];
         }
-        let line = match self.keeper.connection().await {
+        if bus.room.available_permits() == 0 {
+            return vec![busy(Self::PUBLISHES_MAX); count];
+        }
+        let line = match bus.keeper.connection().await {
             Ok(line) => line,
             Err(why) => return vec![unavailable(why); count],
         };
         let line = &line;
-        let sent = events.into_iter().map(|event| async move {
-            let Ok(_place) = self.room.acquire().await else {
-                return busy(PUBLISHES_MAX.into());
+        let sent = events.into_iter().map(|outgoing| async move {
+            let Ok(_place) = bus.room.acquire().await else {
+                return busy(Self::PUBLISHES_MAX);
             };
-            match line.publish(self.packet(topic, event)).await {
+            let packet = packet(&bus.options, topic, outgoing.event);
+            match line.publish(packet).await {
                 Fate::Taken => PublishOutcome::Done(None),
                 Fate::Kept => unavailable("the connection to the broker broke"),
                 Fate::Lost => unknown(
@@ -95,14 +91,32 @@ impl Mqtt {
         join_all(sent).await
     }
 
-    fn packet(&self, topic: &str, event: Event) -> Packet {
-        let asked = event.attributes.iter().any(|(name, value)| {
-            name.eq_ignore_ascii_case("retain") && value.eq_ignore_ascii_case("true")
-        });
-        let mut packet = Packet::from_bytes(topic, self.options.qos, event.data);
-        packet.retain = asked || self.options.retain == Retain::Always;
-        packet
+    async fn subscribe(
+        bus: &External<Self>,
+        subscribe: Subscribe,
+    ) -> Result<Subscription, SubscribeError> {
+        bus.connection().await?;
+        let Options {
+            instance,
+            host,
+            port,
+            ..
+        } = &*bus.options;
+        let group = subscribe.group.name_on(instance);
+        let topic = subscribe.topic.topic();
+        let seat = format!("{instance} {host}:{port} {group}-{topic}");
+        let seat = Seats::of_process().take(&seat);
+        group::subscribe(bus, subscribe, seat).await
     }
+}
+
+fn packet(options: &Options, topic: &str, event: Event) -> Packet {
+    let asked = event.attributes.iter().any(|(name, value)| {
+        name.eq_ignore_ascii_case("retain") && value.eq_ignore_ascii_case("true")
+    });
+    let mut packet = Packet::from_bytes(topic, options.qos, event.data);
+    packet.retain = asked || options.retain == Retain::Always;
+    packet
 }
 
 /// Whether it may be published to.
@@ -112,70 +126,6 @@ fn is_topic(topic: &str) -> bool {
         && topic.len() <= TOPIC_BYTES_MAX
         && !topic.contains(bad)
         && !topic.starts_with('$')
-}
-
-impl Bus for Mqtt {
-    fn publish(&self, publish: Publish) -> BusFuture<'_, PublishOutcome> {
-        Box::pin(async move {
-            if self.room.available_permits() == 0 {
-                return busy(PUBLISHES_MAX.into());
-            }
-            let sent = self.send(publish.topic.topic(), vec![publish.event]);
-            let mut outcomes = within(publish.timeout, 1, sent).await;
-            // One for each event.
-            outcomes.pop().unwrap_or(PublishOutcome::Done(None))
-        })
-    }
-
-    fn bulk_publish(&self, bulk: BulkPublish) -> BusFuture<'_, Vec<PublishOutcome>> {
-        Box::pin(async move {
-            let events: Vec<_> = bulk.entries.into_iter().map(|entry| entry.event).collect();
-            let count = events.len();
-            if self.room.available_permits() == 0 {
-                return vec![busy(PUBLISHES_MAX.into()); count];
-            }
-            within(bulk.timeout, count, self.send(bulk.topic.topic(), events)).await
-        })
-    }
-
-    fn subscribe(
-        &self,
-        subscribe: Subscribe,
-    ) -> BusFuture<'_, Result<Subscription, SubscribeError>> {
-        Box::pin(async move {
-            // A broker that is away is said to be, at once.
-            let here = self.keeper.connection().await;
-            here.map_err(|detail| SubscribeError {
-                code: Code::BusUnavailable,
-                detail,
-            })?;
-            let Options {
-                instance,
-                host,
-                port,
-                ..
-            } = &*self.options;
-            let group = subscribe.group.name_on(instance);
-            let topic = subscribe.topic.topic();
-            let seat = format!("{instance} {host}:{port} {group}-{topic}");
-            let seat = Seats::of_process().take(&seat);
-            group::subscribe(Wanted {
-                options: Arc::clone(&self.options),
-                keeper: Arc::clone(&self.keeper),
-                seat,
-                subscribe,
-            })
-            .await
-        })
-    }
-
-    fn features(&self) -> &'static [Feature] {
-        &[Feature::SubscribeWildcards]
-    }
-
-    fn standing(&self) -> Standing {
-        self.keeper.standing()
-    }
 }
 
 #[cfg(test)]

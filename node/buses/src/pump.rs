@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::subscription::{Content, Settlement, SubscriptionFeed, Verdict};
+use crate::subscription::{Content, Settlement, Subscription, SubscriptionFeed, Verdict};
 
 /// Verdicts that are told to a bus at once.
 const VERDICTS_MAX: usize = 256;
@@ -104,6 +104,43 @@ pub(crate) struct Running(pub(crate) JoinHandle<()>);
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// Begins a subscription: `reader` takes events from the bus into places of the room. It and the pump end with the
+/// subscriber.
+pub(crate) fn begin<D: Desk, R>(
+    desk: D,
+    bounds: Bounds,
+    reader: impl FnOnce(Room, mpsc::Sender<Taken<D::Handle>>) -> R,
+) -> Subscription
+where
+    R: Future<Output = ()> + Send + 'static,
+{
+    let (feed, subscription, settlements) = Subscription::channel(bounds.out);
+    let room: Room = Arc::new(Semaphore::new(bounds.held as usize));
+    let (sender, taken) = mpsc::channel(bounds.held as usize);
+    let reader = Running(tokio::spawn(reader(room, sender)));
+    drop(tokio::spawn(Pump::new(desk, bounds, feed).run(
+        settlements,
+        taken,
+        reader,
+    )));
+    subscription
+}
+
+/// Waits until a reader says that the bus knows its subscription.
+///
+/// # Errors
+/// It does not, or not in this time: half a sentence.
+pub(crate) async fn joined(
+    outcome: oneshot::Receiver<Result<(), String>>,
+    time_max: Duration,
+) -> Result<(), String> {
+    match tokio::time::timeout(time_max, outcome).await {
+        Ok(Ok(joined)) => joined,
+        Ok(Err(_)) => Err("its reader ended".to_owned()),
+        Err(_) => Err(format!("no answer within {time_max:?}")),
     }
 }
 

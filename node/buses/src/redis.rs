@@ -18,59 +18,51 @@ use ghostlight_protocol::code::Code;
 use ghostlight_protocol::outcome::NotRun;
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
-use tokio::sync::Semaphore;
 
-use crate::bus::{Bus, BusFuture, Feature, Standing, SubscribeError};
+use crate::bus::{Feature, SubscribeError};
 use crate::component::Declared;
-use crate::event::{BulkPublish, Event, Publish, PublishOutcome};
+use crate::event::PublishOutcome;
+use crate::external::{External, Outgoing, System};
 use crate::keeper::Keeper;
-use crate::outcomes::{busy, unavailable, unknown, within};
+use crate::outcomes::{busy, unavailable, unknown};
 use crate::settings::Settings;
 use crate::subscription::{Subscribe, Subscription};
 use dial::Dialer;
 use options::Options;
 
-/// Publishes under way on one component; more are refused.
-const PUBLISHES_MAX: usize = 4_096;
-
 /// See the module.
-pub(crate) struct Redis {
-    options: Arc<Options>,
-    keeper: Arc<Keeper<Dialer>>,
-    room: Semaphore,
-}
+pub(crate) enum Redis {}
 
-impl Redis {
-    /// Its type in YAML.
-    pub(crate) const KIND: &str = "pubsub.redis";
+impl System for Redis {
+    const KIND: &'static str = "pubsub.redis";
+    const PUBLISHES_MAX: usize = 4_096;
+    const FEATURES: &'static [Feature] = &[];
 
-    /// Reads the metadata.
-    ///
-    /// # Errors
-    /// A field cannot be read, or asks for what is not there.
-    pub(crate) fn open(declared: &Declared, settings: &mut Settings) -> Result<Self, String> {
+    type Options = Options;
+    type Dial = Dialer;
+
+    fn read(
+        declared: &Declared,
+        settings: &mut Settings,
+    ) -> Result<(Arc<Options>, Dialer), String> {
         let options = Arc::new(Options::read(&declared.instance, settings)?);
         let dialer = Dialer::new(&declared.name, &options)?;
-        Ok(Self {
-            options,
-            keeper: Arc::new(Keeper::new(&declared.name, dialer)),
-            room: Semaphore::new(PUBLISHES_MAX),
-        })
+        Ok((options, dialer))
     }
 
-    async fn add(&self, topic: &str, events: &[Event]) -> Vec<PublishOutcome> {
+    async fn send(bus: &External<Self>, topic: &str, events: Vec<Outgoing>) -> Vec<PublishOutcome> {
         let refused = |outcome: PublishOutcome| vec![outcome; events.len()];
-        let Ok(_place) = self.room.try_acquire() else {
-            return refused(busy(PUBLISHES_MAX));
+        let Ok(_place) = bus.room.try_acquire() else {
+            return refused(busy(Self::PUBLISHES_MAX));
         };
-        let mut connection = match self.keeper.connection().await {
+        let mut connection = match bus.keeper.connection().await {
             Ok(connection) => connection,
             Err(why) => return refused(unavailable(why)),
         };
         let mut pipe = redis::pipe();
         pipe.ignore_errors();
-        for event in events {
-            pipe.add_command(words::add(topic, event, &self.options));
+        for Outgoing { event, .. } in &events {
+            pipe.add_command(words::add(topic, event, &bus.options));
         }
         let sent: Result<Vec<Result<String, RedisError>>, RedisError> =
             pipe.query_async(&mut connection).await;
@@ -78,11 +70,18 @@ impl Redis {
             Ok(said) => said.into_iter().map(outcome).collect(),
             Err(error) => {
                 if error.is_io_error() {
-                    self.keeper.suspect();
+                    bus.keeper.suspect();
                 }
                 refused(outcome(Err(error)))
             }
         }
+    }
+
+    async fn subscribe(
+        bus: &External<Self>,
+        subscribe: Subscribe,
+    ) -> Result<Subscription, SubscribeError> {
+        group::subscribe(bus, subscribe).await
     }
 }
 
@@ -124,45 +123,6 @@ async fn ask<T: redis::FromRedisValue>(
         keeper.suspect();
     }
     said
-}
-
-impl Bus for Redis {
-    fn publish(&self, publish: Publish) -> BusFuture<'_, PublishOutcome> {
-        Box::pin(async move {
-            let events = [publish.event];
-            let added = self.add(publish.topic.topic(), &events);
-            let mut outcomes = within(publish.timeout, 1, added).await;
-            // One for each event.
-            outcomes.pop().unwrap_or(PublishOutcome::Done(None))
-        })
-    }
-
-    fn bulk_publish(&self, bulk: BulkPublish) -> BusFuture<'_, Vec<PublishOutcome>> {
-        Box::pin(async move {
-            let events: Vec<_> = bulk.entries.into_iter().map(|entry| entry.event).collect();
-            let added = self.add(bulk.topic.topic(), &events);
-            within(bulk.timeout, events.len(), added).await
-        })
-    }
-
-    fn subscribe(
-        &self,
-        subscribe: Subscribe,
-    ) -> BusFuture<'_, Result<Subscription, SubscribeError>> {
-        Box::pin(group::subscribe(
-            Arc::clone(&self.keeper),
-            Arc::clone(&self.options),
-            subscribe,
-        ))
-    }
-
-    fn features(&self) -> &'static [Feature] {
-        &[]
-    }
-
-    fn standing(&self) -> Standing {
-        self.keeper.standing()
-    }
 }
 
 /// How long Redis may take for an answer.

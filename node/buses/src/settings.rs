@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ghostlight_protocol::schedule::{Signed, parse_go};
+use percent_encoding::percent_decode_str;
 
 /// Names that the node reads for every pub/sub component, or that Ghostlight's own topics have.
 const READ_BY_THE_NODE: [&str; 10] = [
@@ -26,6 +27,16 @@ const READ_BY_THE_NODE: [&str; 10] = [
 pub(crate) enum Unit {
     Millisecond,
     Second,
+}
+
+/// A part of an address, such as a password, as it was before it was written into one.
+///
+/// # Errors
+/// It is no text: half a sentence, without the part itself, which may be a secret.
+pub(crate) fn plain(encoded: &str) -> Result<String, String> {
+    let decoded = percent_decode_str(encoded).decode_utf8();
+    let decoded = decoded.map_err(|error| format!("cannot be: {error}"))?;
+    Ok(decoded.into_owned())
 }
 
 /// The metadata of one component while it is read.

@@ -2,6 +2,7 @@
 //!
 //! A bus hands deliveries out as it likes ([`SubscriptionFeed`]), or keeps them until they are asked for ([`Source`]).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -39,6 +40,9 @@ pub struct Subscribe {
     pub retry_pauses: Option<(Duration, Duration)>,
     /// `Forward`: every delivery that succeeds ends with [`Delivery::forward`]. Of a bus with `Feature::Forward` alone.
     pub purpose: Purpose,
+    /// What the subscription says beside that, for the bus that knows it: RabbitMQ's `queueType`, `maxPriority` and
+    /// `queueName`.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// Who shares the events.
@@ -105,6 +109,7 @@ impl Subscribe {
             dead_letter_topic: None,
             retry_pauses: None,
             purpose: Purpose::Handle,
+            metadata: BTreeMap::new(),
         }
     }
 

@@ -68,5 +68,6 @@ pub(super) fn subscribe(
             .clone()
             .filter(|_| redelivers),
         retry_pauses: None,
+        metadata: wanted.metadata.clone(),
     })
 }

@@ -10,7 +10,8 @@ use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use tokio::sync::watch;
 
 use super::options::{Api, Login, Options};
-use super::{ANSWER_TIME_MAX, CONNECT_TIME_MAX, PUBLISHES_MAX};
+use super::{ANSWER_TIME_MAX, CONNECT_TIME_MAX, JetStream};
+use crate::external::System;
 use crate::keeper::Dial;
 use crate::tls;
 
@@ -18,14 +19,14 @@ use crate::tls;
 const PROBE_PERIOD: Duration = Duration::from_secs(2);
 
 /// See the module.
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     options: Arc<Options>,
 }
 
 /// One connection. Its client would connect again by itself; it is given up instead, so that nothing waits in it for a
 /// server that may never come back.
 #[derive(Clone)]
-pub(super) struct Line {
+pub(crate) struct Line {
     pub(super) context: Context,
     gone: watch::Receiver<bool>,
 }
@@ -102,7 +103,7 @@ impl Dialer {
             .api_prefix(api)
             .timeout(ANSWER_TIME_MAX)
             .ack_timeout(ANSWER_TIME_MAX)
-            .max_ack_inflight(PUBLISHES_MAX as usize)
+            .max_ack_inflight(JetStream::PUBLISHES_MAX)
             .backpressure_on_inflight(false)
             .build(client)
     }

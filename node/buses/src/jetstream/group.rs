@@ -10,17 +10,18 @@ use async_nats::jetstream::stream::{StorageType, Stream};
 use async_nats::jetstream::{AckKind, Message};
 use async_nats::{HeaderMap, Subject};
 use futures::StreamExt;
-use ghostlight_protocol::code::Code;
 use ghostlight_protocol::time::WallTime;
 use ghostlight_protocol::topic::{Order, TopicName};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::JetStream;
 use super::dial::{Dialer, Line};
 use super::options::{Concurrency, Options, since};
 use crate::bus::SubscribeError;
 use crate::event::Event;
+use crate::external::{External, not_there};
 use crate::keeper::Keeper;
-use crate::pump::{Again, Bounds, Desk, Over, Pump, Room, Running, Taken, doubling, places};
+use crate::pump::{Again, Bounds, Desk, Over, Room, Taken, begin, doubling, places};
 use crate::subscription::{Content, Start, Subscribe, Subscription};
 
 /// How long a fetch waits at the server.
@@ -47,16 +48,11 @@ struct Place {
 
 /// See the module.
 pub(super) async fn subscribe(
-    keeper: Arc<Keeper<Dialer>>,
-    options: Arc<Options>,
+    bus: &External<JetStream>,
     subscribe: Subscribe,
 ) -> Result<Subscription, SubscribeError> {
-    subscribe.handled_here()?;
-    let unavailable = |detail| SubscribeError {
-        code: Code::BusUnavailable,
-        detail,
-    };
-    let config = config(&options, &subscribe).map_err(unavailable)?;
+    let options = Arc::clone(&bus.options);
+    let config = config(&options, &subscribe).map_err(not_there)?;
     let out = match (subscribe.order, options.concurrency) {
         (Order::Partition, _) | (_, Concurrency::Single) => 1,
         (Order::Key | Order::None, Concurrency::Parallel) => {
@@ -64,13 +60,13 @@ pub(super) async fn subscribe(
         }
     };
     let place = Place {
-        keeper,
+        keeper: Arc::clone(&bus.keeper),
         options,
         topic: subscribe.topic,
         config,
     };
-    let line = place.keeper.connection().await.map_err(unavailable)?;
-    let (stream, consumer) = place.make(&line).await.map_err(unavailable)?;
+    let line = bus.connection().await?;
+    let (stream, consumer) = place.make(&line).await.map_err(not_there)?;
     if stream.cached_info().config.storage == StorageType::Memory {
         tracing::warn!(
             topic = %place.topic,
@@ -119,21 +115,11 @@ fn config(options: &Options, subscribe: &Subscribe) -> Result<pull::Config, Stri
 
 impl Place {
     fn begin(self, bounds: Bounds) -> Subscription {
-        let (feed, subscription, settlements) = Subscription::channel(bounds.out);
-        let (sender, taken) = mpsc::channel(bounds.held as usize);
-        let reader = Reader {
-            place: self.clone(),
-            room: Arc::new(Semaphore::new(bounds.held as usize)),
-            taken: sender,
-        };
-        let reader = Running(tokio::spawn(reader.run()));
-        // Ends with the subscriber.
-        drop(tokio::spawn(Pump::new(self, bounds, feed).run(
-            settlements,
-            taken,
-            reader,
-        )));
-        subscription
+        let place = self.clone();
+        begin(self, bounds, |room, taken| {
+            let reader = Reader { place, room, taken };
+            reader.run()
+        })
     }
 
     /// The stream, and the group's consumer on it, made where there is none.

@@ -12,7 +12,7 @@ use crate::tls::ClientCertificate;
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
 /// See the module.
-pub(super) struct Options {
+pub(crate) struct Options {
     /// This process, for groups that are its own.
     pub(super) instance: String,
     pub(super) url: String,

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ghostlight_protocol::code::Code;
 use ghostlight_protocol::topic::{Order, TopicName};
 use rumqttc::QoS;
 use rumqttc::mqttbytes::v4 as mqtt;
 use rumqttc::mqttbytes::v4::{Connect, Packet, PubAck, PubComp, PubRec, SubscribeReasonCode};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
+use super::Mqtt;
 use super::holder::Holder;
 use super::line::Dialer;
 use super::options::{Keep, Leaving, Options};
@@ -23,8 +23,9 @@ use super::wire::{self, Outgoing, Sender, Session, Wire};
 use crate::bus::SubscribeError;
 use crate::clock::wall_now;
 use crate::event::Event;
+use crate::external::{External, not_there};
 use crate::keeper::Keeper;
-use crate::pump::{Again, Bounds, Desk, Over, Pump, Room, Running, Taken, doubling};
+use crate::pump::{Again, Bounds, Desk, Over, Room, Taken, begin, doubling, joined};
 use crate::subscription::{Content, Subscribe, Subscription};
 
 /// Topics that several sessions share.
@@ -38,14 +39,6 @@ const HELD_MAX: u32 = 1_024;
 /// Pauses before redeliveries.
 const RESTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
-/// What a subscription asks of the broker.
-pub(super) struct Wanted {
-    pub(super) options: Arc<Options>,
-    pub(super) keeper: Arc<Keeper<Dialer>>,
-    pub(super) seat: Seat,
-    pub(super) subscribe: Subscribe,
-}
-
 /// Who a subscription is to the broker.
 struct Identity {
     /// The session's name: the client's id.
@@ -55,14 +48,13 @@ struct Identity {
 }
 
 /// See the module.
-pub(super) async fn subscribe(wanted: Wanted) -> Result<Subscription, SubscribeError> {
-    let Wanted {
-        options,
-        keeper,
-        seat,
-        subscribe,
-    } = wanted;
-    subscribe.handled_here()?;
+pub(super) async fn subscribe(
+    bus: &External<Mqtt>,
+    subscribe: Subscribe,
+    seat: Seat,
+) -> Result<Subscription, SubscribeError> {
+    let options = Arc::clone(&bus.options);
+    let keeper = Arc::clone(&bus.keeper);
     let group = subscribe.group.name_on(&options.instance);
     let topic = subscribe.topic.topic();
     let me = format!("{}-{}", options.instance, seat.number);
@@ -87,39 +79,25 @@ pub(super) async fn subscribe(wanted: Wanted) -> Result<Subscription, SubscribeE
         deliver: subscribe.max_deliver,
     };
     let ledger = Arc::new(Ledger::default());
-    let (sender, taken) = mpsc::channel(bounds.held as usize);
-    let (joined, outcome) = oneshot::channel();
-    let reader = Reader {
-        options,
-        keeper,
-        who,
-        topic: subscribe.topic,
-        ledger: Arc::clone(&ledger),
-        room: Arc::new(Semaphore::new(bounds.held as usize)),
-        taken: sender,
-    };
-    let reader = Running(tokio::spawn(reader.run(joined)));
-    let joined = tokio::time::timeout(JOIN_TIME_MAX, outcome).await;
-    let joined = match joined {
-        Ok(Ok(joined)) => joined,
-        Ok(Err(_)) => Err("its reader ended".to_owned()),
-        Err(_) => Err(format!("no answer within {JOIN_TIME_MAX:?}")),
-    };
-    joined.map_err(|why| SubscribeError {
-        code: Code::BusUnavailable,
-        detail: format!("the broker does not know the subscription: {why}"),
-    })?;
-    let (feed, subscription, settlements) = Subscription::channel(bounds.out);
+    let (join, outcome) = oneshot::channel();
     let place = Place {
-        ledger,
+        ledger: Arc::clone(&ledger),
         _seat: seat,
     };
-    // Ends with the subscriber.
-    drop(tokio::spawn(Pump::new(place, bounds, feed).run(
-        settlements,
-        taken,
-        reader,
-    )));
+    let subscription = begin(place, bounds, |room, taken| {
+        let reader = Reader {
+            options,
+            keeper,
+            who,
+            topic: subscribe.topic,
+            ledger,
+            room,
+            taken,
+        };
+        reader.run(join)
+    });
+    let known = joined(outcome, JOIN_TIME_MAX).await;
+    known.map_err(|why| not_there(format!("the broker does not know the subscription: {why}")))?;
     Ok(subscription)
 }
 

@@ -16,7 +16,7 @@ use crate::keeper::Dial;
 pub(super) const PUBLISHES_MAX: u16 = 4_096;
 
 /// See the module.
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     pub(super) options: Arc<Options>,
     /// Who publishes.
     pub(super) name: String,
@@ -27,7 +27,7 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// The way to one connection.
 #[derive(Clone)]
-pub(super) struct Line {
+pub(crate) struct Line {
     asked: mpsc::Sender<Asked>,
     gone: watch::Receiver<()>,
 }

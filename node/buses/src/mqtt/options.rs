@@ -1,14 +1,13 @@
 //! The metadata of `pubsub.mqtt3`, with the defaults of Dapr's code.
 
-use percent_encoding::percent_decode_str;
 use rumqttc::QoS;
 use url::Url;
 
-use crate::settings::Settings;
+use crate::settings::{Settings, plain};
 use crate::tls::ClientCertificate;
 
 /// See the module.
-pub(super) struct Options {
+pub(crate) struct Options {
     /// This process.
     pub(super) instance: String,
     pub(super) host: String,
@@ -60,7 +59,7 @@ impl Options {
         let (url, tls) = address(&settings.needed("url")?, settings)?;
         let login = match url.username() {
             "" => None,
-            name => Some((plain(name)?, plain(url.password().unwrap_or_default())?)),
+            name => Some((login(name)?, login(url.password().unwrap_or_default())?)),
         };
         let qos = match settings.number("qos")? {
             Some(0) => {
@@ -138,10 +137,8 @@ fn address(given: &str, settings: &mut Settings) -> Result<(Url, Tls), String> {
     }
 }
 
-fn plain(encoded: &str) -> Result<String, String> {
-    let decoded = percent_decode_str(encoded).decode_utf8();
-    let decoded = decoded.map_err(|error| format!("the login in url cannot be: {error}"))?;
-    Ok(decoded.into_owned())
+fn login(encoded: &str) -> Result<String, String> {
+    plain(encoded).map_err(|why| format!("the login in url {why}"))
 }
 
 #[cfg(test)]

@@ -16,17 +16,19 @@ use amqprs::channel::{
 use amqprs::error::Error;
 use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, Nack, Return};
 use async_trait::async_trait;
-use ghostlight_protocol::code::Code;
 use ghostlight_protocol::topic::{Order, TopicName};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
+use super::RabbitMq;
 use super::line::Dialer;
 use super::link::{Link, Words, answered, table};
 use super::options::{Acknowledge, Concurrency, DeadLetters, Failure, Options, Restart, Unused};
+use super::queue::Queue;
 use super::words;
 use crate::bus::SubscribeError;
+use crate::external::{External, not_there};
 use crate::keeper::Keeper;
-use crate::pump::{Again, Bounds, Desk, End, Over, Pump, Room, Running, Taken, doubling};
+use crate::pump::{Again, Bounds, Desk, End, Over, Room, Taken, begin, doubling, joined};
 use crate::subscription::{Content, Subscribe, Subscription};
 
 /// How long the server may take to know a subscription.
@@ -40,21 +42,14 @@ const HELD_MAX: u32 = 1_024;
 /// Pauses before redeliveries.
 const RESTS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
-/// What a subscription asks of the server.
-pub(super) struct Wanted {
-    pub(super) options: Arc<Options>,
-    pub(super) keeper: Arc<Keeper<Dialer>>,
-    pub(super) subscribe: Subscribe,
-}
-
 /// See the module.
-pub(super) async fn subscribe(wanted: Wanted) -> Result<Subscription, SubscribeError> {
-    let Wanted {
-        options,
-        keeper,
-        subscribe,
-    } = wanted;
-    let group = subscribe.group.name_on(&options.instance);
+pub(super) async fn subscribe(
+    bus: &External<RabbitMq>,
+    subscribe: Subscribe,
+    queue: Queue,
+) -> Result<Subscription, SubscribeError> {
+    let options = Arc::clone(&bus.options);
+    let keeper = Arc::clone(&bus.keeper);
     let out = match (subscribe.order, options.concurrency) {
         (Order::Partition, _) | (_, Concurrency::Single) => 1,
         (Order::Key | Order::None, Concurrency::Parallel) => {
@@ -68,37 +63,26 @@ pub(super) async fn subscribe(wanted: Wanted) -> Result<Subscription, SubscribeE
         deliver: subscribe.max_deliver,
     };
     let ledger = Arc::new(Ledger::default());
-    let (sender, taken) = mpsc::channel(bounds.held as usize);
-    let (joined, outcome) = oneshot::channel();
-    let reader = Reader {
-        keeper,
-        queue: format!("{group}-{}", subscribe.topic.topic()),
-        topic: subscribe.topic,
-        held: bounds.held,
+    let (join, outcome) = oneshot::channel();
+    let place = Place {
         ledger: Arc::clone(&ledger),
-        room: Arc::new(Semaphore::new(bounds.held as usize)),
-        taken: sender,
         options: Arc::clone(&options),
     };
-    let reader = Running(tokio::spawn(reader.run(joined)));
-    let joined = tokio::time::timeout(JOIN_TIME_MAX, outcome).await;
-    let joined = match joined {
-        Ok(Ok(joined)) => joined,
-        Ok(Err(_)) => Err("its reader ended".to_owned()),
-        Err(_) => Err(format!("no answer within {JOIN_TIME_MAX:?}")),
-    };
-    joined.map_err(|why| SubscribeError {
-        code: Code::BusUnavailable,
-        detail: format!("RabbitMQ does not know the subscription: {why}"),
-    })?;
-    let (feed, subscription, settlements) = Subscription::channel(bounds.out);
-    let place = Place { ledger, options };
-    // Ends with the subscriber.
-    drop(tokio::spawn(Pump::new(place, bounds, feed).run(
-        settlements,
-        taken,
-        reader,
-    )));
+    let subscription = begin(place, bounds, |room, taken| {
+        let reader = Reader {
+            options,
+            keeper,
+            topic: subscribe.topic,
+            queue,
+            held: bounds.held,
+            ledger,
+            room,
+            taken,
+        };
+        reader.run(join)
+    });
+    let known = joined(outcome, JOIN_TIME_MAX).await;
+    known.map_err(|why| not_there(format!("RabbitMQ does not know the subscription: {why}")))?;
     Ok(subscription)
 }
 
@@ -266,7 +250,7 @@ struct Reader {
     options: Arc<Options>,
     keeper: Arc<Keeper<Dialer>>,
     topic: TopicName,
-    queue: String,
+    queue: Queue,
     held: u32,
     ledger: Arc<Ledger>,
     room: Room,
@@ -309,7 +293,7 @@ impl Reader {
         // What is sent without an acknowledgement is bounded by this alone.
         let ahead = u16::try_from(self.held).unwrap_or(u16::MAX);
         answered(channel.basic_qos(BasicQosArguments::new(0, ahead, false))).await?;
-        let mut arguments = BasicConsumeArguments::new(&self.queue, "");
+        let mut arguments = BasicConsumeArguments::new(&self.queue.name, "");
         arguments.manual_ack(self.options.acknowledge == Acknowledge::WhenHandled);
         let (_, messages) = answered(channel.basic_consume_rx(arguments)).await?;
         Ok(Consumed {
@@ -321,10 +305,13 @@ impl Reader {
 
     /// The exchange, the queue, and what belongs to them, as Dapr declares them.
     async fn declare(&self, words: &Words<'_>) -> Result<(), String> {
-        let (options, queue) = (&self.options, &self.queue);
+        let (options, queue) = (&self.options, &self.queue.name);
         let topic = self.topic.topic();
         words.declare_exchange(topic, &options.exchange).await?;
-        let mut arguments = vec![("x-queue-type", text("classic")?)];
+        let mut arguments = vec![("x-queue-type", text(self.queue.kind.word())?)];
+        if let Some(most) = self.queue.priorities {
+            arguments.push(("x-max-priority", FieldValue::l(most.into())));
+        }
         if options.dead_letters == DeadLetters::Kept {
             let (exchange, letters) = (format!("dlx-{queue}"), format!("dlq-{queue}"));
             words.declare_exchange(&exchange, "fanout").await?;

@@ -19,13 +19,13 @@ use crate::keeper::Dial;
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
 
 /// Makes connections that publish.
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     pub(super) options: Arc<Options>,
 }
 
 /// See the module.
 #[derive(Clone)]
-pub(super) struct Line(Arc<Inner>);
+pub(crate) struct Line(Arc<Inner>);
 
 struct Inner {
     link: Link,

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::settings::{Settings, Unit};
+use crate::settings::{Settings, Unit, plain};
 use crate::tls::ClientCertificate;
 
 /// Most events that one subscription may take ahead.
@@ -15,7 +14,7 @@ const EXCHANGES: [&str; 4] = ["fanout", "topic", "direct", "headers"];
 
 /// See the module.
 #[derive(Clone)]
-pub(super) struct Options {
+pub(crate) struct Options {
     /// This process, for groups that are its own.
     pub(super) instance: String,
     /// What the server's operator sees.
@@ -142,7 +141,7 @@ impl Options {
                 Tls::Off => 5_672,
                 Tls::On { .. } => 5_671,
             }),
-            vhost: match plain(url.path().trim_start_matches('/'))?.as_str() {
+            vhost: match part(url.path().trim_start_matches('/'))?.as_str() {
                 "" => "/".to_owned(),
                 name => name.to_owned(),
             },
@@ -297,7 +296,7 @@ fn login(url: &Url, settings: &mut Settings) -> Result<Login, String> {
     }
     let written = |text: &str| match text {
         "" => Ok("guest".to_owned()),
-        text => plain(text),
+        text => part(text),
     };
     Ok(Login::Plain {
         name: name.map_or_else(|| written(url.username()), Ok)?,
@@ -305,10 +304,8 @@ fn login(url: &Url, settings: &mut Settings) -> Result<Login, String> {
     })
 }
 
-fn plain(encoded: &str) -> Result<String, String> {
-    let decoded = percent_decode_str(encoded).decode_utf8();
-    let decoded = decoded.map_err(|error| format!("connectionString cannot be: {error}"))?;
-    Ok(decoded.into_owned())
+fn part(encoded: &str) -> Result<String, String> {
+    plain(encoded).map_err(|why| format!("connectionString {why}"))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::keeper::Dial;
 const PROBE_PERIOD: Duration = Duration::from_secs(1);
 
 /// See the module.
-pub(super) struct Dialer {
+pub(crate) struct Dialer {
     component: String,
     client: Client,
 }

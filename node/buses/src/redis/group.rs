@@ -6,20 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ghostlight_protocol::code::Code;
 use ghostlight_protocol::topic::{Order, TopicName};
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamClaimReply, StreamId, StreamPendingCountReply, StreamReadReply};
 use redis::{Cmd, RedisError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use super::dial::Dialer;
 use super::options::Options;
-use super::{ask, words};
+use super::{Redis, ask, words};
 use crate::bus::SubscribeError;
+use crate::external::{External, not_there};
 use crate::keeper::Keeper;
-use crate::pump::{Again, Bounds, Desk, Over, Pump, Room, Running, Taken, places};
+use crate::pump::{Again, Bounds, Desk, Over, Room, Taken, begin, places};
 use crate::subscription::{Start, Subscribe, Subscription};
 
 /// How long a read waits at the server; a subscriber that leaves is noticed at once all the same.
@@ -42,15 +42,13 @@ struct Place {
 
 /// See the module.
 pub(super) async fn subscribe(
-    keeper: Arc<Keeper<Dialer>>,
-    options: Arc<Options>,
+    bus: &External<Redis>,
     subscribe: Subscribe,
 ) -> Result<Subscription, SubscribeError> {
-    subscribe.handled_here()?;
     let place = Place {
-        keeper,
-        group: subscribe.group.name_on(&options.instance),
-        options,
+        keeper: Arc::clone(&bus.keeper),
+        group: subscribe.group.name_on(&bus.options.instance),
+        options: Arc::clone(&bus.options),
         start: match subscribe.start {
             Start::First => "0".to_owned(),
             Start::Last => "$".to_owned(),
@@ -59,13 +57,9 @@ pub(super) async fn subscribe(
         },
         topic: subscribe.topic,
     };
-    let unavailable = |detail| SubscribeError {
-        code: Code::BusUnavailable,
-        detail,
-    };
-    let connection = place.keeper.connection().await.map_err(unavailable)?;
+    let connection = bus.connection().await?;
     place.make(connection).await.map_err(|error| {
-        unavailable(format!(
+        not_there(format!(
             "Redis makes no group {} of {}: {error}",
             place.group,
             place.topic.topic()
@@ -89,22 +83,11 @@ pub(super) async fn subscribe(
 
 impl Place {
     fn begin(self, bounds: Bounds) -> Subscription {
-        let (feed, subscription, settlements) = Subscription::channel(bounds.out);
-        let room: Room = Arc::new(Semaphore::new(bounds.held as usize));
-        let (sender, taken) = mpsc::channel(bounds.held as usize);
-        let reader = Reader {
-            place: self.clone(),
-            room,
-            taken: sender,
-        };
-        let reader = Running(tokio::spawn(reader.run()));
-        // Ends with the subscriber.
-        drop(tokio::spawn(Pump::new(self, bounds, feed).run(
-            settlements,
-            taken,
-            reader,
-        )));
-        subscription
+        let place = self.clone();
+        begin(self, bounds, |room, taken| {
+            let reader = Reader { place, room, taken };
+            reader.run()
+        })
     }
 
     fn key(&self) -> &str {

@@ -9,7 +9,7 @@ const QUEUE_DEPTH_MAX: u32 = 10_000;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Options {
+pub(crate) struct Options {
     /// This process, for groups that are its own.
     pub(super) instance: String,
     pub(super) host: String,

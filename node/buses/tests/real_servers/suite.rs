@@ -71,6 +71,7 @@ fn publish(name: &str, data: impl Into<String>) -> Publish {
         topic: topic(name),
         event: event(data),
         dedup: None,
+        name: None,
         ttl: None,
         timeout: Some(Duration::from_secs(5)),
         retention: None,
@@ -172,6 +173,7 @@ async fn bulk(kind: &Kind, port: u16) {
     let mut subscription = subscribe(&*bus, "bulk", "g").await;
     let entries = numbered(300).into_iter().map(|data| BulkEntry {
         event: event(data),
+        name: None,
         ttl: None,
     });
     let outcomes = bus
