@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use ghostlight_chaos::client::Client;
 use ghostlight_chaos::cluster::Cluster;
+use ghostlight_chaos::http::{Ask, Connection};
 use ghostlight_chaos::process::{self, stderr};
 use ghostlight_chaos::wait::until;
 use serde_json::Value;
@@ -276,6 +277,113 @@ fn keeps_everything(
     assert_eq!(lines, all);
 }
 
+/// Publishes an event under a name of its own over Dapr's API, at the first node that takes it.
+fn publish_named(addresses: &[String], first: usize, name: u64) {
+    let query = format!(
+        "metadata.cloudevent.id=e{name}&metadata.cloudevent.source=till&metadata.partitionKey=k{}",
+        name % 4
+    );
+    let ask = Ask {
+        method: "POST",
+        path: format!("/v1.0/publish/pubsub/named?{query}"),
+        headers: vec![("Content-Type", "text/plain".to_owned())],
+        body: name.to_string(),
+        time_max: Duration::from_secs(10),
+    };
+    let mut at = first;
+    until("an event is acknowledged", COME_TIME_MAX, || {
+        at += 1;
+        let reply = Connection::to(&addresses[at % addresses.len()]).send(&ask);
+        reply.is_ok_and(|reply| reply.status == 204).then_some(())
+    });
+}
+
+/// What applications do that did not hear of a publish: they publish the event again, elsewhere.
+#[test]
+fn an_event_is_appended_once_under_its_name_through_deaths() {
+    const EVENTS: u64 = 40;
+    let mut cluster = Cluster::form(3, 16);
+    let http = cluster.http();
+    for name in 0..EVENTS {
+        publish_named(&http, name as usize, name);
+    }
+    // Whatever it leads is led by others now.
+    cluster.kill(1);
+    for name in 0..EVENTS + 10 {
+        publish_named(&http, name as usize + 1, name);
+    }
+    cluster.start(1);
+    cluster.wait_healthy();
+    for node in 0..3 {
+        cluster.kill(node);
+    }
+    for node in 0..3 {
+        cluster.start(node);
+    }
+    cluster.wait_healthy();
+    for name in 0..EVENTS + 10 {
+        publish_named(&http, name as usize + 2, name);
+    }
+    let topic = cluster.admin(0, "topics/pubsub/named").expect("it answers");
+    assert_eq!(topic["published"].as_u64(), Some(EVENTS + 10), "{topic}");
+}
+
+fn component(name: &str, more: &str) -> String {
+    format!(
+        "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {{name: {name}}}\nspec:\n  type: pubsub.in-memory\n  \
+         metadata:\n  - {{name: more, value: \"{more}\"}}\n"
+    )
+}
+
+/// What a user sees who changes the files of a node that runs.
+#[test]
+fn components_follow_their_files_while_a_node_runs() {
+    let mut cluster = Cluster::plan(8);
+    let folder = cluster.path("resources");
+    std::fs::create_dir(&folder).expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("a file");
+    write("first.yaml", &component("first", "1"));
+    let path = folder.display().to_string();
+    cluster.found_with(&["--resources-path", path.as_str()]);
+    cluster.wait_healthy();
+    let address = cluster.http()[0].clone();
+    let publish = |pubsub: &str| {
+        let ask = Ask {
+            method: "POST",
+            path: format!("/v1.0/publish/{pubsub}/t"),
+            headers: vec![("Content-Type", "text/plain".to_owned())],
+            body: "1".to_owned(),
+            time_max: Duration::from_secs(10),
+        };
+        let reply = Connection::to(&address).send(&ask);
+        reply.expect("an answer").status
+    };
+    let until_status = |pubsub: &str, wanted: u16| {
+        until("the files are taken", COME_TIME_MAX, || {
+            (publish(pubsub) == wanted).then_some(())
+        });
+    };
+    let reasons = |cluster: &Cluster| {
+        let status = cluster.admin(0, "status").expect("it answers");
+        status["reasons"].to_string()
+    };
+    assert_eq!((publish("first"), publish("second")), (204, 404));
+    write("second.yaml", &component("second", "1"));
+    until_status("second", 204);
+    // A file that is no YAML: what ran runs on, and the operator is told.
+    write("second.yaml", "kind: [");
+    let told = until("the trouble is told", COME_TIME_MAX, || {
+        let reasons = reasons(&cluster);
+        reasons.contains("second.yaml").then_some(reasons)
+    });
+    assert!(told.contains("changed resources are not taken"), "{told}");
+    assert_eq!((publish("first"), publish("second")), (204, 204));
+    std::fs::remove_file(folder.join("second.yaml")).expect("it was there");
+    until_status("second", 404);
+    assert_eq!(publish("first"), 204);
+    assert!(!reasons(&cluster).contains("resources"), "it is settled");
+}
+
 /// Lag of a group, and what waits of it anywhere.
 fn lag_of(cluster: &Cluster, node: usize, topic: &str) -> Option<u64> {
     let rows = cluster.admin(node, &format!("subscriptions/samples/{topic}"))?;
@@ -510,4 +618,26 @@ fn the_commands_about_topics() {
         "none is there"
     );
     assert_eq!(run("dead-letters redrive orders g").0, Some(2));
+    delete_a_topic(run);
+}
+
+fn delete_a_topic(run: impl Fn(&str) -> (Option<i32>, String, String)) {
+    let (_, table, _) = run("topics orders");
+    let logs = table.lines().filter(|line| line.ends_with('Z')).count();
+    assert!(
+        logs == 1 && !table.contains('{'),
+        "a row for its log: {table}"
+    );
+    let (code, _, why) = run("topics delete orders");
+    assert!(code == Some(2) && why.contains("--yes"), "{why}");
+    run("subscribe orders --group h --from first --count 1");
+    assert_eq!(run("topics delete orders --yes").0, Some(0));
+    assert_eq!(run("topics orders").0, Some(1), "it is gone");
+    assert_eq!(run("topics --pubsub pubsub").0, Some(3));
+    assert_eq!(run("topics delete orders --yes").0, Some(1), "again");
+    // Its offsets go on, and a group begins behind them.
+    let (_, third, _) = run("publish orders -d three --key a");
+    assert!(third.trim_end().ends_with("/2"), "{third}");
+    let (_, got, _) = run("subscribe orders --group h --from first --count 1");
+    assert!(got.contains("three"), "{got}");
 }

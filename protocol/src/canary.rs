@@ -57,11 +57,13 @@ pub enum Canary {
     OffsetAgain,
     /// Verdicts are confirmed and not kept (G9).
     CursorForgotten,
+    /// Names of events are written down, and nobody looks for them (G9).
+    NameUnread,
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::AckBeforeSync,
         Self::ForgetVote,
         Self::ForwardedProposal,
@@ -83,6 +85,7 @@ impl Canary {
         Self::MarkIgnored,
         Self::OffsetAgain,
         Self::CursorForgotten,
+        Self::NameUnread,
     ];
 
     /// The one of that name.

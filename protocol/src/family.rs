@@ -51,11 +51,14 @@ pub enum Family {
     Group = 15,
     /// Key of a topic partition, group, offset: a dead letter that is parked with the group.
     TopicLetter = 16,
+    /// Key of a topic partition, then a name, or the number that it got: events that were published lately under
+    /// a name of their publisher's own.
+    EventName = 17,
 }
 
 impl Family {
     /// Every family, in key order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Partition,
         Self::State,
         Self::Version,
@@ -72,6 +75,7 @@ impl Family {
         Self::TopicBatch,
         Self::Group,
         Self::TopicLetter,
+        Self::EventName,
     ];
 
     /// Reads the byte of a key.
@@ -205,6 +209,8 @@ pub enum DueKind {
     Letter = 5,
     /// Nobody has used a group for its time. In log age, not in wall time.
     Group = 6,
+    /// The oldest names of a topic partition's events are over their age. In log age.
+    EventNames = 7,
 }
 
 impl From<ScheduleKind> for DueKind {
@@ -255,6 +261,13 @@ pub fn batches_after(topic: &ActorKey, offset: u64) -> Option<Bytes> {
     offset.checked_sub(1).map(|last| batch_key(topic, last))
 }
 
+/// Reads a `batch_key`: the last offset of the batch.
+#[must_use]
+pub fn batch_end(key: &Bytes) -> Option<u64> {
+    let (_, rest) = ActorKey::split(key)?;
+    Some(u64::from_be_bytes(rest[..].try_into().ok()?))
+}
+
 /// A group of a topic partition. An empty name is the prefix of all of them.
 #[must_use]
 pub fn group_key(topic: &ActorKey, group: &str) -> Bytes {
@@ -297,6 +310,26 @@ pub fn parse_letter_key(key: &Bytes) -> Option<(ActorKey, String, u64)> {
     let group = std::str::from_utf8(rest.get(2..2 + length)?).ok()?;
     let offset = u64::from_be_bytes(rest.get(2 + length..)?.try_into().ok()?);
     Some((topic, group.to_owned(), offset))
+}
+
+/// The event of a topic partition that was published under this name.
+#[must_use]
+pub fn event_name_key(topic: &ActorKey, name: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(topic.as_bytes().len() + 1 + name.len());
+    bytes.put_slice(topic.as_bytes());
+    bytes.put_u8(b'n');
+    bytes.put_slice(name);
+    bytes.freeze()
+}
+
+/// The name that a topic partition has remembered as its `number`th.
+#[must_use]
+pub fn event_name_place_key(topic: &ActorKey, number: u64) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(topic.as_bytes().len() + 9);
+    bytes.put_slice(topic.as_bytes());
+    bytes.put_u8(b'p');
+    bytes.put_u64(number);
+    bytes.freeze()
 }
 
 /// One outgoing message.
@@ -414,6 +447,7 @@ mod tests {
         let topic = topic.unwrap().partition(3).key();
         let (low, high) = (batch_key(&topic, 255), batch_key(&topic, 256));
         assert!(low < high);
+        assert_eq!([&low, &high].map(batch_end), [Some(255), Some(256)]);
         assert_eq!(batches_after(&topic, 0), None);
         for (offset, first) in [(1, &low), (255, &low), (256, &high)] {
             let after = batches_after(&topic, offset).unwrap();

@@ -70,6 +70,8 @@ pub mod domain {
     pub const EVENT_KEY: u8 = b'e';
     /// Id of an event that a turn publishes.
     pub const EVENT_ID: u8 = b'i';
+    /// Name of an event: source and id of its publisher's own.
+    pub const EVENT_NAME: u8 = b'n';
     /// Topic and node to a place among the relays.
     pub const RELAY: u8 = b'l';
     /// Number of a snapshot transfer.

@@ -123,6 +123,14 @@ pub const EVENT_HEADER_BYTES_MAX: usize = 16 << 10;
 pub const PUBLISH_EVENTS_MAX: usize = 4_096;
 /// Bytes of the appends that one partition has not committed; beyond it publishers are refused.
 pub const APPENDS_BYTES_MAX: usize = 8 << 20;
+/// How long the name that a publisher gives an event is remembered: log time.
+pub const EVENT_NAME_AGE_MAX: Duration = Duration::from_secs(120);
+/// Names of events that one topic partition remembers; beyond it the oldest go.
+pub const EVENT_NAMES_MAX: u64 = 100_000;
+/// Names of events that one entry forgets because of their age, of each topic partition.
+pub const EVENT_NAMES_SWEPT_MAX: usize = 1_024;
+/// Bytes of an event's name as it travels.
+pub const EVENT_NAME_BYTES: usize = 16;
 /// Groups of one topic.
 pub const GROUPS_PER_TOPIC_MAX: usize = 1_024;
 /// Offsets beyond a group's floor that are delivered: so many may be settled in any order.

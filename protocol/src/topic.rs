@@ -16,7 +16,7 @@ pub use command::{
     Append, DeadEvent, Forward, GroupLetters, GroupPut, IdleGroup, PublishItem, Settle, TopicAct,
     TopicOp, TopicOps, Trim,
 };
-pub use event::{Attribute, ForActor, TopicEvent};
+pub use event::{Attribute, ForActor, TopicEvent, event_name};
 pub use group::{AckSet, DeadLetterRule, GroupSettings, Order, Purpose, StartFrom};
 pub use name::{DIRECTORY_TYPE, DirectoryKey, TOPIC_TYPE, TopicName, TopicPartition, is_topic_key};
 pub use request::{
@@ -24,4 +24,4 @@ pub use request::{
     PublishBody, PublishReply, PutGroup, Redrive, RedriveTo, Reply, Request, Seek, TopicReply,
     TopicRequest,
 };
-pub use row::{Attempts, DeadTopicLetter, GroupRow, TopicBatch, TopicRow};
+pub use row::{Attempts, DeadTopicLetter, GroupRow, NamePlace, NamedEvent, TopicBatch, TopicRow};

@@ -52,7 +52,7 @@ pub(crate) fn cf_of(family: Family) -> Cf {
         | Family::Due
         | Family::Topic
         | Family::Group => Cf::State,
-        Family::Dedup | Family::Session => Cf::Dedup,
+        Family::Dedup | Family::Session | Family::EventName => Cf::Dedup,
         Family::Outbox
         | Family::Inbox
         | Family::Mark

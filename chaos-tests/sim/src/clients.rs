@@ -10,7 +10,7 @@ use ghostlight_core::gateway::CallTicket;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::topic::{
-    LettersPage, Nothing, PublishBody, Request, TopicEvent, TopicRequest,
+    LettersPage, Nothing, PublishBody, Request, TopicEvent, TopicRequest, event_name,
 };
 use prost::Message as _;
 
@@ -72,7 +72,7 @@ pub enum Op {
         /// Which account.
         account: usize,
     },
-    /// Publishes an event that exists once.
+    /// Publishes an event that exists once, under a name of its own; the same again is no other event.
     Publish {
         /// Which key.
         key: usize,
@@ -137,9 +137,10 @@ impl Op {
                 "balance",
                 Bytes::new(),
             ),
-            Self::Publish { key, .. } => {
+            Self::Publish { key, number } => {
                 let body = PublishBody {
                     events: vec![self.event()],
+                    names: vec![event_name("client", &number.to_string())],
                     ..PublishBody::default()
                 };
                 let place = topic().partition_for(key_name(*key).as_bytes());

@@ -253,6 +253,7 @@ pub(crate) struct Streams {
     pub(crate) work: Dice,
     pub(crate) node: Dice,
     pub(crate) topics: Dice,
+    pub(crate) names: Dice,
 }
 
 impl World {
@@ -281,6 +282,7 @@ impl World {
                 work: Dice::new(seed, "work"),
                 node: Dice::new(seed, "node"),
                 topics: Dice::new(seed, "topics"),
+                names: Dice::new(seed, "names"),
             },
             failure: None,
             phase: Phase::Faults,

@@ -180,6 +180,7 @@ mod tests {
                 ..Event::default()
             },
             dedup: None,
+            name: None,
             ttl: None,
             timeout: None,
             retention: None,

@@ -113,9 +113,9 @@ pub enum Command {
         after_help = "Examples:\n  ghostlight invoke counter/alice/add -d 5\n  ghostlight invoke account/bob/transfer -d '{\"to\":\"eve\",\"amount\":5}' --request-id order-17\n  echo '\"hello\"' | ghostlight invoke log/today/append -d -"
     )]
     Invoke(Invoke),
-    /// List the topics, or describe one
+    /// List the topics, describe or delete one
     #[command(
-        after_help = "Example:\n  ghostlight topics orders --json\n\nExit code 3: there is none."
+        after_help = "Examples:\n  ghostlight topics orders --json\n  ghostlight topics delete orders --yes\n\nExit code 3: there is none."
     )]
     Topics(Topics),
     /// List the groups of subscribers, with their lag; pause, resume or move one

@@ -8,8 +8,8 @@ use ghostlight_protocol::calendar::parse_rfc3339;
 use ghostlight_protocol::code::Code;
 
 use super::args::{
-    DeadLetters, Form, GroupRef, LetterRef, Publish, Redrive, SeekGroup, Subscribe, Subscriptions,
-    SubscriptionsDo, Target, Topics,
+    DeadLetters, DeleteTopic, Form, GroupRef, LetterRef, Publish, Redrive, SeekGroup, Subscribe,
+    Subscriptions, SubscriptionsDo, Target, Topics, TopicsDo,
 };
 use super::client::{Client, block_on, parse};
 use super::http::Ask;
@@ -21,7 +21,7 @@ use crate::api::admin::BASE;
 use crate::api::admin::readers::{EventView, READER_HEADER, Taken};
 use crate::api::admin::topics::{
     ChangedView, ClassName, ComponentCheck, GroupOrder, PayloadForm, Position, PublishOrder,
-    PublishedView, RedriveOrder, RedriveWay,
+    PublishedView, RedriveOrder, RedriveWay, TopicOrder,
 };
 use crate::api::path::encode;
 use crate::config::parse_duration;
@@ -39,6 +39,9 @@ const ACKS_AFTER: u64 = 32;
 
 /// `topics`.
 pub(super) fn topics(target: &Target, args: &Topics) -> Result<Verdict, Failure> {
+    if let Some(TopicsDo::Delete(which)) = &args.action {
+        return delete_topic(target, which);
+    }
     block_on(async {
         let mut client = Client::to(target)?;
         let Some(topic) = &args.topic else {
@@ -49,8 +52,80 @@ pub(super) fn topics(target: &Target, args: &Topics) -> Result<Verdict, Failure>
         let pubsub = component(args.pubsub.as_deref());
         let path = format!("topics/{}/{}", encode(pubsub), encode(topic));
         let view: TopicView = client.read(&path).await?;
-        Ok(describe(&view, args.output))
+        match args.output.form() {
+            Form::Json => print_json(&view),
+            Form::Text => print_text(&topic_text(&view)),
+        }
+        Ok(Verdict::Ok)
     })
+}
+
+fn delete_topic(target: &Target, which: &DeleteTopic) -> Result<Verdict, Failure> {
+    if !which.yes {
+        return Err(Failure::usage(
+            Code::InvalidArgument,
+            format!(
+                "this deletes {} with its events, groups and dead letters, and nothing brings them back. Say --yes if \
+                 you mean it; \"ghostlight topics {}\" shows what is there",
+                which.topic, which.topic
+            ),
+        ));
+    }
+    let order = TopicOrder {
+        pubsub: which.pubsub.clone(),
+        topic: which.topic.clone(),
+    };
+    let body = serde_json::to_vec(&order).expect("a plain struct");
+    block_on(async {
+        let ask = Ask::post(format!("{BASE}/topics/delete"), body).within(ORDER_TIME_MAX);
+        let reply = Client::to(target)?.ask(ask).await?;
+        let done: ChangedView = parse(&reply)?;
+        eprintln!("deleted: {}, {} logs", order.topic, done.changed);
+        Ok(Verdict::Ok)
+    })
+}
+
+/// One topic: what it is, and a row for each of its logs.
+fn topic_text(view: &TopicView) -> String {
+    let mut text = format!("{} of {}, {}\n", view.topic, view.pubsub, view.kind);
+    match view.kind {
+        TopicKind::Durable => text.push_str(&format!(
+            "{} events, {} bytes, {} published; groups: {}\n\n",
+            view.events,
+            view.bytes,
+            view.published,
+            or_dash(&view.groups.join(", "))
+        )),
+        TopicKind::Ephemeral => text.push_str(&format!(
+            "{} subscribers on {} nodes, which have lost {} events; last value: {}\n",
+            view.subscribers.unwrap_or_default(),
+            view.nodes.unwrap_or_default(),
+            view.dropped.unwrap_or_default(),
+            or_dash(view.last_value.as_deref().unwrap_or_default())
+        )),
+    }
+    if view.partitions.is_empty() {
+        return text;
+    }
+    let mut table = Table::new(&[
+        ("LOG", Align::Right),
+        ("FIRST", Align::Right),
+        ("NEXT", Align::Right),
+        ("EVENTS", Align::Right),
+        ("BYTES", Align::Right),
+        ("LAST EVENT", Align::Left),
+    ]);
+    for log in &view.partitions {
+        table.row(vec![
+            log.number.to_string(),
+            log.first.to_string(),
+            log.next.to_string(),
+            log.next.saturating_sub(log.first).to_string(),
+            log.bytes.to_string(),
+            or_dash(&log.last),
+        ]);
+    }
+    text + &table.render()
 }
 
 fn topics_text(views: &[TopicView]) -> String {
@@ -524,6 +599,48 @@ fn component(pubsub: Option<&str>) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topics::look::TopicPartitionView;
+
+    #[test]
+    fn a_topic_is_a_table_of_its_logs() {
+        let log = |number, first, next, last: &str| TopicPartitionView {
+            number,
+            first,
+            next,
+            bytes: 70 * (next - first),
+            last: last.to_owned(),
+        };
+        let view = TopicView {
+            pubsub: "pubsub".to_owned(),
+            topic: "orders".to_owned(),
+            events: 8,
+            bytes: 560,
+            published: 12,
+            groups: vec!["bill".to_owned(), "shop".to_owned()],
+            partitions: vec![log(0, 4, 12, "2026-01-31T12:00:00Z"), log(1, 0, 0, "")],
+            ..TopicView::default()
+        };
+        let wanted = "\
+orders of pubsub, durable
+8 events, 560 bytes, 12 published; groups: bill, shop
+
+LOG  FIRST  NEXT  EVENTS  BYTES  LAST EVENT
+  0      4    12       8    560  2026-01-31T12:00:00Z
+  1      0     0       0      0  -
+";
+        assert_eq!(topic_text(&view), wanted);
+        let passing = TopicView {
+            kind: TopicKind::Ephemeral,
+            subscribers: Some(3),
+            nodes: Some(2),
+            dropped: Some(7),
+            partitions: Vec::new(),
+            ..view
+        };
+        let text = topic_text(&passing);
+        let line = "3 subscribers on 2 nodes, which have lost 7 events; last value: -";
+        assert_eq!(text.lines().nth(1), Some(line));
+    }
 
     #[test]
     fn places_in_a_topic() {

@@ -11,7 +11,7 @@ use super::PubSub;
 use super::envelope::Body;
 use super::metadata::Metadata;
 use super::policy::Attempt;
-use super::publish::{Beside, BusError, PublishError, cut_off, judged, read};
+use super::publish::{Beside, BusError, PublishError, cut_off, judged, named, read};
 use super::registry::Component;
 use crate::topics::{BulkEntry, BulkPublish, Event};
 
@@ -88,10 +88,11 @@ impl PubSub {
             data: &entry.data,
             content_type: &entry.content_type,
         };
-        let data = self.enveloped(component, topic, body, beside, &wishes, &mut attributes)?;
+        let (data, name) =
+            self.enveloped(component, topic, body, beside, &wishes, &mut attributes)?;
         let event: Event = self.event(data, &entry.content_type, &wishes, attributes);
-        let ttl = wishes.ttl;
-        Ok((entry.id, BulkEntry { event, ttl }))
+        let (name, ttl) = (named(component, name), wishes.ttl);
+        Ok((entry.id, BulkEntry { event, name, ttl }))
     }
 }
 

@@ -320,6 +320,7 @@ impl Line {
             topic: topic.clone(),
             event,
             dedup: None,
+            name: None,
             ttl: None,
             timeout: Some(DEAD_LETTER_TIME_MAX),
             retention: None,

@@ -10,11 +10,11 @@ use ghostlight_protocol::outcome::NotRun;
 use ghostlight_protocol::time::WallTime;
 
 use super::envelope::{Body, Envelope, Place, Trace};
-use super::metadata::{Metadata, Payload, Wishes, wishes};
+use super::metadata::{Metadata, Payload, Wishes, find, wishes};
 use super::policy::{Attempt, Cut};
 use super::registry::Component;
 use super::{PubSub, fresh_id, stamp};
-use crate::topics::{Event, Feature, Publish, PublishOutcome};
+use crate::topics::{Event, EventName, Feature, Publish, PublishOutcome};
 
 /// What a publisher says beside the event.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -99,11 +99,13 @@ impl PubSub {
     ) -> Result<(), PublishError> {
         let wishes = read(&beside.metadata)?;
         let mut attributes = beside.metadata.clone();
-        let data = self.enveloped(component, topic, body, &beside, &wishes, &mut attributes)?;
+        let (data, name) =
+            self.enveloped(component, topic, body, &beside, &wishes, &mut attributes)?;
         let publish = Publish {
             topic: self.allowed(component, topic)?,
             event: self.event(data, body.content_type, &wishes, attributes),
             dedup: beside.dedup,
+            name,
             ttl: wishes.ttl,
             timeout: None,
             retention: None,
@@ -111,7 +113,8 @@ impl PubSub {
         hand_over(component, publish).await
     }
 
-    /// The bytes that travel. A raw payload gets its trace beside it, among the attributes.
+    /// The bytes that travel, and the event's name if its publisher gave it an id. A raw payload gets its trace beside
+    /// it, among the attributes.
     pub(super) fn enveloped(
         &self,
         component: &Component,
@@ -120,8 +123,13 @@ impl PubSub {
         beside: &Beside,
         wishes: &Wishes,
         attributes: &mut Metadata,
-    ) -> Result<Bytes, PublishError> {
+    ) -> Result<(Bytes, Option<EventName>), PublishError> {
         if wishes.payload == Payload::Raw {
+            let given = |name| find(attributes, name).map(str::to_owned);
+            let name = given("cloudevent.id").map(|id| EventName {
+                source: given("cloudevent.source").unwrap_or_else(|| self.owner.app_id.clone()),
+                id,
+            });
             for (name, value) in [
                 ("traceid", &beside.trace_parent),
                 ("tracestate", &beside.trace_state),
@@ -130,7 +138,7 @@ impl PubSub {
                     attributes.insert(name.to_owned(), value.clone());
                 }
             }
-            return Ok(Bytes::copy_from_slice(body.data));
+            return Ok((Bytes::copy_from_slice(body.data), name));
         }
         let place = Place {
             pubsub: &component.name,
@@ -142,7 +150,7 @@ impl PubSub {
             state: &beside.trace_state,
         };
         let stamp = stamp();
-        let now = stamp.time;
+        let (fresh, now) = (stamp.id.clone(), stamp.time);
         let made = Envelope::of(body, place, trace, attributes, stamp);
         let mut envelope = made.map_err(|why| PublishError::CloudEvent(why.to_string()))?;
         if let Some(ttl) = wishes.ttl
@@ -151,7 +159,12 @@ impl PubSub {
             let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
             envelope.expire(WallTime(now.0.saturating_add(millis)));
         }
-        Ok(envelope.to_bytes())
+        let text = |name| envelope.text(name);
+        let name = text("id").filter(|id| *id != fresh).map(|id| EventName {
+            source: text("source").unwrap_or_default(),
+            id,
+        });
+        Ok((envelope.to_bytes(), name))
     }
 
     pub(super) fn event(
@@ -180,16 +193,26 @@ pub(super) fn read(metadata: &Metadata) -> Result<Wishes, PublishError> {
     wishes(metadata).map_err(|why| PublishError::Metadata(why.to_string()))
 }
 
-/// Publishes under the component's policy. What is repeated has a name of its own, so that a bus that knows
-/// names takes it once.
+/// The name of an event that may be published more than once: its publisher's, or one of its own, so that a bus that
+/// knows names takes it once.
+pub(super) fn named(component: &Component, name: Option<EventName>) -> Option<EventName> {
+    let own = || EventName {
+        source: component.name.clone(),
+        id: fresh_id(),
+    };
+    match component.outbound.repeats() {
+        true => Some(name.unwrap_or_else(own)),
+        false => name,
+    }
+}
+
+/// Publishes under the component's policy.
 pub(super) async fn hand_over(
     component: &Arc<Component>,
     mut publish: Publish,
 ) -> Result<(), PublishError> {
     let policy = &component.outbound;
-    if policy.repeats() && publish.dedup.is_none() {
-        publish.dedup = Some(fresh_id().into());
-    }
+    publish.name = named(component, publish.name);
     let attempt = || -> BoxFuture<'_, Attempt<Result<(), BusError>>> {
         let publish = publish.clone();
         Box::pin(async {

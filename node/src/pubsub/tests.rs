@@ -2,6 +2,7 @@ mod delivery;
 mod grpc;
 mod leaving;
 mod order;
+mod reload;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -17,12 +18,13 @@ use super::envelope::Body;
 use super::metadata::Metadata;
 use super::policy::Policy;
 use super::publish::{Beside, BusError};
+use super::registry::Retired;
 use super::scopes::Scopes;
 use super::*;
 use crate::resources::{Backoff, Retry, Target};
 use crate::topics::{
-    BulkPublish, Bus, BusFuture, Classes, Event, Feature, Publish, PublishOutcome, Subscribe,
-    SubscribeError, Subscription,
+    BulkPublish, Bus, BusFuture, Classes, Event, EventName, Feature, Publish, PublishOutcome,
+    Subscribe, SubscribeError, Subscription,
 };
 
 /// Notes what is published, and answers as it is told; at last that it is done.
@@ -67,6 +69,7 @@ impl Bus for ScriptedBus {
                 topic: bulk.topic.clone(),
                 event: entry.event,
                 dedup: None,
+                name: entry.name,
                 ttl: entry.ttl,
                 timeout: None,
                 retention: None,
@@ -109,14 +112,25 @@ pub(crate) fn component(name: &str, bus: Arc<dyn Bus>) -> Component {
         inbound: Policy::default(),
         classes: Classes::default(),
         bus,
+        retired: Retired::default(),
     }
 }
 
 pub(crate) fn of(components: impl IntoIterator<Item = Component>) -> PubSub {
+    let absent: Arc<dyn Bus> = ScriptedBus::answers([]);
     PubSub {
         owner: owner(),
-        registry: Registry::of(components),
+        registry: Mutex::new(Arc::new(Registry::of(components))),
+        parts: Parts {
+            resiliency: Vec::new(),
+            ours: OwnTopics {
+                durable: Arc::clone(&absent),
+                ephemeral: Arc::clone(&absent),
+                latched: absent,
+            },
+        },
         subscriptions: Subscriptions::default(),
+        not_taken: Mutex::default(),
     }
 }
 
@@ -195,6 +209,57 @@ async fn raw_payloads_go_as_they_are_with_their_trace_beside_them() {
     assert_eq!(event.attributes["tracestate"], "a=b");
 }
 
+fn id_of(publish: &Publish) -> Option<String> {
+    publish.name.as_ref().map(|name| name.id.clone())
+}
+
+/// What a publisher calls an event, by which it knows it again.
+#[tokio::test]
+async fn an_id_of_the_publishers_own_is_the_name_of_the_event() {
+    let own = br#"{"id": "own", "source": "till", "data": 1}"#;
+    let nameless = br#"{"source": "till", "data": 1}"#;
+    let plain = "application/json";
+    let event = "application/cloudevents+json; charset=utf-8";
+    let (id, source) = (("CloudEvent.Id", "mine"), ("cloudevent.source", "desk"));
+    let raw = ("rawPayload", "true");
+    for (content_type, data, given, wanted) in [
+        (plain, &b"1"[..], &[][..], None),
+        (plain, b"1", &[id], Some(("shop", "mine"))),
+        (plain, b"1", &[id, source], Some(("desk", "mine"))),
+        (plain, b"1", &[id, raw], Some(("shop", "mine"))),
+        (plain, b"1", &[raw], None),
+        (event, own, &[], Some(("till", "own"))),
+        (event, nameless, &[], None),
+    ] {
+        let wanted = wanted.map(|(source, id): (&str, &str)| EventName {
+            source: source.to_owned(),
+            id: id.to_owned(),
+        });
+        let bus = ScriptedBus::answers([]);
+        let pubsub = of([component("bus", bus.clone())]);
+        let component = pubsub.find("bus", "orders").unwrap();
+        let body = Body { data, content_type };
+        let beside = Beside {
+            metadata: metadata(given),
+            ..Beside::default()
+        };
+        let one = pubsub.publish(&component, "orders", body, beside.clone());
+        one.await.unwrap();
+        let entry = Entry {
+            id: "1".to_owned(),
+            data: Bytes::copy_from_slice(data),
+            content_type: content_type.to_owned(),
+            metadata: beside.metadata,
+        };
+        let beside = Beside::default();
+        let several = pubsub.bulk_publish(&component, "orders", vec![entry], &beside);
+        assert!(several.await.unwrap().is_empty());
+        for publish in bus.seen.lock().unwrap().iter() {
+            assert_eq!(publish.name, wanted, "{content_type} {given:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn repeated_publishes_have_one_name() {
     let outcomes = [not_run(Code::NoLeader), not_run(Code::NoLeader)];
@@ -209,9 +274,14 @@ async fn repeated_publishes_have_one_name() {
     });
     publish(&of([component]), &[]).await.unwrap();
     let seen = bus.seen.lock().unwrap();
-    let names: BTreeSet<_> = seen.iter().map(|publish| publish.dedup.clone()).collect();
+    let names: BTreeSet<_> = seen.iter().map(id_of).collect();
     assert_eq!((seen.len(), names.len()), (3, 1));
     assert!(names.iter().all(Option::is_some));
+    let forgotten = seen.iter().all(|publish| publish.dedup.is_none());
+    assert!(
+        forgotten,
+        "a record is kept for a day, and there is not room for so many"
+    );
 }
 
 /// With a policy that never ends.

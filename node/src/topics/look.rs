@@ -297,6 +297,7 @@ impl NodeHandle {
             let more = list.more != 0 && !list.topics.is_empty();
             all.extend(list.topics);
             if !more {
+                all.retain(|described| !is_gone(described));
                 return Ok(all);
             }
         }
@@ -310,6 +311,7 @@ impl NodeHandle {
         let mut all = Vec::new();
         for reply in join_all(asked).await {
             match reply.map_err(Refusal::from) {
+                Ok(Reply::Described(described)) if is_gone(&described) => {}
                 Ok(Reply::Described(described)) => all.push(described),
                 Ok(_) => {}
                 // Not every log of a topic has been used.
@@ -445,6 +447,47 @@ impl NodeHandle {
     pub async fn delete_group(&self, name: &TopicName, group: &str) -> Result<usize, Refusal> {
         self.redrive(name, group, None, RedriveTo::Nowhere).await?;
         self.change_group(name, group, Change::Delete).await
+    }
+
+    /// Deletes a topic for good: its groups with their letters, then its events. Nobody may subscribe to it. Published to
+    /// again it is there again, and its offsets go on. Gives how many of its logs were there.
+    ///
+    /// # Errors
+    /// The topic does not exist, somebody subscribes to it, or a leader did not answer: some of it may be gone.
+    pub async fn delete_topic(&self, name: &TopicName) -> Result<usize, Refusal> {
+        let found = self.describe_topic(name).await?;
+        let logs = found.len();
+        let views = subscription_views(found);
+        if let Some(used) = views.iter().find(|view| view.subscribers > 0) {
+            return Err(Refusal {
+                code: Code::InvalidArgument,
+                detail: format!(
+                    "{name} has subscribers, in group {:?}: stop them, then delete it",
+                    used.group
+                ),
+            });
+        }
+        for view in views {
+            self.delete_group(name, &view.group).await?;
+        }
+        let logs_deleted = name.partitions().map(|place| self.delete_events(place));
+        for deleted in join_all(logs_deleted).await {
+            deleted?;
+        }
+        Ok(logs)
+    }
+
+    async fn delete_events(&self, place: TopicPartition) -> Result<(), Refusal> {
+        loop {
+            let request = Request::DeleteEvents(Nothing {});
+            let reply = self.topic_call(place.key(), request, None, Some(WAIT_MAX));
+            let Reply::Described(DescribeReply { row: Some(row), .. }) = reply.await? else {
+                return Ok(());
+            };
+            if row.first == row.next {
+                return Ok(());
+            }
+        }
     }
 
     /// Parked letters of a group behind one, in the order of logs and offsets; a page of them.
@@ -590,6 +633,11 @@ impl NodeHandle {
         }
         Ok(gone)
     }
+}
+
+/// Whether it is what is left of a deleted topic.
+fn is_gone(described: &DescribeReply) -> bool {
+    described.row.as_ref().is_some_and(|row| row.gone == 1)
 }
 
 /// Named letters by log; the first that is not there.

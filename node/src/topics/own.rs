@@ -7,25 +7,25 @@ use bytes::Bytes;
 use futures::future::join_all;
 use ghostlight_core::topics::subscribers::{SharedWith, Subscribing};
 use ghostlight_protocol::code::Code;
-use ghostlight_protocol::limits::{PUBLISH_EVENTS_MAX, REQUEST_BODY_BYTES_MAX};
+use ghostlight_protocol::limits::{EVENT_NAME_BYTES, PUBLISH_EVENTS_MAX, REQUEST_BODY_BYTES_MAX};
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use ghostlight_protocol::topic::{
     Attribute, GroupSettings, PublishBody, PublishReply, Reply, Request, StartFrom, TopicEvent,
-    TopicName, TopicPartition, TopicReply, TopicRequest,
+    TopicName, TopicPartition, TopicReply, TopicRequest, event_name,
 };
 use prost::Message;
 
 use super::{
-    BulkPublish, Bus, BusFuture, Event, Feature, Group, Publish, PublishOutcome, Published,
-    Retention, Start, Subscribe, SubscribeError, Subscription,
+    BulkPublish, Bus, BusFuture, Event, EventName, Feature, Group, Publish, PublishOutcome,
+    Published, Retention, Start, Subscribe, SubscribeError, Subscription,
 };
 use crate::clock::wall_now;
 use crate::handle::{Invoke, NodeHandle};
 
 /// Bytes of the events of one append; the rest of its body is for what stands around them.
 const BATCH_BYTES: usize = REQUEST_BODY_BYTES_MAX - 16 * 1_024;
-/// What an event takes beside itself.
-const EVENT_FRAME_BYTES: usize = 8;
+/// What an event takes beside itself, with its name.
+const EVENT_FRAME_BYTES: usize = 8 + EVENT_NAME_BYTES + 2;
 /// Method of every call to a topic partition.
 const METHOD: &str = "topic";
 
@@ -34,22 +34,22 @@ impl NodeHandle {
     pub async fn publish(&self, publish: Publish) -> PublishOutcome {
         let now = wall_now().0;
         let topic = partition_of(&publish.topic, &publish.event);
-        let body = body(
-            vec![stored(publish.event, publish.ttl, now)],
-            publish.retention,
-        );
+        let event = Named {
+            name: publish.name.as_ref().map_or_else(Bytes::new, travelling),
+            event: stored(publish.event, publish.ttl, now),
+        };
+        let body = body(vec![event], publish.retention);
         let outcome = self
             .append(topic, body, publish.dedup, publish.timeout)
             .await;
-        outcome.map_or_else(|refused| refused, |reply| done(&reply, reply.first))
+        outcome.map_or_else(|refused| refused, |reply| done(&reply, 0))
     }
 
     /// Publishes several: one append for each topic partition and each 4,096 events or 4 MiB there, each all or nothing.
     /// Outcomes come in the order of the entries.
     pub async fn bulk_publish(&self, bulk: BulkPublish) -> Vec<PublishOutcome> {
         let now = wall_now().0;
-        let mut parts: BTreeMap<u16, (TopicPartition, Vec<usize>, Vec<TopicEvent>)> =
-            BTreeMap::new();
+        let mut parts: BTreeMap<u16, (TopicPartition, Vec<usize>, Vec<Named>)> = BTreeMap::new();
         let entries = bulk.entries.len();
         for (place, entry) in bulk.entries.into_iter().enumerate() {
             let topic = partition_of(&bulk.topic, &entry.event);
@@ -57,7 +57,10 @@ impl NodeHandle {
                 .entry(topic.number)
                 .or_insert_with(|| (topic, Vec::new(), Vec::new()));
             part.1.push(place);
-            part.2.push(stored(entry.event, entry.ttl, now));
+            part.2.push(Named {
+                name: entry.name.as_ref().map_or_else(Bytes::new, travelling),
+                event: stored(entry.event, entry.ttl, now),
+            });
         }
         let appends = parts
             .into_values()
@@ -80,14 +83,14 @@ impl NodeHandle {
     async fn append_all(
         &self,
         topic: &TopicPartition,
-        events: Vec<TopicEvent>,
+        events: Vec<Named>,
         retention: Option<Retention>,
         timeout: Option<Duration>,
     ) -> Vec<PublishOutcome> {
         let mut outcomes = Vec::with_capacity(events.len());
         let mut failed: Option<PublishOutcome> = None;
         for batch in batches(events) {
-            let count = batch.len() as u64;
+            let count = batch.len();
             if let Some(before) = &failed {
                 outcomes.extend((0..count).map(|_| not_begun(before)));
                 continue;
@@ -97,8 +100,7 @@ impl NodeHandle {
                 .await
             {
                 Ok(reply) => {
-                    let offsets = (0..count).map(|at| reply.first.saturating_add(at));
-                    outcomes.extend(offsets.map(|offset| done(&reply, offset)));
+                    outcomes.extend((0..count).map(|place| done(&reply, place)));
                 }
                 Err(refused) => {
                     outcomes.extend((0..count).map(|_| refused.clone()));
@@ -196,20 +198,40 @@ fn partition_of(topic: &TopicName, event: &Event) -> TopicPartition {
     topic.partition_for(event.key.as_ref().unwrap_or(&event.source).as_bytes())
 }
 
-fn body(events: Vec<TopicEvent>, retention: Option<Retention>) -> PublishBody {
+/// An event as it is stored, and its name as it travels; empty: none.
+#[derive(Clone, Debug)]
+struct Named {
+    name: Bytes,
+    event: TopicEvent,
+}
+
+fn travelling(name: &EventName) -> Bytes {
+    event_name(&name.source, &name.id)
+}
+
+fn body(named: Vec<Named>, retention: Option<Retention>) -> PublishBody {
+    let nameless = named.iter().all(|named| named.name.is_empty());
+    let (mut names, events): (Vec<_>, _) = named
+        .into_iter()
+        .map(|named| (named.name, named.event))
+        .unzip();
+    if nameless {
+        names.clear();
+    }
     PublishBody {
         events,
+        names,
         retention_ms: retention.map_or(0, |kept| millis(kept.age).max(1)),
         retention_bytes: retention.map_or(0, |kept| kept.bytes.max(1)),
     }
 }
 
 /// Events as one append takes them; what is too large by itself stands alone, and is refused.
-fn batches(events: Vec<TopicEvent>) -> Vec<Vec<TopicEvent>> {
-    let mut batches: Vec<Vec<TopicEvent>> = Vec::new();
+fn batches(events: Vec<Named>) -> Vec<Vec<Named>> {
+    let mut batches: Vec<Vec<Named>> = Vec::new();
     let mut bytes = 0;
     for event in events {
-        let size = event.encoded_len() + EVENT_FRAME_BYTES;
+        let size = event.event.encoded_len() + EVENT_FRAME_BYTES;
         match batches.last_mut() {
             Some(batch) if batch.len() < PUBLISH_EVENTS_MAX && bytes + size <= BATCH_BYTES => {
                 bytes += size;
@@ -303,10 +325,11 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX >> 2)
 }
 
-fn done(reply: &PublishReply, offset: u64) -> PublishOutcome {
+/// The event at this place of a publish stands where the reply says.
+fn done(reply: &PublishReply, place: usize) -> PublishOutcome {
     PublishOutcome::Done(Some(Published {
         partition: u16::try_from(reply.number).unwrap_or(u16::MAX),
-        offset,
+        offset: reply.offset(place),
     }))
 }
 
@@ -333,10 +356,13 @@ pub(crate) fn ended() -> SubscribeError {
 mod tests {
     use super::*;
 
-    fn event(bytes: usize) -> TopicEvent {
-        TopicEvent {
-            data: vec![7; bytes].into(),
-            ..TopicEvent::default()
+    fn event(bytes: usize) -> Named {
+        Named {
+            name: Bytes::from_static(&[7; EVENT_NAME_BYTES]),
+            event: TopicEvent {
+                data: vec![7; bytes].into(),
+                ..TopicEvent::default()
+            },
         }
     }
 
@@ -359,7 +385,7 @@ mod tests {
             let batches = batches(events);
             let lengths: Vec<usize> = batches.iter().map(Vec::len).collect();
             assert_eq!(lengths, wanted);
-            let fits = |batch: &Vec<TopicEvent>| {
+            let fits = |batch: &Vec<Named>| {
                 batch.len() == 1
                     || body(batch.clone(), None).encoded_len() <= REQUEST_BODY_BYTES_MAX
             };

@@ -7,7 +7,7 @@ use crate::hash::{domain, hash128};
 
 /// Version of what apply writes for the same entries: raised with every change of it. Replicas of builds
 /// that differ here do not compare their rows.
-pub const ROWS_VERSION: u32 = 4;
+pub const ROWS_VERSION: u32 = 5;
 
 /// Adds one row to a digest of all rows of a partition, which begins with 0 and takes them in key order.
 /// Replicas that have applied the same entries have the same digest, however they came to their rows.

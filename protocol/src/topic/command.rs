@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use super::event::TopicEvent;
-use super::request::{GroupName, PublishBody, PutGroup, Redrive, Seek};
+use super::request::{GroupName, Nothing, PublishBody, PutGroup, Redrive, Seek};
 use crate::closed::ClosedRange;
 use crate::command::{RequestRecord, Send};
 
@@ -29,7 +29,10 @@ pub struct TopicOp {
     #[prost(message, optional, tag = "2")]
     pub request: Option<RequestRecord>,
     /// What to do; absent: nothing, and the request is not recorded.
-    #[prost(oneof = "TopicAct", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(
+        oneof = "TopicAct",
+        tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+    )]
     pub act: Option<TopicAct>,
 }
 
@@ -72,6 +75,9 @@ pub enum TopicAct {
     /// A group is in use.
     #[prost(message, tag = "14")]
     Touch(GroupName),
+    /// Names of events that are over their age.
+    #[prost(message, tag = "15")]
+    NamesOver(Nothing),
 }
 
 /// See [`TopicAct::Append`].
@@ -190,4 +196,7 @@ pub struct Trim {
     /// Last offset of the batch behind them, if there is one: when it is due is read from it.
     #[prost(uint64, optional, tag = "2")]
     pub next_last: Option<u64>,
+    /// 1: whatever their age, because the topic is deleted; when none is left it is gone.
+    #[prost(uint32, tag = "3")]
+    pub delete: u32,
 }

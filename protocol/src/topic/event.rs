@@ -4,6 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::actor::ActorKey;
+use crate::hash::{domain, hash128};
 
 /// An event. What it says is opaque here.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -33,6 +34,13 @@ pub struct TopicEvent {
     /// driven again.
     #[prost(string, tag = "8")]
     pub only_group: String,
+}
+
+/// The name of an event as it travels: its source and its id, which name one event together (CloudEvents 1.0, 3.1.1).
+#[must_use]
+pub fn event_name(source: &str, id: &str) -> Bytes {
+    let name = hash128(domain::EVENT_NAME, &[source.as_bytes(), id.as_bytes()]);
+    Bytes::copy_from_slice(&name.to_be_bytes())
 }
 
 /// One attribute of an event.

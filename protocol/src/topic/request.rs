@@ -11,7 +11,7 @@ use bytes::Bytes;
 #[derive(Clone, PartialEq, Message)]
 pub struct TopicRequest {
     /// What is asked.
-    #[prost(oneof = "Request", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Request", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub request: Option<Request>,
 }
 
@@ -48,6 +48,10 @@ pub enum Request {
     /// Parked letters are delivered again, or thrown away.
     #[prost(message, tag = "10")]
     Redrive(Redrive),
+    /// Delete the oldest events of a topic partition without groups, as many as one entry may: `Described` says what is
+    /// left. Asked again until none is.
+    #[prost(message, tag = "11")]
+    DeleteEvents(Nothing),
 }
 
 /// Events to append, all or none.
@@ -62,6 +66,10 @@ pub struct PublishBody {
     /// Bytes above which its oldest events go; 0: as before.
     #[prost(uint64, tag = "3")]
     pub retention_bytes: u64,
+    /// Names of the events, in their order, `EVENT_NAME_BYTES` each; an empty one, or one that is missing: none. An
+    /// event whose name the topic partition remembers is not appended again. Messages to topics have none.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub names: Vec<Bytes>,
 }
 
 /// See [`Request::PutGroup`].
@@ -175,8 +183,8 @@ pub enum Reply {
     Letters(LettersReply),
 }
 
-/// Where events were appended: `first .. first + count`.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+/// Where the events of a publish stand: `first .. first + count`, or where `offsets` say.
+#[derive(Clone, PartialEq, Eq, Message)]
 pub struct PublishReply {
     /// Topic partition.
     #[prost(uint32, tag = "1")]
@@ -187,6 +195,31 @@ pub struct PublishReply {
     /// Events.
     #[prost(uint64, tag = "3")]
     pub count: u64,
+    /// The offset of each, if they do not stand in a row: some were published before.
+    #[prost(uint64, repeated, tag = "4")]
+    pub offsets: Vec<u64>,
+}
+
+impl PublishReply {
+    /// The answer to a publish whose events stand at these offsets.
+    #[must_use]
+    pub fn at(number: u16, offsets: Vec<u64>) -> Self {
+        let first = offsets.first().copied().unwrap_or(0);
+        let in_a_row = (first..).zip(&offsets).all(|(next, at)| next == *at);
+        Self {
+            number: u32::from(number),
+            first,
+            count: offsets.len() as u64,
+            offsets: if in_a_row { Vec::new() } else { offsets },
+        }
+    }
+
+    /// Where the event at this place of the publish stands.
+    #[must_use]
+    pub fn offset(&self, place: usize) -> u64 {
+        let told = self.offsets.get(place).copied();
+        told.unwrap_or_else(|| self.first.saturating_add(place as u64))
+    }
 }
 
 /// A group in one topic partition.

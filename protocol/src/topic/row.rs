@@ -36,6 +36,21 @@ pub struct TopicRow {
     /// right would make events old that were just acknowledged.
     #[prost(uint64, optional, tag = "9")]
     pub first_age_ms: Option<u64>,
+    /// Number of the oldest name that is remembered; names are counted from 0.
+    #[prost(uint64, tag = "10")]
+    pub names_first: u64,
+    /// Number that the next name gets.
+    #[prost(uint64, tag = "11")]
+    pub names_next: u64,
+    /// Log age at which names are looked through for old ones; 0: none is remembered.
+    #[prost(uint64, tag = "12")]
+    pub names_due_ms: u64,
+    /// Names with lower numbers say nothing any more: their topic was deleted.
+    #[prost(uint64, tag = "13")]
+    pub names_void: u64,
+    /// 1: the topic was deleted, and not used since. The row stays, so that no offset is given again.
+    #[prost(uint32, tag = "14")]
+    pub gone: u32,
 }
 
 impl TopicRow {
@@ -89,6 +104,31 @@ pub struct TopicBatch {
     /// Log age when it was appended. Without one a batch goes for its size alone.
     #[prost(uint64, optional, tag = "4")]
     pub appended_age_ms: Option<u64>,
+}
+
+/// An event that was published under a name; its row stands under the name.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct NamedEvent {
+    /// Its offset.
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+    /// Log age when it was appended.
+    #[prost(uint64, tag = "2")]
+    pub age_ms: u64,
+    /// Number of its name.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+}
+
+/// A name that is remembered; its row stands under its number, so that the oldest is found.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct NamePlace {
+    /// The name.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub name: Bytes,
+    /// Log age when it was remembered.
+    #[prost(uint64, tag = "2")]
+    pub age_ms: u64,
 }
 
 /// A group of subscribers in one topic partition.

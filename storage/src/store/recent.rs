@@ -47,7 +47,8 @@ impl RecentRows {
             | Family::Schedule
             | Family::Due
             | Family::TopicBatch
-            | Family::TopicLetter => false,
+            | Family::TopicLetter
+            | Family::EventName => false,
         }
     }
 

@@ -21,6 +21,11 @@ const PATIENCE: u64 = 25 * SEC;
 const HASTY: (u64, u64) = (5 * MS, 500 * MS);
 /// Attempts of one operation.
 const ATTEMPTS_MAX: u32 = 60;
+/// Chance that a publish is one that was made before, among how many, how long ago: well within the time for which
+/// names are remembered.
+const AGAIN: f64 = 0.2;
+const AGAIN_OF_MAX: usize = 8;
+const AGAIN_TIME_MAX: u64 = 60 * SEC;
 /// Large bodies of one run, and their sizes: up to the limit of a request, quotes included.
 const BULK_OPS_MAX: usize = 24;
 const BULK_BYTES: (u64, u64) = (64 << 10, (REQUEST_BODY_BYTES_MAX - 2) as u64);
@@ -117,10 +122,11 @@ impl World {
             };
         }
         if self.params.topics.groups > 0 && self.dice.topics.chance(self.params.topics.publishes) {
-            return Op::Publish {
+            let op = Op::Publish {
                 key: self.dice.topics.index(self.params.topics.keys),
                 number: self.clients.history.len(),
             };
+            return self.published_lately().unwrap_or(op);
         }
         let dice = &mut self.dice.work;
         let actor = dice.index(actors);
@@ -144,6 +150,26 @@ impl World {
             (_, false) => Op::Add { counter: actor },
             (_, true) => Op::Balance { account: actor },
         }
+    }
+
+    /// Now and then, what some client has published a moment ago, whatever it was told, or is publishing now.
+    fn published_lately(&mut self) -> Option<Op> {
+        if !self.dice.names.chance(AGAIN) {
+            return None;
+        }
+        let since = self.now.saturating_sub(AGAIN_TIME_MAX);
+        let lately = self.clients.history.iter().rev();
+        let lately = lately.take_while(|record| record.invoked >= since);
+        let published: Vec<Op> = lately
+            .filter(|record| matches!(record.op, Op::Publish { .. }))
+            .take(AGAIN_OF_MAX)
+            .map(|record| record.op.clone())
+            .collect();
+        if published.is_empty() {
+            return None;
+        }
+        self.sometimes.hit("event published again under its name");
+        Some(self.dice.names.pick(&published).clone())
     }
 
     /// Sends the client's call once more, to some node that runs.

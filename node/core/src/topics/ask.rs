@@ -1,4 +1,5 @@
-//! What operators ask of topics: lists, parked letters, and the offset that a time stands for.
+//! What operators ask of topics: lists, parked letters, the offset that a time stands for, and the oldest events of a
+//! topic that is to be deleted.
 //!
 //! A question waits for an entry of this leadership that was proposed after it came: a leader that is
 //! deposed, and does not know it yet, answers nothing. Then rows are read page by page.
@@ -12,10 +13,11 @@ use ghostlight_protocol::call::AnswerKind;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::RequestRecord;
 use ghostlight_protocol::family::{self, Family};
+use ghostlight_protocol::limits::TRIM_BATCHES_MAX;
 use ghostlight_protocol::outcome::NotRun;
 use ghostlight_protocol::topic::{
     DeadTopicLetter, DescribeReply, GroupReply, GroupRow, LettersReply, ListReply, Reply, Seek,
-    StartFrom, TopicAct, TopicBatch, TopicPartition, TopicReply, TopicRow,
+    StartFrom, TopicAct, TopicBatch, TopicPartition, TopicReply, TopicRow, Trim,
 };
 use prost::Message;
 
@@ -61,6 +63,11 @@ pub(super) enum What {
         topic: ActorKey,
         group: String,
         from: u64,
+    },
+    /// The oldest batches, which are deleted.
+    DeleteEvents {
+        topic: ActorKey,
+        request: RequestRecord,
     },
     /// A seek to a time.
     SeekTime {
@@ -123,6 +130,12 @@ impl Topics {
                 prefix: prefix.clone(),
                 after: after.clone(),
                 limit: LIST_PAGE,
+            },
+            What::DeleteEvents { topic, .. } => RowsWanted::Scan {
+                family: Family::TopicBatch,
+                prefix: topic.to_bytes(),
+                after: None,
+                limit: TRIM_BATCHES_MAX,
             },
             What::Letters { topic, group, from } => RowsWanted::Scan {
                 family: Family::TopicLetter,
@@ -193,14 +206,11 @@ impl Topics {
                 self.list_on(from, what, out);
             }
             What::Letters { .. } => {
-                let letters = rows.into_iter().filter_map(|(_, value)| {
-                    Some(DeadTopicLetter::decode(value?).unwrap_or_default())
-                });
-                let reply = LettersReply {
-                    letters: letters.collect(),
-                    more: u32::from(rest == Rest::More),
-                };
-                self.reply(from, Reply::Letters(reply), out);
+                let reply = Reply::Letters(letters_of(rows, rest));
+                self.reply(from, reply, out);
+            }
+            What::DeleteEvents { topic, request } => {
+                self.change(from, topic, request, deletion_of(&rows));
             }
             What::SeekTime {
                 topic,
@@ -253,17 +263,21 @@ impl Topics {
             Step::Found(offset) => {
                 seek.offset = Some(offset);
                 seek.to = StartFrom::First as i32;
-                let act = TopicAct::Seek(seek);
-                let bytes = act_bytes(&topic, &act);
-                self.proposals.push(Wanted {
-                    who: Who::Asker(from),
-                    topic,
-                    request: Some(request),
-                    act: Some(act),
-                    bytes,
-                });
+                self.change(from, topic, request, TopicAct::Seek(seek));
             }
         }
+    }
+
+    /// What somebody asked for becomes an entry, now that what it needs is read.
+    fn change(&mut self, from: Caller, topic: ActorKey, request: RequestRecord, act: TopicAct) {
+        let bytes = act_bytes(&topic, &act);
+        self.proposals.push(Wanted {
+            who: Who::Asker(from),
+            topic,
+            request: Some(request),
+            act: Some(act),
+            bytes,
+        });
     }
 
     /// Groups of the first topic partition of the queue.
@@ -345,9 +359,10 @@ impl Topics {
         let more = listing.more;
         let reply = match what {
             What::Describe(..) => Reply::Described(done.into_iter().next().unwrap_or_default()),
-            What::List { .. } | What::Letters { .. } | What::SeekTime { .. } => {
-                Reply::Listed(ListReply { topics: done, more })
-            }
+            What::List { .. }
+            | What::Letters { .. }
+            | What::SeekTime { .. }
+            | What::DeleteEvents { .. } => Reply::Listed(ListReply { topics: done, more }),
         };
         self.reply(from, reply, out);
     }
@@ -371,6 +386,26 @@ impl Topics {
         let kind = not_run(refusal);
         out.push(TopicsEffect::Answer { to, kind });
     }
+}
+
+fn letters_of(rows: Vec<(Bytes, Option<Bytes>)>, rest: Rest) -> LettersReply {
+    let letters = rows
+        .into_iter()
+        .filter_map(|(_, value)| Some(DeadTopicLetter::decode(value?).unwrap_or_default()));
+    LettersReply {
+        letters: letters.collect(),
+        more: u32::from(rest == Rest::More),
+    }
+}
+
+/// Deletes these batches.
+fn deletion_of(rows: &[(Bytes, Option<Bytes>)]) -> TopicAct {
+    let last = rows.iter().filter_map(|(key, _)| family::batch_end(key));
+    TopicAct::Trim(Trim {
+        last: last.collect(),
+        next_last: None,
+        delete: 1,
+    })
 }
 
 impl Listing {

@@ -487,6 +487,10 @@ pub(super) fn refusal_of(topic: &ActorKey, refusal: TopicRefusal) -> NotRun {
                 "{name} keeps offsets from {first}, and its next one is {next}: seek between them"
             ),
         ),
+        TopicRefusal::InUse => NotRun::new(
+            Code::InvalidArgument,
+            format!("{name} has groups of subscribers: delete them first"),
+        ),
         TopicRefusal::Malformed => NotRun::new(
             Code::InvalidTopic,
             format!("the request to {name} is not understood; update the node that sent it"),

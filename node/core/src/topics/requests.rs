@@ -9,15 +9,15 @@ use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::RequestRecord;
 use ghostlight_protocol::hash::partition_of;
 use ghostlight_protocol::limits::{
-    APPENDS_BYTES_MAX, EVENT_HEADER_BYTES_MAX, GROUP_NAME_BYTES_MAX, PUBLISH_EVENTS_MAX,
-    REDRIVE_LETTERS_MAX,
+    APPENDS_BYTES_MAX, EVENT_HEADER_BYTES_MAX, EVENT_NAME_BYTES, GROUP_NAME_BYTES_MAX,
+    PUBLISH_EVENTS_MAX, REDRIVE_LETTERS_MAX,
 };
 use ghostlight_protocol::outcome::NotRun;
 use ghostlight_protocol::replica::{Published, SkipReason, TopicOutcome};
 use ghostlight_protocol::request::{RequestId, request_digest};
 use ghostlight_protocol::topic::{
-    GroupLetters, GroupPut, PublishBody, PublishReply, Reply, Request, Seek, StartFrom, TOPIC_TYPE,
-    TopicAct, TopicEvent, TopicPartition, TopicRequest,
+    DescribeReply, GroupLetters, GroupPut, PublishBody, Reply, Request, Seek, StartFrom,
+    TOPIC_TYPE, TopicAct, TopicPartition, TopicRequest,
 };
 use prost::Message;
 
@@ -119,6 +119,13 @@ impl Topics {
                 };
                 self.ask(from, what, key)
             }
+            Request::DeleteEvents(_) => {
+                let what = What::DeleteEvents {
+                    topic: key.clone(),
+                    request,
+                };
+                self.ask(from, what, key)
+            }
             Request::Publish(body) => self.take_publish(from, key, request, body),
             Request::Seek(seek) if seek.offset.is_none() && seek.to() == StartFrom::Time => {
                 self.take_seek_time(from, key, request, seek)
@@ -163,7 +170,11 @@ impl Topics {
                 ));
             }
             Request::Redrive(redrive) => TopicAct::Redrive(redrive),
-            Request::Publish(_) | Request::Describe(_) | Request::List(_) | Request::Letters(_) => {
+            Request::Publish(_)
+            | Request::Describe(_)
+            | Request::List(_)
+            | Request::Letters(_)
+            | Request::DeleteEvents(_) => {
                 return Err(misdirected());
             }
         };
@@ -202,7 +213,7 @@ impl Topics {
         request: RequestRecord,
         body: PublishBody,
     ) -> Result<(), NotRun> {
-        check_events(&body.events)?;
+        check_events(&body)?;
         self.may_write()?;
         if self.dedup_bytes > self.bounds.dedup_bytes_max {
             return Err(NotRun::retry(
@@ -268,16 +279,13 @@ impl Topics {
             }
             return;
         };
-        let number = TopicPartition::of_key(topic).map_or(0, |topic| topic.number);
         for (to, result) in callers.into_iter().zip(results) {
             match result {
-                Published::At { first, count } => {
-                    self.counters.published += 1;
-                    let reply = PublishReply {
-                        number: u32::from(number),
-                        first,
-                        count,
-                    };
+                Published::At { reply, fresh } => {
+                    match fresh {
+                        0 => self.counters.repeated += 1,
+                        _ => self.counters.published += 1,
+                    }
                     self.reply(to, Reply::Published(reply), out);
                 }
                 Published::Skipped(reason) => {
@@ -304,8 +312,16 @@ impl Topics {
                 let kind = not_run(&refusal_of(topic, refusal));
                 out.push(TopicsEffect::Answer { to, kind });
             }
-            // Nobody asks for these.
-            TopicOutcome::Appended { .. } | TopicOutcome::Trimmed(_) => {}
+            TopicOutcome::Trimmed(row) => {
+                let reply = DescribeReply {
+                    topic: topic.to_bytes(),
+                    row: Some(row),
+                    groups: Vec::new(),
+                };
+                self.reply(to, Reply::Described(reply), out);
+            }
+            // Nobody asks for it in this way.
+            TopicOutcome::Appended { .. } => {}
         }
     }
 }
@@ -339,9 +355,14 @@ fn check_group(group: &str) -> Result<(), NotRun> {
 }
 
 /// Bounds of what is published; the publisher's node checks the same, and says it earlier.
-fn check_events(events: &[TopicEvent]) -> Result<(), NotRun> {
+fn check_events(body: &PublishBody) -> Result<(), NotRun> {
     let invalid = |text| Err(NotRun::new(Code::InvalidArgument, text));
-    match events.len() {
+    let named = |name: &Bytes| name.is_empty() || name.len() == EVENT_NAME_BYTES;
+    if body.names.len() > body.events.len() || !body.names.iter().all(named) {
+        let text = "the names of events are not understood; update the calling node";
+        return invalid(text.to_owned());
+    }
+    match body.events.len() {
         0 => return invalid("nothing was given to publish".to_owned()),
         1..=PUBLISH_EVENTS_MAX => {}
         n => {
@@ -350,7 +371,7 @@ fn check_events(events: &[TopicEvent]) -> Result<(), NotRun> {
             ));
         }
     }
-    for event in events {
+    for event in &body.events {
         let header = event.encoded_len() - event.data.len();
         if header > EVENT_HEADER_BYTES_MAX + 64 {
             return invalid(format!(

@@ -1,4 +1,5 @@
-//! What a partition's leader lets go of topics: old batches, too many batches, old letters, idle groups.
+//! What a partition's leader lets go of topics: old batches, too many batches, old letters, idle groups, old names
+//! of events.
 //!
 //! What is due stands in rows of its own, in the order in which it is due: a sweep reads their front, once a
 //! minute, and in a partition without topics not even that. At most one of its entries is in the log.
@@ -13,7 +14,7 @@ use ghostlight_protocol::ids::PartitionId;
 use ghostlight_protocol::limits::TRIM_BATCHES_MAX;
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::topic::{
-    GroupLetters, GroupName, IdleGroup, TopicAct, TopicBatch, TopicRow, Trim,
+    GroupLetters, GroupName, IdleGroup, Nothing, TopicAct, TopicBatch, TopicRow, Trim,
 };
 use prost::Message;
 
@@ -30,6 +31,8 @@ const PAUSE: Duration = Duration::from_secs(60);
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// Rows of what is due that are looked at with one read.
 const DUE_PAGE: usize = 256;
+/// The same of topic partitions whose names are due: an entry forgets many of each.
+const NAMES_DUE_PAGE: usize = 8;
 
 /// See the module.
 #[derive(Debug)]
@@ -122,7 +125,15 @@ impl Topics {
             family: Family::Due,
             prefix: family::due_row_prefix(kind),
             after: None,
-            limit: DUE_PAGE,
+            limit: match kind {
+                DueKind::EventNames => NAMES_DUE_PAGE,
+                DueKind::Reminder
+                | DueKind::Timer
+                | DueKind::Value
+                | DueKind::Retention
+                | DueKind::Letter
+                | DueKind::Group => DUE_PAGE,
+            },
         };
         self.read(ReadFor::Sweep, rows, out);
     }
@@ -179,7 +190,9 @@ impl Topics {
     ) {
         // All by log age: no clock that is set makes anything old.
         let now_ms = match kind {
-            DueKind::Group | DueKind::Retention | DueKind::Letter => self.age.0,
+            DueKind::Group | DueKind::Retention | DueKind::Letter | DueKind::EventNames => {
+                self.age.0
+            }
             DueKind::Reminder | DueKind::Timer | DueKind::Value => 0,
         };
         let due = rows
@@ -202,11 +215,22 @@ impl Topics {
             }
             DueKind::Group => {
                 let next = if all {
-                    Next::Due(DueKind::Group)
+                    DueKind::Group
                 } else {
-                    Next::Fronts
+                    DueKind::EventNames
                 };
-                self.groups_due(now, due, next, out);
+                self.groups_due(now, due, Next::Due(next), out);
+            }
+            DueKind::EventNames => {
+                // Of each only so many have gone: it says itself when it is due again.
+                let next = if due.is_empty() {
+                    Next::Fronts
+                } else {
+                    Next::Due(DueKind::EventNames)
+                };
+                let topics = due.into_iter().filter_map(|key| ActorKey::parse(key).ok());
+                let acts = topics.map(|topic| (topic, TopicAct::NamesOver(Nothing {})));
+                self.sweep_away(acts.collect(), next, out);
             }
             DueKind::Reminder | DueKind::Timer | DueKind::Value => {}
         }

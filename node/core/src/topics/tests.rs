@@ -12,7 +12,7 @@ use ghostlight_protocol::partition_row::Kept;
 use ghostlight_protocol::replica::{Appended, GroupChanged, TopicOutcome};
 use ghostlight_protocol::time::{Age, Instant, WallTime};
 use ghostlight_protocol::topic::{
-    GroupRow, GroupSettings, TopicAct, TopicBatch, TopicEvent, TopicName, TopicRow,
+    GroupRow, GroupSettings, Nothing, TopicAct, TopicBatch, TopicEvent, TopicName, TopicRow,
 };
 use ghostlight_protocol::wire::topic::{Attach, Refused, TopicFrame, TopicSaid};
 use prost::Message;
@@ -333,8 +333,9 @@ fn a_sweep_lets_go_all_that_is_over_its_age() {
         Rest::Last,
         &mut out,
     );
-    feed(&mut topics, Vec::new(), Rest::Last, &mut out);
-    feed(&mut topics, Vec::new(), Rest::Last, &mut out);
+    for _ in [DueKind::Letter, DueKind::Group, DueKind::EventNames] {
+        feed(&mut topics, Vec::new(), Rest::Last, &mut out);
+    }
     let row = TopicRow {
         next: 100,
         bytes: 100 << 20,
@@ -374,4 +375,50 @@ fn a_sweep_lets_go_all_that_is_over_its_age() {
         out.iter().any(|e| matches!(e, TopicsEffect::Read { .. })),
         "99 batches more are over, and it rests for a minute"
     );
+}
+
+/// Names of more topic partitions than one page has, and more of each than one entry forgets.
+#[test]
+fn a_sweep_forgets_all_names_that_are_over_their_age() {
+    let mut topics = open();
+    let mut out = Vec::new();
+    topics.handle(NOW, TopicsInput::Tick, &mut out);
+    let due = |ms| family::due_row_key(DueKind::EventNames, ms, topic().as_bytes());
+    let mut read = 0;
+    let mut feed = |topics: &mut Topics, rows, out: &mut Vec<TopicsEffect>| {
+        read += 1;
+        let (read, rest) = (ReadId(read), Rest::Last);
+        topics.handle(NOW, TopicsInput::Rows { read, rows, rest }, out);
+        topics.flush(NOW, out);
+    };
+    for _ in [DueKind::Retention, DueKind::Letter, DueKind::Group] {
+        feed(&mut topics, Vec::new(), &mut out);
+    }
+    for round in 1..=2 {
+        out.clear();
+        let rows = vec![(due(9_999_999), Some(Bytes::new()))];
+        feed(&mut topics, rows, &mut out);
+        let acts: Vec<_> = out
+            .iter()
+            .filter_map(|effect| match effect {
+                TopicsEffect::Propose(Kind::Topics(ops)) => Some(&ops.ops),
+                _ => None,
+            })
+            .flatten()
+            .map(|op| op.act.clone())
+            .collect();
+        assert_eq!(acts, [Some(TopicAct::NamesOver(Nothing {}))], "{round}");
+        out.clear();
+        let outcomes = vec![TopicOutcome::Trimmed(TopicRow::default())];
+        topics.handle(NOW, TopicsInput::Applied(outcomes), &mut out);
+        let again = out.iter().any(|e| matches!(e, TopicsEffect::Read { .. }));
+        assert!(again, "{round}: it looks whether all have gone");
+    }
+    out.clear();
+    feed(
+        &mut topics,
+        vec![(due(10_000_001), Some(Bytes::new()))],
+        &mut out,
+    );
+    assert_eq!(out, [], "what is young stays, and it rests");
 }

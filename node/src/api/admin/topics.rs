@@ -34,6 +34,16 @@ use crate::topics::{
 /// Longest wait for a publish of an operator.
 const PUBLISH_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// Body of `topics/delete`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicOrder {
+    /// Component.
+    pub pubsub: String,
+    /// Topic.
+    pub topic: String,
+}
+
 /// Body of `subscriptions/{pause,resume,seek}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -332,6 +342,12 @@ async fn order(context: &Context, rest: &[&str], request: Request) -> Result<Res
             let changed = handle.change_group(&name, &said.group, change).await?;
             Ok(json(StatusCode::OK, &ChangedView { changed }))
         }
+        ["topics", "delete"] => {
+            let said: TopicOrder = body(request).await?;
+            let name = name(context, &said.pubsub, &said.topic)?;
+            let changed = handle.delete_topic(&name).await?;
+            Ok(json(StatusCode::OK, &ChangedView { changed }))
+        }
         ["subscriptions", "delete"] => {
             let said: GroupOrder = body(request).await?;
             let name = name(context, &said.pubsub, &said.topic)?;
@@ -373,6 +389,7 @@ async fn publish(context: &Context, said: PublishOrder) -> Result<Response, Fail
     let publish = Publish {
         topic,
         dedup: said.id.clone().map(Bytes::from),
+        name: None,
         event: event(context, said, data)?,
         ttl: None,
         timeout: Some(PUBLISH_WAIT_MAX),
@@ -406,7 +423,8 @@ async fn publish(context: &Context, said: PublishOrder) -> Result<Response, Fail
 
 /// What a topic is: what was said, else what its component says here.
 fn class(context: &Context, pubsub: &str, topic: &str, said: Option<ClassName>) -> Class {
-    let component = context.pubsub.registry().get(pubsub);
+    let registry = context.pubsub.registry();
+    let component = registry.get(pubsub);
     let declared = || component.map_or(Class::Durable, |component| component.classes.of(topic));
     said.map_or_else(declared, Class::from)
 }

@@ -9,6 +9,7 @@ pub(in crate::cli) const PUBSUB_DEFAULT: &str = "pubsub";
 
 /// `topics`.
 #[derive(clap::Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Topics {
     /// One topic
     #[arg(value_name = "TOPIC")]
@@ -19,6 +20,30 @@ pub struct Topics {
     /// How it is printed.
     #[command(flatten)]
     pub output: Output,
+    /// What to do to one topic.
+    #[command(subcommand)]
+    pub action: Option<TopicsDo>,
+}
+
+/// What is done to a topic.
+#[derive(Subcommand, Clone, Debug)]
+pub enum TopicsDo {
+    /// Delete a topic for good, with its events, groups and dead letters; its subscribers must have gone
+    Delete(DeleteTopic),
+}
+
+/// `topics delete`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DeleteTopic {
+    /// The topic
+    #[arg(value_name = "TOPIC")]
+    pub topic: String,
+    /// Pub/sub component
+    #[arg(long, value_name = "NAME", default_value = PUBSUB_DEFAULT)]
+    pub pubsub: String,
+    /// Really delete it: nothing brings it back
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `subscriptions`.

@@ -180,6 +180,7 @@ impl Topic {
                 ..Event::default()
             },
             dedup: None,
+            name: None,
             ttl: None,
             timeout: None,
             retention: None,

@@ -79,6 +79,7 @@ fn publish(topic: TopicName, load: &TopicLoad, number: u64) -> Publish {
             ..Event::default()
         },
         dedup: None,
+        name: None,
         ttl: None,
         timeout: None,
         retention: None,

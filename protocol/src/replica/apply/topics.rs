@@ -2,16 +2,18 @@
 //!
 //! The rules, each of which keeps a promise of pub/sub:
 //! - A publish that has a record is not appended again; its record says where it stands.
+//! - An event whose publisher has named it is not appended again while the name is remembered.
 //! - An offset is given once: the row of a topic partition is never deleted, and `next` only grows.
 //! - A verdict counts only in the epoch in which its event was delivered, and only once: what is settled
 //!   stays settled, makes no second letter, and is not forwarded again.
 //! - A dead letter is written by the entry that settles its offset.
-//! - A batch goes only as the oldest one, and only when it is over the bounds of its topic.
+//! - A batch goes only as the oldest one, and only when it is over the bounds of its topic, or the topic is deleted.
 //!
 //! Absent: which event goes to whom, and when; that lives with a leadership and dies with it.
 
 mod append;
 mod groups;
+mod names;
 mod retention;
 
 pub use append::Appended;
@@ -24,13 +26,14 @@ use super::turn::{self, Outbox};
 use super::{SkipReason, messages};
 use crate::actor::ActorKey;
 use crate::command::{RequestRecord, Send, Share};
-use crate::family::{self, Family};
+use crate::family::{self, DueKind, Family};
 use crate::ids::PartitionId;
 use crate::outcome::TurnAnswer;
 use crate::partition_row::PartitionRow;
 use crate::replica::rows::Rows;
 use crate::topic::{
-    GroupReply, GroupRow, Reply, TopicAct, TopicOp, TopicPartition, TopicReply, TopicRow,
+    GroupReply, GroupRow, PublishReply, Reply, TopicAct, TopicOp, TopicPartition, TopicReply,
+    TopicRow,
 };
 
 /// What an operation did.
@@ -58,12 +61,12 @@ pub enum TopicOutcome {
 /// What became of one publish.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Published {
-    /// Its events stand at `first .. first + count`.
+    /// Its events stand where this says.
     At {
-        /// Offset of the first.
-        first: u64,
-        /// How many.
-        count: u64,
+        /// Where.
+        reply: PublishReply,
+        /// How many of them are new: the others were published before, under the same names.
+        fresh: usize,
     },
     /// It was answered before.
     Skipped(SkipReason),
@@ -102,6 +105,8 @@ pub enum TopicRefusal {
         /// Offset that the next event gets.
         next: u64,
     },
+    /// The topic cannot be deleted: it has groups.
+    InUse,
     /// Not the key of a topic partition, or nothing was said.
     Malformed,
 }
@@ -147,6 +152,7 @@ pub(super) fn apply<R: Rows>(
         TopicAct::LettersOver(letters) => at.letters_over(letters)?,
         TopicAct::Idle(idle) => at.idle(idle)?,
         TopicAct::Touch(name) => at.touch(name.group)?,
+        TopicAct::NamesOver(_) => at.names_over()?,
     };
     if let (Some(request), Some(answer)) = (&op.request, answer_of(&outcome)) {
         at.record(request, answer)?;
@@ -234,13 +240,18 @@ fn put_topic<R: Rows>(
     if rows.get(Family::Topic, topic.as_bytes())?.is_none() {
         partition.topics = partition.topics.saturating_add(1);
     }
-    let due = |ms| family::due_row_key(family::DueKind::Retention, ms, topic.as_bytes());
-    if before.due_age_ms() != row.due_age_ms() {
-        if let Some(ms) = before.due_age_ms() {
-            rows.delete(Family::Due, due(ms));
-        }
-        if let Some(ms) = row.due_age_ms() {
-            rows.put(Family::Due, due(ms), Bytes::new());
+    for (kind, before, after) in [
+        (DueKind::Retention, before.due_age_ms(), row.due_age_ms()),
+        (DueKind::EventNames, names::due(before), names::due(row)),
+    ] {
+        let due = |ms| family::due_row_key(kind, ms, topic.as_bytes());
+        if before != after {
+            if let Some(ms) = before {
+                rows.delete(Family::Due, due(ms));
+            }
+            if let Some(ms) = after {
+                rows.put(Family::Due, due(ms), Bytes::new());
+            }
         }
     }
     rows.put(Family::Topic, topic.to_bytes(), row.encode_to_vec().into());

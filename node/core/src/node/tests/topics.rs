@@ -11,7 +11,7 @@ use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::topic::{
     DescribeReply, GroupSettings, Nothing, Order, PublishBody, Reply, Request, StartFrom,
-    TopicEvent, TopicName, TopicReply, TopicRequest,
+    TopicEvent, TopicName, TopicReply, TopicRequest, event_name,
 };
 use ghostlight_protocol::wire::hello::ConnectionKind;
 use prost::Message;
@@ -524,6 +524,42 @@ fn what_was_acknowledged_while_nobody_led_outlives_its_subscriber() {
     }
     assert!(again.is_empty(), "{again:?}");
     assert_eq!(shop.bench.at(others[0]).core.subscriptions(), 0);
+}
+
+/// What an application does that did not hear of its publish: it publishes the event again, at another node, after the
+/// leader has died, in a call of its own.
+#[test]
+fn an_event_is_appended_once_under_its_name_whoever_leads() {
+    let mut shop = Shop::open();
+    let place = topic().partition_for(b"x");
+    let partition = partition_of(&place.key(), PARTITIONS);
+    let publish = |shop: &mut Shop, at: u64, ids: &[&str]| -> Vec<u64> {
+        let event = |id: &&str| TopicEvent {
+            data: Bytes::copy_from_slice(id.as_bytes()),
+            ..TopicEvent::default()
+        };
+        let body = PublishBody {
+            events: ids.iter().map(event).collect(),
+            names: ids.iter().map(|id| event_name("shop", id)).collect(),
+            ..PublishBody::default()
+        };
+        let ticket = shop.call(at, place.key(), Request::Publish(body));
+        match shop.reply(ticket) {
+            Reply::Published(reply) => (0..ids.len()).map(|at| reply.offset(at)).collect(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(publish(&mut shop, 1, &["a", "b"]), [0, 1]);
+    assert_eq!(publish(&mut shop, 2, &["b", "c", "a"]), [1, 2, 0]);
+    let leader = shop.bench.server(partition).unwrap();
+    shop.kill(leader);
+    let at = (1..=NODES).find(|at| *at != leader).unwrap();
+    assert_eq!(publish(&mut shop, at, &["c", "a", "d"]), [2, 0, 3]);
+    let ticket = shop.call(at, place.key(), Request::Describe(Nothing {}));
+    let Reply::Described(described) = shop.reply(ticket) else {
+        panic!("it was asked how it stands");
+    };
+    assert_eq!(described.row.unwrap().next, 4, "each event once");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Topics: appended once, settled once, buried with the cursor, kept as long as they should be.
 
 mod age;
+mod deleted;
+mod names;
 
 use bytes::Bytes;
 use prost::Message;
@@ -17,8 +19,9 @@ use crate::replica::apply::{
 use crate::request::RequestId;
 use crate::topic::{
     Append, DeadEvent, DeadTopicLetter, Forward, GroupLetters, GroupName, GroupPut, GroupRow,
-    GroupSettings, IdleGroup, PublishBody, PublishItem, PutGroup, Redrive, RedriveTo, Seek, Settle,
-    StartFrom, TopicAct, TopicBatch, TopicEvent, TopicName, TopicOp, TopicOps, TopicRow, Trim,
+    GroupSettings, IdleGroup, PublishBody, PublishItem, PublishReply, PutGroup, Redrive, RedriveTo,
+    Seek, Settle, StartFrom, TopicAct, TopicBatch, TopicEvent, TopicName, TopicOp, TopicOps,
+    TopicRow, Trim,
 };
 
 const WEEK_MS: u64 = 7 * 24 * 3_600_000;
@@ -156,6 +159,8 @@ impl Bed {
                     let row = TopicRow::decode(value.clone()).unwrap();
                     let ms = row.due_age_ms();
                     due.extend(ms.map(|ms| family::due_row_key(DueKind::Retention, ms, key)));
+                    let ms = Some(row.names_due_ms).filter(|ms| *ms > 0);
+                    due.extend(ms.map(|ms| family::due_row_key(DueKind::EventNames, ms, key)));
                 }
                 Family::TopicLetter => {
                     let died = DeadTopicLetter::decode(value.clone()).unwrap().dead_age_ms;
@@ -216,7 +221,10 @@ fn a_publish_is_appended_once_whatever_repeats_it() {
             other => panic!("{other:?}"),
         })
         .collect();
-    let at = |first| Published::At { first, count: 2 };
+    let at = |first| Published::At {
+        reply: PublishReply::at(3, vec![first, first + 1]),
+        fresh: 2,
+    };
     assert_eq!(firsts, [vec![at(0), at(2)], vec![at(4)]]);
     assert_eq!(bed.count(Family::TopicBatch), 2, "one batch for each entry");
     // All of them again, in one entry with a new one: only that is appended, and the records answer.
@@ -228,7 +236,7 @@ fn a_publish_is_appended_once_whatever_repeats_it() {
     let told: Vec<Option<u64>> = results
         .iter()
         .map(|result| match result {
-            Published::At { first, .. } => Some(*first),
+            Published::At { reply, .. } => Some(reply.first),
             Published::Skipped(SkipReason::Recorded(answer)) => {
                 assert_ne!(*answer, crate::outcome::TurnAnswer::default());
                 None
@@ -247,7 +255,8 @@ fn a_publish_is_appended_once_whatever_repeats_it() {
     };
     let outcome = bed.ops(6, vec![other]).remove(0);
     assert!(
-        matches!(&outcome, TopicOutcome::Appended { results, .. } if results == &[at(0)]),
+        matches!(&outcome, TopicOutcome::Appended { results, .. }
+            if matches!(&results[..], [Published::At { reply, .. }] if reply.first == 0)),
         "{outcome:?}"
     );
 }
@@ -537,6 +546,7 @@ fn only_the_oldest_batches_go_and_only_when_they_are_over() {
         op(TopicAct::Trim(Trim {
             last: last.to_vec(),
             next_last,
+            delete: 0,
         }))
     };
     for (age, asked, next_last, first) in [
@@ -562,6 +572,7 @@ fn only_the_oldest_batches_go_and_only_when_they_are_over() {
         events: vec![event("e")],
         retention_bytes: 1,
         retention_ms: 1_000,
+        names: Vec::new(),
     };
     let publishes = vec![PublishItem {
         request: None,
@@ -661,6 +672,7 @@ fn any_act(bed: &mut Bed, draw: &mut dyn FnMut(u64) -> u64) -> TopicAct {
         7 => TopicAct::Trim(Trim {
             last: vec![row.first, row.first + 1],
             next_last: Some(row.first + 2),
+            delete: draw(2) as u32,
         }),
         8 => TopicAct::Redrive(Redrive {
             group: "g".to_owned(),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 
+use super::names::Names;
 use super::{At, Published, TopicOutcome, put_topic, read_topic, row_bytes};
 use crate::actor::ActorKey;
 use crate::canary::{self, Canary};
@@ -34,7 +35,7 @@ struct Keeps {
 impl<R: Rows> At<'_, R> {
     pub(super) fn append_publishes(&mut self, append: Append) -> Result<TopicOutcome, R::Error> {
         let number = TopicPartition::of_key(&self.topic).map_or(0, |topic| topic.number);
-        let mut first = self.topic_row()?.next;
+        let mut row = self.topic_row()?;
         let mut results = Vec::with_capacity(append.publishes.len());
         let mut events = Vec::new();
         let mut keeps = Keeps::default();
@@ -44,27 +45,54 @@ impl<R: Rows> At<'_, R> {
                 continue;
             }
             let body = publish.body.unwrap_or_default();
-            let count = body.events.len() as u64;
-            if let Some(request) = &publish.request {
-                let reply = PublishReply {
-                    number: u32::from(number),
-                    first,
-                    count,
-                };
-                self.record(request, Reply::Published(reply))?;
-            }
-            results.push(Published::At { first, count });
-            first = first.saturating_add(count);
             keeps.take(&body);
-            events.extend(body.events);
+            let before = events.len();
+            let offsets = self.place_events(body, &mut row, &mut events)?;
+            let reply = PublishReply::at(number, offsets);
+            if let Some(request) = &publish.request {
+                self.record(request, Reply::Published(reply.clone()))?;
+            }
+            let fresh = events.len() - before;
+            results.push(Published::At { reply, fresh });
         }
-        let appended = append_events(self.rows, self.partition, &self.topic, events, keeps)?;
+        let names = Some(row);
+        let appended = append_events(self.rows, self.partition, &self.topic, events, keeps, names)?;
         Ok(TopicOutcome::Appended { results, appended })
+    }
+
+    /// Gives the events of a publish their offsets, and adds those that are new to `fresh`. `row` counts both.
+    fn place_events(
+        &mut self,
+        body: PublishBody,
+        row: &mut TopicRow,
+        fresh: &mut Vec<TopicEvent>,
+    ) -> Result<Vec<u64>, R::Error> {
+        let mut offsets = Vec::with_capacity(body.events.len());
+        let mut names = Names {
+            rows: &mut *self.rows,
+            topic: &self.topic,
+            age_ms: self.partition.age_ms,
+        };
+        let no_name = Bytes::new();
+        let given = body.names.iter().chain(std::iter::repeat(&no_name));
+        for (event, name) in body.events.into_iter().zip(given) {
+            if !name.is_empty() {
+                if let Some(offset) = names.find(name, row)? {
+                    offsets.push(offset);
+                    continue;
+                }
+                names.add(name, row.next, row)?;
+            }
+            offsets.push(row.next);
+            row.next = row.next.saturating_add(1);
+            fresh.push(event);
+        }
+        Ok(offsets)
     }
 
     pub(super) fn append(&mut self, events: Vec<TopicEvent>) -> Result<Option<Appended>, R::Error> {
         let keeps = Keeps::default();
-        append_events(self.rows, self.partition, &self.topic, events, keeps)
+        append_events(self.rows, self.partition, &self.topic, events, keeps, None)
     }
 }
 
@@ -92,15 +120,17 @@ pub(in crate::replica::apply) fn deliver<R: Rows>(
     let body = PublishBody::decode(body.clone()).unwrap_or_default();
     let mut keeps = Keeps::default();
     keeps.take(&body);
-    append_events(rows, partition, topic, body.events, keeps)
+    append_events(rows, partition, topic, body.events, keeps, None)
 }
 
+/// `names`: a row with the names that are remembered from now on; `None`: as before.
 fn append_events<R: Rows>(
     rows: &mut R,
     partition: &mut PartitionRow,
     topic: &ActorKey,
     events: Vec<TopicEvent>,
     keeps: Keeps,
+    names: Option<TopicRow>,
 ) -> Result<Option<Appended>, R::Error> {
     if events.is_empty() {
         return Ok(None);
@@ -119,10 +149,16 @@ fn append_events<R: Rows>(
         next,
         bytes: before.bytes.saturating_add(row_bytes(&key, &value)),
         last_ms: batch.appended_ms,
+        gone: 0,
         ..before.clone()
     };
     if row.first_age_ms.is_none() {
         row.first_age_ms = batch.appended_age_ms;
+    }
+    if let Some(names) = names {
+        row.names_first = names.names_first;
+        row.names_next = names.names_next;
+        row.names_due_ms = names.names_due_ms;
     }
     if keeps.ms > 0 {
         row.retention_ms = keeps.ms;

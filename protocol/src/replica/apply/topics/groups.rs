@@ -33,6 +33,7 @@ impl<R: Rows> At<'_, R> {
             None => {
                 let changed = TopicRow {
                     groups: topic.groups.saturating_add(1),
+                    gone: 0,
                     ..topic.clone()
                 };
                 self.put_topic(&topic, &changed)?;

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::{At, TopicOutcome, row_bytes};
+use super::{At, TopicOutcome, TopicRefusal, row_bytes};
 use crate::family::{self, Family};
 use crate::replica::rows::Rows;
 use crate::topic::{TopicBatch, TopicRow, Trim};
@@ -10,6 +10,10 @@ use crate::topic::{TopicBatch, TopicRow, Trim};
 impl<R: Rows> At<'_, R> {
     pub(super) fn trim(&mut self, trim: &Trim) -> Result<TopicOutcome, R::Error> {
         let before = self.topic_row()?;
+        let delete = trim.delete == 1;
+        if delete && before.groups > 0 {
+            return Ok(TopicOutcome::Refused(TopicRefusal::InUse));
+        }
         let mut row = before.clone();
         for &last in &trim.last {
             let key = family::batch_key(&self.topic, last);
@@ -18,7 +22,7 @@ impl<R: Rows> At<'_, R> {
             };
             let bytes = row_bytes(&key, &value);
             let batch = TopicBatch::decode(value).unwrap_or_default();
-            if batch.base != row.first || !self.is_over(&row, &batch) {
+            if batch.base != row.first || !(delete || self.is_over(&row, &batch)) {
                 break;
             }
             row.first = last.saturating_add(1);
@@ -39,6 +43,11 @@ impl<R: Rows> At<'_, R> {
             if let Some(next) = next.filter(|next| next.base == row.first) {
                 row.first_age_ms = next.appended_age_ms.or(row.first_age_ms);
             }
+        }
+        let exists = self.rows.get(Family::Topic, self.topic.as_bytes())?;
+        if delete && row.first == row.next && exists.is_some() {
+            row.gone = 1;
+            row.names_void = row.names_next;
         }
         if row != before {
             self.put_topic(&before, &row)?;

@@ -11,6 +11,7 @@ fn a_clock_that_is_set_makes_no_event_old() {
     let trim = TopicAct::Trim(Trim {
         last: vec![0, 1],
         next_last: None,
+        delete: 0,
     });
     let row = bed.apply_trim(op(trim));
     assert_eq!((row.first, row.next), (0, 2));
