@@ -2,6 +2,8 @@
 //!
 //! Field names are part of the `--json` contract.
 
+mod deletion;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -447,47 +449,6 @@ impl NodeHandle {
     pub async fn delete_group(&self, name: &TopicName, group: &str) -> Result<usize, Refusal> {
         self.redrive(name, group, None, RedriveTo::Nowhere).await?;
         self.change_group(name, group, Change::Delete).await
-    }
-
-    /// Deletes a topic for good: its groups with their letters, then its events. Nobody may subscribe to it. Published to
-    /// again it is there again, and its offsets go on. Gives how many of its logs were there.
-    ///
-    /// # Errors
-    /// The topic does not exist, somebody subscribes to it, or a leader did not answer: some of it may be gone.
-    pub async fn delete_topic(&self, name: &TopicName) -> Result<usize, Refusal> {
-        let found = self.describe_topic(name).await?;
-        let logs = found.len();
-        let views = subscription_views(found);
-        if let Some(used) = views.iter().find(|view| view.subscribers > 0) {
-            return Err(Refusal {
-                code: Code::InvalidArgument,
-                detail: format!(
-                    "{name} has subscribers, in group {:?}: stop them, then delete it",
-                    used.group
-                ),
-            });
-        }
-        for view in views {
-            self.delete_group(name, &view.group).await?;
-        }
-        let logs_deleted = name.partitions().map(|place| self.delete_events(place));
-        for deleted in join_all(logs_deleted).await {
-            deleted?;
-        }
-        Ok(logs)
-    }
-
-    async fn delete_events(&self, place: TopicPartition) -> Result<(), Refusal> {
-        loop {
-            let request = Request::DeleteEvents(Nothing {});
-            let reply = self.topic_call(place.key(), request, None, Some(WAIT_MAX));
-            let Reply::Described(DescribeReply { row: Some(row), .. }) = reply.await? else {
-                return Ok(());
-            };
-            if row.first == row.next {
-                return Ok(());
-            }
-        }
     }
 
     /// Parked letters of a group behind one, in the order of logs and offsets; a page of them.
