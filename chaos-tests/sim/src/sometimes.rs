@@ -92,24 +92,40 @@ pub(crate) const REQUIRED: [&str; 84] = [
 
 /// Counts by name.
 #[derive(Clone, Default, Debug)]
-pub struct Sometimes(BTreeMap<&'static str, u64>);
+pub struct Sometimes {
+    counts: Vec<(&'static str, u64)>,
+    /// Where a text is counted, by its address and length, so that counting compares no texts. One text may stand
+    /// at several addresses.
+    places: BTreeMap<(usize, usize), usize>,
+}
 
 impl Sometimes {
     /// Counts one.
     pub fn hit(&mut self, what: &'static str) {
-        *self.0.entry(what).or_default() += 1;
+        self.count_more(what, 1);
+    }
+
+    fn count_more(&mut self, what: &'static str, more: u64) {
+        let next = self.counts.len();
+        let address = (what.as_ptr().addr(), what.len());
+        let place = *self.places.entry(address).or_insert(next);
+        match self.counts.get_mut(place) {
+            Some((_, count)) => *count += more,
+            None => self.counts.push((what, more)),
+        }
     }
 
     /// How often.
     #[must_use]
     pub fn count(&self, what: &str) -> u64 {
-        self.0.get(what).copied().unwrap_or(0)
+        let same = self.counts.iter().filter(|(name, _)| *name == what);
+        same.map(|(_, count)| count).sum()
     }
 
     /// Adds the counts of another run.
     pub fn add(&mut self, other: &Self) {
-        for (what, count) in &other.0 {
-            *self.0.entry(what).or_default() += count;
+        for (what, count) in &other.counts {
+            self.count_more(what, *count);
         }
     }
 
@@ -129,8 +145,11 @@ impl Sometimes {
     /// All counts, one a line.
     #[must_use]
     pub fn table(&self) -> String {
-        let rows = self
-            .0
+        let mut named: BTreeMap<&str, u64> = BTreeMap::new();
+        for (what, count) in &self.counts {
+            *named.entry(what).or_default() += count;
+        }
+        let rows = named
             .iter()
             .map(|(what, count)| format!("{count:>9}  {what}"));
         rows.collect::<Vec<_>>().join("\n")

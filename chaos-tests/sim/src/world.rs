@@ -11,6 +11,7 @@ mod connect;
 mod contents;
 mod deliver;
 mod elsewhere;
+mod hostile;
 mod liveness;
 mod lost;
 mod misfortunes;
@@ -32,9 +33,11 @@ use ghostlight_core::inquiry::InquiryInput;
 use ghostlight_core::io::ReadTicket;
 use ghostlight_core::io::{Input, Lane, SnapshotEffect};
 use ghostlight_core::topics::subscribers::Said;
+use ghostlight_core::turn_io::RunnerInput;
 use ghostlight_core::turns::RowsWanted;
 use ghostlight_protocol::ids::{NodeId, PartitionId};
 use ghostlight_protocol::wire::frame::Frame;
+use ghostlight_protocol::wire::frame_bytes;
 use ghostlight_protocol::wire::hello::ConnectionKind;
 
 use crate::clients::Clients;
@@ -142,6 +145,8 @@ pub(crate) enum Event {
     GiveUp { client: usize, ticket: u64 },
     /// A fault is drawn.
     Fault,
+    /// A member lies.
+    Lie,
     /// A fault ends.
     Mend(Mend),
 }
@@ -218,6 +223,8 @@ pub struct World {
     pub(crate) asking: BTreeMap<Place, lost::Asking>,
     /// What was destroyed and may not be made good yet.
     pub(crate) repair: Repair,
+    /// Who lies, if somebody does.
+    pub(crate) liar: Option<hostile::Liar>,
     /// A place that does not start before all faults end.
     pub(crate) left_out: Option<Place>,
 }
@@ -294,6 +301,7 @@ impl World {
             foreign: BTreeSet::new(),
             asking: BTreeMap::new(),
             repair: Repair::Nothing,
+            liar: None,
             left_out: None,
         }
     }
@@ -454,6 +462,7 @@ impl World {
             Event::Client(client) => self.client_acts(client),
             Event::GiveUp { client, ticket } => self.client_gives_up(client, ticket),
             Event::Fault => self.fault(),
+            Event::Lie => self.lie(),
             Event::Mend(mend) => self.mend(mend),
         }
     }
@@ -566,19 +575,18 @@ fn kind_of(input: &Input) -> u8 {
     }
 }
 
-/// Bytes that differ when the input differs, as far as that is cheap.
+/// Bytes that tell inputs apart, as far as that is cheap: what a frame holds was mixed in when it was sent.
 fn digest(input: &Input) -> Vec<u8> {
-    use prost::Message as _;
     match input {
         Input::Frame { from, frame } => {
-            let frame = ghostlight_protocol::wire::frame::NodeFrame {
-                frame: Some(frame.clone()),
-            };
-            let mut bytes = frame.encode_to_vec();
-            bytes.extend_from_slice(&from.to_bytes());
+            let mut bytes = from.to_bytes().to_vec();
+            bytes.extend_from_slice(&(frame_bytes(frame) as u64).to_be_bytes());
             bytes
         }
         Input::Gossip(data) => data.to_vec(),
+        Input::Runner(RunnerInput::Asked { turn, .. } | RunnerInput::Ended { turn, .. }) => {
+            format!("{turn:?}").into_bytes()
+        }
         Input::Tick => Vec::new(),
         Input::Store(_) | Input::Connected { .. } | Input::Disconnected { .. } => Vec::new(),
         other => format!("{other:?}").into_bytes(),

@@ -182,7 +182,9 @@ impl World {
             format!("  {place} -> {other} {lane:?} {frame:?}")
         });
         match over_the_wire(&frame) {
-            Ok(frame) => {
+            Ok((frame, bytes)) => {
+                self.trace.mix(self.now, b'>', place, &bytes);
+                self.overhear(place, other, &frame);
                 let key = key(place, other, kind_of(lane));
                 self.send_over(key, place, other, lane, frame);
             }
@@ -403,8 +405,8 @@ impl World {
     }
 }
 
-/// The frame as the receiver decodes it: what cannot travel must not be wanted.
-fn over_the_wire(frame: &Frame) -> Result<Frame, String> {
+/// The frame as the receiver decodes it, and its bytes: what cannot travel must not be wanted.
+pub(super) fn over_the_wire(frame: &Frame) -> Result<(Frame, Vec<u8>), String> {
     let mut encoded = Vec::new();
     encode_frame(frame, frame_bytes(frame), &mut encoded);
     let mut decoder = FrameDecoder::default();
@@ -416,7 +418,7 @@ fn over_the_wire(frame: &Frame) -> Result<Frame, String> {
         decoder.filled(count);
         rest = &rest[count..];
         match decoder.next_item() {
-            Ok(Some(LaneItem::Frame(frame, _))) => return Ok(frame),
+            Ok(Some(LaneItem::Frame(frame, _))) => return Ok((frame, encoded)),
             Ok(None) if !rest.is_empty() => {}
             Ok(other) => return Err(format!("a frame was taken for {other:?}")),
             Err(error) => return Err(error.to_string()),

@@ -5,6 +5,7 @@
 mod back_in_time;
 mod failures;
 mod forming;
+mod hostile;
 mod moves;
 mod returns;
 

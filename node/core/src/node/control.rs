@@ -40,6 +40,9 @@ impl NodeCore {
                 continue;
             };
             let partition = PartitionId(partition);
+            if !self.may_speak_as(partition, PeerId(heartbeat.from), from) {
+                continue;
+            }
             self.ensure_replica(now, partition, PeerId(heartbeat.to), out);
             if self.marks.holds_back(partition) {
                 self.led_in_doubt(now, partition, from, heartbeat, out);
@@ -65,7 +68,8 @@ impl NodeCore {
                 continue;
             };
             let partition = PartitionId(partition);
-            if self.marks.holds_back(partition) {
+            let speaks = self.may_speak_as(partition, PeerId(answer.from), from);
+            if !speaks || self.marks.holds_back(partition) {
                 continue;
             }
             let Some(cluster) = &mut self.cluster else {

@@ -380,6 +380,13 @@ impl NodeCore {
         }
     }
 
+    /// Whether what a node says as a peer of a group is looked at: what it says as the peer of another node is
+    /// not, before it can create or replace anything here.
+    pub(super) fn may_speak_as(&self, partition: PartitionId, peer: PeerId, node: NodeId) -> bool {
+        let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
+        slot.is_none_or(|slot| slot.group.may_live_on(peer, node))
+    }
+
     pub(super) fn take_raft(
         &mut self,
         now: Now,
@@ -394,6 +401,9 @@ impl NodeCore {
         let Some(peeked) = peek(&message.message) else {
             return;
         };
+        if !self.may_speak_as(partition, peeked.from, from) {
+            return;
+        }
         if peeked.sender == Sender::Leader {
             self.ensure_replica(now, partition, peeked.to, out);
         }

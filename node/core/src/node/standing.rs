@@ -45,8 +45,9 @@ impl NodeCore {
         if partition.0 >= cluster.partitions() || to < floor || self.record.weight == 0 {
             return;
         }
-        match cluster.slot(partition).map(|slot| slot.group.peer()) {
-            Some(peer) if peer >= to => return,
+        match cluster.slot(partition).map(|slot| &slot.group) {
+            // What is for another node's peer is not for this one, whatever its number.
+            Some(group) if group.peer() >= to || !group.may_live_on(to, self.me) => return,
             // Its group counts a later stint on this node, so the earlier one is out of it.
             Some(_) => self.destroy(now, partition, to, out),
             None => {}

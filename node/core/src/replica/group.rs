@@ -319,6 +319,15 @@ impl Group {
         self.rank();
     }
 
+    /// Whether a peer may live on a node: it lives on one node for its whole stint. Of one that this replica has
+    /// not heard of nobody can say.
+    #[must_use]
+    pub fn may_live_on(&self, peer: PeerId, node: NodeId) -> bool {
+        self.membership
+            .node_of(peer)
+            .is_none_or(|home| home == node)
+    }
+
     /// Feeds an encoded message of the engine. Malformed and local ones are ignored; so are forwarded
     /// proposals and reads: only a client of the leader may ask it for something.
     pub fn step(&mut self, from: NodeId, bytes: &[u8]) {
@@ -577,6 +586,8 @@ impl Group {
 /// What can be told about an engine message without a group to feed it to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Peek {
+    /// Sending peer.
+    pub from: PeerId,
     /// Receiving peer.
     pub to: PeerId,
     /// Whether it comes from a leader that replicates to the receiver.
@@ -617,6 +628,7 @@ pub fn peek(bytes: &[u8]) -> Option<Peek> {
         _ => Sender::Other,
     };
     Some(Peek {
+        from: PeerId(message.from),
         to: PeerId(message.to),
         sender,
     })

@@ -3,6 +3,7 @@
 use ghostlight_protocol::ids::{LogIndex, Term};
 use ghostlight_protocol::partition_row::PartitionRow;
 use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::wire::frame::{Control, Heartbeat};
 
 use super::super::tests::bench::by_hand::{ByHand, ME, P, replica, row};
 use super::*;
@@ -99,6 +100,52 @@ fn what_is_set_aside_goes_when_the_group_has_replaced_it_and_not_before() {
     bench.installed(row(9, &[(2, 2), (3, 3), (4, 1)]));
     assert!(discards(&bench.run(2 * ASK_TICKS)));
     assert!(!discards(&bench.run(2 * ASK_TICKS)), "once");
+}
+
+#[test]
+fn what_a_node_says_as_the_peer_of_another_is_not_looked_at() {
+    let beat = |from: u64, node: u64, to: u64| {
+        let mut bench = ByHand::new();
+        let heartbeat = Heartbeat {
+            partition: u32::from(P.0),
+            from,
+            to,
+            term: 900,
+            commit: 5,
+            ..Heartbeat::default()
+        };
+        let control = Control {
+            heartbeats: vec![heartbeat],
+            ..Control::default()
+        };
+        let from = NodeId(u128::from(node));
+        bench.feed(Input::Frame {
+            from,
+            frame: Frame::Control(control),
+        })
+    };
+    let changes = |effects: &[Effect]| {
+        let writes = |e: &&Effect| {
+            matches!(
+                e,
+                Effect::Store(StoreEffect::Persist { .. } | StoreEffect::Destroy { .. })
+            )
+        };
+        effects.iter().filter(writes).count()
+    };
+    assert!(
+        changes(&beat(2, 2, 1)) > 0,
+        "a new term, from whom it comes"
+    );
+    assert!(
+        changes(&beat(2, 2, 7)) > 0,
+        "a later stint here, from whom it comes"
+    );
+    // Node 3 has a peer of its own; it is not node 2.
+    assert_eq!(changes(&beat(2, 3, 1)), 0, "no new term");
+    assert_eq!(changes(&beat(2, 3, 7)), 0, "nothing is deleted");
+    // What is for node 3's peer is for no later stint of this one.
+    assert_eq!(changes(&beat(2, 2, 3)), 0, "nothing is deleted for another");
 }
 
 #[test]
