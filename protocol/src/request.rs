@@ -52,10 +52,11 @@ impl RequestId {
         }
     }
 
-    /// The id of the `ordinal`-th call of the turn that runs for `parent`.
+    /// The id of the `ordinal`-th call of the turn of `caller` that runs for `parent`, which is scoped to it: gateways
+    /// number each partition by itself, and clients give one id to several actors.
     #[must_use]
     pub fn derived(
-        parent: &Self,
+        (caller, parent): (&ActorKey, &Self),
         ordinal: u32,
         target: &ActorKey,
         method: &str,
@@ -64,6 +65,7 @@ impl RequestId {
         Self::Derived(hash128(
             domain::DERIVED,
             &[
+                caller.as_bytes(),
                 &parent.to_bytes(),
                 &ordinal.to_be_bytes(),
                 target.as_bytes(),
@@ -151,8 +153,14 @@ mod tests {
             session,
             sequence: 9,
         };
-        let derived = RequestId::derived(&first, 0, &actor, "add", b"1");
-        assert_ne!(derived, RequestId::derived(&first, 1, &actor, "add", b"1"));
+        let derived = RequestId::derived((&actor, &first), 0, &actor, "add", b"1");
+        let other = ActorKey::new("default", "counter", "b").unwrap();
+        for unlike in [
+            RequestId::derived((&actor, &first), 1, &actor, "add", b"1"),
+            RequestId::derived((&other, &first), 0, &actor, "add", b"1"),
+        ] {
+            assert_ne!(derived, unlike);
+        }
         for id in [first, RequestId::outside(b"order-7").unwrap(), derived] {
             assert_eq!(RequestId::parse(&id.to_bytes()), Some(id));
         }

@@ -468,7 +468,7 @@ fn nest(
     NestedCall {
         turn,
         ask,
-        request: RequestId::derived(&parent, ordinal, &actor, &method, &body),
+        request: RequestId::derived((&job.actor, &parent), ordinal, &actor, &method, &body),
         actor,
         method,
         body,

@@ -234,8 +234,15 @@ fn nested_calls_are_derived_from_their_request_alone() {
     }
     assert_ne!(first[0].request, first[1].request);
     assert_ne!(first[0].stamp.seed, first[1].stamp.seed);
-    let id = RequestId::derived(&session(1), 0, &actor_key("b"), "m", b"");
+    let own = (&actor_key("a"), &session(1));
+    let id = RequestId::derived(own, 0, &actor_key("b"), "m", b"");
     assert_eq!(first[0].request, id);
+    // Another actor whose request has the same id makes another call of it.
+    let mut bench = Bench::new();
+    bench.call(Ask::first(1, "c"));
+    let turn = bench.turn().turn;
+    bench.ask(turn, 1, call_ask("b"));
+    assert_ne!(bench.calls[0].request, id);
 
     let mut bench = Bench::new();
     bench.call(Ask {
