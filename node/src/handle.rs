@@ -90,6 +90,30 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// The node has ended before this reached its core: certainly nothing of it was done.
+    pub(crate) fn refuse(self) {
+        match self {
+            // Whoever asked may have gone.
+            Self::Invoke { answer, .. } => drop(answer.send(CallOutcome::NotRun(ending()))),
+            Self::App { answer, .. } => drop(answer.send(AppOutcome::Refused(ending()))),
+            Self::Subscribe(asked) => drop(asked.ready.send(Err(ended()))),
+            Self::Admin { answer, .. } => drop(answer.send(refused())),
+            // Nobody waits. Verdicts that are not taken are asked for again by the next leader.
+            Self::Settled { .. } | Self::Unsubscribed(_) | Self::Shutdown { .. } => {}
+        }
+    }
+}
+
+fn ending() -> NotRun {
+    NotRun::new(Code::ShuttingDown, "this node is ending. Ask another node")
+}
+
+fn refused() -> AdminAnswer {
+    let NotRun { code, detail, .. } = ending();
+    AdminAnswer::Refused { code, detail }
+}
+
 /// A subscription that begins.
 #[derive(Debug)]
 pub struct Subscribing {
@@ -202,8 +226,7 @@ impl NodeHandle {
             answer,
         };
         if self.requests.send(request).await.is_err() {
-            let refusal = NotRun::new(Code::ShuttingDown, "this node is ending. Ask another node");
-            return AppOutcome::Refused(refusal);
+            return AppOutcome::Refused(ending());
         }
         let ended = "this node ended before the call had its answer".to_owned();
         outcome.await.unwrap_or(AppOutcome::Unknown(ended))
@@ -242,14 +265,10 @@ impl NodeHandle {
     pub async fn admin(&self, request: AdminRequest) -> AdminAnswer {
         let (answer, done) = oneshot::channel();
         let sent = self.requests.send(Request::Admin { request, answer }).await;
-        let ended = AdminAnswer::Refused {
-            code: Code::ShuttingDown,
-            detail: "this node is ending. Ask another node".to_owned(),
-        };
         if sent.is_err() {
-            return ended;
+            return refused();
         }
-        done.await.unwrap_or(ended)
+        done.await.unwrap_or_else(|_| refused())
     }
 
     /// Begins a drain that ends the node; returns at once.
@@ -258,9 +277,15 @@ impl NodeHandle {
         drop(self.requests.send(Request::Shutdown { grace }).await);
     }
 
+    /// Requests in the queue.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+
     fn refusal(&self) -> CallOutcome {
         CallOutcome::NotRun(if self.requests.is_closed() {
-            NotRun::new(Code::ShuttingDown, "this node is ending. Ask another node")
+            ending()
         } else {
             NotRun::retry(
                 Code::GatewayFull,

@@ -154,8 +154,17 @@ impl Running {
             self.flush();
             self.watch_stalls(begun);
             if let Some(reason) = self.halt.take() {
+                self.refuse_requests();
                 return reason;
             }
+        }
+    }
+
+    /// Nobody takes requests any more, and closing the node takes a while: whoever asks hears at once that nothing ran.
+    fn refuse_requests(&mut self) {
+        self.parts.requests.close();
+        while let Ok(request) = self.parts.requests.try_recv() {
+            request.refuse();
         }
     }
 
@@ -444,6 +453,10 @@ impl Running {
     }
 
     fn take_request(&mut self, request: Request) {
+        if self.halt.is_some() {
+            // The core takes nothing in any more.
+            return request.refuse();
+        }
         self.next_ticket += 1;
         match request {
             Request::Invoke {

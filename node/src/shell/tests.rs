@@ -5,15 +5,18 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ghostlight_core::admin::{AdminAnswer, AdminRequest};
 use ghostlight_core::io::{HaltReason, Now, PersistTicket, ReadTicket, Rest, StoreEffect};
 use ghostlight_core::node::{NodeCore, Start};
 use ghostlight_core::sdk::ActorRegistry;
 use ghostlight_core::turns::RowsWanted;
 use ghostlight_disk::Disk;
+use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{
     ClusterId, LogIndex, LogPosition, NodeId, PartitionId, PeerId, Term,
 };
+use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::replica::{EntryKind, LogEntry, LogWrite};
 use ghostlight_protocol::wire::hello::{NodeRecord, new_descriptor};
 use ghostlight_storage::{MemoryDisk, NodeIdentity, Store};
@@ -27,7 +30,7 @@ use super::reads::Reads;
 use super::threads::{self, ThreadPanic};
 use crate::actors::Executor;
 use crate::clock::Clock;
-use crate::handle::NodeHandle;
+use crate::handle::{Invoke, NodeHandle};
 use crate::security::key::ClusterKey;
 use crate::security::tls::node_tls;
 use crate::transport::{Events, Transport};
@@ -131,7 +134,11 @@ fn poison() -> DiskBatch {
 }
 
 /// The core's thread of a whole node over a store in memory, and the way to its disk.
-fn node() -> (CoreThread, std::sync::mpsc::SyncSender<DiskBatch>) {
+fn node() -> (
+    CoreThread,
+    std::sync::mpsc::SyncSender<DiskBatch>,
+    NodeHandle,
+) {
     let (mut store, _) = Store::open(MemoryDisk::new(1).open()).unwrap();
     let mut identity = NodeIdentity::new(ME, "one");
     identity.cluster = Some(new_descriptor(ClusterId(1), ME, 2, 1));
@@ -178,7 +185,7 @@ fn node() -> (CoreThread, std::sync::mpsc::SyncSender<DiskBatch>) {
         Arc::new(move || clock.now()),
     )
     .unwrap();
-    let (_handle, requests) = NodeHandle::new();
+    let (handle, requests) = NodeHandle::new();
     let thread = CoreThread {
         core: NodeCore::new(now, start),
         clock,
@@ -192,13 +199,13 @@ fn node() -> (CoreThread, std::sync::mpsc::SyncSender<DiskBatch>) {
         doorkeeper,
         hub: Arc::default(),
     };
-    (thread, batches)
+    (thread, batches, handle)
 }
 
 /// A node whose disk thread has gone once went on heartbeating, and kept its leaderships.
 #[tokio::test]
 async fn a_node_ends_with_its_disk_thread() {
-    let (thread, batches) = node();
+    let (thread, batches, _handle) = node();
     batches.send(poison()).unwrap();
     drop(batches);
     let (ended, over) = tokio::sync::oneshot::channel();
@@ -209,6 +216,50 @@ async fn a_node_ends_with_its_disk_thread() {
             assert_eq!(code, Code::Internal);
             assert!(detail.contains("\"disk\""), "{detail}");
         }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What comes with the order to end, and what waits behind it, certainly did not run, and hears so: more than the loop takes
+/// in one turn.
+#[tokio::test]
+async fn requests_that_a_node_ends_before_are_refused() {
+    let (thread, batches, handle) = node();
+    drop(batches);
+    handle.shutdown(Duration::ZERO).await;
+    let calls: Vec<_> = (0..1_500)
+        .map(|number| {
+            let handle = handle.clone();
+            let call = Invoke {
+                actor: ActorKey::new("default", "counter", &number.to_string()).unwrap(),
+                method: "add".to_owned(),
+                body: bytes::Bytes::new(),
+                request_id: None,
+                timeout: None,
+                metadata: Vec::new(),
+            };
+            tokio::spawn(async move { handle.invoke(call).await })
+        })
+        .collect();
+    let asked = handle.clone();
+    let admin = tokio::spawn(async move { asked.admin(AdminRequest::Status).await });
+    // All of them are in the queue before anybody reads it.
+    while handle.waiting() < 1_502 {
+        tokio::task::yield_now().await;
+    }
+    std::thread::spawn(move || thread.run());
+    for call in calls {
+        match tokio::time::timeout(PATIENCE, call).await.unwrap().unwrap() {
+            CallOutcome::NotRun(refusal) => assert_eq!(refusal.code, Code::ShuttingDown),
+            other => panic!("{other:?}"),
+        }
+    }
+    match tokio::time::timeout(PATIENCE, admin)
+        .await
+        .unwrap()
+        .unwrap()
+    {
+        AdminAnswer::Refused { code, .. } => assert_eq!(code, Code::ShuttingDown),
         other => panic!("{other:?}"),
     }
 }

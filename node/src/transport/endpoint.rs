@@ -61,6 +61,8 @@ pub struct Transport {
     #[cfg(test)]
     pub(super) bulk: Handle,
     #[cfg(test)]
+    pub(super) control: Handle,
+    #[cfg(test)]
     pub(super) endpoint: Endpoint,
 }
 
@@ -158,7 +160,11 @@ impl Transport {
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
         };
         #[cfg(test)]
-        let inside = (bulk.handle().clone(), shared.endpoint.clone());
+        let inside = (
+            bulk.handle().clone(),
+            control.handle().clone(),
+            shared.endpoint.clone(),
+        );
         // The bulk thread ends after the other: closing needs both.
         let (end_bulk, bulk_ends) = oneshot::channel::<()>();
         let bulk_pump = Arc::clone(&pumps.bulk);
@@ -169,10 +175,12 @@ impl Transport {
                     _ = bulk_ends => {}
                 }
             });
+            end(bulk);
         })?;
         let control = spawn("transport", move || {
             control.block_on(run(shared, queue));
             drop(end_bulk);
+            end(control);
         })?;
         Ok(Self {
             dials,
@@ -182,7 +190,9 @@ impl Transport {
             #[cfg(test)]
             bulk: inside.0,
             #[cfg(test)]
-            endpoint: inside.1,
+            control: inside.1,
+            #[cfg(test)]
+            endpoint: inside.2,
         })
     }
 
@@ -235,6 +245,11 @@ fn current_thread() -> Result<Runtime, TransportError> {
         .enable_all()
         .build();
     runtime.map_err(TransportError::Endpoint)
+}
+
+/// Looking up a name cannot be given up, and may take as long as the resolver wants: nobody waits for it.
+fn end(runtime: Runtime) {
+    runtime.shutdown_background();
 }
 
 fn spawn(

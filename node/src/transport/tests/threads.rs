@@ -30,6 +30,33 @@ async fn stop_bulk(transport: &Transport) -> std::sync::mpsc::SyncSender<()> {
     release
 }
 
+/// A resolver that does not answer is waited for by a thread that cannot be told to stop.
+#[tokio::test]
+async fn a_transport_ends_while_a_name_is_being_looked_up() {
+    let pair = pair().await;
+    let mut released = Vec::new();
+    for runtime in [&pair.a.transport.bulk, &pair.a.transport.control] {
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
+        let (holds, is_held) = tokio::sync::oneshot::channel();
+        drop(runtime.spawn_blocking(move || {
+            holds.send(()).unwrap();
+            // Until the test has ended, whatever becomes of it.
+            held.recv().unwrap_err();
+        }));
+        is_held.await.unwrap();
+        released.push(release);
+    }
+    let (ended, over) = std::sync::mpsc::sync_channel(1);
+    let transport = pair.a.transport;
+    std::thread::spawn(move || {
+        drop(transport);
+        ended.send(()).unwrap();
+    });
+    over.recv_timeout(Duration::from_secs(10))
+        .expect("it waits for nobody's resolver");
+    drop(released);
+}
+
 /// One frame there and one back.
 async fn beat(pair: &mut Pair, number: u64) {
     let [there, back] = [&pair.a_links[0], &pair.b_links[0]];
