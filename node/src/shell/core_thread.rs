@@ -452,6 +452,32 @@ impl Running {
         self.feed(Input::Refused(refused));
     }
 
+    /// A call with what this moment adds to it.
+    fn client_call(&self, call: Invoke) -> ClientCall {
+        let Invoke {
+            actor,
+            method,
+            body,
+            request_id,
+            timeout,
+            metadata,
+        } = call;
+        let now = self.now();
+        let stamp = Stamp {
+            wall_ms: now.wall.0,
+            seed: rand::rng().random(),
+        };
+        ClientCall {
+            metadata,
+            actor,
+            method,
+            body,
+            request_id,
+            deadline: timeout.map(|timeout| now.instant + timeout),
+            stamp,
+        }
+    }
+
     fn take_request(&mut self, request: Request) {
         if self.halt.is_some() {
             // The core takes nothing in any more.
@@ -468,29 +494,7 @@ impl Running {
                 drop(queued);
                 let ticket = CallTicket(self.next_ticket);
                 self.calls.insert(ticket, answer);
-                let Invoke {
-                    actor,
-                    method,
-                    body,
-                    request_id,
-                    timeout,
-                    metadata,
-                } = call;
-                let now = self.now();
-                let stamp = Stamp {
-                    wall_ms: now.wall.0,
-                    seed: rand::rng().random(),
-                };
-                let deadline = timeout.map(|timeout| now.instant + timeout);
-                let call = ClientCall {
-                    metadata,
-                    actor,
-                    method,
-                    body,
-                    request_id,
-                    deadline,
-                    stamp,
-                };
+                let call = self.client_call(call);
                 self.feed(Input::Call { ticket, call });
             }
             Request::App {
