@@ -268,8 +268,14 @@ impl Topics {
         }
     }
 
-    /// What somebody asked for becomes an entry, now that what it needs is read.
-    fn change(&mut self, from: Caller, topic: ActorKey, request: RequestRecord, act: TopicAct) {
+    /// What somebody asked for becomes an entry.
+    pub(super) fn change(
+        &mut self,
+        from: Caller,
+        topic: ActorKey,
+        request: RequestRecord,
+        act: TopicAct,
+    ) {
         let bytes = act_bytes(&topic, &act);
         self.proposals.push(Wanted {
             who: Who::Asker(from),

@@ -25,7 +25,7 @@ use super::TopicsEffect;
 use super::ask::{Listing, What};
 use super::leader::{Live, Topics};
 use super::load::{GroupId, refusal_of};
-use super::proposals::{Publish, Wanted, Who, act_bytes};
+use super::proposals::Publish;
 use crate::turns::{Caller, not_run, outcome_kind, reused, session_closed};
 
 /// Pause that a publisher is asked to make when too much waits.
@@ -179,14 +179,7 @@ impl Topics {
             }
         };
         self.may_write()?;
-        let bytes = act_bytes(&key, &act);
-        self.proposals.push(Wanted {
-            who: Who::Asker(from),
-            topic: key,
-            request: Some(request),
-            act: Some(act),
-            bytes,
-        });
+        self.change(from, key, request, act);
         Ok(())
     }
 
