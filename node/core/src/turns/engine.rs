@@ -442,6 +442,8 @@ impl Turns {
             Stage::Running(_) if actor.ledger.is_settled() => {
                 self.send_held_calls(key, out);
                 self.let_leave(key, out);
+                // The answers of those that left, whose round may have been confirmed long ago.
+                self.release_held(key, out);
             }
             Stage::Idle
             | Stage::Loading
@@ -578,6 +580,12 @@ impl Turns {
         for (key, actor) in self.actors.iter() {
             actor.check(key);
             running += usize::from(matches!(actor.stage, Stage::Running(_)));
+            let done = actor.ledger.done;
+            let mut held = actor.held.iter();
+            assert!(
+                held.all(|held| held.after > done || !self.rounds.is_confirmed(held.round)),
+                "{key}: an answer is held that may go, and nothing more will let it"
+            );
             assert!(
                 !actor.is_quiet() || actor.rest != Rest::Busy,
                 "{key}: a quiet actor is idle or forgotten"

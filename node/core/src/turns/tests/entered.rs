@@ -191,6 +191,25 @@ fn an_answer_that_changed_nothing_needs_no_entry_and_interrupts_nothing() {
 }
 
 /// The turn that was entered is cut after something of it is committed: it is never run again.
+/// An application calls itself until its depth is refused: the refusal's round is confirmed before the calls outside of it
+/// fail one after the other.
+#[test]
+fn an_answer_whose_round_is_confirmed_already_leaves_at_once() {
+    let mut bench = bench(3);
+    call_of(&mut bench, 1, 1, Some("r"));
+    let turn = bench.turn().turn;
+    let inner = call_of(&mut bench, 2, 1, Some("r"));
+    entry(&mut bench);
+    // Another actor's answer has the round confirmed.
+    let other = bench.call(Ask::first(3, "other"));
+    let reading = bench.turn().turn;
+    bench.end(reading, read("r"));
+    bench.settle();
+    bench.answer(other);
+    leave(&mut bench, turn, 1, 1, answered("inner", &[]));
+    assert_eq!(bench.answer(inner), reply_of("inner"));
+}
+
 #[test]
 fn a_turn_that_was_entered_is_interrupted_when_its_leadership_ends() {
     let mut bench = bench(2);
