@@ -454,7 +454,9 @@ impl Gateway {
         self.counters.hung_up += 1;
         let call = self.remove(key);
         match call.may_have_run() {
-            MayHaveRun::Yes => self.sessions.given_up(call.partition, &call.id, cx.now),
+            MayHaveRun::Yes => self
+                .sessions
+                .given_up(call.partition, &call.id, key, cx.now),
             MayHaveRun::No => self.sessions.answered(call.partition, &call.id),
         }
         for attempt in call.open() {
@@ -649,7 +651,8 @@ impl Gateway {
                 self.sessions.answered(call.partition, &call.id);
             }
             CallOutcome::Unknown { .. } => {
-                self.sessions.given_up(call.partition, &call.id, cx.now);
+                self.sessions
+                    .given_up(call.partition, &call.id, key, cx.now);
             }
         }
         let waiter = call.waiter;

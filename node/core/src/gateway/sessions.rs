@@ -9,9 +9,10 @@
 //! calls around them are as young as they are, and the floor will pass them.
 //!
 //! A call that was given up may still run at its leader. Closing it at once would make apply skip that
-//! turn, and whether it counts would hang on other traffic; so it lingers, bounded in time and number.
+//! turn, and whether it counts would hang on other traffic; so it lingers until its leader says that the turn is
+//! over. Few may do so for long: a leader that died says nothing.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ghostlight_protocol::closed::{Closed, ClosedRange};
@@ -20,10 +21,15 @@ use ghostlight_protocol::limits::CLOSED_RANGES_TOLD_MAX;
 use ghostlight_protocol::request::{RequestId, Session};
 use ghostlight_protocol::time::Instant;
 
-/// How long a sequence that was given up stays open, so that its running turn can still commit.
+/// How long any sequence that was given up stays open, so that its running turn can still commit.
 const LINGER: Duration = Duration::from_secs(10);
-/// A sequence that was given up is closed when so many later ones were begun.
-const LINGER_SEQUENCES_MAX: u64 = 1_024;
+/// The same, in sequences that were begun after it.
+const LINGER_SEQUENCES: u64 = 1_024;
+/// Sequences of a partition that stay open for longer than either; the oldest gives way. Fewer than ranges that are
+/// told, which step around them.
+const LINGERING_LONG_MAX: usize = CLOSED_RANGES_TOLD_MAX / 2;
+/// How long those stay open.
+const LINGER_LONG: Duration = Duration::from_secs(3_600);
 
 /// Shortest range of closed sequences that is told; shorter ones wait for their neighbours.
 const RANGE_SEQUENCES_MIN: u64 = 32;
@@ -35,6 +41,8 @@ const OPEN_LOOKED_AT_MAX: usize = 256;
 pub(super) struct Sessions {
     session: Session,
     partitions: Vec<Numbering>,
+    /// Calls that linger, by the gateway's keys.
+    given_up: BTreeMap<u64, (PartitionId, u64)>,
 }
 
 #[derive(Debug)]
@@ -42,7 +50,14 @@ struct Numbering {
     next: u64,
     open: BTreeSet<u64>,
     /// Sequences in `open` that nobody waits for, in the order of their times.
-    lingering: VecDeque<(Instant, u64)>,
+    lingering: VecDeque<Lingering>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Lingering {
+    since: Instant,
+    sequence: u64,
+    key: u64,
 }
 
 impl Sessions {
@@ -58,6 +73,7 @@ impl Sessions {
                 generation,
             },
             partitions: (0..partitions).map(|_| numbering()).collect(),
+            given_up: BTreeMap::new(),
         }
     }
 
@@ -81,23 +97,41 @@ impl Sessions {
         }
     }
 
-    /// Nobody waits any more, and the request may have run or be running.
-    pub(super) fn given_up(&mut self, partition: PartitionId, id: &RequestId, now: Instant) {
+    /// Nobody waits any more for the call `key`, and it may have run or be running.
+    pub(super) fn given_up(
+        &mut self,
+        partition: PartitionId,
+        id: &RequestId,
+        key: u64,
+        now: Instant,
+    ) {
         if let Some(sequence) = self.own(id) {
             let numbering = &mut self.partitions[usize::from(partition.0)];
-            numbering.lingering.push_back((now + LINGER, sequence));
+            let lingering = Lingering {
+                since: now,
+                sequence,
+                key,
+            };
+            numbering.lingering.push_back(lingering);
+            self.given_up.insert(key, (partition, sequence));
+        }
+    }
+
+    /// Its leader says that a call is over which was given up; others are ignored.
+    pub(super) fn over(&mut self, key: u64) {
+        if let Some((partition, sequence)) = self.given_up.remove(&key) {
+            let numbering = &mut self.partitions[usize::from(partition.0)];
+            numbering.open.remove(&sequence);
+            numbering.lingering.retain(|one| one.key != key);
         }
     }
 
     /// What is closed of a partition: everything below the lowest open sequence, and between others.
     pub(super) fn closed(&mut self, partition: PartitionId, now: Instant) -> Closed {
         let numbering = &mut self.partitions[usize::from(partition.0)];
-        while let Some((until, sequence)) = numbering.lingering.front().copied() {
-            if until > now && numbering.next - sequence <= LINGER_SEQUENCES_MAX {
-                break;
-            }
-            numbering.lingering.pop_front();
-            numbering.open.remove(&sequence);
+        while let Some(gone) = numbering.lingers_too_long(now) {
+            self.given_up.remove(&gone.key);
+            numbering.open.remove(&gone.sequence);
         }
         numbering.closed()
     }
@@ -112,6 +146,20 @@ impl Sessions {
 }
 
 impl Numbering {
+    /// Takes out the oldest one that lingers, if it has done so for long enough.
+    fn lingers_too_long(&mut self, now: Instant) -> Option<Lingering> {
+        let next = self.next;
+        let is_long = |one: &Lingering| {
+            now.since(one.since) >= LINGER || next - one.sequence > LINGER_SEQUENCES
+        };
+        let first = self.lingering.front()?;
+        let others = || self.lingering.iter().take_while(|one| is_long(one)).count();
+        if now.since(first.since) >= LINGER_LONG || others() > LINGERING_LONG_MAX {
+            return self.lingering.pop_front();
+        }
+        None
+    }
+
     fn closed(&self) -> Closed {
         let mut open = self.open.iter().copied();
         let Some(below) = open.next() else {
@@ -177,29 +225,60 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_up_lingers_for_a_while() {
+    fn what_was_given_up_lingers_until_its_leader_says_that_it_is_over() {
         let mut sessions = Sessions::new(NodeId(1), Generation(2), 2);
         let first = sessions.begin(HERE);
         let second_id = sessions.begin(HERE);
-        sessions.given_up(HERE, &first, second(1));
+        sessions.given_up(HERE, &first, 77, second(1));
         sessions.answered(HERE, &second_id);
-        assert_eq!(floor(&mut sessions, second(10)), 1);
-        assert_eq!(floor(&mut sessions, second(11)), 3);
+        assert_eq!(floor(&mut sessions, second(600)), 1);
+        sessions.over(78);
+        assert_eq!(floor(&mut sessions, second(600)), 1);
+        sessions.over(77);
+        assert_eq!(floor(&mut sessions, second(600)), 3);
+        assert!(sessions.given_up.is_empty() && sessions.partitions[1].lingering.is_empty());
+    }
+
+    /// Leaders that died say nothing.
+    #[test]
+    fn few_linger_for_long_and_none_for_ever() {
+        let long = LINGERING_LONG_MAX as u64;
+        for (given_up, at, expected) in [
+            (3 * long, 10, 1),
+            (3 * long, 11, 2 * long + 1),
+            (long, 3_600, 1),
+            (long, 3_601, long + 1),
+        ] {
+            let mut sessions = Sessions::new(NodeId(1), Generation(2), 2);
+            for key in 0..given_up {
+                let id = sessions.begin(HERE);
+                sessions.given_up(HERE, &id, key, second(1));
+            }
+            assert_eq!(
+                floor(&mut sessions, second(at)),
+                expected,
+                "{given_up} {at}"
+            );
+            assert_eq!(sessions.given_up.len() as u64, given_up + 1 - expected);
+        }
     }
 
     #[test]
     fn what_was_given_up_does_not_hold_back_many() {
+        let long = LINGERING_LONG_MAX as u64;
         let mut sessions = Sessions::new(NodeId(1), Generation(2), 2);
-        let first = sessions.begin(HERE);
-        sessions.given_up(HERE, &first, second(1));
-        for _ in 1..LINGER_SEQUENCES_MAX {
+        for key in 0..=long {
+            let id = sessions.begin(HERE);
+            sessions.given_up(HERE, &id, key, second(1));
+        }
+        for _ in 0..LINGER_SEQUENCES - 1 {
             let id = sessions.begin(HERE);
             sessions.answered(HERE, &id);
         }
         assert_eq!(floor(&mut sessions, second(1)), 1);
         let id = sessions.begin(HERE);
         sessions.answered(HERE, &id);
-        assert_eq!(floor(&mut sessions, second(1)), LINGER_SEQUENCES_MAX + 2);
+        assert_eq!(floor(&mut sessions, second(1)), 2);
     }
 
     fn ranges(sessions: &mut Sessions) -> Vec<(u64, u64)> {

@@ -263,7 +263,7 @@ fn closed_below_follows_the_lowest_sequence_without_an_answer() {
     assert_eq!(bench.call(4, None).1.closed_below, 1);
     bench.answer(A, &requests[0], reply(b""));
     assert_eq!(bench.call(5, None).1.closed_below, 3);
-    // The third hangs up: it may still run, and is closed only after a while.
+    // The third hangs up: it may still run, and is closed when its leader says that it does not.
     let out = bench.feed(GatewayInput::Hangup(CallTicket(3)));
     let hangup = GatewayEffect::Hangup {
         to: A,
@@ -272,10 +272,14 @@ fn closed_below_follows_the_lowest_sequence_without_an_answer() {
     };
     assert_eq!(out, [hangup]);
     assert_eq!(bench.call(6, None).1.closed_below, 3);
-    bench.now = ms(10_000);
+    bench.now = ms(60_000);
     let out = bench.feed(client(7, None));
     let (_, seventh) = sends(&out).swap_remove(0);
-    assert_eq!((seventh.attempt, seventh.closed_below), (1, 4));
+    assert_eq!((seventh.attempt, seventh.closed_below), (1, 3));
+    bench.answer(A, &requests[2], reply(b""));
+    let out = bench.feed(client(8, None));
+    let (_, eighth) = sends(&out).swap_remove(0);
+    assert_eq!((eighth.attempt, eighth.closed_below), (1, 4));
 }
 
 #[test]

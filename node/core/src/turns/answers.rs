@@ -110,6 +110,14 @@ impl Turns {
 }
 
 fn answer_all(job: &Job, answer: AnswerKind, out: &mut Vec<TurnsEffect>) {
+    let gone = job.call().map_or(&[][..], |call| &call.gone[..]);
+    for caller in gone {
+        let over = unknown(Code::OutcomeUnknown, "its caller went before it was over");
+        out.push(TurnsEffect::Answer {
+            to: *caller,
+            kind: over,
+        });
+    }
     let callers = job.call().map_or(&[][..], |call| &call.callers[..]);
     let Some((last, others)) = callers.split_last() else {
         return;

@@ -155,6 +155,7 @@ impl Turns {
                 key,
                 digest,
                 callers: vec![from],
+                gone: Vec::new(),
                 closed: Closed::new(request.closed_below, &request.closed_ranges),
                 attempt: request.attempt.max(1),
                 arrived_round: self.rounds.begun(),

@@ -109,6 +109,8 @@ pub(super) struct CallWork {
     pub(super) key: Bytes,
     pub(super) digest: u128,
     pub(super) callers: Vec<Caller>,
+    /// Those who went while its turn ran: they hear when it is over, and nothing else of it.
+    pub(super) gone: Vec<Caller>,
     /// What its session has closed.
     pub(super) closed: Closed,
     /// The highest that arrived.
@@ -322,8 +324,11 @@ impl Jobs {
         };
         let job = self.at(id);
         let waits = matches!(job.place, Place::Lookup | Place::Waiting);
-        let callers = &mut job.call_mut().expect("only calls have callers").callers;
+        let CallWork { callers, gone, .. } = job.call_mut().expect("only calls have callers");
         callers.retain(|c| *c != caller);
+        if !waits && gone.len() < CALLERS_MAX {
+            gone.push(caller);
+        }
         if waits && callers.is_empty() {
             Left::Abandoned(id)
         } else {

@@ -39,6 +39,8 @@ impl Gateway {
         });
         let Some(settled) = attempt else {
             self.counters.stray_answers += 1;
+            // Of a call that was given up: its turn is over.
+            self.sessions.over(key);
             return;
         };
         match answer.kind {

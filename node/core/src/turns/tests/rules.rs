@@ -236,6 +236,8 @@ fn mailbox_hangup_removes_a_waiting_call_unless_somebody_joined() {
     bench.end(start.turn, wrote("three", "n", "3"));
     bench.settle();
     assert_eq!(bench.answer(joined), reply("three"));
+    // Whoever has gone hears that it is over, so that its gateway may close the request.
+    assert_eq!(code(&bench.answer(caller(1))), Code::OutcomeUnknown);
     bench.silent();
 }
 
