@@ -321,7 +321,7 @@ impl Topics {
         };
         if let Some(Live::Ready(serving)) = self.groups.get(&GroupId::new(topic, &group)) {
             let counters = serving.group.counters();
-            let mut nodes: Vec<_> = serving.group.subscribers().map(|id| id.node).collect();
+            let mut nodes: Vec<_> = serving.group.takers().map(|id| id.node).collect();
             reply.subscribers = nodes.len() as u64;
             nodes.dedup();
             reply.nodes = nodes

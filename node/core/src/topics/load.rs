@@ -179,7 +179,7 @@ impl Topics {
                 let other = attach.settings.as_ref() != Some(serving.group.settings());
                 self.say_attached(&id, from, epoch, out);
                 self.touched.insert(id.clone());
-                if new && other && attach.settings.is_some() {
+                if new && other && attach.settings.is_some() && takes_any(&attach) {
                     self.put(&id, &attach, 0);
                 }
             }
@@ -265,14 +265,22 @@ impl Topics {
             Some(changed) => changed.row,
             None => row,
         };
-        let wanted = loading.attaches.last().map(|(_, attach)| attach.clone());
-        let Some(wanted) = wanted else {
+        if loading.attaches.is_empty() {
             self.groups.remove(id);
             return;
+        }
+        let mut takers = loading
+            .attaches
+            .iter()
+            .rev()
+            .filter(|(_, attach)| takes_any(attach));
+        let wanted = takers.next().map(|(_, attach)| attach.settings.clone());
+        let Some(wanted) = wanted.or_else(|| row.is_some().then_some(None)) else {
+            return self.nothing_to_leave(id, out);
         };
-        let settings = wanted.settings.clone().unwrap_or_default();
+        let settings = wanted.clone().unwrap_or_default();
         match row {
-            Some(row) if wanted.settings.is_none() || row.settings.as_ref() == Some(&settings) => {
+            Some(row) if wanted.is_none() || row.settings.as_ref() == Some(&settings) => {
                 let changed = GroupChanged {
                     group: id.group.clone(),
                     row: Some(row),
@@ -297,6 +305,23 @@ impl Topics {
         }
     }
 
+    /// Only those that leave ask for a group that is not there: they make none.
+    fn nothing_to_leave(&mut self, id: &GroupId, out: &mut Vec<TopicsEffect>) {
+        let Some(Live::Loading(loading)) = self.groups.remove(id) else {
+            return;
+        };
+        let refusal = NotRun::new(
+            Code::UnknownGroup,
+            format!(
+                "group {:?} was deleted while its last subscribers left",
+                id.group
+            ),
+        );
+        for (to, _) in loading.attaches {
+            self.refuse_attach(id, to, &refusal, out);
+        }
+    }
+
     /// Makes the group of those who wait for it, or changes how it is served.
     fn make(&mut self, id: &GroupId, at: u64, out: &mut Vec<TopicsEffect>) {
         let refusal = self.writes.refusal(self.partition);
@@ -312,8 +337,14 @@ impl Topics {
             return;
         }
         loading.stage = Stage::Making;
-        if let Some((_, attach)) = loading.attaches.last().cloned() {
-            self.put(id, &attach, at);
+        let mut takers = loading
+            .attaches
+            .iter()
+            .rev()
+            .filter(|(_, attach)| takes_any(attach));
+        match takers.next().map(|(_, attach)| attach.clone()) {
+            Some(attach) => self.put(id, &attach, at),
+            None => self.nothing_to_leave(id, out),
         }
     }
 
@@ -459,6 +490,11 @@ impl Topics {
             None => {}
         }
     }
+}
+
+/// Whether a subscriber wants events still. One that leaves is there for what it owes: it makes no group, and changes none.
+fn takes_any(attach: &Attach) -> bool {
+    attach.credit_events > 0
 }
 
 /// The refusal of an operation, for whoever asked for it.

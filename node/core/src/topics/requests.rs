@@ -249,9 +249,9 @@ impl Topics {
         }
     }
 
-    fn check_unused(&self, topic: &ActorKey, group: &str) -> Result<(), NotRun> {
+    pub(super) fn check_unused(&self, topic: &ActorKey, group: &str) -> Result<(), NotRun> {
         if let Some(Live::Ready(serving)) = self.groups.get(&GroupId::new(topic, group))
-            && serving.group.subscribers().next().is_some()
+            && serving.group.takers().next().is_some()
         {
             let text = format!("group {group:?} has subscribers: stop them, then delete it");
             return Err(NotRun::new(Code::InvalidArgument, text));

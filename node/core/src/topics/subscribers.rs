@@ -213,6 +213,10 @@ enum Stage {
         until: Instant,
     },
     Ready,
+    /// Its program has gone, and verdicts of it are not confirmed: what it has acknowledged must not come to others.
+    Leaving {
+        until: Instant,
+    },
 }
 
 impl Subscribers {
@@ -246,7 +250,7 @@ impl Subscribers {
                 self.subscribe(now, id, wants, routes, out);
             }
             SubscribersInput::Unsubscribe(id) => match self.service {
-                Service::Open => self.end(id, out),
+                Service::Open => self.leave(now, id, out),
                 Service::Closing => self.give_all_back(id),
             },
             SubscribersInput::Verdict { id, token, said } => self.verdict(now, id, token, said),
@@ -431,6 +435,12 @@ impl Subscribers {
             let Some(subscription) = self.subscriptions.get_mut(&place.0) else {
                 continue;
             };
+            if let Stage::Leaving { until } = subscription.stage
+                && until <= now
+            {
+                self.end(place.0, out);
+                continue;
+            }
             if let Stage::Beginning { until } = subscription.stage
                 && until <= now
             {
@@ -542,6 +552,7 @@ impl Subscribers {
             return;
         }
         self.reschedule(place);
+        self.end_if_left(place.0, out);
     }
 
     /// A refusal that trying again does not change ends the subscription.
@@ -627,6 +638,40 @@ impl Subscribers {
             let attachment = self.at((id, *at));
             attachment.is_some_and(|attachment| attachment.is_open(*offset))
         })
+    }
+
+    /// Its program has gone. It stays until the leaders have confirmed what the program said, within bounds.
+    fn leave(&mut self, now: Instant, id: SubscriptionId, out: &mut Vec<SubscribersEffect>) {
+        let Some(subscription) = self.subscriptions.get(&id) else {
+            return;
+        };
+        if !subscription.attachments.iter().any(Attachment::owes) {
+            return self.end(id, out);
+        }
+        self.give_all_back(id);
+        let Some(subscription) = self.subscriptions.get_mut(&id) else {
+            return;
+        };
+        let until = now + LEADER_WAIT_MAX;
+        subscription.stage = Stage::Leaving { until };
+        let mut places = Vec::new();
+        for (at, attachment) in (0..).zip(&mut subscription.attachments) {
+            out.extend(attachment.close(now, &subscription.group, &subscription.wants));
+            places.push((id, at));
+        }
+        for place in places {
+            self.reschedule(place);
+        }
+    }
+
+    fn end_if_left(&mut self, id: SubscriptionId, out: &mut Vec<SubscribersEffect>) {
+        let left = self.subscriptions.get(&id).is_some_and(|subscription| {
+            let leaving = matches!(subscription.stage, Stage::Leaving { .. });
+            leaving && !subscription.attachments.iter().any(Attachment::owes)
+        });
+        if left {
+            self.end(id, out);
+        }
     }
 
     fn close(&mut self, now: Instant, out: &mut Vec<SubscribersEffect>) {

@@ -225,6 +225,69 @@ fn a_group_that_the_sweep_dropped_serves_nobody() {
     assert!(told, "its subscriber attaches again at once: {out:?}");
 }
 
+/// A subscriber whose program has gone is attached for what it owes: it makes no group, and does not keep one from being deleted.
+#[test]
+fn who_leaves_makes_no_group_and_holds_none_up() {
+    for (credit_events, made) in [(0, false), (64, true)] {
+        let mut topics = open();
+        let mut out = Vec::new();
+        let attach = |group: &str| Attach {
+            group: group.to_owned(),
+            settings: Some(GroupSettings::default()),
+            credit_events,
+            credit_bytes: 1 << 20,
+            ..Attach::default()
+        };
+        let frame = TopicFrame {
+            partition: 0,
+            topic: topic().to_bytes(),
+            subscriber: 1 << 32 | 7,
+            term: 3,
+            said: Some(TopicSaid::Attach(attach("g"))),
+        };
+        let from = NodeId(1);
+        topics.handle(NOW, TopicsInput::Frame { from, frame }, &mut out);
+        let Some(TopicsEffect::Read { read, .. }) = out.pop() else {
+            panic!("{out:?}");
+        };
+        let rows = vec![
+            (topic().to_bytes(), None),
+            (family::group_key(&topic(), "g"), None),
+        ];
+        let rest = Rest::Last;
+        topics.handle(NOW, TopicsInput::Rows { read, rows, rest }, &mut out);
+        let refused = out.iter().any(|effect| match effect {
+            TopicsEffect::Send { frame, .. } => matches!(
+                &frame.said,
+                Some(TopicSaid::Refused(Refused { code: 503, .. }))
+            ),
+            _ => false,
+        });
+        topics.flush(NOW, &mut out);
+        let proposed = out
+            .iter()
+            .any(|effect| matches!(effect, TopicsEffect::Propose(_)));
+        assert_eq!(
+            (refused, proposed),
+            (!made, made),
+            "{credit_events}: {out:?}"
+        );
+        // A group that it is attached to.
+        let row = TopicRow::default();
+        serve(&mut topics, "h", GroupSettings::default(), &row);
+        let Some(Live::Ready(serving)) = topics.groups.get_mut(&GroupId::new(&topic(), "h")) else {
+            panic!("it serves");
+        };
+        let subscriber = super::group::SubscriberId {
+            node: NodeId(1),
+            number: 1 << 32 | 1,
+        };
+        serving.group.attach(NOW, subscriber, &attach("h"));
+        let unused = topics.check_unused(&topic(), "h");
+        assert_eq!(unused.is_ok(), credit_events == 0, "{credit_events}");
+    }
+}
+
 /// Retention takes what a group is to begin with, while the rows of the group are read.
 #[test]
 fn a_trim_while_a_group_loads_is_not_forgotten() {

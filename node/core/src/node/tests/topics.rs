@@ -496,6 +496,36 @@ fn a_leader_that_dies_costs_no_event_and_repeats_none() {
     }
 }
 
+/// A program acknowledges and goes while there is no leader: what it had done comes to nobody else.
+#[test]
+fn what_was_acknowledged_while_nobody_led_outlives_its_subscriber() {
+    let mut shop = Shop::open();
+    let partition = partition_of(&topic().partition_for(b"x").key(), PARTITIONS);
+    let leader = shop.bench.server(partition).unwrap();
+    let others: Vec<u64> = (1..=NODES).filter(|n| *n != leader).collect();
+    shop.subscribe(others[0], 10, "a", settings(Order::None));
+    shop.wait_ready(&[10]);
+    for number in 0..8 {
+        shop.publish(others[0], "x", number);
+    }
+    shop.bench.pass(100);
+    shop.kill(leader);
+    let mut taken = BTreeMap::new();
+    let events = shop.ack_all(&mut taken);
+    assert_eq!(events.len(), 8);
+    let gone = SubscribersInput::Unsubscribe(SubscriptionId(10));
+    shop.bench.feed(others[0], Input::Subscriber(gone));
+    shop.subscribe(others[1], 11, "a", settings(Order::None));
+    shop.wait_ready(&[11]);
+    let mut again = Vec::new();
+    for _ in 0..300 {
+        shop.bench.pass(10);
+        again.extend(shop.ack_all(&mut taken));
+    }
+    assert!(again.is_empty(), "{again:?}");
+    assert_eq!(shop.bench.at(others[0]).core.subscriptions(), 0);
+}
+
 /// What an application does that did not hear of its publish: it publishes the event again, at another node, after the
 /// leader has died, in a call of its own.
 #[test]

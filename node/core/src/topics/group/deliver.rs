@@ -137,6 +137,15 @@ impl Group {
         self.subscribers.keys().copied()
     }
 
+    /// Subscribers that take events: those that leave hold nobody up.
+    pub(in crate::topics) fn takers(&self) -> impl Iterator<Item = SubscriberId> + '_ {
+        let takers = self
+            .subscribers
+            .iter()
+            .filter(|(_, subscriber)| subscriber.takes_any());
+        takers.map(|(id, _)| *id)
+    }
+
     /// A node is silent, or speaks again.
     pub(in crate::topics) fn heard(&mut self, now: Instant, node: NodeId, word: Word) {
         for (id, subscriber) in &mut self.subscribers {

@@ -61,6 +61,11 @@ impl Subscriber {
         self.credit_bytes = usize::try_from(attach.credit_bytes).unwrap_or(usize::MAX);
     }
 
+    /// Whether it takes events still: one that leaves says what it owes, and wants nothing.
+    pub(super) fn takes_any(&self) -> bool {
+        self.credit_events > 0
+    }
+
     /// It speaks: everything that it holds is leased anew.
     pub(super) fn hear(&mut self, now: Instant) {
         self.heard = now;

@@ -55,7 +55,7 @@ pub(super) struct Attachment {
     returned: Returned,
 }
 
-/// Whether the node ends, and how far that is here.
+/// Whether the node ends or its program has gone, and how far that is here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Closing {
     No,
@@ -280,7 +280,7 @@ impl Attachment {
         Some(SubscribersEffect::Send { to, frame })
     }
 
-    /// The node ends: nothing more is taken.
+    /// The node ends, or its program has gone: nothing more is taken.
     pub(super) fn close(
         &mut self,
         now: Instant,
