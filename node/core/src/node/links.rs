@@ -30,13 +30,18 @@ use crate::topics::subscribers::SubscribersInput;
 pub(super) const SILENT_AFTER: Duration = Duration::from_millis(400);
 /// First and longest pause between two dials of one node.
 const DIAL_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+/// A node that holds nothing and has been gone for so long is dialed more and more seldom, up to the pause that
+/// follows: should it live behind a split, it dials, too.
+const GONE_AFTER: Duration = Duration::from_secs(30);
+/// See [`GONE_AFTER`].
+const GONE_DIAL_PAUSE: Duration = Duration::from_secs(60);
 /// Pause between two rounds of dialing the seeds.
 const SEED_PAUSE: Duration = Duration::from_secs(1);
 /// The same for seeds that no connected node has as its address.
 const STRANGER_PAUSE: Duration = Duration::from_secs(5);
 /// Rounds of silent seeds before the first word about it, and between two words.
 const SEED_ROUNDS: (u32, u32) = (3, 10);
-/// An edge that has been gone for so long is forgotten: it held nothing, and comes back as a new one.
+/// A node without copies that has been gone for so long is forgotten: it comes back as a new one.
 const EDGE_FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
 /// Ticks between two looks for such.
 const EDGE_TICKS: u64 = 20;
@@ -317,6 +322,13 @@ impl Link {
             leaders: 0,
             condemned: BTreeMap::new(),
             gone: None,
+        }
+    }
+
+    fn dial_pause_max(&self, now: Instant) -> Duration {
+        match self.gone {
+            Some(since) if now.since(since) >= GONE_AFTER => GONE_DIAL_PAUSE,
+            Some(_) | None => DIAL_PAUSE.1,
         }
     }
 
@@ -603,12 +615,12 @@ impl NodeCore {
         }
     }
 
-    /// Edges come and go with what runs beside them; the address book must not grow by each.
+    /// Edges come and go with what runs beside them; the address book must not grow by each, nor by those of whom
+    /// gossip told when they had gone.
     fn forget_edges(&mut self, now: Now) {
         let membership = &self.membership;
         self.links.nodes.retain(|node, link| {
-            // Of generation 0: others told of it, and nobody has said yet what it is.
-            let edge = link.record.weight == 0 && link.record.generation > 0;
+            let edge = link.record.weight == 0;
             let down = membership.state_of(*node).unwrap_or(MemberState::Down) == MemberState::Down;
             if !edge || !down || link.control == Wire::Up {
                 link.gone = None;
@@ -632,7 +644,7 @@ impl NodeCore {
                 continue;
             }
             link.dial_at = now.instant + link.dial_pause;
-            link.dial_pause = (link.dial_pause * 2).min(DIAL_PAUSE.1);
+            link.dial_pause = (link.dial_pause * 2).min(link.dial_pause_max(now.instant));
             for (kind, wire) in [
                 (ConnectionKind::Control, link.control),
                 (ConnectionKind::Bulk, link.bulk),

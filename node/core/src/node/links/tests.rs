@@ -190,6 +190,38 @@ fn an_edge_that_is_gone_for_a_day_leaves_the_address_book_and_a_storage_node_doe
     assert_eq!(told, Some(2), "nodes 2 and 8");
 }
 
+/// Sidecars that ended are not dialed every two seconds for a day; a storage node is, for it comes back.
+#[test]
+fn who_holds_nothing_and_is_gone_is_dialed_once_a_minute() {
+    let mut bed = ByHand::new();
+    for (number, weight, generation) in [(7, 0, 1), (8, 1, 1), (9, 0, 0)] {
+        bed.core.links.take_record(NodeRecord {
+            node: NodeId(number).to_bytes().to_vec(),
+            generation,
+            address: format!("10.0.0.{number}:7400"),
+            weight,
+            ..NodeRecord::default()
+        });
+    }
+    let dials = |effects: &[Effect], number| {
+        let to = effects.iter().filter(|effect| {
+            matches!(effect, Effect::Dial { node: Some(node), kind: ConnectionKind::Control, .. } if *node == NodeId(number))
+        });
+        to.count()
+    };
+    let seconds = |n: u64| n * 1_000 / crate::node::TICK.as_millis() as u64;
+    let first = bed.run(seconds(20));
+    for number in [7, 8, 9] {
+        assert!((9..=15).contains(&dials(&first, number)), "{number}");
+    }
+    bed.run(seconds(300));
+    let later = bed.run(seconds(600));
+    for (number, wanted) in [(7, 9..=11), (8, 290..=310), (9, 9..=11)] {
+        let dials = dials(&later, number);
+        assert!(wanted.contains(&dials), "{number}: {dials}");
+    }
+}
+
 /// Ticks, and answers nobody; what is said about others.
 fn accusations(effects: &[Effect]) -> Vec<&Event> {
     let told = effects.iter().filter_map(|effect| match effect {
