@@ -25,8 +25,13 @@ use std::collections::BTreeSet;
 
 use ghostlight_core::io::{StoreEffect, StoreInput};
 use ghostlight_core::node::NodeCore;
+use ghostlight_protocol::command::{Command, Kind};
 use ghostlight_protocol::ids::{PartitionId, PeerId, Term};
+use ghostlight_protocol::replica::ApplyItem;
 use ghostlight_protocol::replica::log::RecoveredReplica;
+use prost::Message as _;
+
+use committed::Seen;
 
 use crate::clients::Record;
 use crate::net::Place;
@@ -167,12 +172,12 @@ impl Checks {
         if let StoreEffect::Apply(work) = effect {
             for (partition, items) in work {
                 for item in items {
-                    self.committed.seen(place, *partition, item)?;
-                    self.once.asked(*partition, item);
-                    self.topics.asked(*partition, item);
+                    let seen = self.committed.seen(place, *partition, item)?;
+                    if seen == Seen::First {
+                        self.committed_first(*partition, item);
+                    }
                     self.stints.committed(*partition, item);
                     self.completeness.committed(*partition, item);
-                    self.versions.asked(*partition, item);
                     self.strength.committed(*partition, item)?;
                 }
             }
@@ -182,6 +187,25 @@ impl Checks {
         self.promises.asked(place, effect)?;
         self.quorums.asked(place, effect);
         self.stints.asked(place, effect)
+    }
+
+    /// An entry is about to be applied somewhere for the first time: what it says, it says on every replica.
+    fn committed_first(&mut self, partition: PartitionId, item: &ApplyItem) {
+        let ApplyItem::Command { at, data } = item else {
+            return;
+        };
+        let Ok(command) = Command::decode(data.clone()) else {
+            return;
+        };
+        let term = Term(command.leader_term);
+        match command.kind {
+            Some(Kind::Turns(turns)) => {
+                self.versions.asked(partition, at.index, term, &turns.turns);
+                self.once.asked(partition, at.index, turns.turns);
+            }
+            Some(Kind::Topics(ops)) => self.topics.asked(partition, at.index, ops),
+            _ => {}
+        }
     }
 
     /// A store answers its core.

@@ -10,6 +10,7 @@ mod run;
 mod sometimes;
 mod subscribers;
 mod trace;
+mod wire;
 mod world;
 
 pub use clients::Op;

@@ -50,6 +50,21 @@ impl Trace {
         self.hasher.write(bytes);
     }
 
+    /// Takes more bytes of the same event.
+    pub(crate) fn more(&mut self, bytes: &[u8]) {
+        self.hasher.write(bytes);
+    }
+
+    /// Takes a number of the same event.
+    pub(crate) fn more_number(&mut self, number: u64) {
+        self.hasher.write_u64(number);
+    }
+
+    /// Takes a text of the same event.
+    pub(crate) fn more_text(&mut self, text: fmt::Arguments<'_>) {
+        self.hasher.write(text.to_string().as_bytes());
+    }
+
     /// Takes a line: rare and worth reading.
     pub fn line(&mut self, now: u64, text: fmt::Arguments<'_>) {
         let line = format!("{:12.6} {text}", now as f64 / 1e9);

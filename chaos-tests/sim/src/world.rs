@@ -10,6 +10,7 @@ mod boot;
 mod connect;
 mod contents;
 mod deliver;
+mod digest;
 mod elsewhere;
 mod hostile;
 mod liveness;
@@ -17,6 +18,7 @@ mod lost;
 mod misfortunes;
 mod nemesis;
 mod observe;
+mod queue;
 mod reached;
 mod scenario;
 mod store;
@@ -33,11 +35,9 @@ use ghostlight_core::inquiry::InquiryInput;
 use ghostlight_core::io::ReadTicket;
 use ghostlight_core::io::{Input, Lane, SnapshotEffect};
 use ghostlight_core::topics::subscribers::Said;
-use ghostlight_core::turn_io::RunnerInput;
 use ghostlight_core::turns::RowsWanted;
 use ghostlight_protocol::ids::{NodeId, PartitionId};
 use ghostlight_protocol::wire::frame::Frame;
-use ghostlight_protocol::wire::frame_bytes;
 use ghostlight_protocol::wire::hello::ConnectionKind;
 
 use crate::clients::Clients;
@@ -49,6 +49,7 @@ use crate::process::Node;
 use crate::sometimes::Sometimes;
 use crate::subscribers::{Subscribed, Subscribers};
 use crate::trace::{Show, Trace};
+use crate::wire::Wire;
 
 /// Something that happens at a time.
 #[derive(Debug)]
@@ -196,8 +197,8 @@ pub struct World {
     /// What was drawn.
     pub params: Params,
     pub(crate) now: u64,
-    queue: BTreeMap<(u64, u64), Event>,
-    number: u64,
+    queue: queue::Queue,
+    pub(crate) wire: Wire,
     pub(crate) nodes: Vec<Node>,
     pub(crate) net: Net,
     pub(crate) clients: Clients,
@@ -276,8 +277,8 @@ impl World {
             checks: Checks::new(params.partitions, params.factor),
             params,
             now: SEC,
-            queue: BTreeMap::new(),
-            number: 0,
+            queue: queue::Queue::default(),
+            wire: Wire::default(),
             nodes: Vec::new(),
             net: Net::default(),
             trace,
@@ -338,8 +339,7 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, time: u64, event: Event) {
-        self.number += 1;
-        self.queue.insert((time.max(self.now), self.number), event);
+        self.queue.add(time.max(self.now), event);
     }
 
     pub(crate) fn after(&mut self, delay: u64, event: Event) {
@@ -348,16 +348,9 @@ impl World {
 
     /// Runs until a time, or until a promise is broken.
     pub fn run_until(&mut self, end: u64) {
-        while self.failure.is_none() {
-            let Some(((time, _), _)) = self.queue.first_key_value() else {
-                break;
-            };
-            if *time > end {
-                break;
-            }
-            let Some(((time, _), event)) = self.queue.pop_first() else {
-                break;
-            };
+        while self.failure.is_none()
+            && let Some((time, event)) = self.queue.next_until(end)
+        {
             self.now = time;
             self.happen(event);
         }
@@ -511,7 +504,7 @@ impl World {
         let mut effects = std::mem::take(&mut self.effects);
         let inputs = std::mem::take(&mut process.inbox);
         for input in inputs {
-            self.trace.mix(now, kind_of(&input), place, &digest(&input));
+            self.trace.input(now, place, &input);
             process.core.handle(clocks, input, &mut effects);
         }
         process.core.flush(clocks, &mut effects);
@@ -551,44 +544,5 @@ impl World {
             self.violate(what);
         }
         self.note_replicas(place);
-    }
-}
-
-fn kind_of(input: &Input) -> u8 {
-    match input {
-        Input::Tick => b't',
-        Input::Frame { .. } => b'f',
-        Input::Gossip(_) => b'g',
-        Input::Connected { .. } => b'c',
-        Input::Dialed { .. } => b'D',
-        Input::Disconnected { .. } => b'd',
-        Input::Refused(_) => b'R',
-        Input::CallNotSent { .. } => b'n',
-        Input::Call { .. } => b'C',
-        Input::Hangup(_) => b'h',
-        Input::Runner(_) => b'r',
-        Input::App(_) => b'A',
-        Input::Subscriber(_) => b'S',
-        Input::Admin { .. } => b'a',
-        Input::Store(_) => b's',
-        Input::Shutdown { .. } => b'x',
-    }
-}
-
-/// Bytes that tell inputs apart, as far as that is cheap: what a frame holds was mixed in when it was sent.
-fn digest(input: &Input) -> Vec<u8> {
-    match input {
-        Input::Frame { from, frame } => {
-            let mut bytes = from.to_bytes().to_vec();
-            bytes.extend_from_slice(&(frame_bytes(frame) as u64).to_be_bytes());
-            bytes
-        }
-        Input::Gossip(data) => data.to_vec(),
-        Input::Runner(RunnerInput::Asked { turn, .. } | RunnerInput::Ended { turn, .. }) => {
-            format!("{turn:?}").into_bytes()
-        }
-        Input::Tick => Vec::new(),
-        Input::Store(_) | Input::Connected { .. } | Input::Disconnected { .. } => Vec::new(),
-        other => format!("{other:?}").into_bytes(),
     }
 }

@@ -11,6 +11,9 @@ use ghostlight_protocol::canary::{Canary, choose};
 use ghostlight_report::Row;
 use ghostlight_sim::{Show, run_seed};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Seeds that a canary may survive.
 const SEEDS_MAX: u64 = 150;
 /// Half of the canaries must be found within so many seeds.

@@ -8,6 +8,9 @@ use std::time::Instant;
 use ghostlight_report::Row;
 use ghostlight_sim::{FaultKind, Report, Show, Sometimes, reproduce, run_seed};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Seeds of a plain `cargo test`.
 const SEEDS: u64 = 200;
 /// Seeds with `GHOSTLIGHT_CHAOS=long`.

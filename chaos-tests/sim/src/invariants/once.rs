@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ghostlight_core::io::Applied;
-use ghostlight_protocol::command::{Command, Kind, Share, TurnCommit};
+use ghostlight_protocol::command::{Share, TurnCommit};
 use ghostlight_protocol::ids::{LogIndex, PartitionId};
-use ghostlight_protocol::replica::{ApplyItem, EntryOutcome, TurnOutcome};
-use prost::Message as _;
+use ghostlight_protocol::replica::{EntryOutcome, TurnOutcome};
 
 /// What a turn ran for.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -32,20 +31,10 @@ pub(super) struct Once {
 }
 
 impl Once {
-    pub(super) fn asked(&mut self, partition: PartitionId, item: &ApplyItem) {
-        let ApplyItem::Command { at, data } = item else {
-            return;
-        };
-        let Ok(command) = Command::decode(data.clone()) else {
-            return;
-        };
-        if let Some(Kind::Turns(turns)) = command.kind {
-            let turns = turns.turns.into_iter().enumerate();
-            let causes = turns
-                .map(|(place, turn)| cause(at.index, place, turn))
-                .collect();
-            self.turns.insert((partition, at.index), causes);
-        }
+    pub(super) fn asked(&mut self, partition: PartitionId, at: LogIndex, turns: Vec<TurnCommit>) {
+        let turns = turns.into_iter().enumerate();
+        let causes = turns.map(|(place, turn)| cause(at, place, turn)).collect();
+        self.turns.insert((partition, at), causes);
     }
 
     pub(super) fn applied(&mut self, applied: &Applied) -> Result<(), String> {

@@ -7,12 +7,10 @@ use bytes::Bytes;
 use ghostlight_core::io::Applied;
 use ghostlight_core::topics::subscribers::ToldEvent;
 use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::command::{Command, Kind};
 use ghostlight_protocol::ids::{LogIndex, PartitionId};
-use ghostlight_protocol::replica::{ApplyItem, EntryOutcome, TopicOutcome};
-use ghostlight_protocol::topic::{AckSet, TopicEvent, TopicPartition};
+use ghostlight_protocol::replica::{EntryOutcome, TopicOutcome};
+use ghostlight_protocol::topic::{AckSet, TopicEvent, TopicOps, TopicPartition};
 use ghostlight_protocol::wire::topic::{TopicFrame, TopicSaid};
-use prost::Message as _;
 
 use crate::net::Place;
 
@@ -85,17 +83,9 @@ impl Topics {
         self.done.insert((group.to_owned(), at));
     }
 
-    pub(super) fn asked(&mut self, partition: PartitionId, item: &ApplyItem) {
-        let ApplyItem::Command { at, data } = item else {
-            return;
-        };
-        let Ok(command) = Command::decode(data.clone()) else {
-            return;
-        };
-        if let Some(Kind::Topics(ops)) = command.kind {
-            let topics = ops.ops.into_iter().map(|op| op.topic).collect();
-            self.asked.insert((partition, at.index), topics);
-        }
+    pub(super) fn asked(&mut self, partition: PartitionId, at: LogIndex, ops: TopicOps) {
+        let topics = ops.ops.into_iter().map(|op| op.topic).collect();
+        self.asked.insert((partition, at), topics);
     }
 
     pub(super) fn applied(&mut self, place: Place, applied: &Applied) {

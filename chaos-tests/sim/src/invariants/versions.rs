@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ghostlight_core::io::Applied;
-use ghostlight_protocol::command::{Command, Kind, TurnKind};
+use ghostlight_protocol::command::{TurnCommit, TurnKind};
 use ghostlight_protocol::ids::{LogIndex, LogPosition, PartitionId, Term};
-use ghostlight_protocol::replica::{ApplyItem, EntryOutcome, TurnOutcome};
-use prost::Message as _;
+use ghostlight_protocol::replica::{EntryOutcome, TurnOutcome};
 
 /// What a turn was built on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,23 +25,20 @@ pub(super) struct Versions {
 }
 
 impl Versions {
-    pub(super) fn asked(&mut self, partition: PartitionId, item: &ApplyItem) {
-        let ApplyItem::Command { at, data } = item else {
-            return;
-        };
-        let Ok(command) = Command::decode(data.clone()) else {
-            return;
-        };
-        if let Some(Kind::Turns(turns)) = command.kind {
-            let built = turns.turns.into_iter().map(|turn| Built {
-                base: turn.base_version,
-                writes: turn.kind() == TurnKind::Write,
-                actor: turn.actor,
-            });
-            let term = Term(command.leader_term);
-            self.turns
-                .insert((partition, at.index), (term, built.collect()));
-        }
+    /// An entry holds these turns of a leadership.
+    pub(super) fn asked(
+        &mut self,
+        partition: PartitionId,
+        at: LogIndex,
+        term: Term,
+        turns: &[TurnCommit],
+    ) {
+        let built = turns.iter().map(|turn| Built {
+            base: turn.base_version,
+            writes: turn.kind() == TurnKind::Write,
+            actor: turn.actor.clone(),
+        });
+        self.turns.insert((partition, at), (term, built.collect()));
     }
 
     pub(super) fn applied(&mut self, applied: &Applied) -> Result<(), String> {

@@ -7,7 +7,6 @@ use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::ConnectionKind;
-use ghostlight_protocol::wire::{FrameDecoder, LaneItem, encode_frame, frame_bytes};
 use ghostlight_storage::memory::CrashKind;
 
 use super::{Event, Phase, World};
@@ -181,9 +180,9 @@ impl World {
         self.trace.detail(self.now, || {
             format!("  {place} -> {other} {lane:?} {frame:?}")
         });
-        match over_the_wire(&frame) {
-            Ok((frame, bytes)) => {
-                self.trace.mix(self.now, b'>', place, &bytes);
+        match self.wire.pass(&frame) {
+            Ok(frame) => {
+                self.trace.mix(self.now, b'>', place, self.wire.bytes());
                 self.overhear(place, other, &frame);
                 let key = key(place, other, kind_of(lane));
                 self.send_over(key, place, other, lane, frame);
@@ -401,27 +400,6 @@ impl World {
                     input: Box::new(Input::Runner(input)),
                 },
             );
-        }
-    }
-}
-
-/// The frame as the receiver decodes it, and its bytes: what cannot travel must not be wanted.
-pub(super) fn over_the_wire(frame: &Frame) -> Result<(Frame, Vec<u8>), String> {
-    let mut encoded = Vec::new();
-    encode_frame(frame, frame_bytes(frame), &mut encoded);
-    let mut decoder = FrameDecoder::default();
-    let mut rest = &encoded[..];
-    loop {
-        let space = decoder.space();
-        let count = space.len().min(rest.len());
-        space[..count].copy_from_slice(&rest[..count]);
-        decoder.filled(count);
-        rest = &rest[count..];
-        match decoder.next_item() {
-            Ok(Some(LaneItem::Frame(frame, _))) => return Ok((frame, encoded)),
-            Ok(None) if !rest.is_empty() => {}
-            Ok(other) => return Err(format!("a frame was taken for {other:?}")),
-            Err(error) => return Err(error.to_string()),
         }
     }
 }

@@ -16,7 +16,6 @@ use ghostlight_core::replica::peek;
 use ghostlight_protocol::ids::{PartitionId, PeerId};
 use ghostlight_protocol::wire::frame::{CondemnedReplica, Control, Frame, Heartbeat, RaftMessages};
 
-use super::deliver::over_the_wire;
 use super::{Event, World};
 use crate::dice::{MS, US};
 use crate::net::Place;
@@ -98,8 +97,8 @@ impl World {
         let Some(frame) = self.a_lie(to, frame) else {
             return;
         };
-        match over_the_wire(&frame) {
-            Ok((frame, _)) => self.arrive(to, Input::Frame { from, frame }),
+        match self.wire.pass(&frame) {
+            Ok(frame) => self.arrive(to, Input::Frame { from, frame }),
             Err(what) => return self.violate(format!("a lie must be well formed: {what}")),
         }
         if let Some(liar) = &mut self.liar {

@@ -286,12 +286,7 @@ impl World {
     }
 
     pub(crate) fn replied(&mut self, place: Place, ticket: CallTicket, outcome: CallOutcome) {
-        self.trace.mix(
-            self.now,
-            b'R',
-            place,
-            format!("{ticket:?} {outcome:?}").as_bytes(),
-        );
+        self.trace.answer(self.now, place, ticket, &outcome);
         if let Some(asked) = self.clients.asked.get_mut(&ticket.0) {
             *asked = Some(outcome);
             return;

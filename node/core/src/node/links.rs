@@ -341,6 +341,11 @@ impl Link {
     }
 }
 
+/// What tells versions of records apart: a newer one is fresher, and of an address others may tell before.
+fn version_of(record: &NodeRecord) -> (&[u8], (u64, u64), &str) {
+    (&record.node, record.freshness(), &record.address)
+}
+
 impl NodeCore {
     pub(super) fn connected(
         &mut self,
@@ -606,8 +611,12 @@ impl NodeCore {
         self.dial_members(now, &removed, out);
         self.dial_seeds(now, out);
         // At every change: a cluster that dies whole finds itself again from these alone.
-        let records = self.links.nodes.values().map(|link| &link.record);
-        if !records.eq(&self.start.addresses) {
+        let records = self
+            .links
+            .nodes
+            .values()
+            .map(|link| version_of(&link.record));
+        if !records.eq(self.start.addresses.iter().map(version_of)) {
             let records = self.links.nodes.values().map(|link| link.record.clone());
             self.start.addresses = records.collect();
             let saved = self.start.addresses.clone();
