@@ -8,13 +8,14 @@ export CARGO_TERM_COLOR ?= auto
 
 REPORT := $(CARGO_TARGET_DIR)/debug/ghostlight-report
 
-.PHONY: help demo build test test-sdks test-buses chaos canaries lint deny setup
+.PHONY: help demo build test test-sdks test-buses test-kafka chaos canaries lint deny setup
 
 help:
 	@echo "make demo       build, then three nodes on this machine with load; Ctrl-C ends it"
 	@echo "make test       format, lints, dependencies, every test; figures in chaos-report/"
 	@echo "make test-sdks  the examples with Dapr's SDKs on three nodes, some of which are killed; LANGUAGES=\"python go\" for some"
 	@echo "make test-buses external buses against their real servers, those that can be installed"
+	@echo "make test-kafka the Kafka component against a mock cluster; builds its client, a C library"
 	@echo "make chaos      the long versions of the simulation and of the real-process tests: MINUTES=60 OUT=chaos-report"
 	@echo "make canaries   deliberate bugs in the real code, each found by the simulator"
 	@echo "make lint       format and lints alone"
@@ -31,7 +32,7 @@ test: lint deny build
 	@$(REPORT) begin
 	@failed=0; \
 	cargo test --workspace --no-fail-fast || failed=1; \
-	$(MAKE) --no-print-directory canaries || failed=1; \
+	$(MAKE) --no-print-directory canaries test-kafka || failed=1; \
 	$(REPORT) || failed=1; \
 	exit $$failed
 
@@ -51,6 +52,11 @@ test-buses: build
 	PATH="$$PATH:$(CACHE)/ghostlight/buses/bin" cargo test -p ghostlight-buses -- --nocapture --test-threads 2
 	PATH="$$PATH:$(CACHE)/ghostlight/buses/bin" cargo test -p ghostlight-chaos --test buses -- --nocapture --test-threads 1
 
+# A build of its own, for its client is a C library that the product is built without.
+test-kafka:
+	cargo test -p ghostlight-buses --features kafka --lib kafka
+	cargo test -p ghostlight-buses --features kafka --test real_servers -- pubsub.kafka --test-threads 1
+
 # All of it, unattended: each part is run whatever became of those before it. Fails when a promise was broken.
 chaos: build
 	@bash chaos-tests/run-all "$(or $(MINUTES),60)" "$(REPORT)"
@@ -59,6 +65,7 @@ lint: setup
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p ghostlight-sim --features canaries --tests -- -D warnings
+	cargo clippy -p ghostlight-buses --features kafka --all-targets -- -D warnings
 
 # The dependency check needs a tool that is not part of the toolchain; it runs where it is installed.
 deny:

@@ -6,13 +6,22 @@ use std::sync::Arc;
 use crate::bus::Bus;
 use crate::external::{External, System};
 use crate::jetstream::JetStream;
+#[cfg(feature = "kafka")]
+use crate::kafka::Kafka;
 use crate::mqtt::Mqtt;
 use crate::rabbitmq::RabbitMq;
 use crate::redis::Redis;
 use crate::settings::Settings;
 
-/// Types of components that [`open`] knows, in order.
-pub const KINDS: [&str; 4] = [JetStream::KIND, Mqtt::KIND, RabbitMq::KIND, Redis::KIND];
+/// Types of components that [`open`] serves, in order.
+pub const KINDS: &[&str] = &[
+    JetStream::KIND,
+    #[cfg(feature = "kafka")]
+    Kafka::KIND,
+    Mqtt::KIND,
+    RabbitMq::KIND,
+    Redis::KIND,
+];
 
 /// A component as its YAML declares it.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,15 +46,23 @@ pub struct Opened {
     pub warnings: Vec<String>,
 }
 
-/// The bus of a component; `None`: its type is not one of [`KINDS`].
+/// The bus of a component; `None`: nothing is known of its type.
 ///
 /// # Errors
-/// Its metadata cannot be: a sentence that names the field.
+/// Its metadata cannot be: a sentence that names the field. Or its type is not part of this build.
 #[must_use]
 pub fn open(declared: &Declared) -> Option<Result<Opened, String>> {
     let mut settings = Settings::new(&declared.metadata);
     let bus = match declared.kind.as_str() {
         JetStream::KIND => External::<JetStream>::open(declared, &mut settings),
+        #[cfg(feature = "kafka")]
+        Kafka::KIND => External::<Kafka>::open(declared, &mut settings),
+        #[cfg(not(feature = "kafka"))]
+        "pubsub.kafka" => Err(
+            "Kafka's client is a C library that this build does without. Build Ghostlight with \
+             `cargo build --workspace --features ghostlight/kafka`, or start it with --builtin pubsub.kafka"
+                .to_owned(),
+        ),
         Mqtt::KIND => External::<Mqtt>::open(declared, &mut settings),
         RabbitMq::KIND => External::<RabbitMq>::open(declared, &mut settings),
         Redis::KIND => External::<Redis>::open(declared, &mut settings),

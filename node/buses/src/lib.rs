@@ -6,6 +6,8 @@ mod component;
 mod event;
 mod external;
 mod jetstream;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod keeper;
 mod mqtt;
 mod outcomes;

@@ -405,7 +405,7 @@ fn bus(owner: &Owner, declared: &resources::Component) -> (Arc<dyn Bus>, Option<
             format!("component {name} ({place}), a {kind}, cannot be used: {why}")
         }
         (_, None) => {
-            let served: Vec<_> = SERVED_HERE.iter().chain(&KINDS).copied().collect();
+            let served: Vec<_> = SERVED_HERE.iter().chain(KINDS).copied().collect();
             format!(
                 "component {name} ({place}) is a {kind}, which is not served here. Use one of: {}",
                 served.join(", ")

@@ -40,13 +40,22 @@ pub(crate) enum End {
     Told,
 }
 
+/// Something a bus connects to, at one port, which keeps what it has when it ends and starts again.
+pub(crate) trait Serves {
+    /// The port it listens at.
+    fn port(&self) -> u16;
+    /// Starts it, and waits until it listens.
+    fn start(&mut self);
+    /// Ends it in the way in which it is to lose nothing.
+    fn end(&mut self);
+}
+
 /// A server that runs, or has ended.
 pub(crate) struct Server {
     program: Program,
     path: PathBuf,
     directory: tempfile::TempDir,
-    /// The port it listens at.
-    pub(crate) port: u16,
+    port: u16,
     child: Option<Child>,
 }
 
@@ -71,23 +80,47 @@ impl Program {
     }
 }
 
+/// A port that nobody has at this moment.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("a bound address").port()
+}
+
 impl Server {
     /// One that does not run yet.
     pub(crate) fn new(program: Program) -> Self {
         let path = program.find();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = listener.local_addr().expect("a bound address").port();
         Self {
             program,
             path: path.unwrap_or_else(|| panic!("install {} ({})", program.name, program.install)),
             directory: tempfile::tempdir().expect("a directory"),
-            port,
+            port: free_port(),
             child: None,
         }
     }
 
-    /// Starts it, and waits until it listens.
-    pub(crate) fn start(&mut self) {
+    /// A file in its directory.
+    pub(crate) fn give(&self, name: &str, text: &str) {
+        std::fs::write(self.directory.path().join(name), text).expect("a file");
+    }
+
+    fn signal(&mut self, signal: &str) {
+        if let Some(mut child) = self.child.take() {
+            let group = format!("-{}", child.id());
+            // One that has ended by itself is not there any more: its log says why.
+            let told = Command::new("kill").args([signal, "--", &group]).status();
+            told.expect("kill");
+            child.wait().expect("a child that ended");
+        }
+    }
+}
+
+impl Serves for Server {
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn start(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let log = self.directory.path().join("log");
         let log = std::fs::File::options()
@@ -118,20 +151,10 @@ impl Server {
         }
     }
 
-    /// Ends it in the way in which it is to lose nothing.
-    pub(crate) fn end(&mut self) {
+    fn end(&mut self) {
         match self.program.end {
             End::Killed => self.signal("-KILL"),
             End::Told => self.signal("-TERM"),
-        }
-    }
-
-    fn signal(&mut self, signal: &str) {
-        if let Some(mut child) = self.child.take() {
-            let group = format!("-{}", child.id());
-            let told = Command::new("kill").args([signal, "--", &group]).status();
-            assert!(told.expect("kill").success(), "{} ran", self.program.name);
-            child.wait().expect("a child that ended");
         }
     }
 }
