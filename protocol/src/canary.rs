@@ -14,11 +14,12 @@ pub enum Canary {
     AckBeforeSync,
     /// A restart forgets for whom a replica has voted.
     ForgetVote,
-    /// A deposed leader goes on, its proposals are forwarded to its successor, and nobody looks at their term (G1).
-    /// Four rules in one: leaderships are closed at once, a leadership of an older term proposes nothing, only a
-    /// leader proposes, apply skips what another term began. Without the last three alone nothing was ever seen to
-    /// happen: closing leaves a deposed leader nothing to propose.
-    ForwardedProposal,
+    /// A turn is answered when it is in its leader's log, before it is committed (G3). It stands for a deposed leader's
+    /// proposal that is forwarded to its successor: that would take four broken rules at once (a leadership that is
+    /// not closed, a proposal that looks at no term, a wrapper that forwards, an apply that takes any term), each of
+    /// which is masked by the others. What they guard, that only what its own term has committed counts, is broken
+    /// here alone.
+    AnsweredAtProposal,
     /// In a joint membership the new voters alone decide.
     JointQuorum,
     /// Snapshots are sent without the records of requests (G2).
@@ -66,7 +67,7 @@ impl Canary {
     pub const ALL: [Self; 22] = [
         Self::AckBeforeSync,
         Self::ForgetVote,
-        Self::ForwardedProposal,
+        Self::AnsweredAtProposal,
         Self::JointQuorum,
         Self::SnapshotWithoutRecords,
         Self::InstallKeepsRows,

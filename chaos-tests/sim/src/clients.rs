@@ -165,6 +165,24 @@ impl Op {
         }
     }
 
+    /// Whether it changes nothing.
+    #[must_use]
+    pub(crate) fn reads(&self) -> bool {
+        match self {
+            Self::Read { .. }
+            | Self::Get { .. }
+            | Self::Balance { .. }
+            | Self::Describe { .. }
+            | Self::Letters { .. } => true,
+            Self::Append { .. }
+            | Self::Bulk { .. }
+            | Self::Add { .. }
+            | Self::Deposit { .. }
+            | Self::Transfer { .. }
+            | Self::Publish { .. } => false,
+        }
+    }
+
     /// The event that it publishes; its data exists once.
     #[must_use]
     pub(crate) fn event(&self) -> TopicEvent {

@@ -174,7 +174,7 @@ impl Checks {
                 for item in items {
                     let seen = self.committed.seen(place, *partition, item)?;
                     if seen == Seen::First {
-                        self.committed_first(*partition, item);
+                        self.committed_first(*partition, item)?;
                     }
                     self.stints.committed(*partition, item);
                     self.completeness.committed(*partition, item);
@@ -190,14 +190,18 @@ impl Checks {
     }
 
     /// An entry is about to be applied somewhere for the first time: what it says, it says on every replica.
-    fn committed_first(&mut self, partition: PartitionId, item: &ApplyItem) {
+    fn committed_first(&mut self, partition: PartitionId, item: &ApplyItem) -> Result<(), String> {
         let ApplyItem::Command { at, data } = item else {
-            return;
+            return Ok(());
         };
         let Ok(command) = Command::decode(data.clone()) else {
-            return;
+            return Ok(());
         };
         let term = Term(command.leader_term);
+        // The first entry of a term says nothing.
+        if !data.is_empty() {
+            leaders::proposed(partition, *at, term)?;
+        }
         match command.kind {
             Some(Kind::Turns(turns)) => {
                 self.versions.asked(partition, at.index, term, &turns.turns);
@@ -206,6 +210,7 @@ impl Checks {
             Some(Kind::Topics(ops)) => self.topics.asked(partition, at.index, ops),
             _ => {}
         }
+        Ok(())
     }
 
     /// A store answers its core.

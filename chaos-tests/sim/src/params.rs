@@ -26,6 +26,8 @@ pub struct Params {
     pub min_copies: u8,
     /// How long faults are injected, after the cluster has formed.
     pub span: u64,
+    /// How long it is quiet after each part of that span: no fault begins, and clients seldom ask.
+    pub lulls: Vec<u64>,
     /// The network.
     pub net: NetParams,
     /// The disks.
@@ -95,6 +97,8 @@ pub struct WorkParams {
 
 /// Of so many runs nothing goes wrong but crashes and what is aimed.
 const FOCUSED: f64 = 0.3;
+/// How long a run is quiet altogether.
+const QUIET_TIME: u64 = 565 * SEC;
 /// Steps of turns that take no time to speak of.
 const QUICK_TURNS: (u64, u64) = (2 * US, 2 * MS);
 
@@ -200,6 +204,7 @@ impl Params {
             factor,
             min_copies: 1,
             span: dice.between(10, 25) * SEC,
+            lulls: draw_lulls(seed),
             net,
             disk,
             fault_every,
@@ -249,6 +254,7 @@ impl Params {
             factor: 3,
             min_copies: 1,
             span: 0,
+            lulls: Vec::new(),
             net: NetParams {
                 delay: (100 * US, 500 * US),
                 spike: (0.0, 0),
@@ -279,6 +285,17 @@ impl Params {
             log: LogBounds::default(),
         }
     }
+}
+
+/// Ten minutes of a run are mostly quiet: that is when what has a time of its own happens. Groups are moved and
+/// compared, records expire, and a second misfortune finds a cluster that has recovered from the first.
+fn draw_lulls(seed: u64) -> Vec<u64> {
+    let dice = &mut Dice::new(seed, "lulls");
+    let count = *dice.pick(&[1, 2, 3]);
+    let shares: Vec<u64> = (0..count).map(|_| dice.between(20, 100)).collect();
+    let all: u64 = shares.iter().sum();
+    let spans = shares.into_iter().map(|share| QUIET_TIME / all * share);
+    spans.collect()
 }
 
 /// Adds each kind, or leaves it out of this run.

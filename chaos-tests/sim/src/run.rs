@@ -121,7 +121,15 @@ pub fn form(world: &mut World) -> Result<(), String> {
 fn work(world: &mut World) -> Result<(), String> {
     world.begin_work();
     world.begin_faults();
-    let end = world.now() + world.params.span;
+    let lulls = world.params.lulls.clone();
+    let part = world.params.span / (lulls.len() as u64 + 1);
+    for lull in lulls {
+        let end = world.now() + part;
+        world.run_until(end);
+        world.lull(lull);
+    }
+    // What a lull has let heal is to break again before the end.
+    let end = world.now() + part;
     world.run_until(end);
     Ok(())
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 /// What every full batch of seeds must reach.
-pub(crate) const REQUIRED: [&str; 84] = [
+pub(crate) const REQUIRED: [&str; 87] = [
+    "asked one of two that believe to lead",
     "call answered not run",
     "call answered unknown",
     "call not sent",
@@ -41,6 +42,7 @@ pub(crate) const REQUIRED: [&str; 84] = [
     "fault: join",
     "fault: leader cut off",
     "fault: leader dead, all disks standing still",
+    "fault: leader woke up cut off from the others",
     "fault: links swizzled",
     "fault: nobody hears a node",
     "fault: old image of a disk put back",
@@ -87,6 +89,7 @@ pub(crate) const REQUIRED: [&str; 84] = [
     "turn committed",
     "turn with a message committed",
     "unknown call repeated with its id",
+    "whole after a quiet stretch",
     "write survived unreported",
 ];
 

@@ -15,6 +15,7 @@ mod elsewhere;
 mod hostile;
 mod liveness;
 mod lost;
+mod lull;
 mod misfortunes;
 mod nemesis;
 mod observe;
@@ -29,7 +30,7 @@ mod work;
 pub use back_in_time::Restored;
 pub use boot::Origin;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ghostlight_core::inquiry::InquiryInput;
 use ghostlight_core::io::ReadTicket;
@@ -212,12 +213,15 @@ pub struct World {
     pub(crate) failure: Option<String>,
     pub(crate) phase: Phase,
     pub(crate) effects: Vec<ghostlight_core::io::Effect>,
+    inputs: VecDeque<Input>,
     pub(crate) admin: Vec<(Place, u64, ghostlight_core::admin::AdminAnswer)>,
     pub(crate) admin_next: u64,
     /// Places that shut down: clients call elsewhere.
     pub(crate) closing: BTreeSet<Place>,
     /// Places that some clients keep away from.
     pub noticed: BTreeSet<Place>,
+    /// Places that clients ask, and to which they bring no writes.
+    pub(crate) apart: BTreeSet<Place>,
     /// Places whose node belongs to another cluster.
     pub(crate) foreign: BTreeSet<Place>,
     /// Places that ask about a lost database.
@@ -228,6 +232,8 @@ pub struct World {
     pub(crate) liar: Option<hostile::Liar>,
     /// A place that does not start before all faults end.
     pub(crate) left_out: Option<Place>,
+    /// Until when no fault begins and clients seldom ask.
+    pub(crate) lull_until: u64,
 }
 
 /// Whether faults may happen.
@@ -295,15 +301,18 @@ impl World {
             failure: None,
             phase: Phase::Faults,
             effects: Vec::new(),
+            inputs: VecDeque::new(),
             admin: Vec::new(),
             admin_next: 0,
             closing: BTreeSet::new(),
             noticed: BTreeSet::new(),
+            apart: BTreeSet::new(),
             foreign: BTreeSet::new(),
             asking: BTreeMap::new(),
             repair: Repair::Nothing,
             liar: None,
             left_out: None,
+            lull_until: 0,
         }
     }
 
@@ -502,8 +511,9 @@ impl World {
         process.scheduled = false;
         let clocks = process.now(now, node.skew_ms);
         let mut effects = std::mem::take(&mut self.effects);
-        let inputs = std::mem::take(&mut process.inbox);
-        for input in inputs {
+        let mut inputs = std::mem::take(&mut self.inputs);
+        std::mem::swap(&mut inputs, &mut process.inbox);
+        for input in inputs.drain(..) {
             self.trace.input(now, place, &input);
             process.core.handle(clocks, input, &mut effects);
         }
@@ -512,7 +522,7 @@ impl World {
         for effect in effects.drain(..) {
             self.perform(place, effect);
         }
-        self.effects = effects;
+        (self.effects, self.inputs) = (effects, inputs);
         self.schedule_tick(place);
         self.check_node(place);
     }

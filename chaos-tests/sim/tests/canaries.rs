@@ -24,7 +24,7 @@ const SOUND: u64 = 6;
 const BEGINNINGS: [u64; 3] = [1, 10_001, 20_001];
 
 /// Those that nobody has seen found: the usual run leaves them out, and the report counts them as not caught.
-const NOT_SEEN_FOUND: &[Canary] = &[Canary::ForwardedProposal, Canary::ReadUnproven];
+const NOT_SEEN_FOUND: &[Canary] = &[];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()

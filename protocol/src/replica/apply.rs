@@ -22,7 +22,6 @@ pub use turn::{Outbox, is_deleted, read_version};
 use bytes::Bytes;
 use prost::Message;
 
-use crate::canary::{self, Canary};
 use crate::command::{Command, Envelope, Kind, ScheduleWrite};
 use crate::family::Family;
 use crate::hash::{domain, hash128};
@@ -142,7 +141,7 @@ pub fn apply_command<R: Rows>(
     let Ok(command) = Command::decode(data) else {
         return Ok(EntryOutcome::Nothing);
     };
-    if command.leader_term != at.term.0 && !canary::sings(Canary::ForwardedProposal) {
+    if command.leader_term != at.term.0 {
         return Ok(EntryOutcome::Nothing);
     }
     partition.age_ms = partition.age_ms.saturating_add(command.age_step_ms);

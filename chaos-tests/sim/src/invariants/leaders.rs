@@ -1,10 +1,11 @@
-//! Election safety (Raft, figure 3; promise G1): at most one leader in a term of a group.
+//! Election safety (Raft, figure 3; promise G1): at most one leader in a term of a group, and only it proposes in that
+//! term: what a deposed leader began enters no log by way of its successor.
 
 use std::collections::BTreeMap;
 
 use ghostlight_core::node::ReplicaFacts;
 use ghostlight_core::replica::Role;
-use ghostlight_protocol::ids::{PartitionId, Term};
+use ghostlight_protocol::ids::{LogPosition, PartitionId, Term};
 
 use crate::net::Place;
 
@@ -52,4 +53,18 @@ impl Leaders {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// An entry was proposed by the leadership of this term.
+///
+/// # Errors
+/// It stands in the log as an entry of another term.
+pub(super) fn proposed(partition: PartitionId, at: LogPosition, term: Term) -> Result<(), String> {
+    if term == at.term {
+        return Ok(());
+    }
+    Err(format!(
+        "only a leader proposes, in its own term: {partition} {} of {} was proposed in {term}",
+        at.index, at.term
+    ))
 }

@@ -67,6 +67,8 @@ pub enum FaultKind {
     RestlessBridge,
     /// Who leads a partition dies while no disk syncs: for a while nobody can be elected.
     Headless,
+    /// Who leads a partition stands still until others lead, and wakes up cut off from them, with clients at its side.
+    WakesAlone,
 }
 
 impl FaultKind {
@@ -107,11 +109,12 @@ impl FaultKind {
     ];
 
     /// Kinds that are aimed at who leads, or at who is in between. Drawn last of all.
-    pub const AIMED: [(Self, u32); 4] = [
+    pub const AIMED: [(Self, u32); 5] = [
         (Self::Isolate, 4),
         (Self::SlowLoop, 3),
         (Self::RestlessBridge, 3),
         (Self::Headless, 2),
+        (Self::WakesAlone, 4),
     ];
 }
 

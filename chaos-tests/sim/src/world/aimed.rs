@@ -5,13 +5,15 @@
 use ghostlight_protocol::ids::PartitionId;
 use ghostlight_storage::memory::CrashKind;
 
-use super::{Mend, World};
+use super::{Event, Mend, World};
 use crate::dice::{MS, SEC};
 use crate::net::Place;
 use crate::params::FaultKind;
 
 /// How many times as long a turn of a slow loop takes: up to 40 ms.
 const LOOP_SLOWNESS: (u64, u64) = (50, 1_000);
+/// How long a leader stands still: others are elected after some 0.6 s.
+const SLEEP: (u64, u64) = (600 * MS, 1_500 * MS);
 /// Deaths of a node between two halves.
 const BRIDGE_DEATHS: (u64, u64) = (4, 10);
 
@@ -34,6 +36,7 @@ impl World {
             }
             FaultKind::RestlessBridge => self.restless_bridge(place),
             FaultKind::Headless => self.behead(place),
+            FaultKind::WakesAlone => self.wake_alone(place),
             other => self.violate(format!("{other:?} is no such fault")),
         }
     }
@@ -50,6 +53,21 @@ impl World {
             true => self.some_leader().unwrap_or(place),
             false => place,
         }
+    }
+
+    /// Who leads stands still until others lead, and wakes up cut off from them: for some ticks more it believes that
+    /// it leads. Writes go to the others meanwhile, reads to it, too.
+    fn wake_alone(&mut self, place: Place) {
+        self.sometimes
+            .hit("fault: leader woke up cut off from the others");
+        let place = self.some_leader().unwrap_or(place);
+        let (low, high) = SLEEP;
+        let asleep = self.dice.fault.between(low, high);
+        self.isolate(place);
+        self.freeze(place, asleep);
+        self.apart.insert(place);
+        let alone = self.dice.fault.between(500 * MS, 3 * SEC);
+        self.after(asleep + alone, Event::Mend(Mend::Unclog(place)));
     }
 
     /// Two halves that hear each other not at all, and both hear one node, which dies again and again: whom it

@@ -45,6 +45,7 @@ impl World {
     /// Nothing goes wrong any more, as far as network, disks and clocks go.
     pub(crate) fn end_faults(&mut self) {
         self.phase = super::Phase::Quiet;
+        self.apart.clear();
         self.heal();
         for node in &mut self.nodes {
             node.slowness = 1;

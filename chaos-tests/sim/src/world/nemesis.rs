@@ -37,6 +37,9 @@ impl World {
         {
             return;
         }
+        if self.is_lull() {
+            return self.at(self.lull_until, Event::Fault);
+        }
         let every = self.params.fault_every;
         let next = self.dice.fault.log_uniform(every / 8, every * 3);
         self.after(next, Event::Fault);
@@ -152,7 +155,8 @@ impl World {
             FaultKind::Isolate
             | FaultKind::SlowLoop
             | FaultKind::RestlessBridge
-            | FaultKind::Headless => self.aimed(kind, place),
+            | FaultKind::Headless
+            | FaultKind::WakesAlone => self.aimed(kind, place),
         }
     }
 
@@ -180,7 +184,10 @@ impl World {
                     self.start(place, Origin::Joins);
                 }
             }
-            Mend::Heal => self.heal(),
+            Mend::Heal => {
+                self.apart.clear();
+                self.heal();
+            }
             Mend::Disk(place) => self.nodes[place].slowness = 1,
             Mend::Loop(place) => self.nodes[place].loop_slowness = 1,
             Mend::Undrain(place) => self.drain(place, DrainChange::Undo),
@@ -188,7 +195,10 @@ impl World {
             Mend::CrashAgain(place, left) => self.crash_again(place, left),
             Mend::Clog(place) if self.phase == Phase::Faults => self.isolate(place),
             Mend::Clog(_) => {}
-            Mend::Unclog(place) => self.reconnect(place),
+            Mend::Unclog(place) => {
+                self.apart.remove(&place);
+                self.reconnect(place);
+            }
             Mend::Strobe(place, left) => self.strobe(place, left),
             Mend::Roll(place) => self.roll(place),
             Mend::Remove(node) => self.remove(node),
@@ -369,6 +379,7 @@ impl World {
         self.trace.line(self.now, format_args!("all faults end"));
         self.phase = Phase::Quiet;
         self.left_out = None;
+        self.apart.clear();
         self.heal();
         for place in 0..self.nodes.len() {
             self.nodes[place].slowness = 1;

@@ -158,10 +158,16 @@ impl World {
             return None;
         }
         let since = self.now.saturating_sub(AGAIN_TIME_MAX);
-        let lately = self.clients.history.iter().rev();
+        let history = &self.clients.history;
+        // A name is remembered from when it was first said: an event has the number of that record.
+        let is_lately = |op: &Op| match op {
+            Op::Publish { number, .. } => history[*number].invoked >= since,
+            _ => false,
+        };
+        let lately = history.iter().rev();
         let lately = lately.take_while(|record| record.invoked >= since);
         let published: Vec<Op> = lately
-            .filter(|record| matches!(record.op, Op::Publish { .. }))
+            .filter(|record| is_lately(&record.op))
             .take(AGAIN_OF_MAX)
             .map(|record| record.op.clone())
             .collect();
@@ -174,11 +180,14 @@ impl World {
 
     /// Sends the client's call once more, to some node that runs.
     fn attempt(&mut self, client: usize) {
-        let alive = self.open_places(client);
+        let mut alive = self.open_places(client);
         let Some(call) = &self.clients.clients[client].call else {
             return;
         };
         let (record, id, not) = (call.record, call.id.clone(), call.not);
+        if !self.clients.history[record].op.reads() {
+            alive.retain(|place| !self.apart.contains(place));
+        }
         if alive.is_empty() {
             self.after(50 * MS, Event::Client(client));
             return;
@@ -388,7 +397,7 @@ impl World {
         }
         let pause = match self.clients.clients[client].then {
             Some(_) => 0,
-            None => self.dice.work.between(0, self.params.work.think),
+            None => self.think(),
         };
         self.after(pause, Event::Client(client));
     }

@@ -50,8 +50,7 @@ impl NodeCore {
         let led = slot.leading.as_ref().map(|leading| leading.term);
         let leads = (role == Role::Leader).then_some(term);
         if led != leads {
-            let goes_on = canary::sings(Canary::ForwardedProposal) && leads.is_none();
-            if led.is_some() && !goes_on {
+            if led.is_some() {
                 self.close(now, partition, out);
             }
             if leads.is_some() {
@@ -302,8 +301,7 @@ impl NodeCore {
         let Some(leading) = &mut slot.leading else {
             return false;
         };
-        let is_deposed = leading.term != term || slot.group.term() != term;
-        if is_deposed && !canary::sings(Canary::ForwardedProposal) {
+        if leading.term != term || slot.group.term() != term {
             return false;
         }
         let age_step_ms = now.instant.since(leading.aged).as_millis() as u64;

@@ -335,9 +335,6 @@ impl Group {
             return;
         };
         match message.get_msg_type() {
-            MessageType::MsgPropose if canary::sings(Canary::ForwardedProposal) => {
-                self.step_message(from, message);
-            }
             MessageType::MsgPropose
             | MessageType::MsgReadIndex
             | MessageType::MsgReadIndexResp
@@ -446,7 +443,7 @@ impl Group {
     /// # Errors
     /// When it did not enter the log; nothing has changed.
     pub fn propose(&mut self, data: Vec<u8>) -> Result<(), ProposeRefused> {
-        if self.role() != Role::Leader && !canary::sings(Canary::ForwardedProposal) {
+        if self.role() != Role::Leader {
             return Err(ProposeRefused::NotLeader);
         }
         self.raw

@@ -109,7 +109,7 @@ impl Turns {
     }
 }
 
-fn answer_all(job: &Job, answer: AnswerKind, out: &mut Vec<TurnsEffect>) {
+pub(super) fn answer_all(job: &Job, answer: AnswerKind, out: &mut Vec<TurnsEffect>) {
     let gone = job.call().map_or(&[][..], |call| &call.gone[..]);
     for caller in gone {
         let over = unknown(Code::OutcomeUnknown, "its caller went before it was over");

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::Done;
+use ghostlight_protocol::canary::{self, Canary};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::TurnKind;
 use ghostlight_protocol::outcome::NotRun;
@@ -18,7 +19,7 @@ use ghostlight_protocol::time::Instant;
 
 use super::TurnsEffect;
 use super::activation::{Ground, Held, Stage};
-use super::answers::{not_run, outcome_kind, reused, session_closed, undone, unknown};
+use super::answers::{answer_all, not_run, outcome_kind, reused, session_closed, undone, unknown};
 use super::engine::Turns;
 use super::inbox::interrupted_message;
 use super::jobs::{JobId, Place, Standing, WakeupEnd, Work};
@@ -49,8 +50,14 @@ impl Turns {
             Proposal::Turns(entries) => {
                 for entry in entries {
                     // The turn of a part goes on.
+                    let job = self.jobs.at(entry.job);
                     if !matches!(entry.purpose, Purpose::Part { .. }) {
-                        self.jobs.at(entry.job).place = Place::Proposed;
+                        job.place = Place::Proposed;
+                    }
+                    if canary::sings(Canary::AnsweredAtProposal)
+                        && matches!(entry.purpose, Purpose::Turn)
+                    {
+                        answer_all(job, entry.answer.clone(), out);
                     }
                 }
             }
