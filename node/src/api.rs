@@ -4,6 +4,7 @@
 //! The only place that knows statuses and error codes of the wire is `error_map`. Absent here: any
 //! decision about the cluster, any state beyond what a request carries.
 
+pub mod access;
 pub mod admin;
 pub mod app_calls;
 pub mod app_metadata;
@@ -38,6 +39,7 @@ use crate::app::AppId;
 use crate::config::Secret;
 use crate::handle::NodeHandle;
 use crate::pubsub::PubSub;
+use access::Access;
 use app_calls::AppCalls;
 use error_map::{Answer, TOKEN_REFUSED};
 use resilience::Resilience;
@@ -75,6 +77,8 @@ pub struct Context {
     pub pubsub: Arc<PubSub>,
     /// Policies of calls.
     pub resilience: Resilience,
+    /// Which groups of the API are let through.
+    pub access: Access,
     /// The file that has the cluster key, if one has.
     pub key_file: Option<PathBuf>,
     /// Largest body of a request, in bytes; at most `REQUEST_BODY_BYTES_MAX`.

@@ -94,6 +94,10 @@ pub async fn answer(context: Shared, request: Request) -> Response {
         metrics::refused("token");
         return refusal;
     }
+    if let Some(refusal) = context.access.refuses_path(&parts) {
+        metrics::refused("invalid");
+        return refusal.into_response();
+    }
     match parts.as_slice() {
         [
             "v1.0",

@@ -20,6 +20,7 @@ use tonic::service::Routes;
 use tower_service::Service;
 
 use super::dapr::SUPPORTED;
+use super::error_map::Answer;
 use super::error_map::grpc::{TOKEN_MISMATCH, TOKEN_MISSING};
 use super::token::{self, Verdict};
 use super::{Context, Shared, TOKEN_HEADER, metrics};
@@ -65,7 +66,7 @@ const REFLECTION_PATHS: [&str; 2] = [
     "/grpc.reflection.v1alpha.ServerReflection/",
 ];
 /// The methods that are here; a test compares them with the descriptors.
-const METHODS: [&str; 18] = [
+pub(super) const METHODS: [&str; 18] = [
     "BulkPublishEvent",
     "BulkPublishEventAlpha1",
     "ExecuteActorStateTransaction",
@@ -120,7 +121,12 @@ impl Server {
             metrics::refused("token");
             return status.into_http();
         }
-        if let Some(status) = absent(request.uri().path()) {
+        let path = request.uri().path();
+        if let Some(refusal) = self.not_let_through(path) {
+            metrics::refused("invalid");
+            return refusal.into_status().into_http();
+        }
+        if let Some(status) = absent(path) {
             metrics::refused("invalid");
             return status.into_http();
         }
@@ -128,6 +134,14 @@ impl Server {
             Ok(response) => response.map(Body::new),
             Err(never) => match never {},
         }
+    }
+}
+
+impl Server {
+    /// What the Configuration leaves out.
+    fn not_let_through(&self, path: &str) -> Option<Answer> {
+        let method = path.strip_prefix(DAPR_PATH)?;
+        self.context.access.refuses_method(method)
     }
 }
 

@@ -182,6 +182,7 @@ pub(crate) fn context(tokens: &[&str], calls: Arc<dyn AppCalls>) -> Context {
             Arc::new(PubSub::new(owner, &Resources::default(), &ours).unwrap())
         },
         resilience: Resilience::default(),
+        access: Access::default(),
         key_file: None,
         body_max: ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX,
         drain_timeout: Duration::from_secs(30),
@@ -230,6 +231,39 @@ pub(crate) fn has(answer: &str, parts: &[&str]) {
             answer.to_lowercase().contains(&part.to_lowercase()),
             "{part:?} is not in {answer}"
         );
+    }
+}
+
+#[tokio::test]
+async fn what_a_configuration_leaves_out() {
+    let allowed = |name: &str| crate::resources::ApiRule {
+        name: name.into(),
+        version: "v1".into(),
+        protocol: "http".into(),
+    };
+    let configuration = crate::resources::Configuration {
+        allowed: vec![allowed("actors"), allowed("metadata")],
+        denied: vec![allowed("metadata")],
+        ..Default::default()
+    };
+    let context = Context {
+        access: Access::new(&configuration),
+        ..context(&["secret"], Arc::new(app_calls::NoApplication))
+    };
+    let (addr, _end) = listen_with(serve::Limits::default(), Api::Dapr, context).await;
+    const TOKEN: &str = "\r\ndapr-api-token: secret";
+    for (head, token, wanted) in [
+        ("POST /v1.0/actors/c/i/method/m", TOKEN, "200 OK"),
+        ("POST /v1.0/publish/pubsub/t", TOKEN, "publish v1 out"),
+        ("GET /v1.0/metadata", TOKEN, "404 Not Found"),
+        ("POST /v1.0/shutdown", TOKEN, "404 Not Found"),
+        // Whoever may not ask at all is not told what there is.
+        ("GET /v1.0/metadata", "", "401 Unauthorized"),
+        ("GET /v1.0/healthz", "", "204 No Content"),
+        ("GET /v1.0/healthz/outbound", "", "204 No Content"),
+    ] {
+        let answer = raw(addr, &format!("{head} HTTP/1.1{token}"), b"").await;
+        has(&answer, &[wanted]);
     }
 }
 

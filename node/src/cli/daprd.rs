@@ -20,6 +20,7 @@ use ghostlight_protocol::code::Code;
 
 use super::start::{Signals, raise_file_limit, runtime};
 use super::{Failure, Verdict};
+use crate::api::access::Access;
 use crate::api::app_calls::{AppCalls, NoApplication};
 use crate::api::core_calls::{CoreCalls, Hosts};
 use crate::api::metrics::Renderer;
@@ -222,6 +223,7 @@ fn setup(
         app: Some(AppId::new(&options.app_id)),
         hosts: Hosts::default(),
         resilience: Resilience::new(&resources.resiliency),
+        access: Access::new(&resources.configuration),
         sidecar: told(options, &resources, &pubsub),
         pubsub,
         body_max: options.body_max,

@@ -15,6 +15,7 @@ use super::launch::internal;
 use super::listeners::{self, Front};
 use super::reload::{self, Loaded, ReadVariable, Reading};
 use super::{Lobby, StartError};
+use crate::api::access::Access;
 use crate::api::app_calls::{AppCalls, NoApplication};
 use crate::api::core_calls::{CoreCalls, Hosts};
 use crate::api::extended::Extended;
@@ -48,6 +49,8 @@ pub struct ApiSetup {
     pub pubsub: Arc<PubSub>,
     /// Policies of calls.
     pub resilience: Resilience,
+    /// Which groups of the API are let through.
+    pub access: Access,
     /// Largest body of a request, in bytes.
     pub body_max: usize,
     /// Types of native actors that are hosted, in order.
@@ -109,6 +112,7 @@ impl ApiSetup {
             },
             pubsub,
             resilience: Resilience::new(&resources.resiliency),
+            access: Access::new(&resources.configuration),
             reading: reading.if_wanted(&resources),
             body_max: REQUEST_BODY_BYTES_MAX,
             actor_types,
@@ -139,6 +143,7 @@ impl ApiSetup {
             sidecar: self.sidecar,
             pubsub: self.pubsub,
             resilience: self.resilience,
+            access: self.access,
             key_file: config.cluster_key.file(),
             body_max: self.body_max,
             drain_timeout: config.drain_timeout,

@@ -26,7 +26,7 @@ pub struct ApiRule {
     /// Such as `v1`.
     #[serde(default)]
     pub version: String,
-    /// `http`, `grpc`, or empty for both.
+    /// `http` or `grpc`, in lower case. A rule without one has no effect, as in Dapr.
     #[serde(default)]
     pub protocol: String,
 }
@@ -68,13 +68,25 @@ impl Configuration {
             return Ok(Self::default());
         };
         let features = spec.features.unwrap_or_default().into_iter();
-        let (allowed, denied) = match spec.api {
+        let (mut allowed, mut denied) = match spec.api {
             Some(api) => (
                 api.allowed.unwrap_or_default(),
                 api.denied.unwrap_or_default(),
             ),
             None => (Vec::new(), Vec::new()),
         };
+        for rule in allowed.iter_mut().chain(&mut denied) {
+            rule.protocol.make_ascii_lowercase();
+            if !["http", "grpc"].contains(&rule.protocol.as_str()) {
+                warnings.push(format!(
+                    "{}: the rule of spec.api for {} {} has no effect: protocol is {:?}. Write http or grpc",
+                    document.place(),
+                    rule.name,
+                    rule.version,
+                    rule.protocol
+                ));
+            }
+        }
         Ok(Self {
             features: features.map(|f| (f.name, f.enabled)).collect(),
             allowed,

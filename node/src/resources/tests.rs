@@ -103,7 +103,9 @@ spec:
   features:
   - {name: ActorStateTTL, enabled: true}
   - {name: HotReload, enabled: false}
-  api: {allowed: [{name: actors, version: v1, protocol: http}]}
+  api:
+    allowed: [{name: actors, version: v1, protocol: HTTP}]
+    denied: [{name: state, version: v1}]
   tracing: {samplingRate: "1"}
 ---
 apiVersion: dapr.io/v1alpha1
@@ -178,7 +180,11 @@ fn every_kind_is_read() {
         (7, 1_000)
     );
     assert_eq!(all.configuration.enabled_features(), ["ActorStateTTL"]);
-    assert_eq!(all.configuration.allowed[0].name, "actors");
+    let allowed = &all.configuration.allowed[0];
+    assert_eq!(
+        (allowed.name.as_str(), allowed.protocol.as_str()),
+        ("actors", "http")
+    );
     let bank = &all.resiliency[0].actors["bank"];
     assert_eq!(bank.timeout, Some(Duration::from_secs(5)));
     let often = bank.retry.clone().unwrap();
@@ -191,6 +197,7 @@ fn every_kind_is_read() {
     let retries = idle.retry.clone().unwrap().max_retries;
     assert_eq!((idle.timeout, retries), (None, None));
     let warned = [
+        "the rule of spec.api for state v1 has no effect: protocol is \"\". Write http or grpc",
         "spec.tracing of Configuration config has no effect here",
         "spec.targets.apps of Resiliency policies has no effect here",
         "resources of kind HTTPEndpoint have no effect here",

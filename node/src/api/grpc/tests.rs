@@ -1,5 +1,6 @@
 //! The contract of the gRPC service, over a real socket and with a generated client.
 
+mod access;
 mod host;
 mod pubsub;
 
