@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
+use ghostlight_protocol::actor::ActorKey;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
@@ -40,7 +41,7 @@ use crate::config::Secret;
 use crate::handle::NodeHandle;
 use crate::pubsub::PubSub;
 use access::Access;
-use app_calls::AppCalls;
+use app_calls::{AppCall, AppCallOutcome, AppCalls};
 use error_map::{Answer, TOKEN_REFUSED};
 use resilience::Resilience;
 use sidecar::Sidecar;
@@ -89,6 +90,17 @@ pub struct Context {
     pub readers: Arc<admin::readers::Readers>,
     /// Set when an end without a drain was asked for: the process should end with status 1.
     pub forced: Arc<AtomicBool>,
+}
+
+impl Context {
+    /// Asks or tells something about an actor of the application, under the policies for that.
+    async fn app_call(&self, actor: ActorKey, call: AppCall) -> AppCallOutcome {
+        let ask = || self.calls.app_call(actor.clone(), call.clone());
+        match &call {
+            AppCall::ReminderRegister { .. } => self.resilience.register(ask).await,
+            _ => self.calls.app_call(actor, call).await,
+        }
+    }
 }
 
 /// Bytes of a body over the limit that are read and dropped before the connection is cut.

@@ -9,6 +9,7 @@ mod component;
 mod configuration;
 mod document;
 mod files;
+mod matching;
 mod resiliency;
 mod subscription;
 
@@ -17,9 +18,10 @@ use std::path::{Path, PathBuf};
 pub use component::Component;
 pub use configuration::{ApiRule, Configuration};
 pub use files::{Files, Stand};
+pub use matching::{FailedWith, Matching};
 pub use resiliency::{
-    Backoff, BreakerScope, CircuitBreaker, ComponentTargets, Direction, Pauses, Resiliency, Retry,
-    Target, TripRule, of_pubsub,
+    ACTOR_RETRIES, Backoff, BreakerScope, CircuitBreaker, ComponentTargets, Direction, Pauses,
+    REMINDER_RETRIES, Resiliency, Retry, Target, TripRule, built_in_retry, of_actors, of_pubsub,
 };
 pub use subscription::{BulkSubscribe, Subscription};
 

@@ -23,6 +23,7 @@ use hyper::{HeaderMap, Method, StatusCode};
 
 use super::app_metadata;
 use super::error_map::{self, Answer};
+use super::resilience::Transport;
 use super::{
     Context, Shared, app_requests, collect, inventory, json_bytes, metrics, path, refused,
 };
@@ -183,7 +184,11 @@ async fn invoke(context: &Context, names: Names<'_>, request: Request) -> Respon
         }
     };
     let cleaned = call.method.clone();
-    let outcome = match context.resilience.invoke(&context.handle, call).await {
+    let outcome = match context
+        .resilience
+        .invoke(&context.handle, call, Transport::Http)
+        .await
+    {
         Ok(outcome) => outcome,
         Err(refusal) => return refusal.into_response(),
     };

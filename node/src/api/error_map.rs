@@ -20,6 +20,9 @@ use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 
+use super::resilience::Transport;
+use crate::resources::FailedWith;
+
 /// Our number of an error, such as `E0107`.
 pub const ERROR_HEADER: &str = "ghostlight-error";
 /// Name of an application's error: the turn ran and refused.
@@ -247,6 +250,18 @@ impl Answer {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// What retry policies match it with.
+    #[must_use]
+    pub fn failed_with(&self, over: Transport) -> FailedWith {
+        match over {
+            Transport::Http => FailedWith::Http(self.status.as_u16()),
+            Transport::Grpc => {
+                let code = i32::from(self.grpc_code());
+                FailedWith::Grpc(u16::try_from(code).unwrap_or_default())
+            }
+        }
     }
 
     /// For the metric of refused requests: a class, never a text of the request.

@@ -183,24 +183,35 @@ async fn once(line: &Line, path: &str, open: &Mutex<Open>, stop: &Stop) -> Attem
     };
     let mut open = lock(open);
     let open = &mut *open;
-    let mut still = (Vec::new(), Vec::new());
+    let (mut still, mut lost) = ((Vec::new(), Vec::new()), false);
     for ((place, entry), said) in open.places.drain(..).zip(batch.entries).zip(said) {
-        if matches!(said, Said::Again(_) | Said::Unsent(_)) {
+        let again = match &said {
+            Said::Done | Said::Never(_) => false,
+            Said::Again(_) | Said::Unsent(_) => true,
+            Said::Failed(with, _) => {
+                let again = line.component.inbound.repeats_after(*with);
+                lost |= !again;
+                again
+            }
+        };
+        if again {
             still.0.push(place);
             still.1.push(entry);
         }
         note(&mut open.said[place], said);
     }
     (open.places, open.entries) = still;
-    match open.places.is_empty() {
-        true => Attempt::Over(()),
-        false => Attempt::Failed(()),
+    match (open.places.is_empty(), lost) {
+        (true, false) => Attempt::Over(()),
+        (true, true) => Attempt::Lost(()),
+        (false, _) => Attempt::Failed(()),
     }
 }
 
 /// One attempt that has reached the application counts, whatever became of those after it.
 fn note(before: &mut Said, said: Said) {
-    if !matches!((&*before, &said), (Said::Again(_), Said::Unsent(_))) {
+    let reached = matches!(before, Said::Again(_) | Said::Failed(..));
+    if !(reached && matches!(said, Said::Unsent(_))) {
         *before = said;
     }
 }

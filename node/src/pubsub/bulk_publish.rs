@@ -13,6 +13,8 @@ use super::metadata::Metadata;
 use super::policy::Attempt;
 use super::publish::{Beside, BusError, PublishError, cut_off, judged, named, read};
 use super::registry::Component;
+use crate::api::error_map::pubsub::failed_with;
+use crate::api::resilience::Transport;
 use crate::topics::{BulkEntry, BulkPublish, Event};
 
 /// Dapr's text about ids of entries.
@@ -71,7 +73,7 @@ impl PubSub {
             waiting.push(self.prepared(component, topic, entry, beside)?);
         }
         let topic = self.allowed(component, topic)?;
-        Ok(hand_over(component, &topic, waiting).await)
+        Ok(hand_over(component, &topic, waiting, beside.over).await)
     }
 
     fn prepared(
@@ -101,12 +103,13 @@ async fn hand_over(
     component: &Arc<Component>,
     topic: &TopicName,
     entries: Vec<(String, BulkEntry)>,
+    over: Transport,
 ) -> Vec<Failed> {
     let lost = Vec::new();
     let waiting = Arc::new(std::sync::Mutex::new(Waits { entries, lost }));
     let attempt = || -> BoxFuture<'_, Attempt<Vec<Failed>>> {
         let waiting = Arc::clone(&waiting);
-        Box::pin(async move { once(component, topic, &waiting).await })
+        Box::pin(async move { once(component, topic, &waiting, over).await })
     };
     let cut = |cut| {
         let waiting = lock(&waiting);
@@ -134,7 +137,12 @@ fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, Waits> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-async fn once(component: &Component, topic: &TopicName, waiting: &Waiting) -> Attempt<Vec<Failed>> {
+async fn once(
+    component: &Component,
+    topic: &TopicName,
+    waiting: &Waiting,
+    over: Transport,
+) -> Attempt<Vec<Failed>> {
     let Waits {
         entries: asked,
         lost,
@@ -147,7 +155,7 @@ async fn once(component: &Component, topic: &TopicName, waiting: &Waiting) -> At
         retention: None,
     };
     let outcomes = component.bus.bulk_publish(bulk).await;
-    let mut failed = lost.clone();
+    let (mut failed, mut left_out) = (lost.clone(), false);
     let mut waits = Waits {
         entries: Vec::new(),
         lost,
@@ -155,7 +163,9 @@ async fn once(component: &Component, topic: &TopicName, waiting: &Waiting) -> At
     for (one, outcome) in asked.into_iter().zip(outcomes) {
         if let Err(error) = judged(outcome) {
             let id = one.0.clone();
-            let passes = error.passes();
+            let again = component.outbound.repeats_after(failed_with(&error, over));
+            let passes = error.passes() && again;
+            left_out |= error.passes() && !again;
             let one_failed = Failed { id, error };
             failed.push(one_failed.clone());
             match passes {
@@ -164,10 +174,11 @@ async fn once(component: &Component, topic: &TopicName, waiting: &Waiting) -> At
             }
         }
     }
-    let over = waits.entries.is_empty();
+    let none = waits.entries.is_empty();
     *lock(waiting) = waits;
-    match over {
-        true => Attempt::Over(failed),
-        false => Attempt::Failed(failed),
+    match (none, left_out) {
+        (true, false) => Attempt::Over(failed),
+        (true, true) => Attempt::Lost(failed),
+        (false, _) => Attempt::Failed(failed),
     }
 }

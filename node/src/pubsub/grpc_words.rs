@@ -9,6 +9,7 @@ use super::target::{Batch, BatchContent, BatchEntry, Letter, Said};
 use super::wanted::{Wanted, bulk_of};
 use crate::api::grpc::dapr::proto::runtime::v1 as pb;
 use crate::api::sidecar::SubscriptionOrigin;
+use crate::resources::FailedWith;
 
 /// Attributes that have a field of their own.
 const FIELDS: [&str; 9] = [
@@ -150,7 +151,10 @@ pub fn said_of_failure(status: &tonic::Status) -> Said {
     );
     match status.code() {
         tonic::Code::Unimplemented => Said::Never(why),
-        _ => Said::Again(ghostlight_protocol::text::cut(why)),
+        code => {
+            let code = u16::try_from(i32::from(code)).unwrap_or_default();
+            Said::Failed(FailedWith::Grpc(code), ghostlight_protocol::text::cut(why))
+        }
     }
 }
 

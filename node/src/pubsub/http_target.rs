@@ -14,6 +14,7 @@ use super::envelope::CLOUD_EVENT;
 use super::metadata::Metadata;
 use super::target::{Batch, BatchContent, BatchEntry, Handed, Letter, Said, Target};
 use crate::app::{Answered, AppAnswer, AppChannel, InstanceId, Post, Sent};
+use crate::resources::FailedWith;
 
 /// Type of a batch.
 pub(super) const BATCH_TYPE: &str = "com.dapr.event.sent.bulk";
@@ -132,7 +133,10 @@ fn reached(answer: &AppAnswer) -> Result<&Answered, Said> {
             status => {
                 let body = String::from_utf8_lossy(&answered.body);
                 let why = format!("the application answered {status}: {body}");
-                Err(Said::Again(ghostlight_protocol::text::cut(why)))
+                Err(Said::Failed(
+                    FailedWith::Http(status),
+                    ghostlight_protocol::text::cut(why),
+                ))
             }
         },
         AppAnswer::NoAnswer { why, sent } => Err(match sent {
@@ -235,7 +239,7 @@ mod tests {
     fn word(said: &Said) -> &'static str {
         match said {
             Said::Done => "done",
-            Said::Again(_) => "again",
+            Said::Again(_) | Said::Failed(..) => "again",
             Said::Never(_) => "never",
             Said::Unsent(_) => "unsent",
         }

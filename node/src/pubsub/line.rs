@@ -183,7 +183,7 @@ impl Line {
         let message = envelope.and_then(|envelope| actor.message(&envelope).map_err(Said::Never));
         match message {
             Ok(message) => delivery.forward(message),
-            Err(Said::Again(why) | Said::Never(why) | Said::Unsent(why)) => {
+            Err(Said::Again(why) | Said::Failed(_, why) | Said::Never(why) | Said::Unsent(why)) => {
                 tracing::warn!(topic = %self.topic, why, "an event is for no actor");
                 delivery.discard(why);
             }
@@ -205,6 +205,10 @@ impl Line {
                 match said {
                     None => Attempt::Over(ends()),
                     Some(said @ (Said::Done | Said::Never(_))) => Attempt::Over(said),
+                    Some(Said::Failed(with, why)) => {
+                        *lock(&failed) = Some(why.clone());
+                        self.component.inbound.failed(Said::Again(why), with)
+                    }
                     Some(said @ (Said::Again(_) | Said::Unsent(_))) => {
                         if let Said::Again(why) = &said {
                             *lock(&failed) = Some(why.clone());
@@ -298,7 +302,7 @@ impl Line {
     pub(super) async fn settle(&self, delivery: Delivery, said: Said) {
         let verdict = match said {
             Said::Done => return delivery.ack(),
-            Said::Again(why) | Said::Unsent(why) => Verdict::Retry(why),
+            Said::Again(why) | Said::Failed(_, why) | Said::Unsent(why) => Verdict::Retry(why),
             Said::Never(why) => Verdict::Drop(why),
         };
         self.note(&verdict);

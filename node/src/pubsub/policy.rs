@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 
 use crate::api::breaker::{Breaker, Ended, Passage};
-use crate::resources::Target;
+use crate::resources::{FailedWith, Target};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ pub enum Attempt<T> {
     Over(T),
     /// It failed, and another one may not.
     Failed(T),
+    /// It failed in a way that the policy does not repeat.
+    Lost(T),
 }
 
 /// What the policy itself has to say about an attempt.
@@ -44,6 +46,21 @@ impl Policy {
         Self { target, breaker }
     }
 
+    /// A failure with this status: for good, if the policy leaves such ones out.
+    pub fn failed<T>(&self, said: T, with: FailedWith) -> Attempt<T> {
+        match self.repeats_after(with) {
+            true => Attempt::Failed(said),
+            false => Attempt::Lost(said),
+        }
+    }
+
+    /// Whether its `matching` takes such a failure.
+    #[must_use]
+    pub fn repeats_after(&self, failed: FailedWith) -> bool {
+        let retry = self.target.retry.as_ref();
+        retry.is_none_or(|retry| retry.matching.takes(failed))
+    }
+
     /// Whether an attempt may be followed by another one.
     #[must_use]
     pub fn repeats(&self) -> bool {
@@ -61,7 +78,7 @@ impl Policy {
         let mut attempts: u32 = 0;
         loop {
             let failed = match self.once(attempt(), &cut).await {
-                Attempt::Over(said) => return said,
+                Attempt::Over(said) | Attempt::Lost(said) => return said,
                 Attempt::Failed(said) => said,
             };
             attempts = attempts.saturating_add(1);
@@ -93,7 +110,7 @@ impl Policy {
         };
         told.1 = match &ended {
             Attempt::Over(_) => Ended::Well,
-            Attempt::Failed(_) => Ended::Badly,
+            Attempt::Failed(_) | Attempt::Lost(_) => Ended::Badly,
         };
         ended
     }
@@ -127,7 +144,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::resources::{Backoff, BreakerScope, CircuitBreaker, Retry, TripRule};
+    use crate::resources::{Backoff, BreakerScope, CircuitBreaker, Matching, Retry, TripRule};
 
     /// Fails so many times; returns what is said at last, and the number of attempts.
     async fn play(policy: &Policy, failures: u32) -> (String, u32) {
@@ -150,6 +167,7 @@ mod tests {
             retry: Some(Retry {
                 backoff: Backoff::Constant(Duration::ZERO),
                 max_retries,
+                matching: Matching::read("500-599", "14").unwrap(),
             }),
             ..Target::default()
         }
@@ -171,11 +189,43 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_matching_leaves_out_is_not_repeated() {
+        use FailedWith::{Grpc, Http};
+        for (target, with, attempts) in [
+            (retries(Some(2)), Http(503), 3),
+            (retries(Some(2)), Http(409), 1),
+            (retries(Some(2)), Grpc(14), 3),
+            (retries(Some(2)), Grpc(13), 1),
+            (Target::default(), Http(409), 1),
+        ] {
+            let policy = Policy::new(target);
+            let count = AtomicU32::new(0);
+            let attempt = || -> BoxFuture<'_, Attempt<()>> {
+                count.fetch_add(1, Ordering::Relaxed);
+                Box::pin(async { policy.failed((), with) })
+            };
+            policy.run(attempt, |_| ()).await;
+            assert_eq!(count.load(Ordering::Relaxed), attempts, "{with:?}");
+        }
+        // It counts as a failure all the same.
+        let policy = Policy::new(Target {
+            retry: retries(None).retry,
+            ..broken_by_one()
+        });
+        let lost = || -> BoxFuture<'_, Attempt<&str>> {
+            Box::pin(async { policy.failed("lost", Http(409)) })
+        };
+        assert_eq!(policy.run(lost, |_| "cut").await, "lost");
+        assert_eq!(policy.run(lost, |_| "cut").await, "cut");
+    }
+
+    #[tokio::test]
     async fn late_and_open() {
         let policy = Policy::new(Target {
             retry: Some(Retry {
                 backoff: Backoff::Constant(Duration::from_secs(3_600)),
                 max_retries: Some(1),
+                matching: Matching::default(),
             }),
             ..broken_by_one()
         });

@@ -14,6 +14,8 @@ use super::metadata::{Metadata, Payload, Wishes, find, wishes};
 use super::policy::{Attempt, Cut};
 use super::registry::Component;
 use super::{PubSub, fresh_id, stamp};
+use crate::api::error_map::pubsub::failed_with;
+use crate::api::resilience::Transport;
 use crate::topics::{Event, EventName, Feature, Publish, PublishOutcome};
 
 /// What a publisher says beside the event.
@@ -27,6 +29,8 @@ pub struct Beside {
     pub trace_state: String,
     /// The publisher's own name of this publish: a second one with the same name publishes nothing.
     pub dedup: Option<Bytes>,
+    /// How it came, and how its end is told.
+    pub over: Transport,
 }
 
 /// Why nothing was published, or why nobody knows whether it was.
@@ -110,7 +114,7 @@ impl PubSub {
             timeout: None,
             retention: None,
         };
-        hand_over(component, publish).await
+        hand_over(component, publish, beside.over).await
     }
 
     /// The bytes that travel, and the event's name if its publisher gave it an id. A raw payload gets its trace beside
@@ -210,6 +214,7 @@ pub(super) fn named(component: &Component, name: Option<EventName>) -> Option<Ev
 pub(super) async fn hand_over(
     component: &Arc<Component>,
     mut publish: Publish,
+    over: Transport,
 ) -> Result<(), PublishError> {
     let policy = &component.outbound;
     publish.name = named(component, publish.name);
@@ -217,7 +222,10 @@ pub(super) async fn hand_over(
         let publish = publish.clone();
         Box::pin(async {
             match judged(component.bus.publish(publish).await) {
-                Err(error) if error.passes() => Attempt::Failed(Err(error)),
+                Err(error) if error.passes() => {
+                    let with = failed_with(&error, over);
+                    policy.failed(Err(error), with)
+                }
                 ended => Attempt::Over(ended),
             }
         })

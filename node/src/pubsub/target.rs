@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use super::envelope::Envelope;
 use super::metadata::Metadata;
 pub use super::stop::Handed;
+use crate::resources::FailedWith;
 
 /// One event on its way to an application.
 #[derive(Clone, Debug)]
@@ -66,6 +67,8 @@ pub enum Said {
     Done,
     /// Not now, and why.
     Again(String),
+    /// Not now: it failed with this status; and why.
+    Failed(FailedWith, String),
     /// Never, and why.
     Never(String),
     /// It has certainly not seen it, and why.

@@ -21,7 +21,7 @@ use super::publish::{Beside, BusError};
 use super::registry::Retired;
 use super::scopes::Scopes;
 use super::*;
-use crate::resources::{Backoff, Retry, Target};
+use crate::resources::{Backoff, Matching, Retry, Target};
 use crate::topics::{
     BulkPublish, Bus, BusFuture, Classes, Event, EventName, Feature, Publish, PublishOutcome,
     Subscribe, SubscribeError, Subscription,
@@ -269,6 +269,7 @@ async fn repeated_publishes_have_one_name() {
         retry: Some(Retry {
             backoff: Backoff::Constant(Duration::ZERO),
             max_retries: Some(2),
+            matching: Matching::default(),
         }),
         ..Target::default()
     });
@@ -292,6 +293,7 @@ async fn what_will_never_pass_is_not_repeated() {
             retry: Some(Retry {
                 backoff: Backoff::Constant(Duration::ZERO),
                 max_retries: None,
+                matching: Matching::default(),
             }),
             ..Target::default()
         })
@@ -357,6 +359,7 @@ async fn a_bulk_publish_tells_which_entries_failed_and_repeats_those_alone() {
             retry: retries.map(|times| Retry {
                 backoff: Backoff::Constant(Duration::ZERO),
                 max_retries: Some(times),
+                matching: Matching::default(),
             }),
             ..Target::default()
         });

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::Error;
 use super::document::Document;
+use super::matching::Matching;
 
 /// Policies of one resource.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -74,6 +75,23 @@ pub fn of_pubsub(resources: &[Resiliency], component: &str, direction: Direction
             "",
         ],
     };
+    of_default_names(resources, &prefixes)
+}
+
+/// The target of actor types that have none of their own: what default names say.
+#[must_use]
+pub fn of_actors(resources: &[Resiliency]) -> Target {
+    of_default_names(resources, &["Actor", ""])
+}
+
+/// The retries that a name of Dapr's own stands for, if these resources say anything of it.
+#[must_use]
+pub fn built_in_retry(resources: &[Resiliency], name: &str) -> Option<Retry> {
+    let mut all = resources.iter().rev();
+    all.find_map(|one| one.retries.get(name)).cloned()
+}
+
+fn of_default_names(resources: &[Resiliency], prefixes: &[&str]) -> Target {
     Target {
         timeout: built_in(resources, prefixes, "Timeout", |one| &one.timeouts)
             .filter(|timeout| !timeout.is_zero()),
@@ -85,7 +103,7 @@ pub fn of_pubsub(resources: &[Resiliency], component: &str, direction: Direction
 
 fn built_in<T: Clone>(
     resources: &[Resiliency],
-    prefixes: [&str; 4],
+    prefixes: &[&str],
     what: &str,
     policies: impl Fn(&Resiliency) -> &BTreeMap<String, T>,
 ) -> Option<T> {
@@ -116,6 +134,8 @@ pub struct Retry {
     pub backoff: Backoff,
     /// Attempts after the first; `None`: for ever.
     pub max_retries: Option<u32>,
+    /// Which failures are repeated.
+    pub matching: Matching,
 }
 
 impl Retry {
@@ -243,6 +263,16 @@ struct RetryFile {
     duration: String,
     max_interval: String,
     max_retries: Option<i64>,
+    matching: MatchingFile,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct MatchingFile {
+    #[serde(rename = "httpStatusCodes")]
+    http: String,
+    #[serde(rename = "gRPCStatusCodes")]
+    grpc: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -286,7 +316,10 @@ impl Resiliency {
         document.warn_unknown(&["spec", "policies"], &policies, warnings);
         document.warn_unknown(&["spec", "targets"], &["actors", "components"], warnings);
         let wrong = |why: String| document.error(format!("resiliency {name}: {why}"));
-        let policies = spec.policies.resolve().map_err(wrong)?;
+        let mut policies = spec.policies.resolve().map_err(wrong)?;
+        let place = document.place();
+        let said = policies.overrides().into_iter();
+        warnings.extend(said.map(|why| format!("{place}: {why}")));
         let mut actors = BTreeMap::new();
         for (actor_type, target) in spec.targets.actors {
             actors.insert(actor_type, target.read(&policies).map_err(wrong)?);
@@ -322,6 +355,44 @@ struct Resolved {
     timeouts: BTreeMap<String, Duration>,
     retries: BTreeMap<String, Retry>,
     breakers: BTreeMap<String, CircuitBreaker>,
+}
+
+/// Retries of actor calls that found nobody; calls that may have run are not among them.
+pub const ACTOR_RETRIES: &str = "DaprBuiltInActorRetries";
+/// Retries of reminders that were not registered.
+pub const REMINDER_RETRIES: &str = "DaprBuiltInActorReminderRetries";
+/// Fewest retries of a name that is Dapr's own.
+const OVERRIDE_RETRIES_MIN: u32 = 3;
+
+impl Resolved {
+    /// What becomes of retries with names of Dapr's own: one with fewer than three has three, as in Dapr. Returns a sentence
+    /// for each thing that is not as it was written.
+    fn overrides(&mut self) -> Vec<String> {
+        let enough = |retry: &Retry| {
+            retry
+                .max_retries
+                .is_some_and(|most| most >= OVERRIDE_RETRIES_MIN)
+        };
+        let mut said = Vec::new();
+        for (name, retry) in &mut self.retries {
+            match name.as_str() {
+                ACTOR_RETRIES | REMINDER_RETRIES if !enough(retry) => {
+                    retry.max_retries = Some(OVERRIDE_RETRIES_MIN);
+                    said.push(format!(
+                        "policy {name} has {OVERRIDE_RETRIES_MIN} retries: it must have as many, and an end"
+                    ));
+                }
+                "DaprBuiltInActorNotFoundRetries" => {
+                    said.push(format!("policy {name} cannot be overridden, as in Dapr"));
+                }
+                "DaprBuiltInServiceRetries" | "DaprBuiltInInitializationRetries" => {
+                    said.push(format!("policy {name} has no effect here"));
+                }
+                _ => {}
+            }
+        }
+        said
+    }
 }
 
 impl Policies {
@@ -404,6 +475,7 @@ impl RetryFile {
         Ok(Retry {
             backoff,
             max_retries,
+            matching: Matching::read(&self.matching.http, &self.matching.grpc)?,
         })
     }
 }

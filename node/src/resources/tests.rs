@@ -115,7 +115,13 @@ spec:
   policies:
     timeouts: {short: 5s, none: "0"}
     retries:
-      often: {policy: constant, duration: 200ms, maxRetries: 4}
+      often:
+        policy: constant
+        duration: 200ms
+        maxRetries: 4
+        matching: {httpStatusCodes: "429,500-599", gRPCStatusCodes: "14"}
+      DaprBuiltInActorRetries: {policy: constant, duration: 2s, maxRetries: -1}
+      DaprBuiltInActorNotFoundRetries: {policy: constant, maxRetries: 9}
       slow: {policy: exponential, maxInterval: 15s, maxRetries: -1}
     circuitBreakers:
       shy: {maxRequests: 2, interval: 8s, timeout: 45s, trip: consecutiveFailures >= 8}
@@ -190,13 +196,24 @@ fn every_kind_is_read() {
     let often = bank.retry.clone().unwrap();
     assert_eq!(often.backoff, Backoff::Constant(Duration::from_millis(200)));
     assert_eq!(often.max_retries, Some(4));
+    let taken = [429, 503, 409].map(|status| often.matching.takes(FailedWith::Http(status)));
+    assert_eq!(taken, [true, true, false]);
+    let built_in = built_in_retry(&all.resiliency, ACTOR_RETRIES).unwrap();
+    assert_eq!(built_in.max_retries, Some(3), "with an end, as in Dapr");
     let (shy, scope) = bank.breaker.clone().unwrap();
     assert_eq!((shy.max_requests, scope), (2, BreakerScope::Both));
     assert_eq!(shy.trip, TripRule::ConsecutiveFailuresOver(7));
     let idle = &all.resiliency[0].actors["idle"];
     let retries = idle.retry.clone().unwrap().max_retries;
     assert_eq!((idle.timeout, retries), (None, None));
+    warned(&all);
+    both_directions(&all.resiliency);
+}
+
+fn warned(all: &Resources) {
     let warned = [
+        "policy DaprBuiltInActorRetries has 3 retries: it must have as many, and an end",
+        "policy DaprBuiltInActorNotFoundRetries cannot be overridden, as in Dapr",
         "the rule of spec.api for state v1 has no effect: protocol is \"\". Write http or grpc",
         "spec.tracing of Configuration config has no effect here",
         "spec.targets.apps of Resiliency policies has no effect here",
@@ -207,7 +224,6 @@ fn every_kind_is_read() {
         assert_eq!(times, 1, "{words} in {:?}", all.warnings);
     }
     assert_eq!(all.warnings.len(), warned.len(), "{:?}", all.warnings);
-    both_directions(&all.resiliency);
 }
 
 #[test]
@@ -253,6 +269,12 @@ fn errors_name_file_and_line() {
             "kind: Resiliency\nmetadata: {name: r}\nspec:\n  policies: {timeouts: {t: soon}}\n".to_owned(),
             1,
             "policy t: \"soon\" is no duration",
+        ),
+        (
+            "kind: Resiliency\nmetadata: {name: r}\nspec:\n  policies: {retries: {t: {matching: {httpStatusCodes: often}}}}\n"
+                .to_owned(),
+            1,
+            "policy t: matching.httpStatusCodes: \"often\" is no code",
         ),
     ] {
         let files = Files::new(&[("x.yaml", &text)]);

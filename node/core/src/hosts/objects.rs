@@ -41,6 +41,9 @@ const NO_APPLICATION: &str = "no application beside this node has the type";
 const ANOTHER_ACTIVATION: &str = "another activation of the actor runs here";
 /// Name of the error of an application that answered with another status than 200.
 pub const APP_STATUS: &str = "AppStatus";
+/// Beginnings of the texts of such errors, in Dapr's words.
+const FROM_SERVICE: &str = "error from actor service: (";
+const NO_METHOD: &str = "actor method not found: ";
 
 /// What the table wants.
 #[derive(Clone, PartialEq, Debug)]
@@ -644,6 +647,18 @@ impl Running {
     }
 }
 
+/// The status that an application answered; `None`: the error is not one of those.
+#[must_use]
+pub fn app_status(error: &AppError) -> Option<u16> {
+    if error.name != APP_STATUS {
+        return None;
+    }
+    match error.message.strip_prefix(FROM_SERVICE) {
+        Some(rest) => rest.split_once(')')?.0.parse().ok(),
+        None => error.message.starts_with(NO_METHOD).then_some(404),
+    }
+}
+
 /// Whether an object may be called again without a reset, by its answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keeps {
@@ -676,7 +691,7 @@ fn judge(
         },
         (404, _, IsWakeup::No) => Verdict {
             error: error(format!(
-                "actor method not found: actors/{}/{}/method/{}",
+                "{NO_METHOD}actors/{}/{}/method/{}",
                 actor.actor_type(),
                 actor.actor_id(),
                 method
@@ -685,7 +700,7 @@ fn judge(
         },
         (status, ..) => Verdict {
             error: error(format!(
-                "error from actor service: ({status}) {}",
+                "{FROM_SERVICE}{status}) {}",
                 String::from_utf8_lossy(body)
             )),
             trust: if status == 404 { Keeps::Yes } else { Keeps::No },

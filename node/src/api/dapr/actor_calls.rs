@@ -66,7 +66,7 @@ async fn ask(
     call: AppCall,
 ) -> Result<AppReply, Answer> {
     let key = format!("{}||{}", actor.actor_type(), actor.actor_id());
-    let outcome = context.calls.app_call(actor, call).await;
+    let outcome = context.app_call(actor, call).await;
     outcome.map_err(|refused| refusal(operation, &key, name, refused))
 }
 

@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use super::{not_allowed, request_id};
 use crate::api::error_map::Answer;
 use crate::api::error_map::pubsub::{Asked, entry_text, publish_error};
+use crate::api::resilience::Transport;
 use crate::api::{Context, collect, empty, json as json_response, metrics, path};
 use crate::pubsub::bulk_publish::{Entry, Failed};
 use crate::pubsub::envelope::Body;
@@ -121,6 +122,7 @@ fn beside(head: &Parts) -> Result<Beside, Answer> {
         trace_parent: header(&head.headers, "traceparent").to_owned(),
         trace_state: header(&head.headers, "tracestate").to_owned(),
         dedup,
+        over: Transport::Http,
     })
 }
 

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use hyper::StatusCode;
 
 use super::{Answer, Detail, not_run, unknown};
+use crate::api::resilience::Transport;
 use crate::pubsub::publish::{BusError, PublishError};
+use crate::resources::FailedWith;
 
 const KIND: &str = "pubsub";
 const ERR_PUBLISH: &str = "ERR_PUBSUB_PUBLISH_MESSAGE";
@@ -117,6 +119,16 @@ pub fn publish_error(asked: Asked<'_>, error: PublishError) -> Answer {
         .with("error", &why),
     };
     row.with("appID", app_id).answer(pubsub)
+}
+
+/// The status that its publisher would be told.
+#[must_use]
+pub fn failed_with(error: &BusError, over: Transport) -> FailedWith {
+    let answer = match error.clone() {
+        BusError::NotRun(refusal) => not_run(refusal),
+        BusError::Unknown { code, detail } => unknown(code, detail),
+    };
+    answer.failed_with(over)
 }
 
 /// The bus did not take it, or nobody knows.

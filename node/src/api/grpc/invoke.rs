@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::dapr::proto::runtime::v1::{InvokeActorRequest, InvokeActorResponse};
 use crate::api::dapr::{deadline, in_daprs_words, outcome_label, request_id};
 use crate::api::error_map::{self, Answer};
+use crate::api::resilience::Transport;
 use crate::api::{Context, app_metadata, app_requests, metrics};
 use crate::handle::Invoke;
 
@@ -34,7 +35,10 @@ pub(super) async fn invoke(
         }
     };
     let method = call.method.clone();
-    let outcome = context.resilience.invoke(&context.handle, call).await;
+    let outcome = context
+        .resilience
+        .invoke(&context.handle, call, Transport::Grpc)
+        .await;
     let outcome = outcome.map_err(Answer::into_status)?;
     metrics::answered(outcome_label(&outcome), began.elapsed());
     let refusal = match outcome {

@@ -7,6 +7,7 @@ use super::dapr::proto::runtime::v1 as pb;
 use crate::api::dapr::request_id;
 use crate::api::error_map::Answer;
 use crate::api::error_map::pubsub::{Asked, entry_text, publish_error};
+use crate::api::resilience::Transport;
 use crate::api::{Context, metrics};
 use crate::pubsub::bulk_publish::Entry;
 use crate::pubsub::envelope::Body;
@@ -89,5 +90,6 @@ fn beside(head: MetadataMap, metadata: Metadata) -> Result<Beside, Status> {
         trace_parent: text("traceparent"),
         trace_state: text("tracestate"),
         dedup: request_id(&headers).map_err(Answer::into_status)?,
+        over: Transport::Grpc,
     })
 }

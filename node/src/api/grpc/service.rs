@@ -39,7 +39,7 @@ impl Dapr {
         let checked = app_requests::actor(&context.namespace, actor_type, actor_id);
         let checked = checked.and_then(|actor| call(&actor).map(|call| (actor, call)));
         let (actor, call) = checked.map_err(refuse)?;
-        let outcome = context.calls.app_call(actor, call).await;
+        let outcome = context.app_call(actor, call).await;
         outcome.map_err(|refused| {
             let key = format!("{actor_type}||{actor_id}");
             refusal(operation, &key, name, refused).into_status()

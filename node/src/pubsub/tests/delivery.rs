@@ -11,7 +11,7 @@ use crate::app::{AppChannel, AppEvent};
 use crate::buses::in_memory::InMemory;
 use crate::config::Secret;
 use crate::pubsub::wanted::parse;
-use crate::resources::{Backoff, Retry, Target as PolicyTarget};
+use crate::resources::{Backoff, Matching, Retry, Target as PolicyTarget};
 
 /// The application `shop`, and the component `bus`.
 struct Bed {
@@ -194,6 +194,7 @@ async fn a_policy_repeats_what_may_be_repeated() {
             retry: Some(Retry {
                 backoff: Backoff::Constant(Duration::ZERO),
                 max_retries: Some(2),
+                matching: Matching::default(),
             }),
             ..PolicyTarget::default()
         });

@@ -3,6 +3,7 @@
 mod adoption;
 mod entered;
 mod histories;
+mod statuses;
 
 use ghostlight_protocol::call::{Done, Metadata, OperationReply, Stamp};
 use ghostlight_protocol::command::{AppValue, DataForm};

@@ -16,7 +16,7 @@ use crate::pubsub::PubSub;
 use crate::pubsub::policy::Policy;
 use crate::pubsub::scopes::Scopes;
 use crate::pubsub::tests::{ScriptedBus, component, of};
-use crate::resources::{Backoff, Retry, Target};
+use crate::resources::{Backoff, Matching, Retry, Target};
 use crate::topics::PublishOutcome;
 
 async fn with(pubsub: PubSub) -> Bed {
@@ -340,6 +340,7 @@ async fn verdicts_of_a_stream_count() {
         retry: Some(Retry {
             backoff: Backoff::Constant(Duration::ZERO),
             max_retries: Some(1),
+            matching: Matching::default(),
         }),
         ..Target::default()
     });
