@@ -11,13 +11,15 @@ mod callback;
 pub mod config;
 mod connection;
 pub(crate) mod grpc_line;
-mod health;
+pub(crate) mod health;
 mod instance;
 mod keeper;
 mod memory;
 mod owner;
 mod pool;
+pub(crate) mod probing;
 mod registrar;
+mod seats;
 pub mod settings;
 pub mod stream;
 mod tls;
@@ -288,7 +290,7 @@ struct Shared {
     processes: Mutex<HashMap<(AppId, Image), InstanceId>>,
     next_instance: AtomicU64,
     keepers: Mutex<Vec<AbortHandle>>,
-    streams: stream::Streams,
+    seats: seats::Seats,
     /// What each application hosted last; `None`: it is gone at the moment. Absent: it has never been there.
     hosted: Mutex<HashMap<AppId, Option<Vec<String>>>>,
 }
@@ -330,6 +332,8 @@ impl AppChannel {
         memories: Memories,
     ) -> (Self, mpsc::Receiver<AppEvent>) {
         let (events, received) = mpsc::channel(APP_EVENTS_MAX);
+        let by_stream = apps.iter().filter(|app| app.is_probed_by_grpc());
+        let seats = seats::Seats::unwell(by_stream.map(|app| app.id.clone()));
         let shared = Arc::new(Shared {
             apps: apps.into_iter().map(Arc::new).collect(),
             events,
@@ -339,7 +343,7 @@ impl AppChannel {
             processes: Mutex::default(),
             next_instance: AtomicU64::new(1),
             keepers: Mutex::default(),
-            streams: stream::Streams::default(),
+            seats,
             hosted: Mutex::default(),
         });
         let keepers = shared.apps.iter().filter(|app| {
@@ -383,6 +387,13 @@ impl AppChannel {
         self.shared.apps.iter().map(Arc::as_ref)
     }
 
+    /// Whether an application is one on gRPC, or one that has no port.
+    #[must_use]
+    pub fn comes_by_grpc(&self, app: &AppId) -> bool {
+        let settings = self.shared.app(app);
+        settings.is_some_and(|app| app.protocol.is_grpc() || app.address.is_none())
+    }
+
     /// How far an application has come. Cheap.
     #[must_use]
     pub fn presence(&self, app: &AppId) -> Presence {
@@ -393,7 +404,7 @@ impl AppChannel {
             None => match self
                 .shared
                 .app(app)
-                .is_some_and(|app| app.address.is_some())
+                .is_some_and(|app| app.address.is_some() && !app.protocol.is_grpc())
             {
                 true => Presence::Awaited,
                 // One that comes by stream may come or not.
@@ -470,11 +481,26 @@ impl Shared {
         drop(self.events.send(event).await);
     }
 
-    /// Ends all requests of an instance, then tells the core.
+    /// Ends all requests of an instance, and its connections, then tells the core.
     async fn withdraw(&self, instance: &Arc<Instance>, why: &str) {
+        self.unlist(instance);
+        instance.end(why);
+        self.report_gone(instance, why).await;
+    }
+
+    /// The same, and its stream stays open.
+    async fn suspend(&self, instance: &Arc<Instance>, why: &str) {
+        self.unlist(instance);
+        instance.leave(why);
+        self.report_gone(instance, why).await;
+    }
+
+    fn unlist(&self, instance: &Instance) {
         lock(&self.instances).remove(&instance.id);
         lock(&self.hosted).insert(instance.app.id.clone(), None);
-        instance.end(why);
+    }
+
+    async fn report_gone(&self, instance: &Instance, why: &str) {
         tracing::warn!(
             app = %instance.app.id,
             instance = %instance.id,

@@ -4,14 +4,14 @@
 
 /// What probes have said so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Health {
+pub(crate) struct Health {
     threshold: u32,
     failures: u32,
 }
 
 /// What follows from a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It counts as healthy.
     Healthy,
     /// It counts as unhealthy, after so many failures in a row.
@@ -20,7 +20,7 @@ pub(super) enum Verdict {
 
 /// How a probe ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Probe {
+pub(crate) enum Probe {
     /// A status of 2xx, in time.
     Passed,
     /// Anything else.
@@ -29,7 +29,7 @@ pub(super) enum Probe {
 
 impl Health {
     /// Of an application that is healthy. A threshold of 0 counts as 1.
-    pub(super) fn new(threshold: u32) -> Self {
+    pub(crate) fn new(threshold: u32) -> Self {
         Self {
             threshold: threshold.max(1),
             failures: 0,
@@ -37,7 +37,7 @@ impl Health {
     }
 
     /// Takes one probe into account.
-    pub(super) fn saw(&mut self, probe: Probe) -> Verdict {
+    pub(crate) fn saw(&mut self, probe: Probe) -> Verdict {
         match probe {
             Probe::Passed => self.failures = 0,
             Probe::Failed => self.failures = self.failures.saturating_add(1),

@@ -61,7 +61,15 @@ pub(super) struct Instance {
 
 enum Way {
     Http(Box<Http>),
-    Stream(Mutex<Arc<StreamLine>>),
+    Stream(Mutex<Streams>),
+}
+
+/// The streams of a process.
+struct Streams {
+    /// It takes new requests.
+    newest: Arc<StreamLine>,
+    /// What runs over them goes on.
+    older: Vec<Arc<StreamLine>>,
 }
 
 /// What an application is asked.
@@ -142,7 +150,11 @@ impl Instance {
         memory: Option<Arc<Memory>>,
         line: Arc<StreamLine>,
     ) -> Arc<Self> {
-        Self::new(id, app, owner, memory, Way::Stream(Mutex::new(line)))
+        let streams = Streams {
+            newest: line,
+            older: Vec::new(),
+        };
+        Self::new(id, app, owner, memory, Way::Stream(Mutex::new(streams)))
     }
 
     fn new(
@@ -191,14 +203,17 @@ impl Instance {
     pub(super) fn stream(&self) -> Option<Arc<StreamLine>> {
         match &self.way {
             Way::Http(_) => None,
-            Way::Stream(line) => Some(Arc::clone(&lock(line))),
+            Way::Stream(streams) => Some(Arc::clone(&lock(streams).newest)),
         }
     }
 
     /// A newer stream of the same process takes new requests; what runs over the older one goes on.
     pub(super) fn switch(&self, line: Arc<StreamLine>) {
-        if let Way::Stream(current) = &self.way {
-            *lock(current) = line;
+        if let Way::Stream(streams) = &self.way {
+            let mut streams = lock(streams);
+            let before = std::mem::replace(&mut streams.newest, line);
+            streams.older.push(before);
+            streams.older.retain(|older| !older.is_over());
         }
     }
 
@@ -207,7 +222,24 @@ impl Instance {
         self.gone.send_replace(Some(why.into()));
         match &self.way {
             Way::Http(http) => http.pool.clear(),
-            Way::Stream(line) => lock(line).end(),
+            Way::Stream(streams) => {
+                let streams = lock(streams);
+                streams.newest.end();
+                streams.older.iter().for_each(|older| older.end());
+            }
+        }
+    }
+
+    /// Ends everything under way; its newest stream stays open, for another instance of the same process.
+    pub(super) fn leave(&self, why: &str) {
+        self.gone.send_replace(Some(why.into()));
+        match &self.way {
+            Way::Http(http) => http.pool.clear(),
+            Way::Stream(streams) => {
+                let streams = lock(streams);
+                streams.newest.forget();
+                streams.older.iter().for_each(|older| older.end());
+            }
         }
     }
 

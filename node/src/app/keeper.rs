@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::connection::{self, Closing};
-use super::health::Probe;
 use super::instance::{Instance, Report};
 use super::owner::End;
 use super::settings::{AppAddress, AppSettings};
-use super::{Shared, config, watch};
+use super::{Shared, config, probing, watch};
 
 /// Time between attempts to connect.
 const CONNECT_PERIOD: Duration = Duration::from_millis(100);
@@ -24,8 +24,6 @@ const CONNECT_PERIOD: Duration = Duration::from_millis(100);
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Time for the answer to a question at start.
 const QUESTION_TIME_MAX: Duration = Duration::from_secs(30);
-/// Time between health probes before the first success.
-const FIRST_PROBES_PERIOD_MAX: Duration = Duration::from_secs(1);
 
 /// An instance that is ready, and what it said.
 struct Arrived {
@@ -145,10 +143,7 @@ async fn first_socket(app: &AppSettings, address: &AppAddress) -> connection::So
 /// Waits for health, and asks what the application hosts.
 async fn prepare(instance: &Instance) -> Result<(config::Hosted, Bytes), String> {
     if let Some(probes) = &instance.app.health {
-        let period = probes.interval.min(FIRST_PROBES_PERIOD_MAX);
-        while watch::probe(instance, probes).await? == Probe::Failed {
-            tokio::time::sleep(period).await;
-        }
+        probing::until_well(probes, || watch::probe(instance, probes).boxed()).await?;
     }
     let answer = asked(instance, "/dapr/config").await?;
     let hosted = answer.map(|body| config::parse(&body, instance.app.disseminate_timeout));

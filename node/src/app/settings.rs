@@ -159,6 +159,12 @@ impl AppSettings {
         }
     }
 
+    /// Whether its health is asked for over gRPC.
+    #[must_use]
+    pub fn is_probed_by_grpc(&self) -> bool {
+        self.protocol.is_grpc() && self.address.is_some() && self.health.is_some()
+    }
+
     /// An application on this machine.
     #[must_use]
     pub fn local(id: &str, port: u16) -> Self {

@@ -4,7 +4,7 @@
 //! [`messages`]. Dapr's rules: the first message says what is hosted; the newest stream of an application takes all new
 //! requests and older ones drain; the end of a stream fails what is under way and withdraws the types. Ours: a newer
 //! stream of the same process goes on with the same instance.
-//! Absent: statuses and codes of gRPC, beyond the reason of a refusal.
+//! Absent: which stream is asked (`seats`); statuses and codes of gRPC, beyond the reason of a refusal.
 
 pub mod messages;
 
@@ -16,15 +16,13 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use prost::Message;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::config::{Announced, DRAIN_TIMEOUT, Hosted, Reentrancy, Wishes};
-use super::instance::Instance;
-use super::owner::{End, Pair};
+use super::config::{Announced, Hosted, Reentrancy, Wishes};
 use super::settings::AppSettings;
 use super::{
     ACTOR_ERROR_HEADER, Answered, AppAnswer, AppChannel, AppId, AppRequest, CANCEL_HEADER,
-    Callback, Shared, lock,
+    Callback, lock,
 };
 use messages::{
     ActorEvent, AppInitial, AppMessage, DeactivateRequest, EntityConfig, InitialResponse,
@@ -64,12 +62,6 @@ pub enum StreamRefusal {
     /// gRPC `Cancelled`: it ended, or said nothing, before its first message.
     #[error("the stream ended before its first message: {0}")]
     Ended(String),
-}
-
-/// The instances that have come by stream, by application.
-#[derive(Default)]
-pub(super) struct Streams {
-    current: AsyncMutex<HashMap<AppId, Arc<Instance>>>,
 }
 
 /// One stream.
@@ -121,10 +113,10 @@ impl AppChannel {
         // The first of its queue.
         drop(outbox.send(ack).await);
         let shared = Arc::clone(&self.shared);
-        let instance = shared.host(&settings, peer, &line, hosted).await;
+        shared.host(&settings, peer, &line, hosted).await;
         drop(tokio::spawn(async move {
-            let why = read(&line, &instance, incoming).await;
-            shared.stream_over(&instance, &line, &why).await;
+            let why = read(&line, incoming).await;
+            shared.stream_over(&settings.id, &line, &why).await;
         }));
         Ok(futures::stream::unfold(out, |mut out| async move {
             out.recv().await.map(|message| (message, out))
@@ -132,75 +124,8 @@ impl AppChannel {
     }
 }
 
-impl Shared {
-    /// Makes the stream the one that takes new requests of its application.
-    async fn host(
-        &self,
-        settings: &Arc<AppSettings>,
-        peer: Option<StreamPeer>,
-        line: &Arc<StreamLine>,
-        hosted: Hosted,
-    ) -> Arc<Instance> {
-        let owner = match peer {
-            Some(StreamPeer { near, far }) => {
-                match self.registrar.owner(Pair { near, far }, None).await {
-                    End::Of(image) => Some(image),
-                    End::Absent | End::NotYet | End::Unseen => None,
-                }
-            }
-            None => None,
-        };
-        let mut current = self.streams.current.lock().await;
-        let instance = match current.get(&settings.id) {
-            Some(before) if owner.is_some() && before.owner == owner => {
-                before.switch(Arc::clone(line));
-                Arc::clone(before)
-            }
-            before => {
-                if let Some(before) = before {
-                    self.drain(before).await;
-                }
-                let id = self.instance_id(&settings.id, owner);
-                let memory = owner.and_then(|image| self.memories.of(image));
-                Instance::by_stream(id, Arc::clone(settings), owner, memory, Arc::clone(line))
-            }
-        };
-        current.insert(settings.id.clone(), Arc::clone(&instance));
-        self.announce(&instance, hosted.types, bytes::Bytes::new())
-            .await;
-        instance
-    }
-
-    /// Lets an older process finish what it runs, for a while, and takes its types away.
-    async fn drain(&self, before: &Arc<Instance>) {
-        lock(&self.instances).remove(&before.id);
-        drop(tokio::time::timeout(DRAIN_TIMEOUT, before.rested()).await);
-        self.withdraw(
-            before,
-            "a newer process of the application has opened a stream",
-        )
-        .await;
-    }
-
-    /// A stream has ended: what was under way over it has no answer, and its instance is over if no newer one is.
-    async fn stream_over(&self, instance: &Arc<Instance>, line: &Arc<StreamLine>, why: &str) {
-        line.end();
-        let mut current = self.streams.current.lock().await;
-        let newest = instance
-            .stream()
-            .is_some_and(|newest| Arc::ptr_eq(&newest, line));
-        let hosting = current
-            .get(&instance.app.id)
-            .is_some_and(|hosting| Arc::ptr_eq(hosting, instance));
-        if newest && hosting {
-            current.remove(&instance.app.id);
-            self.withdraw(instance, why).await;
-        }
-    }
-}
-
-/// Hands answers to those who wait for them, until the stream or its instance is over.
-async fn read<S>(line: &StreamLine, instance: &Instance, mut incoming: S) -> String
+/// Hands answers to those who wait for them, until the stream is over.
+async fn read<S>(line: &StreamLine, mut incoming: S) -> String
 where
     S: Stream<Item = Result<AppMessage, String>> + Send + Unpin,
 {
@@ -208,7 +133,6 @@ where
     loop {
         let message = tokio::select! {
             message = incoming.next() => message,
-            why = instance.gone() => return why.as_ref().to_owned(),
             _ = ended.wait_for(|ended| *ended) => return "the stream was closed".to_owned(),
         };
         match message {
@@ -233,6 +157,16 @@ impl StreamLine {
     pub(super) fn end(&self) {
         self.ended.send_replace(true);
         *lock(&self.outbox) = None;
+        self.forget();
+    }
+
+    /// Whether it has ended.
+    pub(super) fn is_over(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    /// Nobody waits any more for what is under way; the stream stays open.
+    pub(super) fn forget(&self) {
         lock(&self.waiting).clear();
     }
 

@@ -7,13 +7,15 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::connection::{self, Carries, Closing, Line};
-use super::health::{Health, Probe, Verdict};
+use super::health::Probe;
 use super::instance::{Http, Instance, Report};
 use super::owner::Image;
+use super::probing;
 use super::settings::HealthProbes;
 
 /// How often resting connections are looked through, and a known process is looked at.
@@ -150,18 +152,11 @@ async fn unhealthy(instance: &Instance) -> String {
     let Some(probes) = &instance.app.health else {
         return std::future::pending().await;
     };
-    let mut health = Health::new(probes.threshold);
-    let mut ticks = tokio::time::interval(probes.interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick is at once, and it was healthy just now.
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        let probe = probe(instance, probes).await.unwrap_or(Probe::Failed);
-        if let Verdict::Unhealthy(failures) = health.saw(probe) {
-            return format!("it is unhealthy: {failures} health probes in a row failed");
-        }
-    }
+    let probe = || {
+        let probed = probe(instance, probes);
+        probed.map(|probed| probed.unwrap_or(Probe::Failed)).boxed()
+    };
+    probing::until_unwell(probes, probe).await
 }
 
 /// Asks once for the application's health.

@@ -203,10 +203,13 @@ impl Entrance {
             end,
             tasks: vec![],
         };
-        for app in config.apps.iter().filter(|app| app.protocol.is_grpc()) {
-            let pubsub = Arc::clone(&entrance.context.pubsub);
-            let keeping = grpc_app::keep(pubsub, app.clone(), entrance.end.subscribe());
-            entrance.tasks.push(tokio::spawn(keeping));
+        if let Some(channel) = entrance.context.hosts.get().cloned() {
+            for app in config.apps.iter().filter(|app| app.protocol.is_grpc()) {
+                let (pubsub, channel) = (Arc::clone(&entrance.context.pubsub), channel.clone());
+                let end = entrance.end.subscribe();
+                let keeping = grpc_app::keep(pubsub, channel, app.clone(), end);
+                entrance.tasks.push(tokio::spawn(keeping));
+            }
         }
         entrance.serve(Api::Dapr, http);
         entrance.serve(Api::Grpc, grpc);

@@ -1,13 +1,15 @@
 //! An application on gRPC: found, asked for its subscriptions, and delivered to.
 //!
-//! In Dapr's order: connect until it accepts, ask `ListTopicSubscriptions`, subscribe. When the connection ends the
-//! application is gone; it is looked for again, and asked again. Its actors come by a stream of their own, which is not
-//! here.
+//! In Dapr's order: connect until it accepts, wait until it is healthy, ask `ListTopicSubscriptions`, subscribe. When the
+//! connection ends the application is gone; it is looked for again, and asked again. So it is when it is unhealthy
+//! (`AppCallbackHealthCheck`), and healthy again. Its actors come by a stream of their own, which is not here; they are told of its
+//! health.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tonic::{Code, Request};
@@ -20,49 +22,89 @@ use crate::api::TOKEN_HEADER;
 use crate::api::grpc::dapr::proto::runtime::v1 as pb;
 use crate::api::grpc::dapr::proto::runtime::v1::app_callback_alpha_client::AppCallbackAlphaClient;
 use crate::api::grpc::dapr::proto::runtime::v1::app_callback_client::AppCallbackClient;
+use crate::api::grpc::dapr::proto::runtime::v1::app_callback_health_check_client::AppCallbackHealthCheckClient;
 use crate::app::grpc_line::{self, Channel, End};
-use crate::app::settings::{AppAddress, AppSettings};
+use crate::app::health::Probe;
+use crate::app::settings::{AppAddress, AppSettings, HealthProbes};
+use crate::app::{AppChannel, probing};
 
 /// Time between attempts to connect.
 const CONNECT_PERIOD: Duration = Duration::from_millis(100);
 /// Time for the answer to `ListTopicSubscriptions`.
 const QUESTION_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Keeps an application subscribed until `end` becomes true.
-pub(crate) async fn keep(pubsub: Arc<PubSub>, app: AppSettings, mut end: watch::Receiver<bool>) {
+/// Keeps an application subscribed until `end` becomes true. `channel` is the way to its actors.
+pub(crate) async fn keep(
+    pubsub: Arc<PubSub>,
+    channel: AppChannel,
+    app: AppSettings,
+    mut end: watch::Receiver<bool>,
+) {
     let Some(address) = app.address.clone() else {
         return;
     };
     tokio::select! {
-        () = subscribed(&pubsub, &app, &address) => {}
+        () = subscribed(&pubsub, &channel, &app, &address) => {}
         // A dropped sender means that the node is gone: that is an end, too.
         _ = end.wait_for(|ended| *ended) => {}
     }
 }
 
-async fn subscribed(pubsub: &PubSub, app: &AppSettings, address: &AppAddress) {
-    let app_id = app.id.as_str().to_owned();
+async fn subscribed(pubsub: &PubSub, actors: &AppChannel, app: &AppSettings, address: &AppAddress) {
     loop {
         if let Ok((channel, end)) = grpc_line::open(app, address).await {
-            let target = GrpcTarget::new(channel, app);
-            match target.subscriptions(&app_id).await {
-                Ok(said) => {
-                    let target: Arc<dyn Target> = Arc::new(target);
-                    pubsub.app_ready(&app_id, said, &target);
-                    gone(end).await;
-                    pubsub.app_gone(&app_id);
-                    tracing::warn!(app = app_id, "an application on gRPC is gone");
-                }
-                Err(why) => {
-                    tracing::warn!(
-                        app = app_id,
-                        "an application on gRPC is not ready yet: {why}"
-                    );
-                }
-            }
+            let target = Arc::new(GrpcTarget::new(channel, app));
+            let why = tokio::select! {
+                why = attended(pubsub, actors, app, &target) => why,
+                () = gone(end) => "its connection has ended".to_owned(),
+            };
+            over(pubsub, actors, app, &why).await;
         }
         tokio::time::sleep(CONNECT_PERIOD).await;
     }
+}
+
+/// Asks and subscribes, whenever the application is healthy. Returns when it does not answer what it is asked, with the reason.
+async fn attended(
+    pubsub: &PubSub,
+    actors: &AppChannel,
+    app: &AppSettings,
+    target: &Arc<GrpcTarget>,
+) -> String {
+    let app_id = app.id.as_str();
+    loop {
+        if let Some(probes) = &app.health {
+            let probe = || target.probe(probes).map(Ok).boxed();
+            if let Err(why) = probing::until_well(probes, probe).await {
+                return why;
+            }
+        }
+        match target.subscriptions(app_id).await {
+            Ok(said) => {
+                let target: Arc<dyn Target> = target.clone();
+                pubsub.app_ready(app_id, said, &target);
+            }
+            Err(why) => return format!("it is not ready yet: {why}"),
+        }
+        let Some(probes) = &app.health else {
+            return std::future::pending().await;
+        };
+        actors.is_well(&app.id).await;
+        let why = probing::until_unwell(probes, || target.probe(probes).boxed()).await;
+        over(pubsub, actors, app, &why).await;
+    }
+}
+
+/// It gets nothing more until it is there again.
+async fn over(pubsub: &PubSub, actors: &AppChannel, app: &AppSettings, why: &str) {
+    pubsub.app_gone(app.id.as_str());
+    if app.is_probed_by_grpc() {
+        actors.is_unwell(&app.id, why).await;
+    }
+    tracing::warn!(
+        app = app.id.as_str(),
+        "an application on gRPC is gone: {why}"
+    );
 }
 
 async fn gone(mut end: End) {
@@ -110,6 +152,17 @@ impl GrpcTarget {
             request.metadata_mut().insert(TOKEN_HEADER, token.clone());
         }
         request
+    }
+
+    /// Asks once for the application's health. One without the method is not healthy, as in Dapr.
+    async fn probe(&self, probes: &HealthProbes) -> Probe {
+        let origin = self.channel.origin.clone();
+        let mut client = AppCallbackHealthCheckClient::with_origin(self.channel.clone(), origin);
+        let answer = client.health_check(self.request(()));
+        match tokio::time::timeout(probes.timeout, answer).await {
+            Ok(Ok(_)) => Probe::Passed,
+            Ok(Err(_)) | Err(_) => Probe::Failed,
+        }
     }
 
     /// An application without the method has no subscriptions.

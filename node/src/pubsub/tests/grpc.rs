@@ -1,11 +1,14 @@
 //! Delivery to an application that speaks gRPC.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, async_trait};
@@ -17,13 +20,17 @@ use crate::api::grpc::dapr::proto::runtime::v1 as pb;
 use crate::api::grpc::dapr::proto::runtime::v1::app_callback_alpha_server::{
     AppCallbackAlpha, AppCallbackAlphaServer,
 };
+use crate::api::grpc::dapr::proto::runtime::v1::app_callback_health_check_server::{
+    AppCallbackHealthCheck, AppCallbackHealthCheckServer,
+};
 use crate::api::grpc::dapr::proto::runtime::v1::app_callback_server::{
     AppCallback, AppCallbackServer,
 };
 use crate::api::grpc::dapr::proto::runtime::v1::topic_event_response::TopicEventResponseStatus as Verdict;
-use crate::app::AppId;
 use crate::app::scripted::{PATIENCE, free_port};
-use crate::app::settings::{AppAddress, AppSettings, Protocol};
+use crate::app::settings::{AppAddress, AppSettings, HealthProbes, Protocol};
+use crate::app::stream::messages::{ActorEvent, AppInitial, AppMessage, NodeMessage, Word};
+use crate::app::{AppChannel, AppEvent, AppId};
 use crate::buses::in_memory::InMemory;
 use crate::config::Secret;
 use crate::pubsub::grpc_app;
@@ -36,6 +43,7 @@ struct Script {
     answers: Mutex<Vec<Answer>>,
     events: Mutex<Vec<(pb::TopicEventRequest, String)>>,
     batches: Mutex<Vec<(&'static str, pb::TopicEventBulkRequest)>>,
+    sick: AtomicBool,
 }
 
 /// The application: everything comes from its script.
@@ -107,11 +115,25 @@ impl AppCallbackAlpha for App {
     }
 }
 
+#[async_trait]
+impl AppCallbackHealthCheck for App {
+    async fn health_check(
+        &self,
+        _request: Request<()>,
+    ) -> Result<Response<pb::HealthCheckResponse>, Status> {
+        match self.0.sick.load(Ordering::SeqCst) {
+            true => Err(Status::unavailable("sick")),
+            false => Ok(Response::new(pb::HealthCheckResponse {})),
+        }
+    }
+}
+
 impl App {
     /// Listens until the returned tasks are dropped.
     async fn listen(&self, port: u16) -> JoinSet<()> {
         let routes = Routes::new(AppCallbackServer::new(self.clone()))
-            .add_service(AppCallbackAlphaServer::new(self.clone()));
+            .add_service(AppCallbackAlphaServer::new(self.clone()))
+            .add_service(AppCallbackHealthCheckServer::new(self.clone()));
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port))
             .await
             .unwrap();
@@ -154,25 +176,36 @@ fn subscription(topic: &str) -> pb::TopicSubscription {
 struct Bed {
     pubsub: Arc<PubSub>,
     bus: Arc<InMemory>,
+    actors: AppChannel,
+    hosting: mpsc::Receiver<AppEvent>,
     _end: watch::Sender<bool>,
 }
 
 fn bed(port: u16) -> Bed {
+    bed_with(port, None)
+}
+
+fn bed_with(port: u16, health: Option<HealthProbes>) -> Bed {
     let bus = Arc::new(InMemory::default());
     let pubsub = Arc::new(of([component("bus", bus.clone())]));
     let host = "127.0.0.1".to_owned();
     let mut settings = AppSettings::new(AppId::new("shop"), Some(AppAddress { host, port }));
     settings.protocol = Protocol::Grpc;
     settings.token = Some(Secret::new("secret"));
+    settings.health = health;
     let (end, ended) = watch::channel(false);
+    let (actors, hosting) = AppChannel::start(vec![settings.clone()]);
     drop(tokio::spawn(grpc_app::keep(
         Arc::clone(&pubsub),
+        actors.clone(),
         settings,
         ended,
     )));
     Bed {
         pubsub,
         bus,
+        actors,
+        hosting,
         _end: end,
     }
 }
@@ -321,4 +354,101 @@ async fn a_new_process_is_asked_again() {
     until("subscribed again", || bed.bus.count() == 2).await;
     publish(&bed, "again").await;
     until("delivered", || app.events() == ["again"]).await;
+}
+
+impl Bed {
+    /// What the core hears next of the application's actors: the types that are hosted.
+    async fn hosts(&mut self) -> Option<Vec<String>> {
+        let event = tokio::time::timeout(PATIENCE, self.hosting.recv()).await;
+        match event.expect("an event in time").expect("a channel") {
+            AppEvent::Hosting { types, .. } => Some(types.into_iter().map(|t| t.name).collect()),
+            AppEvent::Gone { .. } => None,
+        }
+    }
+}
+
+/// The node's words on a stream that hosts a type.
+async fn stream(bed: &Bed) -> (Say, BoxStream<'static, NodeMessage>) {
+    let (mut say, incoming) = futures::channel::mpsc::channel(4);
+    let initial = AppInitial {
+        entities: vec!["T".to_owned()],
+        ..AppInitial::default()
+    };
+    say.try_send(Ok(AppMessage {
+        request_type: Some(Word::InitialRequest(initial)),
+    }))
+    .unwrap();
+    let app = AppId::new("shop");
+    let hear = bed.actors.host_stream(&app, None, incoming);
+    let mut hear: BoxStream<'static, NodeMessage> = Box::pin(hear.await.unwrap());
+    let ack = hear.next().await.unwrap().response_type.unwrap();
+    assert!(matches!(ack, ActorEvent::InitialResponse(_)));
+    (say, hear)
+}
+
+type Say = futures::channel::mpsc::Sender<Result<AppMessage, String>>;
+
+/// One that is unhealthy gets no events and hosts no actors, and its stream outlives that.
+#[tokio::test]
+async fn health_decides_over_subscriptions_and_actors() {
+    let app = App::default();
+    app.subscribe(vec![subscription("orders")]);
+    app.0.sick.store(true, Ordering::SeqCst);
+    let port = free_port();
+    let _listening = app.listen(port).await;
+    let probes = HealthProbes {
+        interval: Duration::from_millis(5),
+        timeout: PATIENCE,
+        threshold: 2,
+        ..HealthProbes::default()
+    };
+    let mut bed = bed_with(port, Some(probes));
+    let (_say, mut hear) = stream(&bed).await;
+    assert_eq!(bed.bus.count(), 0);
+    assert!(bed.hosting.try_recv().is_err(), "it was never well");
+
+    app.0.sick.store(false, Ordering::SeqCst);
+    until("subscribed", || bed.bus.count() == 1).await;
+    assert_eq!(bed.hosts().await, Some(vec!["T".to_owned()]));
+
+    app.0.sick.store(true, Ordering::SeqCst);
+    assert_eq!(bed.hosts().await, None);
+    until("unsubscribed", || bed.bus.count() == 0).await;
+
+    app.0.sick.store(false, Ordering::SeqCst);
+    assert_eq!(bed.hosts().await, Some(vec!["T".to_owned()]));
+    until("subscribed again", || bed.bus.count() == 1).await;
+    publish(&bed, "again").await;
+    until("delivered", || app.events() == ["again"]).await;
+    let silent = tokio::time::timeout(Duration::ZERO, hear.next()).await;
+    assert!(silent.is_err(), "its stream is open, and nothing was asked");
+}
+
+/// What its stream hosts is none of its subscriptions' business.
+#[tokio::test]
+async fn a_stream_of_actors_leaves_subscriptions_alone() {
+    let app = App::default();
+    app.subscribe(vec![subscription("orders")]);
+    let port = free_port();
+    let _listening = app.listen(port).await;
+    let bed = bed(port);
+    until("subscribed", || bed.bus.count() == 1).await;
+    let hosting = AppEvent::Hosting {
+        app: AppId::new("shop"),
+        instance: crate::app::InstanceId(1),
+        types: Vec::new(),
+        subscriptions: Bytes::new(),
+        objects: Vec::new(),
+        living: Vec::new(),
+    };
+    let gone = AppEvent::Gone {
+        app: AppId::new("shop"),
+        instance: crate::app::InstanceId(1),
+        why: "it closed its stream".to_owned(),
+    };
+    for event in [hosting, gone] {
+        bed.pubsub.heard(&bed.actors, &event);
+        publish(&bed, "e").await;
+    }
+    until("delivered", || app.events() == ["e", "e"]).await;
 }
