@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ghostlight_chaos::app::{self, App, NEVER_MADE, TYPE};
+use ghostlight_chaos::app::{self, App, EVENT, NEVER_MADE, TOPIC, TYPE};
 use ghostlight_chaos::cluster::Cluster;
 use ghostlight_chaos::http::{Ask, Connection, Reply};
 use ghostlight_chaos::ports::free_address;
@@ -222,4 +222,111 @@ fn hosts_of_all(address: &str, ids: &[String]) -> BTreeMap<String, u64> {
             .flat_map(|found| found.expect("every actor answers"))
             .collect()
     })
+}
+
+fn ask(address: &str, method: &'static str, path: &str, body: &str) -> Reply {
+    let ask = Ask {
+        method,
+        path: path.to_owned(),
+        headers: vec![("Content-Type", "application/json".to_owned())],
+        body: body.to_owned(),
+        time_max: CALL_TIME_MAX,
+    };
+    let reply = Connection::to(address).send(&ask);
+    reply.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+}
+
+/// Two components of our own topics; the second one is the second application's alone.
+const COMPONENTS: &str = "
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata: {name: bus}
+spec: {type: pubsub.ghostlight, version: v1}
+---
+apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata: {name: private}
+spec: {type: pubsub.ghostlight, version: v1}
+scopes: [two]
+";
+
+/// Each application of a node has an API of its own: what comes in there is from it.
+#[test]
+fn applications_with_listeners_of_their_own() {
+    let mut cluster = Cluster::plan(PARTITIONS);
+    let folder = cluster.path("resources");
+    std::fs::create_dir_all(&folder).expect("a new folder");
+    std::fs::write(folder.join("all.yaml"), COMPONENTS).expect("a new file");
+    let (ports, own) = ([port(), port(), port()], free_address());
+    let words = [
+        format!("one={}", ports[0]),
+        format!("two={},http={own}", ports[1]),
+        format!("three={}", ports[2]),
+    ];
+    let resources = folder.display().to_string();
+    let mut args = vec!["--resources-path", resources.as_str()];
+    args.extend(words.iter().flat_map(|app| ["--app", app.as_str()]));
+    let node = cluster.found_with(&args);
+    cluster.wait_healthy();
+    let apps: Vec<(App, &str)> = ["one", "two"]
+        .into_iter()
+        .zip(ports)
+        .map(|(name, port)| (App::start(port, &cluster.path(name)), name))
+        .collect();
+    let status = cluster.admin(node, "status").expect("a status");
+    let doors = |status: &Value| -> Vec<String> {
+        let doors = status["applications"].as_array().expect("a list").clone();
+        let texts = doors.iter().flat_map(|door| {
+            ["app", "http", "grpc"].map(|field| door[field].as_str().unwrap_or("").to_owned())
+        });
+        texts.collect()
+    };
+    let all = doors(&status);
+    assert_eq!([&all[0], &all[3], &all[6]], ["one", "two", "three"]);
+    assert_eq!([&all[1], &all[4]], [&cluster.http()[node], &own]);
+    assert!(all[5].starts_with("127.0.0.1:") && all[7].starts_with("127.0.0.1:"));
+    let places: std::collections::BTreeSet<&String> = all.iter().collect();
+    assert_eq!(places.len(), 9, "no two listeners are the same: {all:?}");
+    assert!(cluster.said(node).contains(&all[7]), "the start says where");
+
+    for (door, name) in [(&all[1], "one"), (&all[4], "two")] {
+        until("the application is ready", CALL_TIME_MAX, || {
+            (ask(door, "GET", "/v1.0/healthz", "").status == 204).then_some(())
+        });
+        let metadata = ask(door, "GET", "/v1.0/metadata", "").body;
+        let metadata: Value = serde_json::from_str(&metadata).expect("metadata");
+        assert_eq!(metadata["id"], name);
+        assert_eq!(metadata["subscriptions"].as_array().map(Vec::len), Some(1));
+        until_served(door, "a");
+    }
+    // The third one has never come, and only its own API says so.
+    let path = "/v1.0/healthz";
+    assert_eq!(ask(&all[7], "GET", path, "").status, 500);
+    assert_eq!(
+        ask(&all[7], "GET", "/v1.0/healthz/outbound", "").status,
+        204
+    );
+
+    // A component that is the second one's alone.
+    let private = "/v1.0/publish/private/t";
+    assert_eq!(ask(&all[1], "POST", private, "1").status, 404);
+    assert_eq!(ask(&all[4], "POST", private, "1").status, 204);
+    // An event is its publisher's, and reaches the group of each application.
+    let bus = format!("/v1.0/publish/bus/{TOPIC}");
+    assert_eq!(ask(&all[4], "POST", &bus, "1").status, 204);
+    for (app, name) in &apps {
+        until("the event", CALL_TIME_MAX, || {
+            let said = app.said();
+            let event = said.lines().find_map(|line| line.strip_prefix(EVENT))?;
+            assert!(event.contains("\"source\":\"two\""), "{name}: {event}");
+            Some(())
+        });
+    }
+
+    // Started again, each is where it was.
+    cluster.kill(node);
+    cluster.start(node);
+    cluster.wait_healthy();
+    let status = cluster.admin(node, "status").expect("a status");
+    assert_eq!(doors(&status), all);
 }

@@ -24,6 +24,7 @@ pub mod serve;
 pub mod sidecar;
 pub mod token;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
+use ghostlight_core::admin::ApplicationView;
 use ghostlight_protocol::actor::ActorKey;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
@@ -52,7 +54,7 @@ use token::Verdict;
 pub struct Context {
     /// The way into the node.
     pub handle: NodeHandle,
-    /// The node's name; Dapr's `id` until an application has its own listeners.
+    /// Dapr's `id`: the name of the application that this listener belongs to, or the node's.
     pub name: String,
     /// Namespace of the actors reached through this API.
     pub namespace: String,
@@ -88,11 +90,45 @@ pub struct Context {
     pub drain_timeout: Duration,
     /// Who reads events over the admin port.
     pub readers: Arc<admin::readers::Readers>,
+    /// Of the node's own API: every application of the node, and its API. Of others: nothing.
+    pub doors: Vec<Door>,
     /// Set when an end without a drain was asked for: the process should end with status 1.
     pub forced: Arc<AtomicBool>,
 }
 
+/// An application of a node, and the listeners that are its own.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// The application.
+    pub app: AppId,
+    /// Its Dapr HTTP API.
+    pub http: SocketAddr,
+    /// Its Dapr gRPC API.
+    pub grpc: SocketAddr,
+    /// Its publishing and subscribing.
+    pub pubsub: Arc<PubSub>,
+}
+
+impl Door {
+    /// As operators see it.
+    #[must_use]
+    pub fn view(&self) -> ApplicationView {
+        ApplicationView {
+            app: self.app.as_str().to_owned(),
+            http: self.http.to_string(),
+            grpc: self.grpc.to_string(),
+        }
+    }
+}
+
 impl Context {
+    /// The publishing and subscribing of every application of this node, that of this listener first.
+    fn pubsubs(&self) -> impl Iterator<Item = &Arc<PubSub>> {
+        let doors = self.doors.iter().map(|door| &door.pubsub);
+        let others = doors.filter(|other| !Arc::ptr_eq(other, &self.pubsub));
+        std::iter::once(&self.pubsub).chain(others)
+    }
+
     /// Asks or tells something about an actor of the application, under the policies for that.
     async fn app_call(&self, actor: ActorKey, call: AppCall) -> AppCallOutcome {
         let ask = || self.calls.app_call(actor.clone(), call.clone());

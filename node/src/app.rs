@@ -263,6 +263,15 @@ pub enum AppEvent {
     },
 }
 
+impl AppEvent {
+    /// Which application it is about.
+    #[must_use]
+    pub fn app(&self) -> &AppId {
+        let (Self::Hosting { app, .. } | Self::Gone { app, .. }) = self;
+        app
+    }
+}
+
 /// How far an application has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Presence {

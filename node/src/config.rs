@@ -21,13 +21,14 @@ pub(crate) use file::nearest;
 pub use file::{KEYS, Settings};
 pub use remembered::Remembered;
 pub use units::parse_duration;
+pub(crate) use values::socket_addr;
 
 use values::{
     api_tokens, apps, drain_timeout, in_range, introduce, key_source, listen_addr, log, name,
-    partition_count, profile, seeds, socket_addr,
+    of_first, partition_count, profile, seeds,
 };
 
-use crate::app::settings::AppSettings;
+use crate::app::settings::{AppDoor, AppSettings};
 
 /// Peer port (QUIC, UDP).
 pub const PEER_PORT: u16 = 7400;
@@ -79,13 +80,13 @@ pub struct NodeConfig {
     pub min_copies: u8,
     /// Where the cluster key comes from.
     pub cluster_key: KeySource,
-    /// Accepted API tokens; empty: none is asked for.
+    /// Accepted API tokens, where an application has none of its own; empty: none is asked for.
     pub api_tokens: Vec<Secret>,
     /// Partition count of a cluster that this node founds; `None`: the default.
     pub partitions: Option<u16>,
     /// Whether the sample actors are hosted.
     pub samples: Samples,
-    /// Applications beside this node, each with another name.
+    /// Applications beside this node, each with another name. The API listeners of the node are the first one's.
     pub apps: Vec<AppSettings>,
     /// Folders with Dapr's resources: components, subscriptions, resiliency.
     pub resources: Vec<PathBuf>,
@@ -256,6 +257,10 @@ impl NodeConfig {
         let weight = in_range("weight", given.weight.unwrap_or(1), 0, WEIGHT_MAX)?;
         let data_dir = given.data_directory();
         let join = seeds(given.join.unwrap_or_default())?;
+        let apps = apps(given.app.unwrap_or_default(), environment)?;
+        let own = apps
+            .first()
+            .map_or_else(AppDoor::default, |app| app.door.clone());
         let mut config = Self {
             name: name(given.name, data_dir.as_deref())?,
             namespace: namespace
@@ -269,8 +274,8 @@ impl NodeConfig {
                 .map(|text| socket_addr("advertise", text, PEER_PORT))
                 .transpose()?,
             join,
-            http: listen_addr("http", given.http.as_deref(), HTTP_PORT)?,
-            grpc: listen_addr("grpc", given.grpc.as_deref(), GRPC_PORT)?,
+            http: of_first("http", given.http.as_deref(), HTTP_PORT, own.http)?,
+            grpc: of_first("grpc", given.grpc.as_deref(), GRPC_PORT, own.grpc)?,
             admin: listen_addr("admin", given.admin.as_deref(), ADMIN_PORT)?,
             introduce: introduce(given.introduce.as_deref(), weight)?,
             zone: given.zone.unwrap_or_default(),
@@ -284,7 +289,7 @@ impl NodeConfig {
             } else {
                 Samples::Absent
             },
-            apps: apps(given.app.unwrap_or_default(), environment)?,
+            apps,
             resources: given.resources_path.unwrap_or_default(),
             builtin: given.builtin.unwrap_or_default(),
             profile: profile(given.profile.as_deref())?,
@@ -337,27 +342,40 @@ impl NodeConfig {
                  to every node, and pass --cluster-key-file cluster.key",
             ));
         }
-        for (what, listen) in [
-            ("http", self.http),
-            ("grpc", self.grpc),
-            ("admin", self.admin),
-        ] {
-            if listen.addr.ip().is_loopback() || !self.api_tokens.is_empty() {
+        let node = |what: &str, listen: ListenAddr| (what.to_owned(), listen.addr, false);
+        let own = self.apps.first().and_then(|app| app.door.tokens.as_ref());
+        let mut listeners = vec![
+            node("http", self.http),
+            node("grpc", self.grpc),
+            node("admin", self.admin),
+        ];
+        for (_, _, guarded) in listeners.iter_mut().take(2) {
+            *guarded = own.is_some();
+        }
+        for app in self.apps.iter().skip(1) {
+            let AppDoor {
+                http, grpc, tokens, ..
+            } = &app.door;
+            for (what, addr) in [("http", http), ("grpc", grpc)] {
+                let what = format!("{what} of {}", app.id);
+                listeners.extend(addr.map(|addr| (what, addr, tokens.is_some())));
+            }
+        }
+        for (what, addr, guarded) in listeners {
+            if addr.ip().is_loopback() || guarded || !self.api_tokens.is_empty() {
                 continue;
             }
             if self.profile == Profile::Prod {
                 return Err(Error::new(
                     Code::ProfileRefuses,
                     format!(
-                        "{what} = {} is reachable from the network and no API token is set; the prod \
-                         profile refuses that. Pass --api-token-file, or listen on loopback",
-                        listen.addr
+                        "{what} = {addr} is reachable from the network and no API token is set; the prod \
+                         profile refuses that. Pass --api-token-file, or listen on loopback"
                     ),
                 ));
             }
             self.weakened.push(format!(
-                "{what} listens on {} without an API token: anybody who reaches it can use it",
-                listen.addr
+                "{what} listens on {addr} without an API token: anybody who reaches it can use it"
             ));
         }
         Ok(())

@@ -16,19 +16,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use ghostlight_core::admin::ApplicationView;
 use ghostlight_core::io::HaltReason;
 use ghostlight_core::sdk::{Cluster, Typed};
 use ghostlight_protocol::code::Code;
 use tokio::sync::{oneshot, watch};
 
 pub use builder::Builder;
-pub use entrance::{ApiSetup, Entrance};
+use entrance::Contexts;
+pub use entrance::{ApiSetup, AppSetup, Entrance};
 pub use launch::{start, start_behind};
 pub use lobby::{Lobby, Waited};
 pub use reload::{Loaded, ReadVariable, Reading};
 
 use crate::actors::events::Events;
-use crate::api::Shared;
 use crate::api::serve::{self, Api};
 use crate::config::{AddrOrigin, ListenAddr};
 use crate::handle::NodeHandle;
@@ -67,6 +68,8 @@ pub struct Addresses {
     pub http: SocketAddr,
     /// Dapr gRPC API.
     pub grpc: SocketAddr,
+    /// Applications beside the node, and their API listeners; the first one's are the node's own.
+    pub apps: Vec<ApplicationView>,
     /// Admin API.
     pub admin: SocketAddr,
     /// Where sidecars are introduced to the cluster.
@@ -85,7 +88,8 @@ pub struct RunningNode {
     halted: oneshot::Receiver<HaltReason>,
     end_apis: watch::Sender<bool>,
     apis: Vec<tokio::task::JoinHandle<()>>,
-    context: Shared,
+    /// Of the node's own APIs, and of each further application.
+    contexts: Contexts,
     subscribed: Events,
 }
 
@@ -99,7 +103,7 @@ impl RunningNode {
         let listener = serve::bind("introductions", ListenAddr { addr, origin }, None)
             .await
             .map_err(|error| StartError::new(error.code(), error.to_string()))?;
-        let context = Arc::clone(&self.context);
+        let context = Arc::clone(&self.contexts.own);
         let serving = serve::serve(
             Api::Introduction,
             listener,
@@ -113,7 +117,7 @@ impl RunningNode {
     /// Set when an end without a drain is asked for through the API: the process should end with status 1.
     #[must_use]
     pub fn forced(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.context.forced)
+        Arc::clone(&self.contexts.own.forced)
     }
 
     /// The way into the node.
@@ -135,7 +139,7 @@ impl RunningNode {
     /// threads panicked.
     pub async fn wait(self) -> Result<(), StartError> {
         let reason = self.halted.await;
-        self.context.pubsub.close();
+        self.contexts.close();
         drop(self.subscribed);
         // Requests in flight are answered; nobody listens any more if the tasks are gone.
         self.end_apis.send_replace(true);

@@ -20,6 +20,7 @@ pub mod publish;
 pub mod registry;
 pub mod routes;
 pub mod scopes;
+pub mod shared;
 mod stop;
 pub mod stream;
 mod subscriptions;
@@ -39,6 +40,7 @@ use publish::PublishError;
 use registry::{Component, Owner, Registry};
 use routes::Routes;
 use scopes::Act;
+use shared::Buses;
 use subscriptions::Subscriptions;
 use wanted::Wanted;
 
@@ -58,6 +60,7 @@ pub struct PubSub {
 struct Parts {
     resiliency: Vec<Resiliency>,
     ours: OwnTopics,
+    buses: Buses,
 }
 
 impl std::fmt::Debug for Parts {
@@ -92,14 +95,28 @@ impl PubSub {
     /// # Errors
     /// A declared rule does not compile: a sentence that names file and rule.
     pub fn new(owner: Owner, resources: &Resources, ours: &OwnTopics) -> Result<Self, String> {
+        Self::sharing(owner, resources, ours, &Buses::default())
+    }
+
+    /// The same, with buses that other applications of this process share.
+    ///
+    /// # Errors
+    /// As [`PubSub::new`].
+    pub fn sharing(
+        owner: Owner,
+        resources: &Resources,
+        ours: &OwnTopics,
+        buses: &Buses,
+    ) -> Result<Self, String> {
         let declared: Vec<Wanted> = resources.subscriptions.iter().map(Wanted::from).collect();
         check(&owner, &declared)?;
         let pubsub = Self {
-            registry: Mutex::new(Arc::new(Registry::new(&owner, resources, ours))),
+            registry: Mutex::new(Arc::new(Registry::new(&owner, resources, ours, buses))),
             owner,
             parts: Parts {
                 resiliency: resources.resiliency.clone(),
                 ours: ours.clone(),
+                buses: buses.clone(),
             },
             subscriptions: Subscriptions::default(),
             not_taken: Mutex::default(),
@@ -132,7 +149,8 @@ impl PubSub {
             ..Resources::default()
         };
         let before = self.registry();
-        let renewed = before.renewed(&self.owner, &with_policies, &self.parts.ours);
+        let Parts { ours, buses, .. } = &self.parts;
+        let renewed = before.renewed(&self.owner, &with_policies, ours, buses);
         let now = Arc::new(renewed.registry);
         *lock(&self.registry) = Arc::clone(&now);
         let (begun, ended) = self.follow(declared);

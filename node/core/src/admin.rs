@@ -112,8 +112,22 @@ pub struct StatusView {
     pub moves: u32,
     /// Settings that weaken a guarantee, such as an API address outside loopback.
     pub weakened: Vec<String>,
+    /// Applications beside the node that answers, with their API listeners, in the order of its command line.
+    #[serde(default)]
+    pub applications: Vec<ApplicationView>,
     /// One row per node, by name.
     pub members: Vec<MemberView>,
+}
+
+/// An application beside a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ApplicationView {
+    /// Its name.
+    pub app: String,
+    /// Its Dapr HTTP API.
+    pub http: String,
+    /// Its Dapr gRPC API.
+    pub grpc: String,
 }
 
 /// One node of the cluster.

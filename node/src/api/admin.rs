@@ -8,6 +8,7 @@
 pub mod readers;
 pub mod topics;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -21,7 +22,7 @@ use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::error_map::{self, Answer};
-use super::{Context, Shared, collect, inventory, json, path, refused, text};
+use super::{Context, Door, Shared, collect, inventory, json, path, refused, text};
 
 /// Base of every path of ours.
 pub const BASE: &str = "/ghostlight/v1";
@@ -170,8 +171,11 @@ async fn list(context: &Context, rest: &[&str]) -> Response {
             if let AdminAnswer::Status(view) = &mut answer {
                 // What this node listens on is the shell's business, unknown to the core.
                 view.weakened.clone_from(&context.weakened);
+                view.applications = context.doors.iter().map(Door::view).collect();
                 // So are the buses of its components. Actors do without them: the node's health is its own.
-                view.reasons.extend(context.pubsub.troubles());
+                let troubles: BTreeSet<_> =
+                    context.pubsubs().flat_map(|one| one.troubles()).collect();
+                view.reasons.extend(troubles);
             }
             settle(answer)
         }

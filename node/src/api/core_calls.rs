@@ -53,6 +53,26 @@ impl CoreCalls {
 }
 
 impl CoreCalls {
+    /// What an application hears that asks about an actor of its neighbour: the node hosts the type, and it does not.
+    fn of_another(&self, actor: &ActorKey, call: &AppCall) -> Option<AppRefusal> {
+        let (channel, app) = (self.hosts.get()?, self.app.as_ref()?);
+        let hosts = |app: &AppId| match channel.presence(app) {
+            Presence::Hosts(types) => types.iter().any(|hosted| hosted == actor.actor_type()),
+            Presence::Awaited | Presence::Gone => false,
+        };
+        let others = channel.apps().map(|other| &other.id);
+        let is_theirs = !hosts(app) && others.filter(|other| *other != app).any(hosts);
+        match call {
+            _ if !is_theirs => None,
+            AppCall::StateTransaction(_) => Some(AppRefusal::InstanceMissing),
+            AppCall::ReminderRegister { .. }
+            | AppCall::ReminderUnregister { .. }
+            | AppCall::ReminderGet { .. }
+            | AppCall::TimerRegister { .. } => Some(AppRefusal::NotHosted),
+            AppCall::StateGet { .. } | AppCall::TimerUnregister { .. } => None,
+        }
+    }
+
     /// Reminders of all actors of a type.
     async fn of_type(
         &self,
@@ -91,6 +111,9 @@ impl CoreCalls {
 
 impl AppCalls for CoreCalls {
     fn app_call(&self, actor: ActorKey, call: AppCall) -> BoxFuture<'_, AppCallOutcome> {
+        if let Some(refusal) = self.of_another(&actor, &call) {
+            return Box::pin(async { Err(refusal) });
+        }
         Box::pin(async move {
             let asked = asked(&call);
             match asked {

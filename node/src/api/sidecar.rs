@@ -10,6 +10,7 @@ use ghostlight_core::admin::{AdminAnswer, AdminRequest};
 
 use super::Context;
 use super::app_calls::Hosting;
+use crate::app::settings::AppSettings;
 use crate::pubsub::PubSub;
 use crate::resources::Resources;
 
@@ -122,6 +123,28 @@ pub struct AppHealth {
     pub timeout: std::time::Duration,
     /// Failures in a row.
     pub threshold: u32,
+}
+
+/// How an application of a node is reached; `None`: it comes by a stream.
+#[must_use]
+pub fn connection(app: &AppSettings) -> Option<AppConnection> {
+    let address = app.address.as_ref()?;
+    let concurrency = app.concurrency.map(std::num::NonZeroUsize::get);
+    Some(AppConnection {
+        port: address.port,
+        protocol: app.protocol.as_str(),
+        channel_address: address.host.clone(),
+        max_concurrency: concurrency.and_then(|limit| u32::try_from(limit).ok()),
+        health: app.health.as_ref().map(|probes| AppHealth {
+            path: match app.protocol.is_grpc() {
+                true => String::new(),
+                false => probes.path.clone(),
+            },
+            interval: probes.interval,
+            timeout: probes.timeout,
+            threshold: probes.threshold,
+        }),
+    })
 }
 
 /// Who made a subscription.

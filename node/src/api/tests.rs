@@ -141,12 +141,13 @@ fn status() -> StatusView {
         copies_min: 1,
         moves: 0,
         weakened: Vec::new(),
+        applications: Vec::new(),
         members: vec![member],
     }
 }
 
 /// A listener of one API; it ends with the returned sender.
-async fn listen(api: Api, tokens: &[&str]) -> (std::net::SocketAddr, watch::Sender<bool>) {
+async fn listen(api: Api, tokens: &[&str]) -> (SocketAddr, watch::Sender<bool>) {
     listen_within(serve::Limits::default(), api, tokens).await
 }
 
@@ -154,7 +155,7 @@ async fn listen_within(
     limits: serve::Limits,
     api: Api,
     tokens: &[&str],
-) -> (std::net::SocketAddr, watch::Sender<bool>) {
+) -> (SocketAddr, watch::Sender<bool>) {
     let context = context(tokens, Arc::new(app_calls::NoApplication));
     listen_with(limits, api, context).await
 }
@@ -169,6 +170,7 @@ pub(crate) fn context(tokens: &[&str], calls: Arc<dyn AppCalls>) -> Context {
         namespace: "default".into(),
         tokens: tokens.iter().map(|token| Secret::new(*token)).collect(),
         weakened: vec!["http listens on 0.0.0.0:3500".into()],
+        doors: Vec::new(),
         actor_types: vec!["counter".into(), "log".into()],
         metrics: metrics::Renderer::none(),
         extended: extended::Extended::default(),
@@ -195,7 +197,7 @@ pub(crate) async fn listen_with(
     limits: serve::Limits,
     api: Api,
     context: Context,
-) -> (std::net::SocketAddr, watch::Sender<bool>) {
+) -> (SocketAddr, watch::Sender<bool>) {
     let context = Arc::new(context);
     let any = ListenAddr {
         addr: "127.0.0.1:0".parse().unwrap(),
@@ -210,7 +212,7 @@ pub(crate) async fn listen_with(
 }
 
 /// Sends raw HTTP and returns the whole answer, head and body.
-pub(crate) async fn raw(addr: std::net::SocketAddr, head: &str, body: &[u8]) -> String {
+pub(crate) async fn raw(addr: SocketAddr, head: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let request = format!(
         "{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",

@@ -16,7 +16,7 @@ use ghostlight_protocol::wire::host::Wish;
 use tokio::sync::mpsc;
 
 use super::config::HostedType;
-use super::{AppAnswer, AppChannel, AppEvent, AppRequest, Callback, InstanceId, Sent};
+use super::{AppAnswer, AppChannel, AppEvent, AppId, AppRequest, Callback, InstanceId, Sent};
 use crate::api::app_metadata::QUERY;
 use crate::pubsub::PubSub;
 use crate::shell::apps::{AppAsk, AppQueues};
@@ -24,15 +24,15 @@ use crate::shell::apps::{AppAsk, AppQueues};
 const CONTENT_TYPE: &str = "content-type";
 const REENTRANCY: &str = "dapr-reentrancy-id";
 
-/// Connects a channel with the core; ends with it.
+/// Connects a channel with the core, and with the publishing and subscribing of each application; ends with it.
 pub(crate) fn connect(
     channel: AppChannel,
     events: mpsc::Receiver<AppEvent>,
     queues: AppQueues,
-    pubsub: Arc<PubSub>,
+    pubsubs: Vec<(AppId, Arc<PubSub>)>,
 ) {
     let AppQueues { asks, inputs } = queues;
-    let reported = report(channel.clone(), events, inputs.clone(), pubsub);
+    let reported = report(channel.clone(), events, inputs.clone(), pubsubs);
     drop(tokio::spawn(reported));
     drop(tokio::spawn(ask(channel, asks, inputs)));
 }
@@ -41,10 +41,12 @@ async fn report(
     channel: AppChannel,
     mut events: mpsc::Receiver<AppEvent>,
     inputs: mpsc::Sender<AppInput>,
-    pubsub: Arc<PubSub>,
+    pubsubs: Vec<(AppId, Arc<PubSub>)>,
 ) {
     while let Some(event) = events.recv().await {
-        pubsub.heard(&channel, &event);
+        for (_, pubsub) in pubsubs.iter().filter(|(app, _)| app == event.app()) {
+            pubsub.heard(&channel, &event);
+        }
         if inputs.send(input(event)).await.is_err() {
             // The node has ended.
             return;

@@ -4,7 +4,9 @@
 
 mod flag;
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use flag::{APP_ID_BYTES_MAX, AppFlagError};
@@ -130,6 +132,23 @@ pub struct AppSettings {
     pub disseminate_timeout: Duration,
     /// Whether its actors count.
     pub actors: Actors,
+    /// The API listeners that are its own.
+    pub door: AppDoor,
+}
+
+/// The API listeners of an application: what comes in there comes from it.
+#[derive(Clone, Debug, Default)]
+pub struct AppDoor {
+    /// Where Dapr's HTTP API listens; `None`: nobody has said.
+    pub http: Option<SocketAddr>,
+    /// Where Dapr's gRPC API listens; `None`: nobody has said.
+    pub grpc: Option<SocketAddr>,
+    /// Tokens that are accepted there; `None`: those of the node.
+    pub tokens: Option<Vec<Secret>>,
+    /// File with these tokens, as it was named.
+    pub token_file: Option<PathBuf>,
+    /// File with what the node shows to the application, as it was named.
+    pub app_token_file: Option<PathBuf>,
 }
 
 /// Whether an application's actors count.
@@ -156,6 +175,7 @@ impl AppSettings {
             body_bytes_max: BODY_BYTES_MAX,
             disseminate_timeout: DISSEMINATE_TIMEOUT,
             actors: Actors::default(),
+            door: AppDoor::default(),
         }
     }
 

@@ -29,7 +29,7 @@ use crate::api::sidecar::{DAPR_VERSION, Sidecar, components};
 use crate::app::AppId;
 use crate::app::settings::{self, AppAddress, AppSettings, HealthProbes, Protocol};
 use crate::config::{NodeConfig, Secret, Settings};
-use crate::node::{ApiSetup, Entrance, Lobby, Reading, RunningNode, StartError, Waited};
+use crate::node::{ApiSetup, AppSetup, Entrance, Lobby, Reading, RunningNode, StartError, Waited};
 use crate::pubsub::PubSub;
 use crate::pubsub::registry::{KIND_PREFIX, Owner, own_topics};
 use crate::resources::{Component, Files, Resources};
@@ -152,11 +152,8 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
         ..beside(&options)
     }];
     let ours = own_topics(&lobby.handle());
-    let setup = ApiSetup {
-        hosts,
-        reading,
-        ..setup(&options, &config, resources, (layer.clone(), ours))?
-    };
+    let mut setup = setup(&options, &config, resources, (layer.clone(), ours))?;
+    (setup.hosts, setup.own.reading) = (hosts, reading);
     for mark in &config.weakened {
         tracing::warn!("{mark}");
     }
@@ -217,19 +214,24 @@ fn setup(
         pod: instance(),
     };
     let pubsub = Arc::new(PubSub::new(owner, &resources, &ours).map_err(invalid)?);
-    Ok(ApiSetup {
+    let own = AppSetup {
         app_id: options.app_id.clone(),
         calls: Some(calls),
         app: Some(AppId::new(&options.app_id)),
-        hosts: Hosts::default(),
         resilience: Resilience::new(&resources.resiliency),
         access: Access::new(&resources.configuration),
         sidecar: told(options, &resources, &pubsub),
         pubsub,
+        tokens: None,
+        reading: None,
+    };
+    Ok(ApiSetup {
+        hosts: Hosts::default(),
         body_max: options.body_max,
         actor_types: Vec::new(),
         renderer,
-        reading: None,
+        own,
+        others: Vec::new(),
     })
 }
 
@@ -322,8 +324,7 @@ fn load(options: &Options) -> Result<(Resources, Option<Reading>), Failure> {
         configs: options.configs.clone(),
         builtin: options.builtin.clone(),
     };
-    let apps = Vec::new();
-    let reading = Reading::new(files, &options.app_id, apps, user_environment);
+    let reading = Reading::new(files, &options.app_id, user_environment);
     let loaded = reading.load();
     let resources = loaded
         .map_err(|error| invalid(error.to_string()))?

@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use ghostlight_core::admin::{
-    ActorView, Health, MemberView, NodeRef, PartitionView, StatusView, WhereView,
+    ActorView, ApplicationView, Health, MemberView, NodeRef, PartitionView, StatusView, WhereView,
 };
 use ghostlight_protocol::code::Code;
 use serde::Serialize;
@@ -117,6 +117,9 @@ pub(super) fn status_text(view: &StatusView) -> String {
     ));
     for mark in &view.weakened {
         text.push_str(&format!("weakened: {mark}\n"));
+    }
+    for ApplicationView { app, http, grpc } in &view.applications {
+        text.push_str(&format!("application {app}   http {http}   grpc {grpc}\n"));
     }
     text.push('\n');
     text.push_str(&members_text(&view.members));

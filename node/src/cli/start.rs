@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Read};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ghostlight_core::admin::ApplicationView;
 use ghostlight_protocol::code::Code;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -197,12 +198,19 @@ impl Banner {
             peer,
             http,
             grpc,
+            apps,
             admin,
             introduce,
         } = addresses;
         let sidecars = introduce.map_or_else(String::new, |addr| {
             format!("  sidecars    --placement-host-address {addr}\n")
         });
+        // One alone has the node's own listeners, which are said already.
+        let apps = apps.iter().filter(|_| apps.len() > 1);
+        let apps = apps.map(|ApplicationView { app, http, grpc }| {
+            format!("  {app:<11} DAPR_HTTP_ENDPOINT=http://{http} DAPR_GRPC_ENDPOINT={grpc}\n")
+        });
+        let apps: String = apps.collect();
         let serves = if self.seeds.is_empty() {
             "serves".to_owned()
         } else {
@@ -212,7 +220,7 @@ impl Banner {
             )
         };
         let mut text = format!(
-            "node {} {serves}\n  Dapr HTTP   http://{http}\n  Dapr gRPC   {grpc}\n  admin       http://{admin}\n  peers       {peer}\n{sidecars}",
+            "node {} {serves}\n  Dapr HTTP   http://{http}\n  Dapr gRPC   {grpc}\n  admin       http://{admin}\n  peers       {peer}\n{sidecars}{apps}",
             self.name
         );
         if self.founding {

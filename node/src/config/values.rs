@@ -83,6 +83,26 @@ pub(super) fn listen_addr(key: &str, given: Option<&str>, port: u16) -> Result<L
     }
 }
 
+/// Where the node's own API listens: where it was said, or where its first application says.
+pub(super) fn of_first(
+    key: &str,
+    given: Option<&str>,
+    port: u16,
+    of_app: Option<SocketAddr>,
+) -> Result<ListenAddr, Error> {
+    match (given, of_app) {
+        (Some(given), Some(of_app)) => Err(Error::invalid(format!(
+            "{key} = {given}, and the first application says {key}={of_app}: the node's own listeners are its. \
+             Say one of the two"
+        ))),
+        (None, Some(addr)) => Ok(ListenAddr {
+            addr,
+            origin: AddrOrigin::Explicit,
+        }),
+        (given, None) => listen_addr(key, given, port),
+    }
+}
+
 /// `none` switches it off; an edge has nothing to introduce to.
 pub(super) fn introduce(given: Option<&str>, weight: u32) -> Result<Option<ListenAddr>, Error> {
     match (given, weight) {
@@ -92,7 +112,7 @@ pub(super) fn introduce(given: Option<&str>, weight: u32) -> Result<Option<Liste
 }
 
 /// `ip:port`, `ip` (default port), `:port` (loopback) or `port` (loopback).
-pub(super) fn socket_addr(key: &str, text: &str, port: u16) -> Result<SocketAddr, Error> {
+pub(crate) fn socket_addr(key: &str, text: &str, port: u16) -> Result<SocketAddr, Error> {
     let text = text.trim();
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let bare = text.strip_prefix(':').unwrap_or(text);
@@ -163,11 +183,15 @@ pub(super) fn api_tokens(
         let token = environment("DAPR_API_TOKEN").filter(|token| !token.is_empty());
         return Ok(token.map(Secret::new).into_iter().collect());
     };
+    token_lines(path)
+}
+
+fn token_lines(path: &Path) -> Result<Vec<Secret>, Error> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Error::new(
             Code::KeyFileUnusable,
             format!(
-                "cannot read the API token file {} ({error}). Write one token per line into it",
+                "cannot read the file of tokens {} ({error}). Write one token per line into it",
                 path.display()
             ),
         )
@@ -182,7 +206,7 @@ pub(super) fn api_tokens(
         return Err(Error::new(
             Code::KeyFileUnusable,
             format!(
-                "the API token file {} is empty, which would leave the API open. Write one token per line",
+                "the file of tokens {} is empty, which would leave what it guards open. Write one token per line",
                 path.display()
             ),
         ));
@@ -190,7 +214,7 @@ pub(super) fn api_tokens(
     Ok(tokens)
 }
 
-/// Applications; the token that the node shows to them is `APP_API_TOKEN`, as in Dapr.
+/// Applications; the token that the node shows to one is that of its file, or `APP_API_TOKEN`, as in Dapr.
 pub(super) fn apps(
     given: Vec<String>,
     environment: Environment<'_>,
@@ -212,7 +236,13 @@ pub(super) fn apps(
                 "app = {text:?}: there is another application of that name. Give each its own",
             )));
         }
-        app.token = token.clone().map(Secret::new);
+        app.token = match &app.door.app_token_file {
+            Some(path) => token_lines(path)?.into_iter().next(),
+            None => token.clone().map(Secret::new),
+        };
+        if let Some(path) = &app.door.token_file {
+            app.door.tokens = Some(token_lines(path)?);
+        }
         apps.push(app);
     }
     Ok(apps)

@@ -86,8 +86,8 @@ impl Doors {
         match self {
             Self::Open(entrance, lobby) => Ok((entrance, lobby)),
             Self::Closed(setup, lobby) => {
-                let front = listeners::front(config, Some(identity)).await?;
-                let entrance = Entrance::behind(config, *setup, &lobby, front)?;
+                let fronts = listeners::fronts(config, Some(identity)).await?;
+                let entrance = Entrance::behind(config, *setup, &lobby, fronts)?;
                 Ok((entrance, lobby))
             }
         }
@@ -196,7 +196,7 @@ where
         handle,
         addresses: bound,
         halted,
-        context: entrance.context,
+        contexts: entrance.contexts,
         end_apis: entrance.end,
         apis: entrance.tasks,
         subscribed,
@@ -259,6 +259,7 @@ fn bound_addresses(
         },
         http: entrance.http,
         grpc: entrance.grpc,
+        apps: entrance.applications(),
         admin: back.admin.local_addr().map_err(internal)?,
         introduce: introduce.and_then(|listener| listener.local_addr().ok()),
     })

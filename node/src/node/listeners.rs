@@ -1,6 +1,6 @@
 //! The ports of a node: a default port on loopback that is taken moves to the next free one, and is kept.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use ghostlight_protocol::code::Code;
 use ghostlight_storage::{ChosenPort, NodeIdentity};
@@ -10,10 +10,16 @@ use super::StartError;
 use crate::api::serve;
 use crate::config::{AddrOrigin, ListenAddr, NodeConfig};
 
-/// What applications see.
+/// The API listeners of an application, or of a node without any.
 pub(super) struct Front {
     pub(super) http: TcpListener,
     pub(super) grpc: TcpListener,
+}
+
+/// What applications see: the listeners of the node, which are its first application's, and those of each further one.
+pub(super) struct Fronts {
+    pub(super) own: Front,
+    pub(super) others: Vec<Front>,
 }
 
 /// What peers, operators and sidecars see.
@@ -35,19 +41,56 @@ async fn tcp(
 }
 
 /// Binds the ports that applications see; those chosen are noted in `identity`.
-pub(super) async fn front(
+pub(super) async fn fronts(
     config: &NodeConfig,
+    mut identity: Option<&mut NodeIdentity>,
+) -> Result<Fronts, StartError> {
+    let places = (("http", config.http), ("grpc", config.grpc));
+    let own = front(places, identity.as_deref_mut()).await?;
+    let mut others = Vec::new();
+    for app in config.apps.iter().skip(1) {
+        let (http, grpc) = (format!("http of {}", app.id), format!("grpc of {}", app.id));
+        let places = (
+            (http.as_str(), free_unless(app.door.http)),
+            (grpc.as_str(), free_unless(app.door.grpc)),
+        );
+        others.push(front(places, identity.as_deref_mut()).await?);
+    }
+    Ok(Fronts { own, others })
+}
+
+/// A listener's name in `identity`, and where it is to be.
+type Place<'a> = (&'a str, ListenAddr);
+
+async fn front(
+    (http, grpc): (Place<'_>, Place<'_>),
     identity: Option<&mut NodeIdentity>,
 ) -> Result<Front, StartError> {
     let before = |listener| identity.as_deref().and_then(|known| kept(known, listener));
-    let (http, grpc) = (before("http"), before("grpc"));
-    let http = tcp("the Dapr HTTP API", config.http, http).await?;
-    let grpc = tcp("the Dapr gRPC API", config.grpc, grpc).await?;
+    let (kept_http, kept_grpc) = (before(http.0), before(grpc.0));
+    let front = Front {
+        http: tcp("the Dapr HTTP API", http.1, kept_http).await?,
+        grpc: tcp("the Dapr gRPC API", grpc.1, kept_grpc).await?,
+    };
     if let Some(identity) = identity {
-        note(identity, "http", port_of(http.local_addr()));
-        note(identity, "grpc", port_of(grpc.local_addr()));
+        note(identity, http.0, port_of(front.http.local_addr()));
+        note(identity, grpc.0, port_of(front.grpc.local_addr()));
     }
-    Ok(Front { http, grpc })
+    Ok(front)
+}
+
+/// Where nobody has said anything: any free port on loopback, the one of the last time if it is free.
+fn free_unless(said: Option<SocketAddr>) -> ListenAddr {
+    match said {
+        Some(addr) => ListenAddr {
+            addr,
+            origin: AddrOrigin::Explicit,
+        },
+        None => ListenAddr {
+            addr: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
+            origin: AddrOrigin::Default,
+        },
+    }
 }
 
 /// Binds all other ports; those chosen are noted in `identity`.

@@ -124,6 +124,7 @@ fn status(why: &str) -> StatusView {
         copies_min: 0,
         moves: 0,
         weakened: Vec::new(),
+        applications: Vec::new(),
         members: Vec::new(),
     }
 }

@@ -23,15 +23,13 @@ const FEATURE: &str = "HotReload";
 /// Where values come from that resources do not say themselves.
 pub type ReadVariable = fn(&str) -> Option<String>;
 
-/// What a process reads, and for whom.
+/// What is read for an application.
 #[derive(Clone, Debug)]
 pub struct Reading {
     files: Files,
     environment: ReadVariable,
-    /// Name of the API.
+    /// The application.
     app_id: String,
-    /// Applications beside the process.
-    apps: Vec<String>,
     /// How the files stood when they were last read.
     stand: Stand,
 }
@@ -39,22 +37,21 @@ pub struct Reading {
 /// What was read.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Of the API.
+    /// Its resources.
     pub resources: Resources,
-    /// Declared subscriptions of each application, and of the API's own name.
+    /// Its declared subscriptions.
     pub declared: Vec<(String, Vec<Wanted>)>,
 }
 
 impl Reading {
     /// Of these files, as they stand now.
     #[must_use]
-    pub fn new(files: Files, app_id: &str, apps: Vec<String>, environment: ReadVariable) -> Self {
+    pub fn new(files: Files, app_id: &str, environment: ReadVariable) -> Self {
         Self {
             stand: files.stand(),
             files,
             environment,
             app_id: app_id.to_owned(),
-            apps,
         }
     }
 
@@ -64,15 +61,10 @@ impl Reading {
     /// As [`Resources::load`].
     pub fn load(&self) -> Result<Loaded, Error> {
         let resources = self.files.load(&self.app_id, &self.environment)?;
-        let wanted = |of: &Resources| of.subscriptions.iter().map(Wanted::from).collect();
-        let mut declared = vec![(self.app_id.clone(), wanted(&resources))];
-        for app in self.apps.iter().filter(|app| **app != self.app_id) {
-            let theirs = self.files.load(app, &self.environment)?;
-            declared.push((app.clone(), wanted(&theirs)));
-        }
+        let wanted = resources.subscriptions.iter().map(Wanted::from).collect();
         Ok(Loaded {
+            declared: vec![(self.app_id.clone(), wanted)],
             resources,
-            declared,
         })
     }
 }

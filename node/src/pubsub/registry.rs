@@ -6,15 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ghostlight_buses::{Declared, KINDS, Opened, Standing, open};
+use ghostlight_buses::Standing;
 use ghostlight_protocol::topic::TopicName;
 
 use super::metadata::{Metadata, truth};
 use super::policy::Policy;
 use super::scopes::Scopes;
+use super::shared::Buses;
 use super::stop::{self, Stop, Stopper};
-use crate::buses::absent::Absent;
-use crate::buses::in_memory::InMemory;
 use crate::ephemeral::Keep;
 use crate::handle::NodeHandle;
 use crate::resources::{self, Direction, Resources, of_pubsub};
@@ -28,7 +27,7 @@ pub const OURS: &str = "pubsub.ghostlight";
 const BUILTIN: &str = "ghostlight.builtin";
 /// Prefix of the types of components that stand here.
 pub const KIND_PREFIX: &str = "pubsub.";
-/// Types that need no other system, in order; those of external buses are [`KINDS`].
+/// Types that need no other system, in order; those of external buses are [`ghostlight_buses::KINDS`].
 pub const SERVED_HERE: [&str; 2] = ["pubsub.ghostlight", "pubsub.in-memory"];
 
 /// Who the components belong to.
@@ -163,10 +162,10 @@ pub(super) struct Renewed {
 }
 
 impl Registry {
-    /// The components of these resources; `ours` is behind those of type [`OURS`].
+    /// The components of these resources; `ours` is behind those of type [`OURS`], and one of `buses` behind any other.
     #[must_use]
-    pub fn new(owner: &Owner, resources: &Resources, ours: &OwnTopics) -> Self {
-        let renewed = Self::default().renewed(owner, resources, ours);
+    pub fn new(owner: &Owner, resources: &Resources, ours: &OwnTopics, buses: &Buses) -> Self {
+        let renewed = Self::default().renewed(owner, resources, ours, buses);
         renewed.registry
     }
 
@@ -177,6 +176,7 @@ impl Registry {
         owner: &Owner,
         resources: &Resources,
         ours: &OwnTopics,
+        buses: &Buses,
     ) -> Renewed {
         let mut registry = Self::default();
         let [mut added, mut changed] = [Vec::new(), Vec::new()];
@@ -190,7 +190,7 @@ impl Registry {
                 registry.put(Arc::clone(component), declared);
                 continue;
             }
-            let (built, trouble) = build(owner, &declared, resources, ours);
+            let (built, trouble) = build(owner, &declared, resources, (ours, buses));
             match (before, trouble) {
                 (Some((component, known)), Some(why)) => {
                     refused.push(why);
@@ -334,14 +334,14 @@ fn build(
     owner: &Owner,
     declared: &resources::Component,
     resources: &Resources,
-    ours: &OwnTopics,
+    (ours, buses): (&OwnTopics, &Buses),
 ) -> (Component, Option<String>) {
     let name = declared.name.as_str();
     let classes = Classes::new(declared.value(EPHEMERAL), declared.value(LATCHED));
     let policy = |direction| Policy::new(of_pubsub(&resources.resiliency, name, direction));
     let (bus, trouble) = match is_ours(declared, &resources.builtin) {
         true => (ours.with(classes.clone()), None),
-        false => bus(owner, declared),
+        false => buses.of(owner, declared),
     };
     let component = Component {
         name: name.to_owned(),
@@ -375,47 +375,7 @@ fn is_ours(declared: &resources::Component, builtin: &[String]) -> bool {
     asked
 }
 
-fn bus(owner: &Owner, declared: &resources::Component) -> (Arc<dyn Bus>, Option<String>) {
-    let resources::Component {
-        name, kind, place, ..
-    } = declared;
-    let declared = Declared {
-        name: name.clone(),
-        kind: kind.clone(),
-        metadata: declared
-            .metadata
-            .iter()
-            .map(|(field, value)| (field.clone(), filled(value, owner)))
-            .collect(),
-        consumer: declared
-            .value("consumerID")
-            .filter(|id| !id.is_empty())
-            .map_or_else(|| owner.app_id.clone(), |id| filled(id, owner)),
-        instance: owner.pod.clone(),
-    };
-    let why = match (kind.as_str(), open(&declared)) {
-        ("pubsub.in-memory", _) => return (Arc::new(InMemory::default()), None),
-        (_, Some(Ok(Opened { bus, warnings }))) => {
-            for warning in warnings {
-                tracing::warn!(component = name, %place, "{kind}: {warning}");
-            }
-            return (bus, None);
-        }
-        (_, Some(Err(why))) => {
-            format!("component {name} ({place}), a {kind}, cannot be used: {why}")
-        }
-        (_, None) => {
-            let served: Vec<_> = SERVED_HERE.iter().chain(KINDS).copied().collect();
-            format!(
-                "component {name} ({place}) is a {kind}, which is not served here. Use one of: {}",
-                served.join(", ")
-            )
-        }
-    };
-    (Arc::new(Absent::new(why.clone())), Some(why))
-}
-
-fn filled(template: &str, owner: &Owner) -> String {
+pub(super) fn filled(template: &str, owner: &Owner) -> String {
     template
         .replace("{podName}", &owner.pod)
         .replace("{namespace}", &owner.namespace)
@@ -425,6 +385,7 @@ fn filled(template: &str, owner: &Owner) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buses::absent::Absent;
 
     fn owner() -> Owner {
         Owner {
@@ -456,7 +417,7 @@ mod tests {
     fn one_is_there_by_itself_unless_its_name_is_taken() {
         let names = |resources: &Resources| {
             let ours = absent();
-            let registry = Registry::new(&owner(), resources, &ours);
+            let registry = Registry::new(&owner(), resources, &ours, &Buses::default());
             let all = registry.all();
             all.map(|c| format!("{} {}", c.name, c.kind))
                 .collect::<Vec<_>>()
@@ -513,7 +474,7 @@ mod tests {
             ..Resources::default()
         };
         let ours = absent();
-        let registry = Registry::new(&owner(), &resources, &ours);
+        let registry = Registry::new(&owner(), &resources, &ours, &Buses::default());
         let told = registry.not_there();
         assert!(
             told[0].contains("component bus (pubsub.redis)") && told[0].contains("redisHost"),
@@ -537,7 +498,8 @@ mod tests {
         ] {
             let ours = absent();
             let declared = declared("bus", "pubsub.in-memory", consumer);
-            let (component, _) = build(&owner(), &declared, &Resources::default(), &ours);
+            let buses = Buses::default();
+            let (component, _) = build(&owner(), &declared, &Resources::default(), (&ours, &buses));
             assert_eq!(component.group(&owner()), wanted, "{consumer}");
             // Another application beside the same node.
             let other = Owner {

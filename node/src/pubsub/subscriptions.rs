@@ -153,9 +153,8 @@ impl PubSub {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn heard(&self, channel: &AppChannel, event: &AppEvent) {
-        let (AppEvent::Hosting { app, .. } | AppEvent::Gone { app, .. }) = event;
         // One on gRPC gets its events by a connection of its own: its stream says nothing about them.
-        if channel.comes_by_grpc(app) {
+        if channel.comes_by_grpc(event.app()) {
             return;
         }
         match event {

@@ -128,6 +128,7 @@ pub(crate) fn of(components: impl IntoIterator<Item = Component>) -> PubSub {
                 ephemeral: Arc::clone(&absent),
                 latched: absent,
             },
+            buses: Buses::default(),
         },
         subscriptions: Subscriptions::default(),
         not_taken: Mutex::default(),

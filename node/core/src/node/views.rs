@@ -39,6 +39,7 @@ impl NodeCore {
                 copies_min: 0,
                 moves: 0,
                 weakened: Vec::new(),
+                applications: Vec::new(),
                 members,
             };
         };
@@ -61,6 +62,7 @@ impl NodeCore {
             copies_min,
             moves,
             weakened: Vec::new(),
+            applications: Vec::new(),
             members,
         }
     }

@@ -1,6 +1,6 @@
 //! Topics over the admin port: lists, groups, dead letters, publish; events are read in `readers`.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -24,7 +24,7 @@ use super::{LIST_WAIT_MAX, is_json, no_path};
 use crate::ephemeral::Keep;
 use crate::pubsub::envelope::{self, CLOUD_EVENT, Envelope, Place, Stamp, Trace};
 use crate::pubsub::metadata::Metadata;
-use crate::pubsub::registry::{Component, OURS};
+use crate::pubsub::registry::OURS;
 use crate::pubsub::stamp;
 use crate::topics::look::{Change, LETTERS_PAGE_MAX, Refusal, SeekTo};
 use crate::topics::{
@@ -423,23 +423,25 @@ async fn publish(context: &Context, said: PublishOrder) -> Result<Response, Fail
 
 /// What a topic is: what was said, else what its component says here.
 fn class(context: &Context, pubsub: &str, topic: &str, said: Option<ClassName>) -> Class {
-    let registry = context.pubsub.registry();
-    let component = registry.get(pubsub);
-    let declared = || component.map_or(Class::Durable, |component| component.classes.of(topic));
+    let mut registries = context.pubsubs().map(|one| one.registry());
+    let mut component = registries.find_map(|registry| registry.get(pubsub).cloned());
+    let declared = || {
+        let component = component.take();
+        component.map_or(Class::Durable, |component| component.classes.of(topic))
+    };
     said.map_or_else(declared, Class::from)
 }
 
 /// Publishing to a name that no application here could subscribe to is most often a slip.
 fn known(context: &Context, said: &PublishOrder) -> Result<(), Answer> {
-    let registry = context.pubsub.registry();
-    let ours = |component: &&Arc<Component>| component.kind == OURS;
-    if said.component == ComponentCheck::Any
-        || registry.get(&said.pubsub).as_ref().is_some_and(ours)
-    {
+    let registries: Vec<_> = context.pubsubs().map(|one| one.registry()).collect();
+    let all = registries.iter().flat_map(|registry| registry.all());
+    let ours = all.filter(|component| component.kind == OURS);
+    let names: BTreeSet<&str> = ours.map(|component| component.name.as_str()).collect();
+    if said.component == ComponentCheck::Any || names.contains(said.pubsub.as_str()) {
         return Ok(());
     }
-    let names = registry.all().filter(ours).map(|c| c.name.as_str());
-    let names: Vec<&str> = names.collect();
+    let names: Vec<&str> = names.into_iter().collect();
     let text = format!(
         "this node has no component {:?} with Ghostlight's own topics; it has: {}. If another node has it, say \
          --force",

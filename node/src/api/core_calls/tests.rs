@@ -239,3 +239,54 @@ async fn reminders_are_shown_as_dapr_shows_them() {
     assert_eq!(listed, Ok(AppReply::Reminders(vec![named])));
     assert!(asked.contains("ScheduleList(Reminder)"), "{asked}");
 }
+
+/// Two applications beside one node, each with its own listener.
+#[tokio::test]
+async fn an_actor_of_a_neighbour_is_not_the_applications_own() {
+    use futures::FutureExt;
+
+    use crate::app::settings::{AppSettings, Protocol};
+    use crate::app::stream::messages::{AppInitial, AppMessage, Word};
+
+    let settings = ["one", "two"].map(|id| AppSettings {
+        protocol: Protocol::Grpc,
+        ..AppSettings::new(AppId::new(id), None)
+    });
+    let (channel, mut events) = AppChannel::start(settings.to_vec());
+    let (mut say, incoming) = futures::channel::mpsc::channel(1);
+    let initial = AppInitial {
+        entities: vec!["bank".to_owned()],
+        ..AppInitial::default()
+    };
+    say.try_send(Ok(AppMessage {
+        request_type: Some(Word::InitialRequest(initial)),
+    }))
+    .unwrap();
+    let one = AppId::new("one");
+    let hosted = channel.host_stream(&one, None, incoming);
+    let _stream = hosted.await.unwrap();
+    events.recv().await.expect("it hosts");
+    let hosts = Hosts::default();
+    hosts.set(channel).expect("it is the first");
+    let (handle, _requests) = NodeHandle::new();
+    let transaction = || AppCall::StateTransaction(Vec::new());
+    let reminder = || AppCall::ReminderGet {
+        name: "r".to_owned(),
+    };
+    let get = || AppCall::StateGet {
+        key: "k".to_owned(),
+    };
+    for (app, call, refusal) in [
+        ("two", transaction(), Some(AppRefusal::InstanceMissing)),
+        ("two", reminder(), Some(AppRefusal::NotHosted)),
+        ("two", get(), None),
+        ("one", transaction(), None),
+        ("one", reminder(), None),
+    ] {
+        let app = Some(AppId::new(app));
+        let calls = CoreCalls::new(handle.clone(), app.clone(), Arc::clone(&hosts));
+        // Without a refusal the core is asked, which says nothing here.
+        let refused = calls.app_call(actor(), call.clone()).now_or_never();
+        assert_eq!(refused.and_then(Result::err), refusal, "{app:?} {call:?}");
+    }
+}

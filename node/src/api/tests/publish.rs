@@ -14,7 +14,7 @@ use crate::pubsub::tests::{ScriptedBus, component, of};
 use crate::topics::PublishOutcome;
 
 struct Bed {
-    addr: std::net::SocketAddr,
+    addr: SocketAddr,
     _end: watch::Sender<bool>,
 }
 

@@ -1,14 +1,16 @@
 //! One application on the command line: `--app bank=3000,protocol=h2c`.
 //!
-//! Pure. Words that are not given have Dapr's defaults. Tokens are not among them: they would show in lists of processes.
+//! Pure. Words that are not given have Dapr's defaults. Tokens are not among them, but files of tokens: they would show in
+//! lists of processes.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::{AppAddress, AppSettings, HealthProbes, Protocol};
 use crate::app::AppId;
-use crate::config::parse_duration;
+use crate::config::{parse_duration, socket_addr};
 
 /// Longest name of an application.
 pub const APP_ID_BYTES_MAX: usize = 256;
@@ -22,7 +24,8 @@ pub struct AppFlagError {
 }
 
 const WORDS: &str = "protocol=http|https|h2c|grpc|grpcs, host=NAME, max-concurrency=N, \
-    health=PATH, health-interval=TIME, health-timeout=TIME, health-threshold=N";
+    health=PATH, health-interval=TIME, health-timeout=TIME, health-threshold=N, \
+    http=ADDR, grpc=ADDR, api-token-file=PATH, app-token-file=PATH";
 
 impl FromStr for AppSettings {
     type Err = AppFlagError;
@@ -98,9 +101,18 @@ fn take(settings: &mut AppSettings, name: &str, value: &str) -> Result<(), Strin
             let threshold = value.parse().ok().filter(|count| *count > 0);
             probes(settings).threshold = threshold.ok_or_else(|| wrong("a number from 1"))?;
         }
+        "http" => settings.door.http = Some(listen_at(value)?),
+        "grpc" => settings.door.grpc = Some(listen_at(value)?),
+        "api-token-file" => settings.door.token_file = Some(value.into()),
+        "app-token-file" => settings.door.app_token_file = Some(value.into()),
         _ => return Err(format!("{name:?} is unknown")),
     }
     Ok(())
+}
+
+/// `ip:port`, `:port` or `port`; port 0, or none: any free one.
+fn listen_at(value: &str) -> Result<SocketAddr, String> {
+    socket_addr("it", value, 0).map_err(|error| error.to_string())
 }
 
 /// Any word about health switches the probes on.
@@ -138,6 +150,13 @@ mod tests {
         };
         assert_eq!(settings.health, Some(health));
 
+        let own =
+            parsed("shop=80,http=:3600,grpc=127.0.0.2,api-token-file=t,app-token-file=u").door;
+        assert_eq!(own.http.unwrap().to_string(), "127.0.0.1:3600");
+        assert_eq!(own.grpc.unwrap().to_string(), "127.0.0.2:0");
+        let files = (own.token_file.unwrap(), own.app_token_file.unwrap());
+        assert_eq!(files, ("t".into(), "u".into()));
+
         for comes in ["bank=", "bank=0", "bank=-1"] {
             let settings = parsed(comes);
             assert!(settings.address.is_none() && settings.protocol.is_grpc());
@@ -159,6 +178,7 @@ mod tests {
             ("bank=1,health-threshold=0", "is not a number from 1"),
             ("bank=1,health-interval=0s", "is not a time"),
             ("bank=1,colour=red", "is unknown"),
+            ("bank=1,http=here", "is not an address"),
         ] {
             let error = wrong.parse::<AppSettings>().unwrap_err().to_string();
             assert!(

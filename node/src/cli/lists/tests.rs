@@ -32,6 +32,7 @@ fn status_begins_with_the_health_sentence() {
         copies_min: 2,
         moves: 3,
         weakened: vec!["http listens on 0.0.0.0:3500".into()],
+        applications: Vec::new(),
         members: vec![member("n1", "alive"), member("n2", "suspect")],
     };
     let text = status_text(&view);
