@@ -49,6 +49,18 @@ impl Sidecar {
     /// Its answer; `None`: there was none within five seconds.
     #[must_use]
     pub fn ask(&self, method: &'static str, path: &str) -> Option<Reply> {
+        Self::ask_at(&self.http, method, path)
+    }
+
+    /// Where its HTTP API is, on another address of this machine.
+    #[must_use]
+    pub fn http_on(&self, host: &str) -> String {
+        format!("{host}:{}", port(&self.http))
+    }
+
+    /// The answer of whoever listens there; `None`: there was none within five seconds.
+    #[must_use]
+    pub fn ask_at(address: &str, method: &'static str, path: &str) -> Option<Reply> {
         let ask = Ask {
             method,
             path: path.to_owned(),
@@ -56,7 +68,7 @@ impl Sidecar {
             body: "1".to_owned(),
             time_max: Duration::from_secs(5),
         };
-        Connection::to(&self.http).send(&ask).ok()
+        Connection::to(address).send(&ask).ok()
     }
 
     /// Waits until it and its application may be used.

@@ -192,6 +192,49 @@ fn events_reach_an_application_before_and_after_it_was_killed() {
 }
 
 #[test]
+fn a_sidecar_listens_wherever_it_was_told_to() {
+    let _turn = turn();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut command = process::command();
+    command
+        .env("HOME", directory.path())
+        .env("TMPDIR", directory.path())
+        .env("DAPR_API_TOKEN", "secret");
+    let public = port(&free_address());
+    let log = directory.path().join("log");
+    let sidecar = Sidecar::start(
+        command,
+        &[
+            // The last one is no address of this machine: the others do.
+            "--dapr-listen-addresses=127.0.0.2,127.0.0.1,192.0.2.1",
+            &format!("--dapr-public-port={public}"),
+            "--dapr-public-listen-address=127.0.0.3",
+        ],
+        &log,
+    );
+    sidecar.wait_ready();
+    for host in ["127.0.0.1", "127.0.0.2"] {
+        let address = sidecar.http_on(host);
+        for (path, status) in [("/v1.0/healthz", 204), ("/v1.0/metadata", 401)] {
+            let reply = Sidecar::ask_at(&address, "GET", path).expect(path);
+            assert_eq!(reply.status, status, "{address}{path}: {reply:?}");
+        }
+    }
+    // In public there is no token to ask for.
+    let address = format!("127.0.0.3:{public}");
+    for (path, status) in [
+        ("/v1.0/healthz", 204),
+        ("/v1.0/metadata", 200),
+        ("/v1.0/shutdown", 404),
+    ] {
+        let reply = Sidecar::ask_at(&address, "GET", path).expect(path);
+        assert_eq!(reply.status, status, "{path}: {reply:?}");
+    }
+    let said = sidecar.end(Signal::INT);
+    assert!(said.contains("cannot listen on 192.0.2.1"), "{said}");
+}
+
+#[test]
 fn without_a_placement_address_actors_are_disabled() {
     let _turn = turn();
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -70,6 +70,32 @@ pub fn is_health(raw_path: &str) -> bool {
     )
 }
 
+/// Answers one request of the public port: health and metadata, without a token, as in Dapr.
+pub async fn answer_public(context: Shared, request: Request) -> Response {
+    let segments = path::segments(request.uri().path()).unwrap_or_default();
+    let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+    if let Some(refusal) = context.access.refuses_path(&parts) {
+        metrics::refused("invalid");
+        return refusal.into_response();
+    }
+    match parts.as_slice() {
+        ["v1.0", "healthz", rest @ ..] if is_health(request.uri().path()) => {
+            let health = match rest {
+                [] => Health::Whole,
+                _ => Health::Outbound,
+            };
+            metadata::health(&context, &request.into_parts().0, health).await
+        }
+        ["v1.0", "metadata"] => metadata::metadata(&context, request.method()).await,
+        ["v1.0", "metadata", key] => metadata::set_metadata(&context, key, request).await,
+        _ => Answer::no_route(
+            StatusCode::NOT_FOUND,
+            "no such path. Health and metadata are public, everything else has a port of its own",
+        )
+        .into_response(),
+    }
+}
+
 /// Answers one request.
 pub async fn answer(context: Shared, request: Request) -> Response {
     let Some(segments) = path::segments(request.uri().path()) else {

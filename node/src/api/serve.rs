@@ -54,6 +54,8 @@ pub enum Api {
     Dapr,
     /// Dapr's, over gRPC.
     Grpc,
+    /// Health and metadata of Dapr's alone, for anybody.
+    Public,
     /// The operator's.
     Admin,
     /// Of the port where sidecars ask whom to join.
@@ -380,6 +382,7 @@ fn answer(
                 error_map::listener_full(CONNECTIONS_MAX).into_response()
             }
             (Api::Dapr, ..) => dapr::answer(context, request).await,
+            (Api::Public, ..) => dapr::answer_public(context, request).await,
             (Api::Introduction, ..) => introduction::answer(&context, request).await,
             (Api::Admin, ..) => admin::answer(context, request).await,
         }

@@ -237,6 +237,22 @@ pub(crate) fn has(answer: &str, parts: &[&str]) {
 }
 
 #[tokio::test]
+async fn health_and_metadata_are_public() {
+    let (addr, _end) = listen(Api::Public, &["secret"]).await;
+    for (head, wanted) in [
+        ("GET /v1.0/healthz HTTP/1.1", "204 No Content"),
+        ("GET /v1.0/healthz/outbound HTTP/1.1", "204 No Content"),
+        ("GET /v1.0/metadata HTTP/1.1", "\"id\":\"n1\""),
+        ("PUT /v1.0/metadata/k HTTP/1.1", "204 No Content"),
+        ("POST /v1.0/actors/c/i/method/m HTTP/1.1", "404 Not Found"),
+        ("POST /v1.0/shutdown HTTP/1.1", "404 Not Found"),
+        ("GET /v1.0/healthz/more HTTP/1.1", "404 Not Found"),
+    ] {
+        has(&raw(addr, head, b"").await, &[wanted]);
+    }
+}
+
+#[tokio::test]
 async fn what_a_configuration_leaves_out() {
     let allowed = |name: &str| crate::resources::ApiRule {
         name: name.into(),

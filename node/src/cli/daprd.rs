@@ -29,7 +29,9 @@ use crate::api::sidecar::{DAPR_VERSION, Sidecar, components};
 use crate::app::AppId;
 use crate::app::settings::{self, AppAddress, AppSettings, HealthProbes, Protocol};
 use crate::config::{NodeConfig, Secret, Settings};
-use crate::node::{ApiSetup, AppSetup, Entrance, Lobby, Reading, RunningNode, StartError, Waited};
+use crate::node::{
+    Also, ApiSetup, AppSetup, Entrance, Lobby, Reading, RunningNode, StartError, Waited,
+};
 use crate::pubsub::PubSub;
 use crate::pubsub::registry::{KIND_PREFIX, Owner, own_topics};
 use crate::resources::{Component, Files, Resources};
@@ -232,6 +234,10 @@ fn setup(
         renderer,
         own,
         others: Vec::new(),
+        also: Also {
+            addresses: options.listen.clone(),
+            public: options.public,
+        },
     })
 }
 
@@ -497,7 +503,7 @@ fn front_config(options: &Options) -> Result<NodeConfig, Failure> {
 
 fn front_settings(options: &Options) -> Settings {
     let address =
-        |port: Option<u16>| SocketAddr::new(options.listen, port.unwrap_or(0)).to_string();
+        |port: Option<u16>| SocketAddr::new(options.listen[0], port.unwrap_or(0)).to_string();
     let metrics = options.metrics.map(|addr| addr.to_string());
     Settings {
         name: Some(node_name(&options.app_id)),

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::launch::internal;
-use super::listeners::{self, Front, Fronts};
+use super::listeners::{self, Also, Front, Fronts};
 use super::reload::{self, Loaded, ReadVariable, Reading};
 use super::{Lobby, StartError};
 use crate::api::access::Access;
@@ -55,6 +55,8 @@ pub struct ApiSetup {
     pub own: AppSetup,
     /// Of each further application, in the order of the configuration.
     pub others: Vec<AppSetup>,
+    /// Where else the own listeners are.
+    pub also: Also,
 }
 
 /// What the API of one application is told.
@@ -116,6 +118,7 @@ impl ApiSetup {
             renderer,
             own,
             others: others.collect::<Result<_, _>>()?,
+            also: Also::default(),
         })
     }
 }
@@ -225,6 +228,7 @@ impl Contexts {
             renderer,
             own,
             others,
+            also: _,
         } = setup;
         let whole = Whole {
             config,
@@ -305,7 +309,7 @@ impl Entrance {
         setup: ApiSetup,
         lobby: &Lobby,
     ) -> Result<Self, StartError> {
-        let fronts = listeners::fronts(config, None).await?;
+        let fronts = listeners::sidecar(config, &setup.also).await?;
         Self::behind(config, setup, lobby, fronts)
     }
 
@@ -320,7 +324,7 @@ impl Entrance {
         let contexts = Contexts::of(config, lobby.handle(), setup, &fronts);
         let apps = connect_apps(config, &contexts);
         let (end, ended) = watch::channel(false);
-        let Fronts { own, others } = fronts;
+        let Fronts { own, others, more } = fronts;
         let mut entrance = Self {
             http: own.http.local_addr().map_err(internal)?,
             grpc: own.grpc.local_addr().map_err(internal)?,
@@ -342,6 +346,9 @@ impl Entrance {
             }
         }
         let context = Arc::clone(&entrance.contexts.own);
+        for (api, listener) in more {
+            entrance.serve(api, listener, &context);
+        }
         entrance.tasks.push(tokio::spawn(upkeep(context, ended)));
         Ok(entrance)
     }

@@ -1,13 +1,13 @@
 //! The ports of a node: a default port on loopback that is taken moves to the next free one, and is kept.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use ghostlight_protocol::code::Code;
 use ghostlight_storage::{ChosenPort, NodeIdentity};
 use tokio::net::TcpListener;
 
 use super::StartError;
-use crate::api::serve;
+use crate::api::serve::{self, Api};
 use crate::config::{AddrOrigin, ListenAddr, NodeConfig};
 
 /// The API listeners of an application, or of a node without any.
@@ -20,6 +20,17 @@ pub(super) struct Front {
 pub(super) struct Fronts {
     pub(super) own: Front,
     pub(super) others: Vec<Front>,
+    /// Further listeners of the node's own API.
+    pub(super) more: Vec<(Api, TcpListener)>,
+}
+
+/// Where the API of a sidecar is beside the address that its configuration has.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Also {
+    /// Every address that it listens on, with the ports of the configuration; empty: on the one of the configuration.
+    pub addresses: Vec<IpAddr>,
+    /// Where health and metadata are told to anybody; `None`: nowhere else.
+    pub public: Option<SocketAddr>,
 }
 
 /// What peers, operators and sidecars see.
@@ -56,7 +67,70 @@ pub(super) async fn fronts(
         );
         others.push(front(places, identity.as_deref_mut()).await?);
     }
-    Ok(Fronts { own, others })
+    Ok(Fronts {
+        own,
+        others,
+        more: Vec::new(),
+    })
+}
+
+/// The ports of a sidecar, which keeps none: on every address that can be had.
+pub(super) async fn sidecar(config: &NodeConfig, also: &Also) -> Result<Fronts, StartError> {
+    let mut more = Vec::new();
+    let http = each("the Dapr HTTP API", config.http, &also.addresses).await?;
+    let grpc = each("the Dapr gRPC API", config.grpc, &also.addresses).await?;
+    more.extend(http.1.into_iter().map(|listener| (Api::Dapr, listener)));
+    more.extend(grpc.1.into_iter().map(|listener| (Api::Grpc, listener)));
+    if let Some(addr) = also.public {
+        let origin = AddrOrigin::Explicit;
+        let listener = tcp("health and metadata", ListenAddr { addr, origin }, None).await?;
+        more.push((Api::Public, listener));
+    }
+    Ok(Fronts {
+        own: Front {
+            http: http.0,
+            grpc: grpc.0,
+        },
+        others: Vec::new(),
+        more,
+    })
+}
+
+/// A listener on each address that can be had, at least one, all with the same port.
+async fn each(
+    what: &'static str,
+    listen: ListenAddr,
+    addresses: &[IpAddr],
+) -> Result<(TcpListener, Vec<TcpListener>), StartError> {
+    let ips = match addresses {
+        [] => vec![listen.addr.ip()],
+        addresses => addresses.to_vec(),
+    };
+    let mut port = listen.addr.port();
+    let mut found = Vec::new();
+    let mut failed = None;
+    for ip in ips {
+        let place = ListenAddr {
+            addr: SocketAddr::new(ip, port),
+            ..listen
+        };
+        match tcp(what, place, None).await {
+            Ok(listener) => {
+                port = port_of(listener.local_addr());
+                found.push(listener);
+            }
+            Err(error) => {
+                tracing::warn!("{error}");
+                failed = Some(error);
+            }
+        }
+    }
+    let mut found = found.into_iter();
+    match (found.next(), failed) {
+        (Some(first), _) => Ok((first, found.collect())),
+        (None, Some(error)) => Err(error),
+        (None, None) => unreachable!("there is one address at least"),
+    }
 }
 
 /// A listener's name in `identity`, and where it is to be.

@@ -29,8 +29,8 @@ pub(super) const FLAGS: &[Flag] = &[
     value("dapr-internal-grpc-port", Use::Ignored),
     value("dapr-internal-grpc-listen-address", Use::Ignored),
     values("dapr-listen-addresses", Use::Read),
-    value("dapr-public-port", Use::NoEffect),
-    value("dapr-public-listen-address", Use::Ignored),
+    value("dapr-public-port", Use::Read),
+    value("dapr-public-listen-address", Use::Read),
     value("metrics-port", Use::Read),
     value("metrics-listen-address", Use::Read),
     switch("enable-metrics", Use::Read),
@@ -105,7 +105,9 @@ pub(super) enum Cluster {
 pub(super) struct Options {
     pub(super) app_id: String,
     pub(super) app: Option<AppConnection>,
-    pub(super) listen: IpAddr,
+    pub(super) listen: Vec<IpAddr>,
+    /// Where health and metadata are told to anybody; `None`: nowhere else.
+    pub(super) public: Option<SocketAddr>,
     pub(super) http_port: Option<u16>,
     pub(super) grpc_port: Option<u16>,
     /// Where metrics are asked for; `None`: at a free port of loopback.
@@ -192,6 +194,7 @@ impl Options {
             app_id: app_id.to_owned(),
             app: app(typed)?,
             listen: listen(typed)?,
+            public: public(typed)?,
             http_port: http_port(typed, "dapr-http-port", HTTP_PORT)?,
             grpc_port: http_port(typed, "dapr-grpc-port", GRPC_PORT)?,
             metrics: metrics.filter(|_| !typed.is_off("enable-metrics")),
@@ -270,26 +273,42 @@ fn app(typed: &Typed) -> Result<Option<AppConnection>, String> {
     }))
 }
 
-/// One address is listened on: the first of the fourth version, or the first.
-fn listen(typed: &Typed) -> Result<IpAddr, String> {
+/// What the APIs listen on, at least one. The first is told: one that others reach, if there is one, else one of the fourth version.
+fn listen(typed: &Typed) -> Result<Vec<IpAddr>, String> {
     let mut addresses = Vec::new();
     for text in typed.all("dapr-listen-addresses") {
-        let bare = text.trim_start_matches('[').trim_end_matches(']');
-        let bare = if bare == "localhost" {
-            "127.0.0.1"
-        } else {
-            bare
-        };
-        addresses.push(
-            bare.parse::<IpAddr>()
-                .map_err(|_| format!("--dapr-listen-addresses: {text:?} is no IP address"))?,
-        );
+        let address = ip("dapr-listen-addresses", &text)?;
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
     }
-    let first = addresses
-        .iter()
-        .find(|ip| ip.is_ipv4())
-        .or(addresses.first());
-    Ok(first.copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)))
+    if addresses.is_empty() {
+        addresses.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    addresses.sort_by_key(|ip| (ip.is_loopback(), ip.is_ipv6()));
+    Ok(addresses)
+}
+
+fn ip(flag: &str, text: &str) -> Result<IpAddr, String> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let bare = match bare {
+        "localhost" => "127.0.0.1",
+        bare => bare,
+    };
+    let ip = bare.parse::<IpAddr>();
+    ip.map_err(|_| format!("--{flag}: {text:?} is no IP address"))
+}
+
+/// On every interface where no address is named, as in Dapr.
+fn public(typed: &Typed) -> Result<Option<SocketAddr>, String> {
+    let Some(port) = typed.port("dapr-public-port")? else {
+        return Ok(None);
+    };
+    let host = match typed.text("dapr-public-listen-address") {
+        None | Some("") => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Some(text) => ip("dapr-public-listen-address", text)?,
+    };
+    Ok(Some(SocketAddr::new(host, port)))
 }
 
 fn log_level(typed: &Typed) -> Result<String, String> {
@@ -418,6 +437,17 @@ mod tests {
             (Some(3_500), Some(50_001))
         );
         assert_eq!((least.cluster, least.app.is_none()), (Cluster::Alone, true));
+        assert_eq!(least.public, None);
+        for (given, public) in [
+            ("--dapr-public-port 3501", "0.0.0.0:3501"),
+            (
+                "--dapr-public-port 1 --dapr-public-listen-address [::1]",
+                "[::1]:1",
+            ),
+        ] {
+            let public = Some(public.parse().unwrap());
+            assert_eq!(options(&format!("--app-id s {given}")).public, public);
+        }
         let free = options("--app-id shop --dapr-http-port -1 --dapr-grpc-port 0");
         assert_eq!((free.http_port, free.grpc_port), (None, None));
         let more = options(
@@ -431,10 +461,12 @@ mod tests {
         let health = app.health.unwrap();
         assert_eq!((app.protocol, health.path.as_str()), ("grpcs", ""));
         assert_eq!(health.timeout, Duration::from_millis(300));
+        let listen: Vec<_> = more.listen.iter().map(IpAddr::to_string).collect();
         assert_eq!(
-            (more.listen.to_string().as_str(), more.metrics),
-            ("0.0.0.0", None)
+            (listen.join(" ").as_str(), more.metrics),
+            ("0.0.0.0 ::1", None)
         );
+        assert_eq!(least.listen, [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
         assert_eq!((more.body_max, more.log), (1 << 20, LogForm::Json));
         assert_eq!(
             more.cluster,
@@ -460,6 +492,10 @@ mod tests {
             ("--app-id s --mode x", "--mode is standalone"),
             ("--app-id s --app-protocol x", "--app-protocol is http"),
             ("--app-id s --dapr-listen-addresses x", "no IP address"),
+            (
+                "--app-id s --dapr-public-port 1 --dapr-public-listen-address x",
+                "--dapr-public-listen-address: \"x\" is no IP address",
+            ),
             ("--app-id s --log-level loud", "--log-level is debug"),
             ("--app-id s --max-body-size x", "such as 4Mi"),
             ("--app-id s --dapr-http-port 99999", "1 to 65535"),
