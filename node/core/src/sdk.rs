@@ -2,13 +2,13 @@
 //!
 //! An actor is a plain struct whose methods are turns. `#[actor]` on its inherent `impl` makes it an
 //! [`Actor`] and gives it a typed reference. Everything that leaves a turn goes through its [`Turn`]:
-//! state rows, messages and events are staged and commit with the reply, or not at all.
+//! state rows, messages, events and reminders are staged and commit with the reply, or not at all.
 //!
 //! **On the wire** arguments and replies are JSON ([`body`]); **at rest** state is postcard ([`state`]).
 //!
 //! **Invariant:** no tokio, no threads, no clock: a turn is a future that only its port wakes, so that
 //! the node and the simulator run the very same code.
-//! **Absent:** reminders and `once`; they will be staged beside sends.
+//! **Absent:** `once`.
 
 pub mod activation;
 pub mod actor;
@@ -22,6 +22,7 @@ pub mod local_runner;
 pub mod map_key;
 pub mod publish;
 pub mod registry;
+pub mod remind;
 mod stage;
 pub mod state;
 pub mod state_map;
@@ -37,14 +38,15 @@ pub use events::EventHandler;
 pub use ghostlight_macros::actor;
 pub use publish::{PublishedEvent, Topic};
 pub use registry::ActorRegistry;
+pub use remind::Reminder;
 pub use state_map::StateMap;
 pub use turn::{ReadTurn, Turn, TurnPort};
 
 /// Everything an actor's file needs: `use ghostlight::prelude::*;`.
 pub mod prelude {
     pub use super::{
-        Actor, ActorRegistry, CallError, Cluster, Never, Raw, ReadTurn, StateMap, Topic, Turn,
-        actor,
+        Actor, ActorRegistry, CallError, Cluster, Never, Raw, ReadTurn, Reminder, StateMap, Topic,
+        Turn, actor,
     };
     pub use rand::Rng as _;
     pub use serde::{Deserialize, Serialize};

@@ -191,7 +191,7 @@ pub enum TurnTold {
 /// How a turn ended.
 #[derive(Clone, PartialEq, Debug)]
 pub enum TurnEnd {
-    /// It succeeded; everything staged commits with the reply. No writes and no sends: a read.
+    /// It succeeded; everything staged commits with the reply. Nothing staged: a read.
     Ok {
         /// The reply.
         reply: Bytes,
@@ -199,6 +199,8 @@ pub enum TurnEnd {
         writes: Vec<StateWrite>,
         /// Messages to other actors, exactly once, in this order.
         sends: Vec<OutMessage>,
+        /// Reminders of this actor, each at most once.
+        schedule: Vec<ScheduleWrite>,
     },
     /// The application refused; everything staged is dropped.
     App(AppError),

@@ -372,11 +372,12 @@ fn end_out(end: TurnEnd) -> End {
             reply,
             writes,
             sends,
+            schedule,
         } => {
             let staged = Staged {
                 writes,
                 sends,
-                schedule: Vec::new(),
+                schedule,
             };
             End::Ok(HostOk {
                 reply,
@@ -416,6 +417,7 @@ fn end_in(end: End) -> Option<TurnEnd> {
                 reply: ok.reply,
                 writes: staged.writes,
                 sends: staged.sends,
+                schedule: staged.schedule,
             }
         }
         End::App(error) => TurnEnd::App(error),

@@ -6,6 +6,7 @@ mod hosts;
 mod leading;
 mod losses;
 mod many;
+mod reminders;
 mod removal;
 mod snapshots;
 mod topics;
@@ -27,6 +28,11 @@ const P: PartitionId = PartitionId(0);
 
 fn counter() -> ActorKey {
     ActorKey::new("default", "counter", "c").expect("a valid name")
+}
+
+/// The actors of every node.
+pub(super) fn registry() -> crate::sdk::ActorRegistry {
+    crate::samples::registry().with::<reminders::Alarm>()
 }
 
 /// A call as the gateway of another node sends it.

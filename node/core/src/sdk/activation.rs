@@ -24,7 +24,7 @@ use crate::sdk::actor::{Actor, Method, MethodKind, TurnFailure, unknown_method};
 use crate::sdk::stage::Abort;
 use crate::sdk::state::{SELF_KEY, StateError};
 use crate::sdk::turn::{Turn, TurnPort};
-use crate::turn_io::{TurnEnd, TurnStart};
+use crate::turn_io::{Staged, TurnEnd, TurnStart};
 
 /// A turn's end, and the activation for the next turn.
 pub type Finished = (TurnEnd, Box<dyn Activation>);
@@ -162,7 +162,11 @@ impl<A: Actor> Active<A> {
             let message = format!("a read method of {} staged writes or messages", A::TYPE);
             return TurnEnd::Panicked { message };
         }
-        let (mut writes, sends) = turn.stage(|s| s.take());
+        let Staged {
+            mut writes,
+            sends,
+            schedule,
+        } = turn.stage(|s| s.take());
         if let Some(row) = row.filter(|row| *row != live.saved) {
             live.saved = row.clone();
             writes.push(StateWrite {
@@ -176,6 +180,7 @@ impl<A: Actor> Active<A> {
             reply,
             writes,
             sends,
+            schedule,
         }
     }
 }

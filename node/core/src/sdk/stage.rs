@@ -1,14 +1,14 @@
-//! What a running turn has staged so far: rows, messages, and whether it can still succeed.
+//! What a running turn has staged so far: rows, messages, reminders, and whether it can still succeed.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use bytes::Bytes;
-use ghostlight_protocol::command::StateWrite;
+use ghostlight_protocol::command::{ScheduleKind, ScheduleRow, ScheduleWrite, StateWrite};
 use ghostlight_protocol::limits::{REQUEST_BODY_BYTES_MAX, STATE_KEY_BYTES_MAX, TURN_SENDS_MAX};
 use ghostlight_protocol::outcome::AppError;
 
-use crate::turn_io::OutMessage;
+use crate::turn_io::{OutMessage, Staged};
 
 /// A value that a turn changes through a shared reference.
 ///
@@ -42,6 +42,8 @@ pub(crate) enum Abort {
 pub(crate) struct Stage {
     writes: BTreeMap<Bytes, Option<Bytes>>,
     sends: Vec<OutMessage>,
+    /// Reminders by name; `None`: it ends.
+    reminders: BTreeMap<String, Option<ScheduleRow>>,
     /// The first effect that could not be staged: the turn will roll back with it.
     fault: Option<AppError>,
     abort: Option<Abort>,
@@ -74,6 +76,11 @@ impl Stage {
             return self.fail("InvalidSend", detail);
         }
         self.sends.push(message);
+    }
+
+    /// Sets a reminder, or ends it; what the turn said of it before does not count.
+    pub(crate) fn remind(&mut self, name: &str, row: Option<ScheduleRow>) {
+        self.reminders.insert(name.to_owned(), row);
     }
 
     /// Messages so far, events included.
@@ -121,19 +128,28 @@ impl Stage {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.sends.is_empty()
+        self.writes.is_empty() && self.sends.is_empty() && self.reminders.is_empty()
     }
 
-    /// Rows in key order and messages in the order of the turn.
-    pub(crate) fn take(&mut self) -> (Vec<StateWrite>, Vec<OutMessage>) {
-        let writes = std::mem::take(&mut self.writes)
-            .into_iter()
-            .map(|(key, value)| StateWrite {
-                key,
-                value,
-                ..StateWrite::default()
-            })
-            .collect();
-        (writes, std::mem::take(&mut self.sends))
+    /// Rows in key order, messages in the order of the turn, reminders by name.
+    pub(crate) fn take(&mut self) -> Staged {
+        let writes = std::mem::take(&mut self.writes).into_iter();
+        let writes = writes.map(|(key, value)| StateWrite {
+            key,
+            value,
+            ..StateWrite::default()
+        });
+        let reminders = std::mem::take(&mut self.reminders).into_iter();
+        let schedule = reminders.map(|(name, row)| ScheduleWrite {
+            kind: ScheduleKind::Reminder as i32,
+            name,
+            row,
+            ..ScheduleWrite::default()
+        });
+        Staged {
+            writes: writes.collect(),
+            sends: std::mem::take(&mut self.sends),
+            schedule: schedule.collect(),
+        }
     }
 }

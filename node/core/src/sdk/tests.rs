@@ -429,3 +429,58 @@ fn what_cannot_be_published_rolls_the_turn_back() {
         }
     }
 }
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Sleeper {
+    woken: u32,
+}
+
+#[actor(name = "sleeper")]
+impl Sleeper {
+    fn sleep(&mut self, cx: &Turn, seconds: u64) {
+        cx.remind("snore", Duration::from_secs(1));
+        let wake = Reminder::after(Duration::from_secs(seconds));
+        cx.remind("wake", wake.with(&seconds));
+        cx.unremind("snore");
+    }
+
+    fn wake(&mut self, cx: &Turn, seconds: u64) {
+        self.woken += 1;
+        cx.unremind("wake");
+        assert!(seconds > 0);
+    }
+
+    fn never(&mut self, cx: &Turn) {
+        cx.remind("no/method", Duration::ZERO);
+    }
+}
+
+#[test]
+fn reminders_commit_with_their_turn() {
+    let world = World::new(ActorRegistry::new().with::<Sleeper>());
+    world.set_wall_ms(1_000);
+    let sleeper = ("sleeper", "s");
+    let call = |method, body: &'static str| world.call(sleeper, method, body.as_bytes());
+    assert!(matches!(call("sleep", "60"), CallOutcome::Reply(_)));
+    let reminders = world.reminders(sleeper);
+    let due: Vec<_> = reminders
+        .iter()
+        .map(|(name, at)| (name.as_str(), at.0))
+        .collect();
+    assert_eq!(due, [("wake", 61_000)], "the last word on each counts");
+    let CallOutcome::App(error) = call("never", "") else {
+        panic!("it is rolled back")
+    };
+    assert_eq!(error.name, "InvalidReminder");
+    assert_eq!(world.reminders(sleeper).len(), 1);
+    assert!(matches!(call("wake", "60"), CallOutcome::Reply(_)));
+    assert_eq!(world.reminders(sleeper), []);
+    let fake = FakeTurn::new::<Sleeper>("s");
+    Sleeper::default().sleep(fake.cx(), 3);
+    let staged = fake.commit().reminders;
+    let names: Vec<_> = staged
+        .iter()
+        .map(|(name, row)| (name.as_str(), row.is_some()))
+        .collect();
+    assert_eq!(names, [("snore", false), ("wake", true)]);
+}

@@ -27,6 +27,7 @@ use crate::sdk::actor::Typed;
 use crate::sdk::body::Body;
 use crate::sdk::call::{Calling, Sending, Target};
 use crate::sdk::publish::{self, Topic};
+use crate::sdk::remind::{self, Reminder};
 use crate::sdk::stage::{Abort, Stage, TurnCell};
 use crate::turn_io::{FencingToken, OutMessage, TurnAsk, TurnStart, TurnTold};
 
@@ -256,6 +257,33 @@ impl Turn {
         self.stage(|stage| match message {
             Ok(message) => stage.send(message),
             Err(why) => stage.fail("InvalidPublish", format!("cannot publish: {why}")),
+        });
+    }
+
+    /// Sets a reminder of this actor when this turn commits: `cx.remind("settle", Duration::from_secs(60))`, or
+    /// `cx.remind("tick", Reminder::after(soon).every(minute).with(&argument))`. When it is due the method of its name is called.
+    /// One of the same name is replaced.
+    ///
+    /// What cannot be one (a name that no method has, an end before its beginning) rolls the turn back with an error.
+    pub fn remind(&self, name: &str, when: impl Into<Reminder>) {
+        let row = remind::check_name(name).and_then(|()| remind::row(when.into(), self.now()));
+        self.stage(|stage| match row {
+            Ok(row) => stage.remind(name, Some(row)),
+            Err(why) => stage.fail(
+                "InvalidReminder",
+                format!("cannot set reminder {name:?}: {why}"),
+            ),
+        });
+    }
+
+    /// Ends a reminder of this actor when this turn commits; fine if there is none.
+    pub fn unremind(&self, name: &str) {
+        self.stage(|stage| match remind::check_name(name) {
+            Ok(()) => stage.remind(name, None),
+            Err(why) => stage.fail(
+                "InvalidReminder",
+                format!("cannot end reminder {name:?}: {why}"),
+            ),
         });
     }
 

@@ -133,11 +133,12 @@ impl Turns {
                 reply,
                 writes,
                 sends,
+                schedule,
             } => {
                 let staged = Staged {
                     writes,
                     sends,
-                    schedule: Vec::new(),
+                    schedule,
                 };
                 let (answer, firing) = (AnswerKind::Reply(reply), FiringEnd::Fired(Wish::GoesOn));
                 self.end_with(&key, over, answer, staged, firing, out);

@@ -316,7 +316,7 @@ impl Member {
             core,
             inbox: VecDeque::new(),
             rows,
-            runner: LocalRunner::new(crate::samples::registry()),
+            runner: LocalRunner::new(super::registry()),
             sync: Speed::AtOnce,
             apply: Speed::AtOnce,
             stage: Speed::AtOnce,
@@ -457,7 +457,9 @@ pub(in crate::node) fn record(number: u64) -> NodeRecord {
         generation: 1,
         address: format!("10.0.0.{number}:7400"),
         weight: 1,
-        actor_types: ["counter", "tally", "log"].map(str::to_owned).to_vec(),
+        actor_types: ["counter", "tally", "log", "alarm"]
+            .map(str::to_owned)
+            .to_vec(),
         ..NodeRecord::default()
     }
 }

@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, ready};
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::Stamp;
 use ghostlight_protocol::code::Code;
-use ghostlight_protocol::command::StateWrite;
+use ghostlight_protocol::command::{ScheduleRow, StateWrite};
 use ghostlight_protocol::ids::{ActorVersion, PartitionId, Term};
 use ghostlight_protocol::outcome::{AppError, CallOutcome, NotRun};
 use ghostlight_protocol::request::RequestId;
@@ -20,6 +20,7 @@ use crate::sdk::actor::Actor;
 use crate::sdk::publish::PublishedEvent;
 use crate::sdk::stage::TurnCell;
 use crate::sdk::turn::{Turn, TurnPort};
+use crate::turn_io;
 use crate::turn_io::{
     ActivationId, FencingToken, OutMessage, TurnAsk, TurnId, TurnStart, TurnTold,
 };
@@ -40,6 +41,8 @@ pub struct Staged {
     pub sends: Vec<OutMessage>,
     /// Events, in the order of the turn.
     pub events: Vec<PublishedEvent>,
+    /// Reminders by name; `None`: it ends.
+    pub reminders: BTreeMap<String, Option<ScheduleRow>>,
     /// Why the turn would roll back although its method succeeded.
     pub fault: Option<AppError>,
 }
@@ -118,7 +121,12 @@ impl FakeTurn {
 
     /// Ends the turn: returns what was staged, and keeps its rows for what comes next.
     pub fn commit(&self) -> Staged {
-        let (fault, (writes, sends)) = self.turn.stage(|s| (s.fault(), s.take()));
+        let (fault, staged) = self.turn.stage(|s| (s.fault(), s.take()));
+        let turn_io::Staged {
+            writes,
+            sends,
+            schedule,
+        } = staged;
         self.port.0.with(|inner| {
             for write in &writes {
                 match &write.value {
@@ -134,6 +142,10 @@ impl FakeTurn {
             writes,
             events,
             sends: sends.collect(),
+            reminders: schedule
+                .into_iter()
+                .map(|one| (one.name, one.row))
+                .collect(),
             fault,
         }
     }

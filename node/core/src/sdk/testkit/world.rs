@@ -9,10 +9,11 @@ use futures::future::{BoxFuture, ready};
 use ghostlight_protocol::actor::{ActorKey, clean_method};
 use ghostlight_protocol::call::Stamp;
 use ghostlight_protocol::code::Code;
+use ghostlight_protocol::command::{ScheduleRow, ScheduleWrite};
 use ghostlight_protocol::ids::{ActorVersion, PartitionId, Term};
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use ghostlight_protocol::request::RequestId;
-use ghostlight_protocol::time::Instant;
+use ghostlight_protocol::time::{Instant, WallTime};
 
 use crate::sdk::client::{Client, Cluster, Invocation};
 use crate::sdk::local_runner::LocalRunner;
@@ -46,6 +47,7 @@ struct Kept {
     turns: u64,
     version: u64,
     rows: BTreeMap<Bytes, Bytes>,
+    reminders: BTreeMap<String, ScheduleRow>,
 }
 
 impl World {
@@ -141,6 +143,21 @@ impl World {
             let kept = inner.actors.get(&key);
             let rows = kept.into_iter().flat_map(|kept| &kept.rows);
             rows.map(|(k, v)| (k.clone(), v.clone())).collect()
+        })
+    }
+
+    /// Reminders of an actor, and when they are due first. They do not fire by themselves here: call the method.
+    ///
+    /// # Panics
+    /// When a name is not allowed.
+    #[must_use]
+    pub fn reminders(&self, actor: (&str, &str)) -> Vec<(String, WallTime)> {
+        let key = ActorKey::new("default", actor.0, actor.1).expect("names are allowed");
+        self.with(|inner| {
+            let kept = inner.actors.get(&key);
+            let reminders = kept.into_iter().flat_map(|kept| &kept.reminders);
+            let due = reminders.map(|(name, row)| (name.clone(), WallTime(row.due_ms)));
+            due.collect()
         })
     }
 
@@ -244,8 +261,15 @@ impl Inner {
                 reply,
                 writes,
                 sends,
+                schedule,
             } => {
                 let kept = self.actors.entry(actor.clone()).or_default();
+                for ScheduleWrite { name, row, .. } in schedule {
+                    match row {
+                        Some(row) => kept.reminders.insert(name, row),
+                        None => kept.reminders.remove(&name),
+                    };
+                }
                 kept.version += u64::from(!writes.is_empty() || !sends.is_empty());
                 for write in writes {
                     match write.value {

@@ -26,6 +26,7 @@ fn sent() -> TurnEnd {
         reply: Bytes::new(),
         writes: Vec::new(),
         sends: vec![send],
+        schedule: Vec::new(),
     }
 }
 

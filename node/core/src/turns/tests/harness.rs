@@ -354,6 +354,7 @@ pub(super) fn wrote(reply: &str, key: &str, value: &str) -> TurnEnd {
         reply: Bytes::copy_from_slice(reply.as_bytes()),
         writes: vec![put(key, value)],
         sends: Vec::new(),
+        schedule: Vec::new(),
     }
 }
 
@@ -370,6 +371,7 @@ pub(super) fn read(reply: &str) -> TurnEnd {
         reply: Bytes::copy_from_slice(reply.as_bytes()),
         writes: Vec::new(),
         sends: Vec::new(),
+        schedule: Vec::new(),
     }
 }
 

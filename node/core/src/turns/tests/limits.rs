@@ -23,6 +23,7 @@ fn writes(bytes: usize) -> TurnEnd {
             ..StateWrite::default()
         }],
         sends: Vec::new(),
+        schedule: Vec::new(),
     }
 }
 
@@ -93,6 +94,7 @@ fn a_message_holds_as_much_as_a_request() {
                 reply: Bytes::new(),
                 writes: Vec::new(),
                 sends,
+                schedule: Vec::new(),
             },
         );
         bench.settle();

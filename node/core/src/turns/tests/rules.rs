@@ -614,6 +614,7 @@ fn limits_a_turn_too_large_is_rolled_back_and_proposals_are_split() {
         reply: Bytes::new(),
         writes: Vec::new(),
         sends: vec![send; 3],
+        schedule: Vec::new(),
     };
     let answer = run(&mut bench, Ask::first(2, "a"), sends);
     assert_eq!(code(&answer), Code::TurnTooLarge);

@@ -86,6 +86,7 @@ fn stage(seed: u64, rng: &mut ChaCha8Rng) -> (Bench, TurnId, Map) {
             reply: Bytes::new(),
             writes: writes.collect(),
             sends: Vec::new(),
+            schedule: Vec::new(),
         };
         bench.end(turn, end);
     }

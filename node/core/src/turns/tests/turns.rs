@@ -108,6 +108,7 @@ fn speculation_reads_see_committed_rows_under_uncommitted_writes() {
                 put("e", "1"),
             ],
             sends: Vec::new(),
+            schedule: Vec::new(),
         },
     );
     let two = bench.turn().turn;

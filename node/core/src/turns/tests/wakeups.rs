@@ -188,3 +188,41 @@ fn a_firing_after_the_time_of_its_row_calls_nobody() {
         assert_eq!(bench.started.len(), 1, "{kind:?}: the actor goes on");
     }
 }
+
+/// A native actor sets a reminder, or ends it: with the turn, or not at all.
+#[test]
+fn a_native_turn_and_its_reminder_are_one() {
+    let native = |row: Option<ScheduleRow>| TurnEnd::Ok {
+        reply: Bytes::new(),
+        writes: Vec::new(),
+        sends: Vec::new(),
+        schedule: vec![ScheduleWrite {
+            kind: ScheduleKind::Reminder as i32,
+            name: "r".to_owned(),
+            row,
+            ..ScheduleWrite::default()
+        }],
+    };
+    let mut bench = Bench::new();
+    let mut turn = |n: u64, end: TurnEnd, wanted: Option<u64>| {
+        bench.call(Ask {
+            actor: cart(),
+            ..Ask::first(n, "a")
+        });
+        let before = stored(&bench, ScheduleKind::Reminder);
+        let turn = bench.turn().turn;
+        bench.end(turn, end);
+        assert_eq!(
+            stored(&bench, ScheduleKind::Reminder),
+            before,
+            "{n}: too early"
+        );
+        bench.settle();
+        assert_eq!(stored(&bench, ScheduleKind::Reminder), wanted, "{n}");
+    };
+    turn(1, native(Some(row(5_000))), Some(5_000));
+    turn(2, app("no"), Some(5_000));
+    turn(3, native(Some(row(7_000))), Some(7_000));
+    turn(4, native(None), None);
+    turn(5, native(None), None);
+}
