@@ -17,6 +17,7 @@ pub mod extended;
 pub mod grpc;
 pub mod introduction;
 pub mod inventory;
+pub mod joining;
 pub mod metrics;
 pub mod path;
 pub mod resilience;

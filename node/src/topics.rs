@@ -14,7 +14,7 @@ pub use ghostlight_buses::{
     BulkEntry, BulkPublish, Bus, BusFuture, Content, Credits, Delivery, Ending, Event, EventName,
     Farewell, Feature, ForActor, Group, Order, Promise, Publish, PublishOutcome, Published,
     Purpose, Retention, Settlement, Standing, Start, Subscribe, SubscribeError, Subscription,
-    SubscriptionFeed, TopicName, Verdict,
+    SubscriptionFeed, TopicName, TurnMessage, Verdict,
 };
 
 pub(crate) use classes::{EPHEMERAL, LATCHED};

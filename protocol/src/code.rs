@@ -96,6 +96,7 @@ codes! {
     NoHost = 124, Retry, "NO_HOST";
     MessagesFull = 125, Overloaded, "MESSAGES_FULL";
     NodeBusy = 126, Overloaded, "NODE_BUSY";
+    TurnOver = 127, Conflict, "TURN_OVER";
 
     NoLeader = 201, Retry, "NO_LEADER";
     MinCopies = 202, Retry, "MIN_COPIES";

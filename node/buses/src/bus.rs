@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use bytes::Bytes;
+use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::topic::TopicName;
 
@@ -34,10 +36,29 @@ pub trait Bus: Send + Sync {
         Promise::AtLeastOnce
     }
 
+    /// A publish as a message that leaves with what a turn commits; `None`: it cannot, it has no part in what a turn commits.
+    ///
+    /// # Errors
+    /// A sentence: too much beside the event's data.
+    fn message(&self, _publish: Publish) -> Option<Result<TurnMessage, String>> {
+        None
+    }
+
     /// Whether it is there. One that is part of this program always is.
     fn standing(&self) -> Standing {
         Standing::Ready
     }
+}
+
+/// See [`Bus::message`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TurnMessage {
+    /// Who gets it: a topic partition.
+    pub to: ActorKey,
+    /// Says nothing, and is there.
+    pub method: String,
+    /// The event, as the log takes it.
+    pub body: Bytes,
 }
 
 /// What a bus promises of the events of a topic.

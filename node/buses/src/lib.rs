@@ -19,7 +19,7 @@ mod source;
 mod subscription;
 mod tls;
 
-pub use bus::{Bus, BusFuture, Feature, Promise, Standing, SubscribeError};
+pub use bus::{Bus, BusFuture, Feature, Promise, Standing, SubscribeError, TurnMessage};
 pub use component::{Declared, KINDS, Opened, open};
 pub use event::{
     BulkEntry, BulkPublish, Event, EventName, Publish, PublishOutcome, Published, Retention,

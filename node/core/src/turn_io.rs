@@ -126,6 +126,10 @@ pub enum TurnAsk {
         body: Bytes,
         /// Latest moment to wait for; never beyond the turn's own deadline.
         deadline: Option<Instant>,
+        /// What travels beside the body, for an application.
+        metadata: Vec<Metadata>,
+        /// Which of the turn's calls it is, from 0; `None`: the next one. A host counts where a turn outlives its leader.
+        ordinal: Option<u32>,
     },
     /// Commits what is staged so far, and goes on after it (a *part* of an application's turn). From then
     /// on the request is never run again.

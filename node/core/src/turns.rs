@@ -41,7 +41,7 @@ pub(crate) use wakeup::next_tick;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::call::{AnswerKind, CallRequest};
+use ghostlight_protocol::call::{AnswerKind, CallRequest, Metadata};
 use ghostlight_protocol::command::{Envelope, Kind, ScheduleWrite};
 use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::NodeId;
@@ -199,4 +199,6 @@ pub struct NestedCall {
     pub stamp: ghostlight_protocol::call::Stamp,
     /// 1 if the turn itself is a first attempt, else 2: the callee must look for a record.
     pub attempt: u32,
+    /// What travels beside the body.
+    pub metadata: Vec<Metadata>,
 }

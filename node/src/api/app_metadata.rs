@@ -14,13 +14,14 @@ use hyper::{HeaderMap, StatusCode};
 pub const QUERY: &str = ":query";
 
 /// Headers that concern a connection, or that are for this API alone.
-const KEPT_BACK: [&str; 14] = [
+const KEPT_BACK: [&str; 15] = [
     "connection",
     "content-length",
     "dapr-api-token",
     "expect",
     "ghostlight-deadline-ms",
     "ghostlight-request-id",
+    "ghostlight-turn",
     "host",
     "idempotency-key",
     "keep-alive",

@@ -326,6 +326,7 @@ fn done(outcome: AppOutcome) -> AppCallOutcome {
         | AppOutcome::Actors(..)
         | AppOutcome::OwnedSchedules(..)
         | AppOutcome::Standing(_)
+        | AppOutcome::Called(_)
         | AppOutcome::NotFound => {
             let why = "the node answered something else than it was asked";
             Err(AppRefusal::Failed(why.to_owned()))

@@ -25,7 +25,7 @@ use super::app_metadata;
 use super::error_map::{self, Answer};
 use super::resilience::Transport;
 use super::{
-    Context, Shared, app_requests, collect, inventory, json_bytes, metrics, path, refused,
+    Context, Shared, app_requests, collect, inventory, joining, json_bytes, metrics, path, refused,
 };
 use crate::handle::Invoke;
 use metadata::Health;
@@ -125,7 +125,11 @@ pub async fn answer(context: Shared, request: Request) -> Response {
         metrics::refused("invalid");
         return refusal.into_response();
     }
-    match parts.as_slice() {
+    routed(&context, &parts, request).await
+}
+
+async fn routed(context: &Context, parts: &[&str], request: Request) -> Response {
+    match parts {
         [
             "v1.0",
             "actors",
@@ -139,7 +143,7 @@ pub async fn answer(context: Shared, request: Request) -> Response {
                 actor_id,
                 method: &method.join("/"),
             };
-            invoke(&context, names, request).await
+            invoke(context, names, request).await
         }
         ["v1.0", "actors", actor_type, actor_id, rest @ ..] => {
             let path = actor_calls::Path {
@@ -147,27 +151,25 @@ pub async fn answer(context: Shared, request: Request) -> Response {
                 actor_id,
                 rest,
             };
-            let answered = actor_calls::answer(&context, path, request).await;
-            answered.unwrap_or_else(|| no_such_path(&parts))
+            let answered = actor_calls::answer(context, path, request).await;
+            answered.unwrap_or_else(|| no_such_path(parts))
         }
         ["v1.0-alpha1", "publish", "bulk", rest @ ..] => {
-            publish::answer(&context, Count::Several, rest, request).await
+            publish::answer(context, Count::Several, rest, request).await
         }
         ["v1.0", "publish", "bulk", rest @ ..] if rest.len() > 1 => {
-            publish::answer(&context, Count::Several, rest, request).await
+            publish::answer(context, Count::Several, rest, request).await
         }
-        ["v1.0", "publish", rest @ ..] => {
-            publish::answer(&context, Count::One, rest, request).await
-        }
+        ["v1.0", "publish", rest @ ..] => publish::answer(context, Count::One, rest, request).await,
         ["ghostlight", "v1", rest @ ..] => {
             let (method, uri) = (request.method(), request.uri());
-            let answered = inventory::routes::answer(&context, method, uri, rest).await;
-            answered.unwrap_or_else(|| no_such_path(&parts))
+            let answered = inventory::routes::answer(context, method, uri, rest).await;
+            answered.unwrap_or_else(|| no_such_path(parts))
         }
-        ["v1.0", "metadata"] => metadata::metadata(&context, request.method()).await,
-        ["v1.0", "metadata", key] => metadata::set_metadata(&context, key, request).await,
-        ["v1.0", "shutdown"] => metadata::shutdown(&context, &request),
-        _ => no_such_path(&parts),
+        ["v1.0", "metadata"] => metadata::metadata(context, request.method()).await,
+        ["v1.0", "metadata", key] => metadata::set_metadata(context, key, request).await,
+        ["v1.0", "shutdown"] => metadata::shutdown(context, &request),
+        _ => no_such_path(parts),
     }
 }
 
@@ -202,19 +204,15 @@ async fn invoke(context: &Context, names: Names<'_>, request: Request) -> Respon
     }
     let began = Instant::now();
     let (head, body) = request.into_parts();
-    let call = match parse(context, &names, &head, body).await {
-        Ok(call) => call,
+    let (call, turn) = match parse(context, &names, &head, body).await {
+        Ok(parsed) => parsed,
         Err(refusal) => {
             metrics::refused("invalid");
             return refusal.into_response();
         }
     };
     let cleaned = call.method.clone();
-    let outcome = match context
-        .resilience
-        .invoke(&context.handle, call, Transport::Http)
-        .await
-    {
+    let outcome = match context.invoke(call, turn, Transport::Http).await {
         Ok(outcome) => outcome,
         Err(refusal) => return refusal.into_response(),
     };
@@ -237,22 +235,24 @@ async fn parse(
     names: &Names<'_>,
     head: &Parts,
     body: Body,
-) -> Result<Invoke, Answer> {
+) -> Result<(Invoke, Option<String>), Answer> {
     let headers = &head.headers;
     let actor = app_requests::actor(&context.namespace, names.actor_type, names.actor_id)?;
     let method =
         clean_method(names.method).map_err(|error| Answer::of(error.code, error.to_string()))?;
     let request_id = request_id(headers)?;
+    let turn = joining::token(headers, request_id.as_ref())?;
     let timeout = deadline(headers)?;
     let body = collect(headers, body, context.body_max).await?;
-    Ok(Invoke {
+    let call = Invoke {
         actor,
         method,
         body,
         request_id,
         timeout,
         metadata: app_metadata::of_request(head),
-    })
+    };
+    Ok((call, turn))
 }
 
 /// A request id from outside, by either of its headers.

@@ -138,7 +138,7 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::TopicBusy
         | C::MessagesFull
         | C::NodeBusy => (StatusCode::TOO_MANY_REQUESTS, ours),
-        C::RequestIdReused | C::Cycle | C::LeaveBelowFactor | C::RemoveLiveNode => {
+        C::RequestIdReused | C::TurnOver | C::Cycle | C::LeaveBelowFactor | C::RemoveLiveNode => {
             (StatusCode::CONFLICT, ours)
         }
         C::ChainTooDeep => (StatusCode::INTERNAL_SERVER_ERROR, "ERR_ACTOR_STACK_DEPTH"),

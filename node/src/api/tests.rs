@@ -16,11 +16,12 @@ use super::*;
 use crate::config::{AddrOrigin, ListenAddr};
 use crate::handle::{Invoke, Request};
 use crate::resources::Resources;
-use ghostlight_core::hosts::words::AppOutcome;
+use ghostlight_core::hosts::words::{AppCall, AppOutcome, Joining};
 use serve::Api;
 
 pub(crate) mod app;
 pub(crate) mod fake;
+mod joining;
 mod publish;
 
 const NODE: &str = "n00000000000000000000000000000001";
@@ -30,11 +31,36 @@ async fn core(mut requests: mpsc::Receiver<Request>) {
     while let Some(request) = requests.recv().await {
         match request {
             Request::Invoke { call, answer, .. } => drop(answer.send(outcome(&call))),
-            Request::App { answer, .. } => drop(answer.send(AppOutcome::NotHosted)),
+            Request::App {
+                call,
+                actor,
+                answer,
+            } => drop(answer.send(app_outcome(&actor, call))),
             Request::Subscribe(_) | Request::Settled { .. } | Request::Unsubscribed(_) => {}
             Request::Admin { request, answer } => drop(answer.send(view(request))),
             Request::Shutdown { .. } => return,
         }
+    }
+}
+
+/// Only what joins a turn is known here; the turn `over` is over.
+fn app_outcome(actor: &ActorKey, call: AppCall) -> AppOutcome {
+    match call {
+        AppCall::Join { token, .. } if token == "over" => {
+            AppOutcome::Refused(NotRun::new(Code::TurnOver, "it is over"))
+        }
+        AppCall::Join {
+            token,
+            what: Joining::Call { method, body, .. },
+        } => {
+            let seen = format!("{token}: {actor} {method} {}", body.len());
+            AppOutcome::Called(Box::new(CallOutcome::Reply(seen.into())))
+        }
+        AppCall::Join {
+            what: Joining::Send(messages),
+            ..
+        } if messages.iter().all(|message| message.method == "publish") => AppOutcome::Done,
+        _ => AppOutcome::NotHosted,
     }
 }
 

@@ -76,6 +76,7 @@ pub(super) fn page(code: Code) -> &'static str {
         C::ActorTypeReserved => include_str!("../../../docs/errors/E0123.md"),
         C::MessagesFull => include_str!("../../../docs/errors/E0125.md"),
         C::NodeBusy => include_str!("../../../docs/errors/E0126.md"),
+        C::TurnOver => include_str!("../../../docs/errors/E0127.md"),
         C::NoLeader => include_str!("../../../docs/errors/E0201.md"),
         C::MinCopies => include_str!("../../../docs/errors/E0202.md"),
         C::ShuttingDown => include_str!("../../../docs/errors/E0203.md"),

@@ -11,11 +11,11 @@ use super::PubSub;
 use super::envelope::Body;
 use super::metadata::Metadata;
 use super::policy::Attempt;
-use super::publish::{Beside, BusError, PublishError, cut_off, judged, named, read};
+use super::publish::{Beside, BusError, PublishError, cut_off, judged, message, named, read};
 use super::registry::Component;
 use crate::api::error_map::pubsub::failed_with;
 use crate::api::resilience::Transport;
-use crate::topics::{BulkEntry, BulkPublish, Event};
+use crate::topics::{BulkEntry, BulkPublish, Event, Publish, TurnMessage};
 
 /// Dapr's text about ids of entries.
 pub const ENTRY_ID: &str = "entryId is duplicated or not present for entry";
@@ -58,22 +58,42 @@ impl PubSub {
         entries: Vec<Entry>,
         beside: &Beside,
     ) -> Result<Vec<Failed>, PublishError> {
-        if beside.dedup.is_some() {
-            return Err(PublishError::Entries(ONE_NAME.to_owned()));
-        }
-        let mut known = BTreeSet::new();
-        if !entries
-            .iter()
-            .all(|entry| !entry.id.is_empty() && known.insert(&entry.id))
-        {
-            return Err(PublishError::Entries(ENTRY_ID.to_owned()));
-        }
+        check(&entries, beside)?;
         let mut waiting = Vec::with_capacity(entries.len());
         for entry in entries {
             waiting.push(self.prepared(component, topic, entry, beside)?);
         }
         let topic = self.allowed(component, topic)?;
         Ok(hand_over(component, &topic, waiting, beside.over).await)
+    }
+
+    /// The messages by which several events leave with what a turn commits, all or none.
+    ///
+    /// # Errors
+    /// As [`PubSub::bulk_publish`], and as [`PubSub::message`].
+    pub fn messages(
+        &self,
+        component: &Component,
+        topic: &str,
+        entries: Vec<Entry>,
+        beside: &Beside,
+    ) -> Result<Vec<TurnMessage>, PublishError> {
+        check(&entries, beside)?;
+        let name = self.allowed(component, topic)?;
+        let messages = entries.into_iter().map(|entry| {
+            let (_, entry) = self.prepared(component, topic, entry, beside)?;
+            let publish = Publish {
+                topic: name.clone(),
+                event: entry.event,
+                dedup: None,
+                name: entry.name,
+                ttl: entry.ttl,
+                timeout: None,
+                retention: None,
+            };
+            message(component, publish)
+        });
+        messages.collect()
     }
 
     fn prepared(
@@ -95,6 +115,19 @@ impl PubSub {
         let event: Event = self.event(data, &entry.content_type, &wishes, attributes);
         let (name, ttl) = (named(component, name), wishes.ttl);
         Ok((entry.id, BulkEntry { event, name, ttl }))
+    }
+}
+
+/// Each entry has an id of its own, and none has the name that a single publish may have.
+fn check(entries: &[Entry], beside: &Beside) -> Result<(), PublishError> {
+    if beside.dedup.is_some() {
+        return Err(PublishError::Entries(ONE_NAME.to_owned()));
+    }
+    let mut known = BTreeSet::new();
+    let mut entries = entries.iter();
+    match entries.all(|entry| !entry.id.is_empty() && known.insert(&entry.id)) {
+        true => Ok(()),
+        false => Err(PublishError::Entries(ENTRY_ID.to_owned())),
     }
 }
 

@@ -16,7 +16,7 @@ use super::registry::Component;
 use super::{PubSub, fresh_id, stamp};
 use crate::api::error_map::pubsub::failed_with;
 use crate::api::resilience::Transport;
-use crate::topics::{Event, EventName, Feature, Publish, PublishOutcome};
+use crate::topics::{Event, EventName, Feature, Publish, PublishOutcome, TurnMessage};
 
 /// What a publisher says beside the event.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -101,20 +101,45 @@ impl PubSub {
         body: Body<'_>,
         beside: Beside,
     ) -> Result<(), PublishError> {
+        let publish = self.made(component, topic, body, &beside)?;
+        hand_over(component, publish, beside.over).await
+    }
+
+    /// The message by which an event leaves with what a turn commits.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; among them that the bus has no part in what a turn commits.
+    pub fn message(
+        &self,
+        component: &Component,
+        topic: &str,
+        body: Body<'_>,
+        beside: &Beside,
+    ) -> Result<TurnMessage, PublishError> {
+        let publish = self.made(component, topic, body, beside)?;
+        message(component, publish)
+    }
+
+    fn made(
+        &self,
+        component: &Component,
+        topic: &str,
+        body: Body<'_>,
+        beside: &Beside,
+    ) -> Result<Publish, PublishError> {
         let wishes = read(&beside.metadata)?;
         let mut attributes = beside.metadata.clone();
         let (data, name) =
-            self.enveloped(component, topic, body, &beside, &wishes, &mut attributes)?;
-        let publish = Publish {
+            self.enveloped(component, topic, body, beside, &wishes, &mut attributes)?;
+        Ok(Publish {
             topic: self.allowed(component, topic)?,
             event: self.event(data, body.content_type, &wishes, attributes),
-            dedup: beside.dedup,
+            dedup: beside.dedup.clone(),
             name,
             ttl: wishes.ttl,
             timeout: None,
             retention: None,
-        };
-        hand_over(component, publish, beside.over).await
+        })
     }
 
     /// The bytes that travel, and the event's name if its publisher gave it an id. A raw payload gets its trace beside
@@ -189,6 +214,25 @@ impl PubSub {
             source: self.owner.app_id.clone(),
             attributes,
         }
+    }
+}
+
+/// A publish as a message of a turn.
+pub(super) fn message(
+    component: &Component,
+    publish: Publish,
+) -> Result<TurnMessage, PublishError> {
+    let refused = |why: String| {
+        let refusal = NotRun::new(Code::InvalidArgument, why);
+        PublishError::Bus(BusError::NotRun(refusal))
+    };
+    match component.bus.message(publish) {
+        Some(message) => message.map_err(refused),
+        None => Err(refused(format!(
+            "component {} ({}) has no part in what a turn commits: only Ghostlight's own durable topics have. Publish \
+             without Ghostlight-Turn",
+            component.name, component.kind
+        ))),
     }
 }
 

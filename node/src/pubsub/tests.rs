@@ -156,7 +156,7 @@ async fn publish(pubsub: &PubSub, given: &[(&str, &str)]) -> Result<(), PublishE
         metadata: metadata(given),
         trace_parent: "00-1-2-01".to_owned(),
         trace_state: "a=b".to_owned(),
-        dedup: None,
+        ..Beside::default()
     };
     pubsub.publish(&component, "orders", body, beside).await
 }

@@ -10,7 +10,7 @@ use ghostlight_protocol::topic::TopicName;
 
 use super::{
     BulkPublish, Bus, BusFuture, Feature, Promise, Publish, PublishOutcome, Standing, Subscribe,
-    SubscribeError, Subscription,
+    SubscribeError, Subscription, TurnMessage,
 };
 
 /// Names of the lists.
@@ -136,6 +136,10 @@ impl Bus for Classed {
         subscribe: Subscribe,
     ) -> BusFuture<'_, Result<Subscription, SubscribeError>> {
         self.bus(&subscribe.topic).subscribe(subscribe)
+    }
+
+    fn message(&self, publish: Publish) -> Option<Result<TurnMessage, String>> {
+        self.bus(&publish.topic).message(publish)
     }
 
     fn features(&self) -> &'static [Feature] {

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use futures::future::join_all;
 use ghostlight_core::topics::subscribers::{SharedWith, Subscribing};
 use ghostlight_protocol::code::Code;
-use ghostlight_protocol::limits::{EVENT_NAME_BYTES, PUBLISH_EVENTS_MAX, REQUEST_BODY_BYTES_MAX};
+use ghostlight_protocol::limits::{
+    EVENT_HEADER_BYTES_MAX, EVENT_NAME_BYTES, PUBLISH_EVENTS_MAX, REQUEST_BODY_BYTES_MAX,
+};
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use ghostlight_protocol::topic::{
     Attribute, GroupSettings, PublishBody, PublishReply, Reply, Request, StartFrom, TopicEvent,
@@ -17,7 +19,7 @@ use prost::Message;
 
 use super::{
     BulkPublish, Bus, BusFuture, Event, EventName, Feature, Group, Publish, PublishOutcome,
-    Published, Retention, Start, Subscribe, SubscribeError, Subscription,
+    Published, Retention, Start, Subscribe, SubscribeError, Subscription, TurnMessage,
 };
 use crate::clock::wall_now;
 use crate::handle::{Invoke, NodeHandle};
@@ -28,6 +30,8 @@ const BATCH_BYTES: usize = REQUEST_BODY_BYTES_MAX - 16 * 1_024;
 const EVENT_FRAME_BYTES: usize = 8 + EVENT_NAME_BYTES + 2;
 /// Method of every call to a topic partition.
 const METHOD: &str = "topic";
+/// Method of a message to one; says nothing.
+const MESSAGE: &str = "publish";
 
 impl NodeHandle {
     /// Publishes one event to a topic of this cluster. `Done` means that it is on disk on a majority.
@@ -184,6 +188,10 @@ impl Bus for NodeHandle {
         Box::pin(Self::subscribe(self, subscribe))
     }
 
+    fn message(&self, publish: Publish) -> Option<Result<TurnMessage, String>> {
+        Some(message(publish, wall_now().0))
+    }
+
     fn features(&self) -> &'static [Feature] {
         &[
             Feature::MessageTtl,
@@ -192,6 +200,26 @@ impl Bus for NodeHandle {
             Feature::Forward,
         ]
     }
+}
+
+/// What an append would be asked for, as a message to the log.
+fn message(publish: Publish, now_ms: u64) -> Result<TurnMessage, String> {
+    let topic = partition_of(&publish.topic, &publish.event);
+    let event = stored(publish.event, publish.ttl, now_ms);
+    let header = event.encoded_len() - event.data.len();
+    if header > EVENT_HEADER_BYTES_MAX {
+        return Err(format!(
+            "key, attributes and the like of an event have {header} bytes, at most {EVENT_HEADER_BYTES_MAX} are \
+             allowed; put more into its data"
+        ));
+    }
+    let name = publish.name.as_ref().map_or_else(Bytes::new, travelling);
+    let body = body(vec![Named { name, event }], publish.retention);
+    Ok(TurnMessage {
+        to: topic.key(),
+        method: MESSAGE.to_owned(),
+        body: body.encode_to_vec().into(),
+    })
 }
 
 fn partition_of(topic: &TopicName, event: &Event) -> TopicPartition {

@@ -277,6 +277,12 @@ pub struct HostCall {
     /// Milliseconds to wait at most; 0: the turn's own deadline.
     #[prost(uint64, tag = "4")]
     pub remaining_ms: u64,
+    /// What travels beside the body.
+    #[prost(message, repeated, tag = "5")]
+    pub metadata: Vec<Metadata>,
+    /// Which of the turn's calls it is, from 0; absent: the next one.
+    #[prost(uint32, optional, tag = "6")]
+    pub ordinal: Option<u32>,
 }
 
 /// What a turn leaves behind.

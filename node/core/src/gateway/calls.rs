@@ -322,7 +322,7 @@ impl Gateway {
                 chain: call.chain,
                 stamp: call.stamp,
                 attempt: call.attempt.max(1),
-                metadata: Vec::new(),
+                metadata: call.metadata,
                 operation: None,
                 partition: None,
             },

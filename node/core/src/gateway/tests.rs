@@ -342,6 +342,7 @@ fn nested(ask: u32, attempt: u32) -> NestedCall {
         chain: vec![ActorKey::new("default", "counter", "a").unwrap()],
         stamp: Stamp::default(),
         attempt,
+        metadata: Vec::new(),
     }
 }
 

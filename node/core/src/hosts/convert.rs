@@ -196,11 +196,15 @@ fn asks_out(now: Instant, turn: TurnId, ask: TurnAsk) -> Asks {
             method,
             body,
             deadline,
+            metadata,
+            ordinal,
         } => Asks::Call(HostCall {
             actor: actor.to_bytes(),
             method,
             body,
             remaining_ms: left(now, deadline),
+            metadata,
+            ordinal,
         }),
         TurnAsk::Commit(staged) => Asks::Commit(staged_out(*staged)),
         TurnAsk::Left { entry, end } => Asks::Left(HostLeft {
@@ -226,6 +230,8 @@ fn asks_in(now: Instant, asks: Asks) -> Option<TurnAsk> {
             method: call.method,
             body: call.body,
             deadline: until(now, call.remaining_ms),
+            metadata: call.metadata,
+            ordinal: call.ordinal,
         },
         Asks::Left(left) => TurnAsk::Left {
             entry: left.entry,
@@ -240,7 +246,7 @@ fn staged_out(staged: Staged) -> HostWrites {
         actor: send.actor.to_bytes(),
         method: send.method,
         body: send.body,
-        remaining_ms: 0,
+        ..HostCall::default()
     });
     HostWrites {
         state: staged.writes,
@@ -524,6 +530,8 @@ mod tests {
                 method: "m".to_owned(),
                 body: Bytes::new(),
                 deadline: Some(Instant(6_000_000_000)),
+                metadata: Vec::new(),
+                ordinal: None,
             },
         ] {
             round(RunnerInput::Asked {

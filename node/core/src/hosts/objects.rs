@@ -9,6 +9,7 @@ mod adoption;
 mod calls;
 mod entries;
 mod held;
+mod joining;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -28,12 +29,14 @@ use ghostlight_protocol::wire::host::{Wakeup, Wish};
 use self::adoption::{CallId, Unconfirmed};
 use self::calls::PendingCall;
 use self::held::{Held, Needs, Trust};
+use self::joining::Joined;
 use super::words::{
     AnswerKind, AppAnswer, AppEffect, AppInstance, AppOutcome, AppRequest, AppTicket, AppType,
     Callback, Exchange, Sent,
 };
 use crate::turn_io::{
-    ActivationId, Answered, RunnerEffect, RunnerInput, Staged, TurnEnd, TurnId, TurnStart,
+    ActivationId, Answered, OutMessage, RunnerEffect, RunnerInput, Staged, TurnEnd, TurnId,
+    TurnStart,
 };
 
 /// Why a turn does not start.
@@ -122,6 +125,8 @@ enum Stage {
 #[derive(Debug)]
 struct Running {
     turn: TurnId,
+    /// Handed to the application; the same under every leader.
+    token: String,
     call: CallId,
     exchange: Exchange,
     /// Shown in the error of a method that is not there.
@@ -129,6 +134,10 @@ struct Running {
     is_wakeup: IsWakeup,
     staged: BTreeMap<Bytes, StateWrite>,
     schedule: BTreeMap<(ScheduleKind, String), ScheduleWrite>,
+    /// Messages that have joined it, in their order.
+    sends: Vec<OutMessage>,
+    /// Calls that have joined it so far.
+    calls: u32,
     /// Version after its last part.
     base: ActorVersion,
     parts: u32,
@@ -172,6 +181,8 @@ enum Waiting {
     Unsent(AppTicket, Box<Staged>),
     /// The same, for the answer of a call inside the turn.
     Left(Box<Staged>),
+    /// A call that has joined the turn.
+    Call(AppTicket, Box<Joined>),
 }
 
 impl Objects {
@@ -267,6 +278,7 @@ impl Objects {
                 Waiting::Get(ticket, _) | Waiting::Part(ticket, _) | Waiting::Unsent(ticket, _) => {
                     tell(*ticket, AppOutcome::InstanceMissing, out);
                 }
+                Waiting::Call(ticket, _) => tell(*ticket, joining::unawaited(), out),
                 Waiting::Left(_) => {}
             }
         }
@@ -278,6 +290,11 @@ impl Objects {
         {
             self.activations.remove(&epoch);
         }
+    }
+
+    /// The time; what is asked with a time limit counts from it.
+    pub fn at(&mut self, now: Instant) {
+        self.clock = self.clock.max(now);
     }
 
     /// What a leader wants.
@@ -410,17 +427,22 @@ impl Objects {
                 body,
             },
         };
-        let exchange = self.ask(&actor, callback, metadata, Some(format!("{turn:?}")), out);
+        let base = token.base;
+        let token = joining::token_of(turn, &actor);
+        let exchange = self.ask(&actor, callback, metadata, Some(token.clone()), out);
         if let Some(object) = self.table.get_mut(&actor) {
             object.stage = Stage::Running(Box::new(Running {
                 turn,
+                token,
                 call,
                 exchange,
                 method,
                 is_wakeup,
                 staged: BTreeMap::new(),
                 schedule: BTreeMap::new(),
-                base: token.base,
+                sends: Vec::new(),
+                calls: 0,
+                base,
                 parts: 0,
                 asks: 0,
                 waiting: BTreeMap::new(),
@@ -494,6 +516,7 @@ impl Objects {
             Stage::Running(running) if running.exchange == exchange => {
                 let unanswered = matches!(answer, AppAnswer::NoAnswer { .. });
                 running.answer = Some(answer);
+                running.leave_calls(out);
                 if unanswered || running.is_over() {
                     self.finish(&actor, out);
                 }
@@ -631,7 +654,7 @@ impl Running {
     fn take_staged(&mut self) -> Staged {
         Staged {
             writes: std::mem::take(&mut self.staged).into_values().collect(),
-            sends: Vec::new(),
+            sends: std::mem::take(&mut self.sends),
             schedule: std::mem::take(&mut self.schedule).into_values().collect(),
         }
     }
@@ -644,6 +667,9 @@ impl Running {
             let key = (write.kind(), write.name.clone());
             self.schedule.entry(key).or_insert(write);
         }
+        // Those came before what has joined since.
+        let later = std::mem::replace(&mut self.sends, staged.sends);
+        self.sends.extend(later);
     }
 }
 

@@ -7,7 +7,9 @@ use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::{Metadata, Standing};
 use ghostlight_protocol::command::{DataForm, FailurePolicy, ScheduleKind, ScheduleRow};
 use ghostlight_protocol::ids::PartitionId;
-use ghostlight_protocol::outcome::NotRun;
+use ghostlight_protocol::outcome::{CallOutcome, NotRun};
+
+use crate::turn_io::OutMessage;
 
 /// One process of an application, as this node has seen it. The same process keeps its number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -280,6 +282,31 @@ pub enum AppCall {
     },
     /// Whose turn it is and who waits, as the actor's leader sees it at this moment.
     Inspect,
+    /// Joins a turn that runs in the application; the actor that it is about is who is called, or gets the first message.
+    Join {
+        /// The turn's token, as it was handed out with the callback.
+        token: String,
+        /// What joins it.
+        what: Joining,
+    },
+}
+
+/// See [`AppCall::Join`].
+#[derive(Clone, PartialEq, Debug)]
+pub enum Joining {
+    /// Calls an actor under an id that follows from the turn's request: a turn that is run again calls nobody twice.
+    Call {
+        /// Cleaned method name.
+        method: String,
+        /// The body.
+        body: Bytes,
+        /// What travels beside the body.
+        metadata: Vec<Metadata>,
+        /// How long the application waits; `None`: as long as a call of a turn may take.
+        timeout: Option<Duration>,
+    },
+    /// Messages that leave with what the turn commits, events among them.
+    Send(Vec<OutMessage>),
 }
 
 /// A reminder or timer as it was asked for; times as texts, which are read when it is set.
@@ -362,6 +389,8 @@ pub enum AppOutcome {
     Refused(NotRun),
     /// It may have been done.
     Unknown(String),
+    /// Of a call that has joined a turn.
+    Called(Box<CallOutcome>),
 }
 
 /// A state value.

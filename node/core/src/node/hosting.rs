@@ -491,6 +491,7 @@ impl NodeCore {
     /// An application beside this node, or its channel, has something to say.
     pub(super) fn take_app(&mut self, now: Now, input: AppInput, out: &mut Vec<Effect>) {
         let objects = &mut self.hosting.objects;
+        objects.at(now.instant);
         let mut effects = Vec::new();
         match input {
             AppInput::Hosting {

@@ -139,6 +139,8 @@ impl ReadTurn {
             method,
             body,
             deadline,
+            metadata: Vec::new(),
+            ordinal: None,
         };
         match self.ask(asked).await {
             TurnTold::Called(outcome) => outcome,

@@ -138,6 +138,7 @@ pub(super) fn answer_all(job: &Job, answer: AnswerKind, out: &mut Vec<TurnsEffec
 fn deposed(job: &Job, hint: Option<LeaderHint>) -> AnswerKind {
     match (job.reach, job.place) {
         (Reach::CalledOut, _) => unknown(Code::OutcomeUnknown, NOBODY_LEFT),
+        (Reach::Joined, _) => redirect(hint, MayHaveRun::Yes),
         // What asks again finds that it was interrupted, or nothing if no part of it has come through.
         (Reach::Inside, _) if job.parts > 0 => redirect(hint, MayHaveRun::Yes),
         (Reach::Inside, Place::Proposed) => redirect(hint, MayHaveRun::Yes),
@@ -158,7 +159,7 @@ pub(super) fn undone(job: &Job) -> AnswerKind {
     match job.reach {
         Reach::Inside if job.parts > 0 => redirect(None, MayHaveRun::Yes),
         Reach::Inside => redirect(None, MayHaveRun::No),
-        Reach::CalledOut => redirect(None, MayHaveRun::Yes),
+        Reach::CalledOut | Reach::Joined => redirect(None, MayHaveRun::Yes),
     }
 }
 

@@ -430,7 +430,7 @@ impl Turns {
             },
             (Work::Call(_), Reach::Inside) => self.finish(over.job, not_run(refusal), out),
             // What it called stays: it cannot be said that nothing happened.
-            (Work::Call(_), Reach::CalledOut) => {
+            (Work::Call(_), Reach::CalledOut | Reach::Joined) => {
                 let text = format!("{}: {}", refusal.code, refusal.detail);
                 let error = AppError {
                     name: "Refused".to_owned(),
@@ -513,7 +513,7 @@ impl Turns {
                 self.hold(over.job, over.order, Ground::State, answer);
             }
             // What it called stays: it cannot be said that nothing happened.
-            (Work::Call(_), Reach::CalledOut) => {
+            (Work::Call(_), Reach::CalledOut | Reach::Joined) => {
                 let error = AppError {
                     name: "TurnTooLarge".to_owned(),
                     message: text,
@@ -553,7 +553,7 @@ impl Turns {
             }
             (Work::Call(_), Reach::Inside) => not_run(refusal),
             // What it called stays; asked again with its id, it calls nothing twice.
-            (Work::Call(_), Reach::CalledOut) => unknown(
+            (Work::Call(_), Reach::CalledOut | Reach::Joined) => unknown(
                 Code::OutcomeUnknown,
                 &format!(
                     "{}. The turn had called another actor, which may have had an effect",

@@ -147,6 +147,8 @@ pub(super) enum Reach {
     Inside,
     /// Yes.
     CalledOut,
+    /// The same, of a turn that runs in an application: it may go on under the next leader, and its calls are known again there.
+    Joined,
 }
 
 /// Whether its turn was started on results that were not yet committed.

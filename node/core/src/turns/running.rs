@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::call::Stamp;
+use ghostlight_protocol::call::{Metadata, Stamp};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::family::{self, Family};
 use ghostlight_protocol::hash::{domain, hash64};
@@ -108,7 +108,9 @@ impl Turns {
             );
             let answer = match job.reach {
                 Reach::Inside => not_run(&refusal),
-                Reach::CalledOut => super::answers::unknown(Code::OutcomeUnknown, NOBODY_LEFT),
+                Reach::CalledOut | Reach::Joined => {
+                    super::answers::unknown(Code::OutcomeUnknown, NOBODY_LEFT)
+                }
             };
             self.finish(id, answer, out);
         }
@@ -267,12 +269,16 @@ impl Turns {
                 method,
                 body,
                 deadline,
+                metadata,
+                ordinal,
             } => {
                 let target = Target {
                     actor,
                     method,
                     body,
                     deadline,
+                    metadata,
+                    ordinal,
                 };
                 self.nested_call(now, turn, ask, &key, target, out);
             }
@@ -359,17 +365,18 @@ impl Turns {
         target: Target,
         out: &mut Vec<TurnsEffect>,
     ) {
+        let reach = self.reach_of_calls(key);
         let actor = self.actors.at(key);
         let settled = actor.ledger.is_settled();
         let Stage::Running(running) = &mut actor.stage else {
             return;
         };
-        let ordinal = running.calls;
-        running.calls += 1;
+        let ordinal = target.ordinal.unwrap_or(running.calls);
+        running.calls = running.calls.max(ordinal.saturating_add(1));
         let job = self.jobs.at(running.job);
         let call = nest(now, self.partition, turn, ask, ordinal, job, target);
         if settled {
-            job.reach = Reach::CalledOut;
+            job.reach = reach;
             out.push(TurnsEffect::Call(call));
         } else if running.held_calls.len() < HELD_CALLS_MAX {
             running.held_calls.push(call);
@@ -384,15 +391,24 @@ impl Turns {
         }
     }
 
+    /// What it says of a turn that it has called out.
+    fn reach_of_calls(&self, key: &ActorKey) -> Reach {
+        match self.native.have(key) {
+            true => Reach::CalledOut,
+            false => Reach::Joined,
+        }
+    }
+
     /// All earlier turns are committed: the running one may call out.
     pub(super) fn send_held_calls(&mut self, key: &ActorKey, out: &mut Vec<TurnsEffect>) {
+        let reach = self.reach_of_calls(key);
         let Stage::Running(running) = &mut self.actors.at(key).stage else {
             return;
         };
         if running.held_calls.is_empty() {
             return;
         }
-        self.jobs.at(running.job).reach = Reach::CalledOut;
+        self.jobs.at(running.job).reach = reach;
         let calls = std::mem::take(&mut running.held_calls);
         out.extend(calls.into_iter().map(TurnsEffect::Call));
     }
@@ -436,6 +452,8 @@ struct Target {
     method: String,
     body: Bytes,
     deadline: Option<Instant>,
+    metadata: Vec<Metadata>,
+    ordinal: Option<u32>,
 }
 
 fn nest(
@@ -458,6 +476,8 @@ fn nest(
         method,
         body,
         deadline,
+        metadata,
+        ordinal: _,
     } = target;
     let deadlines = [deadline, job.deadline].into_iter().flatten();
     let longest: Duration = NESTED_CALL_DEADLINE;
@@ -479,6 +499,7 @@ fn nest(
             seed: hash64(domain::DERIVED, &seed),
         },
         attempt: if first { 1 } else { 2 },
+        metadata,
     }
 }
 

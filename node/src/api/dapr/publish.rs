@@ -3,6 +3,7 @@
 //! The topic is the rest of the path, slashes included. Metadata comes in the query as `metadata.NAME=VALUE`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::Request;
@@ -20,11 +21,12 @@ use super::{not_allowed, request_id};
 use crate::api::error_map::Answer;
 use crate::api::error_map::pubsub::{Asked, entry_text, publish_error};
 use crate::api::resilience::Transport;
-use crate::api::{Context, collect, empty, json as json_response, metrics, path};
+use crate::api::{Context, collect, empty, joining, json as json_response, metrics, path};
 use crate::pubsub::bulk_publish::{Entry, Failed};
 use crate::pubsub::envelope::Body;
 use crate::pubsub::metadata::Metadata;
 use crate::pubsub::publish::{Beside, PublishError};
+use crate::pubsub::registry::Component;
 
 /// How many events a request brings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,29 +72,70 @@ pub(super) async fn answer(
         Ok(body) => body,
         Err(refusal) => return refusal.into_response(),
     };
-    match count {
+    let turn = match joining::token(&head.headers, beside.dedup.as_ref()) {
+        Ok(turn) => turn,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let to = To {
+        context,
+        component: &component,
+        topic: &topic,
+        beside,
+        turn,
+    };
+    let published = match count {
         Count::One => {
             let body = Body {
                 data: &body,
                 content_type: header(&head.headers, CONTENT_TYPE.as_str()),
             };
-            let published = context.pubsub.publish(&component, &topic, body, beside);
-            match published.await {
-                Ok(()) => empty(StatusCode::NO_CONTENT),
-                Err(error) => refuse(error),
+            to.one(body).await.map(|()| Vec::new())
+        }
+        Count::Several => match entries(&body) {
+            Ok(entries) => to.several(entries).await,
+            Err(error) => Err(error),
+        },
+    };
+    match published {
+        Ok(failed) if failed.is_empty() => empty(StatusCode::NO_CONTENT),
+        Ok(failed) => some_failed(&failed),
+        Err(error) => refuse(error),
+    }
+}
+
+/// Where events go, with what came beside them.
+struct To<'a> {
+    context: &'a Context,
+    component: &'a Arc<Component>,
+    topic: &'a str,
+    beside: Beside,
+    turn: Option<String>,
+}
+
+impl To<'_> {
+    async fn one(self, body: Body<'_>) -> Result<(), PublishError> {
+        let (pubsub, component, topic) = (&self.context.pubsub, self.component, self.topic);
+        match self.turn {
+            None => pubsub.publish(component, topic, body, self.beside).await,
+            Some(turn) => {
+                let message = pubsub.message(component, topic, body, &self.beside)?;
+                self.context.send_with(turn, vec![message]).await
             }
         }
-        Count::Several => {
-            let entries = match entries(&body) {
-                Ok(entries) => entries,
-                Err(error) => return refuse(error),
-            };
-            let pubsub = &context.pubsub;
-            let published = pubsub.bulk_publish(&component, &topic, entries, &beside);
-            match published.await {
-                Ok(failed) if failed.is_empty() => empty(StatusCode::NO_CONTENT),
-                Ok(failed) => some_failed(&failed),
-                Err(error) => refuse(error),
+    }
+
+    /// Returns the events that were not taken.
+    async fn several(self, entries: Vec<Entry>) -> Result<Vec<Failed>, PublishError> {
+        let (pubsub, component, topic) = (&self.context.pubsub, self.component, self.topic);
+        match self.turn {
+            None => {
+                let published = pubsub.bulk_publish(component, topic, entries, &self.beside);
+                published.await
+            }
+            Some(turn) => {
+                let messages = pubsub.messages(component, topic, entries, &self.beside)?;
+                self.context.send_with(turn, messages).await?;
+                Ok(Vec::new())
             }
         }
     }

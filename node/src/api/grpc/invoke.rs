@@ -13,7 +13,7 @@ use super::dapr::proto::runtime::v1::{InvokeActorRequest, InvokeActorResponse};
 use crate::api::dapr::{deadline, in_daprs_words, outcome_label, request_id};
 use crate::api::error_map::{self, Answer};
 use crate::api::resilience::Transport;
-use crate::api::{Context, app_metadata, app_requests, metrics};
+use crate::api::{Context, app_metadata, app_requests, joining, metrics};
 use crate::handle::Invoke;
 
 /// gRPC's own deadline.
@@ -27,18 +27,15 @@ pub(super) async fn invoke(
     let (metadata, _, asked) = request.into_parts();
     let headers = merged(metadata.into_headers(), &asked.metadata);
     let (actor_type, actor_id) = (asked.actor_type.clone(), asked.actor_id.clone());
-    let call = match call(context, asked, &headers) {
-        Ok(call) => call,
+    let (call, turn) = match call(context, asked, &headers) {
+        Ok(asked) => asked,
         Err(refusal) => {
             metrics::refused("invalid");
             return Err(refusal.into_status());
         }
     };
     let method = call.method.clone();
-    let outcome = context
-        .resilience
-        .invoke(&context.handle, call, Transport::Grpc)
-        .await;
+    let outcome = context.invoke(call, turn, Transport::Grpc).await;
     let outcome = outcome.map_err(Answer::into_status)?;
     metrics::answered(outcome_label(&outcome), began.elapsed());
     let refusal = match outcome {
@@ -59,7 +56,7 @@ fn call(
     context: &Context,
     asked: InvokeActorRequest,
     headers: &HeaderMap,
-) -> Result<Invoke, Answer> {
+) -> Result<(Invoke, Option<String>), Answer> {
     let actor = app_requests::actor(&context.namespace, &asked.actor_type, &asked.actor_id)?;
     let method =
         clean_method(&asked.method).map_err(|error| Answer::of(error.code, error.to_string()))?;
@@ -67,14 +64,17 @@ fn call(
         Some(timeout) => Some(timeout),
         None => grpc_timeout(headers),
     };
-    Ok(Invoke {
+    let request_id = request_id(headers)?;
+    let turn = joining::token(headers, request_id.as_ref())?;
+    let call = Invoke {
         actor,
         method,
         body: asked.data,
-        request_id: request_id(headers)?,
+        request_id,
         timeout,
         metadata: app_metadata::of_headers(headers),
-    })
+    };
+    Ok((call, turn))
 }
 
 /// Java and Go put what belongs to the call into the message, others into gRPC's metadata. The message wins.

@@ -8,7 +8,7 @@ use crate::api::dapr::request_id;
 use crate::api::error_map::Answer;
 use crate::api::error_map::pubsub::{Asked, entry_text, publish_error};
 use crate::api::resilience::Transport;
-use crate::api::{Context, metrics};
+use crate::api::{Context, joining, metrics};
 use crate::pubsub::bulk_publish::Entry;
 use crate::pubsub::envelope::Body;
 use crate::pubsub::metadata::Metadata;
@@ -24,13 +24,23 @@ pub(super) async fn publish(
     let component = pubsub
         .find(&asked.pubsub_name, &asked.topic)
         .map_err(refuse)?;
-    let beside = beside(head, asked.metadata.clone())?;
+    let (beside, turn) = beside(head, asked.metadata.clone())?;
     let body = Body {
         data: &asked.data,
         content_type: &asked.data_content_type,
     };
-    let published = pubsub.publish(&component, &asked.topic, body, beside);
-    published.await.map_err(refuse)?;
+    match turn {
+        None => {
+            let published = pubsub.publish(&component, &asked.topic, body, beside);
+            published.await.map_err(refuse)?;
+        }
+        Some(turn) => {
+            let message = pubsub.message(&component, &asked.topic, body, &beside);
+            let message = message.map_err(refuse)?;
+            let sent = context.send_with(turn, vec![message]);
+            sent.await.map_err(refuse)?;
+        }
+    }
     Ok(Response::new(()))
 }
 
@@ -48,15 +58,26 @@ pub(super) async fn bulk_publish(
     let refuse = |error| refuse(context, &pubsub_name, &topic, error);
     let pubsub = &context.pubsub;
     let component = pubsub.find(&pubsub_name, &topic).map_err(refuse)?;
-    let beside = beside(head, metadata)?;
+    let (beside, turn) = beside(head, metadata)?;
     let entries = entries.into_iter().map(|entry| Entry {
         id: entry.entry_id,
         data: entry.event,
         content_type: entry.content_type,
         metadata: entry.metadata,
     });
-    let published = pubsub.bulk_publish(&component, &topic, entries.collect(), &beside);
-    let failed = published.await.map_err(refuse)?;
+    let entries = entries.collect();
+    let failed = match turn {
+        None => {
+            let published = pubsub.bulk_publish(&component, &topic, entries, &beside);
+            published.await.map_err(refuse)?
+        }
+        Some(turn) => {
+            let messages = pubsub.messages(&component, &topic, entries, &beside);
+            let sent = context.send_with(turn, messages.map_err(refuse)?);
+            sent.await.map_err(refuse)?;
+            Vec::new()
+        }
+    };
     let failed = failed
         .into_iter()
         .map(|failed| pb::BulkPublishResponseFailedEntry {
@@ -79,17 +100,20 @@ fn refuse(context: &Context, pubsub: &str, topic: &str, error: PublishError) -> 
     answer.into_status()
 }
 
-fn beside(head: MetadataMap, metadata: Metadata) -> Result<Beside, Status> {
+fn beside(head: MetadataMap, metadata: Metadata) -> Result<(Beside, Option<String>), Status> {
     let headers = head.into_headers();
     let text = |name: &str| {
         let value = headers.get(name).and_then(|value| value.to_str().ok());
         value.unwrap_or_default().to_owned()
     };
-    Ok(Beside {
+    let dedup = request_id(&headers).map_err(Answer::into_status)?;
+    let turn = joining::token(&headers, dedup.as_ref()).map_err(Answer::into_status)?;
+    let beside = Beside {
         metadata,
         trace_parent: text("traceparent"),
         trace_state: text("tracestate"),
-        dedup: request_id(&headers).map_err(Answer::into_status)?,
+        dedup,
         over: Transport::Grpc,
-    })
+    };
+    Ok((beside, turn))
 }

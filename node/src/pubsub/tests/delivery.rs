@@ -74,7 +74,7 @@ impl Bed {
             metadata: metadata(given),
             trace_parent: "00-1-2-01".to_owned(),
             trace_state: "a=b".to_owned(),
-            dedup: None,
+            ..Beside::default()
         };
         let published = self.pubsub.publish(&component, topic, body, beside);
         tokio::time::timeout(PATIENCE, published)

@@ -148,7 +148,12 @@ impl Objects {
 impl Running {
     /// Whether the next leader may have it: nothing of it has counted, and nothing that may count twice is on the way.
     fn is_adoptable(&self) -> bool {
-        let repeats = |waiting: &Waiting| matches!(waiting, Waiting::Get(..) | Waiting::Unsent(..));
+        let repeats = |waiting: &Waiting| {
+            matches!(
+                waiting,
+                Waiting::Get(..) | Waiting::Unsent(..) | Waiting::Call(..)
+            )
+        };
         self.parts == 0 && self.inside.is_empty() && self.waiting.values().all(repeats)
     }
 
@@ -158,6 +163,7 @@ impl Running {
         for (ask, waiting) in &mut self.waiting {
             let what = match waiting {
                 Waiting::Get(_, key) => TurnAsk::Get { key: key.clone() },
+                Waiting::Call(_, joined) => joined.ask(),
                 Waiting::Unsent(ticket, staged) => {
                     let commit = TurnAsk::Commit(staged.clone());
                     *waiting = Waiting::Part(*ticket, staged.clone());
@@ -268,9 +274,12 @@ fn bytes_of(end: &TurnEnd) -> usize {
         Err(error) => error.name.len() + error.message.len() + error.payload.len(),
     };
     let Staged {
-        writes, schedule, ..
+        writes,
+        sends,
+        schedule,
     } = &answered.staged;
     let values = writes.iter();
     let values = values.map(|w| w.key.len() + w.value.as_ref().map_or(0, bytes::Bytes::len));
-    answer + values.sum::<usize>() + ANSWER_OVERHEAD * schedule.len()
+    let sends = sends.iter().map(|send| send.body.len() + ANSWER_OVERHEAD);
+    answer + values.sum::<usize>() + sends.sum::<usize>() + ANSWER_OVERHEAD * schedule.len()
 }

@@ -94,6 +94,7 @@ impl Objects {
             | AppCall::Inspect
             | AppCall::ActorsOfType { .. }
             | AppCall::SchedulesOfType { .. }) => self.operators_call(ticket, actor, call, out),
+            AppCall::Join { token, what } => self.join(ticket, actor, (&token, what), out),
         }
     }
 
@@ -138,7 +139,8 @@ impl Objects {
             | AppCall::ScheduleUnset { .. }
             | AppCall::ScheduleGet { .. }
             | AppCall::ScheduleList(_)
-            | AppCall::ScheduleClear(_) => unreachable!("asked by applications"),
+            | AppCall::ScheduleClear(_)
+            | AppCall::Join { .. } => unreachable!("asked by applications"),
         };
         self.operate_at(ticket, actor, partition, wants, ask, out);
     }
@@ -149,7 +151,7 @@ impl Objects {
     }
 
     /// The turn that runs in the actor's object, if its answer, or that of a call inside it, is not there yet.
-    fn running(&mut self, actor: &ActorKey) -> Option<&mut Running> {
+    pub(super) fn running(&mut self, actor: &ActorKey) -> Option<&mut Running> {
         match &mut self.table.get_mut(actor)?.stage {
             Stage::Running(running) if running.answer.is_none() || !running.inside.is_empty() => {
                 Some(running)
@@ -339,6 +341,10 @@ impl Objects {
         match (running.waiting.remove(&ask), told) {
             (None, _) => return,
             (Some(Waiting::Left(staged)), told) => running.entry_told(*staged, told),
+            (Some(Waiting::Call(ticket, _)), TurnTold::Called(outcome)) => {
+                tell(ticket, AppOutcome::Called(Box::new(outcome)), out);
+            }
+            (Some(Waiting::Call(ticket, _)), _) => tell(ticket, super::joining::unawaited(), out),
             (Some(Waiting::Get(ticket, _)), TurnTold::Value(value)) => {
                 let value = value.and_then(|bytes| read(now, bytes));
                 tell(ticket, AppOutcome::Value(value), out);
@@ -468,7 +474,8 @@ fn is_of_the_objects_own(call: &AppCall) -> bool {
         | AppCall::Delete
         | AppCall::ActorsOfType { .. }
         | AppCall::SchedulesOfType { .. }
-        | AppCall::Inspect => false,
+        | AppCall::Inspect
+        | AppCall::Join { .. } => false,
     }
 }
 

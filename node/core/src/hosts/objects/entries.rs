@@ -37,7 +37,8 @@ impl Objects {
             method: method.clone(),
             body,
         };
-        let exchange = self.ask(&actor, callback, metadata, Some(format!("{turn:?}")), out);
+        let token = self.running(&actor).map(|running| running.token.clone());
+        let exchange = self.ask(&actor, callback, metadata, token, out);
         if let Some(Stage::Running(running)) = self.table.get_mut(&actor).map(|o| &mut o.stage) {
             running.inside.insert(exchange, Inside { entry, method });
         }

@@ -3,6 +3,7 @@
 mod adoption;
 mod entered;
 mod histories;
+mod joined;
 mod statuses;
 
 use ghostlight_protocol::call::{Done, Metadata, OperationReply, Stamp};

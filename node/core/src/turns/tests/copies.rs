@@ -36,6 +36,8 @@ fn call_ask() -> TurnAsk {
         method: "m".to_owned(),
         body: Bytes::new(),
         deadline: None,
+        metadata: Vec::new(),
+        ordinal: None,
     }
 }
 

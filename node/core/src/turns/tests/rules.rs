@@ -510,6 +510,8 @@ fn refusal_after_a_call_is_not_told_as_not_run() {
                 method: "m".to_owned(),
                 body: Bytes::new(),
                 deadline: None,
+                metadata: Vec::new(),
+                ordinal: None,
             };
             bench.ask(turn, 1, call);
             assert_eq!(bench.calls.len(), 1);
@@ -543,6 +545,8 @@ fn close_tells_each_caller_what_may_have_happened() {
         method: "m".to_owned(),
         body: Bytes::new(),
         deadline: None,
+        metadata: Vec::new(),
+        ordinal: None,
     };
     bench.ask(starts[1].turn, 1, call);
     bench.flush();

@@ -23,6 +23,8 @@ fn call_ask(target: &str) -> TurnAsk {
         method: "m".to_owned(),
         body: Bytes::new(),
         deadline: None,
+        metadata: Vec::new(),
+        ordinal: None,
     }
 }
 
