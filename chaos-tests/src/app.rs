@@ -11,6 +11,12 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::http::{Ask, Connection};
+use crate::wait::until;
 
 /// The actor type it hosts.
 pub const TYPE: &str = "Tally";
@@ -22,6 +28,14 @@ pub const EVENT: &str = "event: ";
 pub const PLAYER: &str = "application";
 /// What its log says when it was told to forget what it never made.
 pub const NEVER_MADE: &str = "DELETE of an object that was never made";
+/// What its log says before the token of a turn that something is to join.
+pub const TOKEN: &str = "token: ";
+/// What its log says before the answer of a call that has joined.
+pub const JOINED: &str = "joined: ";
+/// The object that the method `join` of all others calls.
+pub const OTHER: &str = "other";
+/// How long what joins a turn may take, and how long a turn is held up.
+const JOIN_TIME_MAX: Duration = Duration::from_secs(30);
 const PORT: &str = "GHOSTLIGHT_TEST_APP_PORT";
 
 /// A running application. Dropped: killed.
@@ -118,7 +132,7 @@ fn serve(stream: TcpStream, objects: &Mutex<HashMap<String, u64>>) -> std::io::R
         if stream.read_line(&mut line)? == 0 {
             return Ok(());
         }
-        let mut length = 0;
+        let (mut length, mut token) = (0, String::new());
         loop {
             let mut header = String::new();
             stream.read_line(&mut header)?;
@@ -128,15 +142,55 @@ fn serve(stream: TcpStream, objects: &Mutex<HashMap<String, u64>>) -> std::io::R
             if name.eq_ignore_ascii_case("content-length") {
                 length = value.trim().parse().map_err(std::io::Error::other)?;
             }
+            if name.eq_ignore_ascii_case("ghostlight-turn") {
+                value.trim().clone_into(&mut token);
+            }
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body)?;
-        let (status, said) = answer(&line, &body, objects);
+        let (status, said) = match line.contains("/method/join ") {
+            true => join(&token, &body)?,
+            false => answer(&line, &body, objects),
+        };
         let text = format!(
             "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{said}",
             said.len()
         );
         stream.get_mut().write_all(text.as_bytes())?;
+    }
+}
+
+/// Calls the object [`OTHER`], then publishes, both as parts of the turn; between them it waits while there is a file.
+/// The body says which: `{"node": ADDRESS, "hold": FILE}`.
+fn join(token: &str, body: &[u8]) -> std::io::Result<(u16, String)> {
+    let wanted: Value = serde_json::from_slice(body)?;
+    let wanted = |field: &str| wanted[field].as_str().unwrap_or_default().to_owned();
+    let mut node = Connection::to(&wanted("node"));
+    let mut ask = |path: String, body: &str| {
+        node.send(&Ask {
+            method: "POST",
+            path,
+            headers: vec![
+                ("Content-Type", "application/json".to_owned()),
+                ("Ghostlight-Turn", token.to_owned()),
+            ],
+            body: body.to_owned(),
+            time_max: JOIN_TIME_MAX,
+        })
+    };
+    eprintln!("{TOKEN}{token}");
+    let joined = ask(format!("/v1.0/actors/{TYPE}/{OTHER}/method/add"), "{}")?;
+    eprintln!("{JOINED}{} {}", joined.status, joined.body);
+    let hold = PathBuf::from(wanted("hold"));
+    until(
+        "the file that holds the turn is gone",
+        JOIN_TIME_MAX,
+        || (!hold.exists()).then_some(()),
+    );
+    let sent = ask(format!("/v1.0/publish/bus/{TOPIC}"), "1")?;
+    match sent.status {
+        204 => Ok((200, joined.body)),
+        status => Ok((500, format!("{status} {}", sent.body))),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ghostlight_chaos::app::{self, App, EVENT, NEVER_MADE, TOPIC, TYPE};
+use ghostlight_chaos::app::{self, App, EVENT, JOINED, NEVER_MADE, OTHER, TOKEN, TOPIC, TYPE};
 use ghostlight_chaos::cluster::Cluster;
 use ghostlight_chaos::http::{Ask, Connection, Reply};
 use ghostlight_chaos::ports::free_address;
@@ -329,4 +329,78 @@ fn applications_with_listeners_of_their_own() {
     cluster.wait_healthy();
     let status = cluster.admin(node, "status").expect("a status");
     assert_eq!(doors(&status), all);
+}
+
+/// A call and an event that join a turn: the process dies in the middle of it, and whoever repeats the request gets a turn that
+/// calls nobody twice and publishes once.
+#[test]
+fn what_joins_a_turn_happens_once() {
+    let mut cluster = Cluster::plan(PARTITIONS);
+    let folder = cluster.path("resources");
+    std::fs::create_dir_all(&folder).expect("a new folder");
+    std::fs::write(folder.join("all.yaml"), COMPONENTS).expect("a new file");
+    let port = port();
+    let (resources, words) = (folder.display().to_string(), format!("tallies={port}"));
+    let node = cluster.found_with(&["--resources-path", &resources, "--app", &words]);
+    cluster.wait_healthy();
+    let address = cluster.http()[node].clone();
+    let (log, hold) = (cluster.path("app.log"), cluster.path("hold"));
+    std::fs::write(&hold, "").expect("a new file");
+    let first = App::start(port, &log);
+    let pid = u64::from(first.pid());
+    assert_eq!(until_served(&address, OTHER).0, pid);
+
+    let ask = Ask {
+        method: "POST",
+        path: format!("/v1.0/actors/{TYPE}/a/method/join"),
+        headers: vec![("Ghostlight-Request-Id", "r1".to_owned())],
+        body: serde_json::json!({"node": address, "hold": hold}).to_string(),
+        time_max: CALL_TIME_MAX,
+    };
+    let lines = |app: &App, begin: &str| -> Vec<String> {
+        let said = app.said();
+        let lines = said.lines().filter_map(|line| line.strip_prefix(begin));
+        lines.map(str::to_owned).collect()
+    };
+    let second = std::thread::scope(|scope| {
+        let held = scope.spawn(|| Connection::to(&address).send(&ask));
+        until("the call has joined", CALL_TIME_MAX, || {
+            lines(&first, JOINED).pop()
+        });
+        first.kill();
+        let told = held.join().expect("a client").expect("an answer");
+        assert_eq!(told.status, 500, "nobody knows: {told:?}");
+        App::start(port, &log)
+    });
+    std::fs::remove_file(&hold).expect("it was written");
+    let told_again = until("the turn runs again", CALL_TIME_MAX, || {
+        let reply = Connection::to(&address).send(&ask).expect("an answer");
+        told(&reply)
+    });
+    assert_eq!(told_again.0, pid, "the answer that the first one got");
+    let joined = lines(&second, JOINED);
+    assert_eq!(joined.len(), 2, "the turn ran twice: {joined:?}");
+    assert_eq!(joined[0], joined[1]);
+    until("the event", CALL_TIME_MAX, || lines(&second, EVENT).pop());
+    // The new process has never made the object that was called.
+    assert_eq!(until_served(&address, OTHER), (u64::from(second.pid()), 1));
+
+    // The turn is over.
+    let token = lines(&second, TOKEN).pop().expect("it was said");
+    let late = Ask {
+        path: format!("/v1.0/publish/bus/{TOPIC}"),
+        headers: vec![
+            ("Content-Type", "application/json".to_owned()),
+            ("Ghostlight-Turn", token),
+        ],
+        body: "2".to_owned(),
+        ..ask
+    };
+    let refused = Connection::to(&address).send(&late).expect("an answer");
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert!(
+        refused.body.contains("ERR_GHOSTLIGHT_TURN_OVER"),
+        "{refused:?}"
+    );
+    assert_eq!(lines(&second, EVENT).len(), 1);
 }
