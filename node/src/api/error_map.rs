@@ -400,13 +400,16 @@ pub fn unknown(code: Code, detail: String) -> Answer {
     answer
 }
 
-/// The turn ran and refused. Dapr's text for an application's status 500, our typed error beside it.
+/// The turn ran and refused. Dapr's text for an application's status 500, the typed error of a native actor beside it.
 #[must_use]
 pub fn app_error(error: AppError) -> Answer {
-    // Of an application the text is Dapr's own already.
-    let said = match error.name.as_str() {
-        APP_STATUS => error.message.clone(),
-        name => format!("error from actor service: (500) {name}: {}", error.message),
+    // An application's status: the text is Dapr's own, and Dapr's clients compare the whole body.
+    let (said, app) = if error.name == APP_STATUS {
+        (error.message, None)
+    } else {
+        let (name, message) = (&error.name, &error.message);
+        let said = format!("error from actor service: (500) {name}: {message}");
+        (said, Some(Box::new(error)))
     };
     Answer {
         status: StatusCode::INTERNAL_SERVER_ERROR,
@@ -414,7 +417,7 @@ pub fn app_error(error: AppError) -> Answer {
         message: format!("error invoke actor method: {said}"),
         code: None,
         retry_after: None,
-        app: Some(Box::new(error)),
+        app,
         details: Vec::new(),
     }
 }

@@ -138,3 +138,22 @@ fn header_values_are_always_legal() {
     assert_eq!(response.headers()[APP_ERROR_HEADER], "Sh?rt??x: y");
     assert!(!response.headers().contains_key(ERROR_HEADER));
 }
+
+/// Dapr's own tests compare the body of an application's error as a whole.
+#[tokio::test]
+async fn an_applications_status_is_told_in_daprs_words_alone() {
+    use http_body_util::BodyExt;
+    let error = AppError {
+        name: APP_STATUS.to_owned(),
+        message: "error from actor service: (500) custom error".to_owned(),
+        payload: Bytes::new(),
+    };
+    let response = app_error(error).into_response();
+    assert!(!response.headers().contains_key(APP_ERROR_HEADER));
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let expected = concat!(
+        r#"{"errorCode":"ERR_ACTOR_INVOKE_METHOD","#,
+        r#""message":"error invoke actor method: error from actor service: (500) custom error"}"#
+    );
+    assert_eq!(&body[..], expected.as_bytes());
+}
