@@ -177,6 +177,8 @@ async fn state_get(
     let key = app_requests::state_key(key).map_err(|why| failed(OPERATION, &why))?;
     match ask(context, OPERATION, "", actor, AppCall::StateGet { key }).await? {
         AppReply::State(None) => Ok(empty(StatusCode::NO_CONTENT)),
+        // Written by gRPC, which can say nothing. To clients that read JSON it is as good as absent, as in Dapr.
+        AppReply::State(Some(found)) if found.value.is_empty() => Ok(empty(StatusCode::NO_CONTENT)),
         AppReply::State(Some(found)) => {
             let mut response = json_bytes(StatusCode::OK, found.value);
             if let Some(value) = found.expires.and_then(expiry_header) {

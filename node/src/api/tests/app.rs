@@ -145,6 +145,13 @@ const STATE: &[Row] = &[
         &["absent"],
     ),
     (
+        // What gRPC wrote without a byte is no JSON.
+        "GET /v1.0/actors/bank/a/state/empty",
+        "",
+        &["204 No Content"],
+        &["empty"],
+    ),
+    (
         "GET /v1.0/actors/bank/a/state",
         "",
         &["405", "allow: POST, PUT"],

@@ -97,7 +97,10 @@ fn reply(actor: &ActorKey, call: &AppCall) -> AppReply {
     match call {
         AppCall::StateGet { key } if key == "absent" => AppReply::State(None),
         AppCall::StateGet { key } => AppReply::State(Some(StateValue {
-            value: Bytes::from_static(b"\"raw \xff\""),
+            value: match key.as_str() {
+                "empty" => Bytes::new(),
+                _ => Bytes::from_static(b"\"raw \xff\""),
+            },
             expires: (key == "brief").then_some(WallTime(1_772_366_400_000)),
         })),
         AppCall::ReminderGet { name } if name == "absent" => AppReply::Reminder(None),
