@@ -69,7 +69,7 @@ impl Layer {
             (_, Stage::Alone, _) => Some(AppRefusal::NoPlacement),
             (Actors::Storeless, _, Asked::State) => Some(AppRefusal::RuntimeNotFound),
             (Actors::Storeless, _, Asked::Schedule) => Some(AppRefusal::NotHosted),
-            (Actors::Stored, Stage::Searching | Stage::Member, _) => None,
+            (Actors::Storeless, _, Asked::TimerEnd) | (Actors::Stored, _, _) => None,
         }
     }
 }
@@ -78,6 +78,8 @@ impl Layer {
 enum Asked {
     State,
     Schedule,
+    /// Fine if there is none, of whatever type.
+    TimerEnd,
 }
 
 impl AppCalls for Layer {
@@ -87,8 +89,8 @@ impl AppCalls for Layer {
             AppCall::ReminderRegister { .. }
             | AppCall::ReminderUnregister { .. }
             | AppCall::ReminderGet { .. }
-            | AppCall::TimerRegister { .. }
-            | AppCall::TimerUnregister { .. } => Asked::Schedule,
+            | AppCall::TimerRegister { .. } => Asked::Schedule,
+            AppCall::TimerUnregister { .. } => Asked::TimerEnd,
         };
         match self.refusal(what) {
             Some(refusal) => Box::pin(async { Err(refusal) }),
@@ -166,6 +168,13 @@ mod tests {
             );
             let listed = layer.reminders_call(all(), RemindersCall::List).await;
             assert_eq!(listed.err(), schedule, "{stage:?}");
+            let timer = AppCall::TimerUnregister { name: "t".into() };
+            let alone = (stage == Stage::Alone).then_some(AppRefusal::NoPlacement);
+            assert_eq!(
+                layer.app_call(key.clone(), timer).await.err(),
+                alone,
+                "{stage:?}"
+            );
         }
         let layer = Layer::new(FakeApp::new(), Actors::Stored, Stage::Searching);
         let hosting = layer.hosting();

@@ -69,7 +69,8 @@ impl Objects {
                 self.schedule_set(now, ticket, actor, (kind, name), *wanted, out);
             }
             AppCall::ScheduleUnset { kind, name } => {
-                if !self.hosts(&actor) {
+                // Dapr ends timers of any type, whoever asks.
+                if kind == ScheduleKind::Reminder && !self.hosts(&actor) {
                     return tell(ticket, AppOutcome::NotHosted, out);
                 }
                 self.schedule_unset(ticket, actor, kind, name, out);
