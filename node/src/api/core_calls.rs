@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use ghostlight_core::admin::{AdminAnswer, AdminRequest};
 use ghostlight_core::hosts::words::{self, AppOutcome, ScheduleSpec};
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::code::Code;
@@ -73,6 +74,17 @@ impl CoreCalls {
         }
     }
 
+    /// Reminders are asked about only beside an application that hosts their type, as in Dapr.
+    async fn must_host(&self, actor_type: &str) -> Result<(), AppRefusal> {
+        match self.handle.admin(AdminRequest::Hosted).await {
+            AdminAnswer::Hosted(types) if types.iter().any(|(name, _)| name == actor_type) => {
+                Ok(())
+            }
+            AdminAnswer::Refused { code, detail } => Err(refused(NotRun::new(code, detail))),
+            _ => Err(AppRefusal::NotHosted),
+        }
+    }
+
     /// Reminders of all actors of a type.
     async fn of_type(
         &self,
@@ -118,6 +130,7 @@ impl AppCalls for CoreCalls {
             let asked = asked(&call);
             match asked {
                 Asked::Reminder => {
+                    self.must_host(actor.actor_type()).await?;
                     let outcome = self.handle.app_call(actor.clone(), core_call(call)).await;
                     reminder(&actor, outcome)
                 }
@@ -133,8 +146,12 @@ impl AppCalls for CoreCalls {
                 Scope::Type {
                     namespace,
                     actor_type,
-                } => return self.of_type(&namespace, &actor_type, call).await,
+                } => {
+                    self.must_host(&actor_type).await?;
+                    return self.of_type(&namespace, &actor_type, call).await;
+                }
             };
+            self.must_host(actor.actor_type()).await?;
             let wanted = match call {
                 RemindersCall::List => words::AppCall::ScheduleList(ScheduleKind::Reminder),
                 RemindersCall::UnregisterAll => {

@@ -92,8 +92,8 @@ fn answer(request: Request) {
             AdminRequest::Partitions => AdminAnswer::Partitions(Vec::new()),
             AdminRequest::Actors => AdminAnswer::Actors(Vec::new()),
             AdminRequest::Types => AdminAnswer::Types(Vec::new()),
-            AdminRequest::Hosted => AdminAnswer::Hosted(Vec::new()),
-            AdminRequest::Where(_)
+            AdminRequest::Hosted
+            | AdminRequest::Where(_)
             | AdminRequest::Drain { .. }
             | AdminRequest::Leave { .. }
             | AdminRequest::Remove(_) => AdminAnswer::Refused {

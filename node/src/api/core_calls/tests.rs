@@ -16,17 +16,24 @@ async fn play(call: AppCall, outcome: AppOutcome) -> (AppCallOutcome, String) {
     (outcome, asked)
 }
 
+/// Beside it `bank` is hosted.
 async fn answer(mut requests: mpsc::Receiver<Request>, outcome: AppOutcome) -> String {
-    let Some(Request::App {
-        actor,
-        call,
-        answer,
-    }) = requests.recv().await
-    else {
-        panic!("an application's call")
-    };
-    answer.send(outcome).unwrap();
-    format!("{actor:?} {call:?}")
+    loop {
+        match requests.recv().await.expect("a call") {
+            Request::Admin { answer, .. } => {
+                drop(answer.send(AdminAnswer::Hosted(vec![("bank".to_owned(), 0)])));
+            }
+            Request::App {
+                actor,
+                call,
+                answer,
+            } => {
+                answer.send(outcome).unwrap();
+                return format!("{actor:?} {call:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 fn registration() -> Registration {
@@ -289,4 +296,93 @@ async fn an_actor_of_a_neighbour_is_not_the_applications_own() {
         let refused = calls.app_call(actor(), call.clone()).now_or_never();
         assert_eq!(refused.and_then(Result::err), refusal, "{app:?} {call:?}");
     }
+}
+
+/// Dapr's rule for every question about reminders. Setting and ending them is decided where they are kept.
+#[tokio::test]
+async fn reminders_are_asked_about_only_where_their_type_is_hosted() {
+    let foreign = || ActorKey::new("default", "shop", "a").unwrap();
+    let of_type = || Scope::Type {
+        namespace: "default".to_owned(),
+        actor_type: "shop".to_owned(),
+    };
+    let ending = || AdminAnswer::Refused {
+        code: Code::ShuttingDown,
+        detail: "it ends".to_owned(),
+    };
+    let others = || AdminAnswer::Hosted(vec![("bank".to_owned(), 3)]);
+    let nobody = || AdminAnswer::Hosted(Vec::new());
+    for (hosted, expected) in [
+        (others(), AppRefusal::NotHosted),
+        (nobody(), AppRefusal::NotHosted),
+        (ending(), AppRefusal::Closed),
+    ] {
+        let (handle, mut requests) = NodeHandle::new();
+        drop(tokio::spawn(async move {
+            while let Some(Request::Admin { answer, .. }) = requests.recv().await {
+                drop(answer.send(hosted.clone()));
+            }
+        }));
+        let calls = CoreCalls::new(handle, None, Hosts::default());
+        let name = "r".to_owned();
+        let get = calls.app_call(foreign(), AppCall::ReminderGet { name });
+        assert_eq!(get.await, Err(expected.clone()));
+        for scope in [Scope::Actor(foreign()), of_type()] {
+            for call in [RemindersCall::List, RemindersCall::UnregisterAll] {
+                let asked = calls.reminders_call(scope.clone(), call);
+                assert_eq!(asked.await, Err(expected.clone()), "{scope:?} {call:?}");
+            }
+        }
+    }
+}
+
+/// What health and metadata say while an application comes, is there, and has gone.
+#[tokio::test]
+async fn hosting_follows_the_application() {
+    use crate::app::scripted::{ScriptedApp, hosts};
+    use crate::app::settings::AppSettings;
+    use crate::app::{AppEvent, AppRequest, Callback};
+    let (handle, _requests) = NodeHandle::new();
+    let (hosts_of, app) = (Hosts::default(), AppId::new("bank"));
+    let calls = CoreCalls::new(handle, Some(app), Arc::clone(&hosts_of));
+    let mut scripted = ScriptedApp::start().await;
+    scripted.on("GET /dapr/config", [hosts(&["T", "U"])]);
+    let awaited = Hosting {
+        status: RuntimeStatus::Initializing,
+        host: HostState::NotReady,
+        placement: PlacementState::Unknown,
+        types: Vec::new(),
+        unready: vec!["app"],
+    };
+    assert_eq!(calls.hosting(), awaited);
+    let (channel, mut events) = AppChannel::start(vec![AppSettings::local("bank", scripted.port)]);
+    hosts_of.set(channel.clone()).unwrap();
+    let Some(AppEvent::Hosting { instance, .. }) = events.recv().await else {
+        panic!("it is there")
+    };
+    let there = Hosting {
+        status: RuntimeStatus::Running,
+        host: HostState::Ready,
+        placement: PlacementState::Connected,
+        types: vec![("T".to_owned(), 0), ("U".to_owned(), 0)],
+        unready: Vec::new(),
+    };
+    assert_eq!(calls.hosting(), there);
+    scripted.down().await;
+    // Its process lives on: that nobody listens shows in the next request.
+    let request = AppRequest {
+        actor: actor(),
+        reentrancy_id: None,
+        turn: None,
+        callback: Callback::Deactivate,
+    };
+    drop(channel.send(instance, request).await);
+    assert!(matches!(events.recv().await, Some(AppEvent::Gone { .. })));
+    let gone = Hosting {
+        host: HostState::NotReady,
+        types: Vec::new(),
+        ..there
+    };
+    assert_eq!(calls.hosting(), gone);
+    channel.end();
 }
