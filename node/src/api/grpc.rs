@@ -21,7 +21,7 @@ use tower_service::Service;
 
 use super::dapr::SUPPORTED;
 use super::error_map::Answer;
-use super::error_map::grpc::{TOKEN_MISMATCH, TOKEN_MISSING};
+use super::error_map::grpc::{TOKEN_MISMATCH, TOKEN_MISSING, larger_than_max};
 use super::token::{self, Verdict};
 use super::{Context, Shared, TOKEN_HEADER, metrics};
 use dapr::proto::runtime::v1::dapr_server::DaprServer;
@@ -130,9 +130,18 @@ impl Server {
             metrics::refused("invalid");
             return status.into_http();
         }
-        match self.routes.call(request).await {
-            Ok(response) => response.map(Body::new),
+        let response = match self.routes.call(request).await {
+            Ok(response) => response,
             Err(never) => match never {},
+        };
+        // A status without a message before it stands in the headers.
+        let refusal = Status::from_header_map(response.headers());
+        match refusal.as_ref().and_then(larger_than_max) {
+            Some(status) => {
+                metrics::refused("invalid");
+                status.into_http()
+            }
+            None => response.map(Body::new),
         }
     }
 }
