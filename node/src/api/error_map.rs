@@ -313,9 +313,31 @@ impl Answer {
         }
     }
 
+    /// Dapr's category of its `errorCode`.
+    fn category(&self) -> &'static str {
+        let begins = |prefixes: &[&str]| prefixes.iter().any(|p| self.error_code.starts_with(p));
+        if begins(&["ERR_ACTOR_"]) {
+            "actor"
+        } else if begins(&["ERR_PUBSUB_", "ERR_TOPIC_", "ERR_PUBLISH_"]) {
+            "pubsub"
+        } else if begins(&["ERR_HEALTH_", "ERR_OUTBOUND_HEALTH_"]) {
+            "health"
+        } else if begins(&["ERR_GHOSTLIGHT_"]) {
+            "ghostlight"
+        } else {
+            "common"
+        }
+    }
+
+    /// It leaves, over either transport.
+    fn count(&self) {
+        super::metrics::error_code(self.category(), self.error_code);
+    }
+
     /// The response.
     #[must_use]
     pub fn into_response(self) -> Response {
+        self.count();
         let message = self.whole_message();
         let body = ErrorBody {
             error_code: self.error_code,

@@ -13,6 +13,8 @@ pub const REQUESTS: &str = "ghostlight_api_requests_total";
 pub const REQUEST_DURATION: &str = "ghostlight_api_request_duration_seconds";
 /// Requests refused before they reached the node, by `reason`.
 pub const REFUSED: &str = "ghostlight_api_refused_total";
+/// Errors that the APIs answered, by Dapr's `category` and `error_code`. Its name is Dapr's: dashboards know it.
+pub const ERROR_CODES: &str = "dapr_error_code_total";
 
 /// How often the recorder must be kept up, so that histograms stay small.
 pub const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
@@ -84,6 +86,11 @@ fn describe() {
         Unit::Count,
         "Requests refused before they reached the node, by reason"
     );
+    describe_counter!(
+        ERROR_CODES,
+        Unit::Count,
+        "Errors that the APIs answered, by Dapr's category and error code"
+    );
 }
 
 /// Records one answered call.
@@ -95,4 +102,9 @@ pub fn answered(outcome: &'static str, took: Duration) {
 /// Records one request that did not reach the node.
 pub fn refused(reason: &'static str) {
     counter!(REFUSED, "reason" => reason).increment(1);
+}
+
+/// Records one error that an API answers.
+pub fn error_code(category: &'static str, error_code: &'static str) {
+    counter!(ERROR_CODES, "category" => category, "error_code" => error_code).increment(1);
 }

@@ -51,6 +51,7 @@ impl Answer {
     /// The status, with our number and the pause in its metadata.
     #[must_use]
     pub fn into_status(self) -> Status {
+        self.count();
         let code = self.grpc_code();
         let mut metadata = MetadataMap::new();
         let mut put = |name: &'static str, text: String| {

@@ -157,3 +157,39 @@ async fn an_applications_status_is_told_in_daprs_words_alone() {
     );
     assert_eq!(&body[..], expected.as_bytes());
 }
+
+/// Dapr's metric, read by its dashboards: once for each error that leaves, over either transport.
+#[test]
+fn errors_are_counted_by_daprs_codes() {
+    use crate::pubsub::publish::PublishError;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let deep = || not_run(NotRun::new(Code::ChainTooDeep, ""));
+    let nowhere = pubsub::Asked {
+        pubsub: "bus",
+        topic: "orders",
+        app_id: "shop",
+    };
+    metrics::with_local_recorder(&recorder, || {
+        drop(deep().into_response());
+        drop(deep().into_status());
+        drop(app::malformed("EOF").into_response());
+        drop(pubsub::publish_error(nowhere, PublishError::NotFound).into_status());
+        drop(Answer::health("ERR_HEALTH_NOT_READY", "").into_response());
+        drop(not_run(NotRun::new(Code::MailboxFull, "")).into_status());
+    });
+    let rendered = handle.render();
+    for (category, error_code, count) in [
+        ("actor", "ERR_ACTOR_STACK_DEPTH", 2),
+        ("common", "ERR_MALFORMED_REQUEST", 1),
+        ("pubsub", "ERR_PUBSUB_NOT_FOUND", 1),
+        ("health", "ERR_HEALTH_NOT_READY", 1),
+        ("ghostlight", "ERR_GHOSTLIGHT_MAILBOX_FULL", 1),
+    ] {
+        let line = format!(
+            "dapr_error_code_total{{category=\"{category}\",error_code=\"{error_code}\"}} {count}"
+        );
+        assert!(rendered.contains(&line), "{line} is not in {rendered}");
+    }
+}
