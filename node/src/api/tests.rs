@@ -6,6 +6,7 @@ use ghostlight_core::admin::{
     ActorView, AdminAnswer, AdminRequest, DrainChange, Health, MemberView, NodeRef, StatusView,
     TypeView, WhereView,
 };
+use ghostlight_protocol::call::{AppReply, Metadata};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::outcome::{AppError, CallOutcome, NotRun};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,6 +24,7 @@ pub(crate) mod app;
 pub(crate) mod fake;
 mod joining;
 mod publish;
+mod rules;
 
 const NODE: &str = "n00000000000000000000000000000001";
 
@@ -94,7 +96,39 @@ fn outcome(call: &Invoke) -> CallOutcome {
         "deep" => CallOutcome::NotRun(NotRun::new(Code::ChainTooDeep, "")),
         "nobody" => CallOutcome::NotRun(NotRun::new(Code::UnknownActorType, "")),
         "nomethod" => CallOutcome::NotRun(NotRun::new(Code::UnknownMethod, "")),
+        "heard" => CallOutcome::Reply(Bytes::from(beside(&call.metadata))),
+        "told" => CallOutcome::AppReply(told()),
         _ => CallOutcome::Reply(Bytes::from(seen)),
+    }
+}
+
+/// What came beside the body of a call, a line for each.
+fn beside(metadata: &[Metadata]) -> String {
+    let lines = metadata
+        .iter()
+        .map(|m| format!("{}: {}\n", m.name, m.value));
+    lines.collect()
+}
+
+/// An application's answer, with what concerns its own connection and what does not.
+fn told() -> AppReply {
+    let metadata = [
+        ("content-type", "application/octet-stream"),
+        ("x-daprerrorresponseheader", "<ActorResponseHeader/>"),
+        ("x-twice", "1"),
+        ("x-twice", "2"),
+        ("keep-alive", "timeout=5"),
+        ("content-length", "999"),
+        ("transfer-encoding", "chunked"),
+    ];
+    AppReply {
+        metadata: metadata
+            .map(|(name, value)| Metadata {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            })
+            .to_vec(),
+        body: Bytes::from_static(b"<fault/>"),
     }
 }
 

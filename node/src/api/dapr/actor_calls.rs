@@ -275,6 +275,15 @@ impl Policy {
     }
 }
 
+/// A list is none of these, although serde would take its items for the fields.
+fn scheduled(body: &[u8]) -> Result<Scheduled, Answer> {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first == Some(&b'[') {
+        return Err(malformed("it is a list; reminders and timers are objects"));
+    }
+    Ok(decode::<Option<Scheduled>>(body)?.unwrap_or_default())
+}
+
 impl Scheduled {
     fn registration(&mut self, name: &str) -> Registration {
         let data = self.data.take();
@@ -301,7 +310,7 @@ async fn reminder(
     let (operation, call) = match *request.method() {
         Method::POST | Method::PUT => {
             let body = body(context, request).await?;
-            let mut scheduled = decode::<Option<Scheduled>>(&body)?.unwrap_or_default();
+            let mut scheduled = scheduled(&body)?;
             let registration = scheduled.registration(name);
             let call = AppCall::ReminderRegister {
                 registration: app_requests::registration(Kind::Reminder, &actor, registration)?,
@@ -383,7 +392,7 @@ async fn timer(
     let (operation, call) = match *request.method() {
         Method::POST | Method::PUT => {
             let body = body(context, request).await?;
-            let mut scheduled = decode::<Option<Scheduled>>(&body)?.unwrap_or_default();
+            let mut scheduled = scheduled(&body)?;
             let registration = scheduled.registration(name);
             let call = AppCall::TimerRegister {
                 registration: app_requests::registration(Kind::Timer, &actor, registration)?,
