@@ -3,6 +3,7 @@
 mod access;
 mod host;
 mod pubsub;
+mod rules;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
