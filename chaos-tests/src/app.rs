@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::http::{Ask, Connection};
+use crate::played::{self, Heard, Said};
 use crate::wait::until;
 
 /// The actor type it hosts.
@@ -37,6 +38,7 @@ pub const OTHER: &str = "other";
 /// How long what joins a turn may take, and how long a turn is held up.
 const JOIN_TIME_MAX: Duration = Duration::from_secs(30);
 const PORT: &str = "GHOSTLIGHT_TEST_APP_PORT";
+const HOSTED: &str = "GHOSTLIGHT_TEST_APP_TYPE";
 
 /// A running application. Dropped: killed.
 #[derive(Debug)]
@@ -54,10 +56,20 @@ impl App {
     /// When it cannot be started.
     #[must_use]
     pub fn start(port: u16, log_file: &Path) -> Self {
+        Self::start_hosting(TYPE, port, log_file)
+    }
+
+    /// The same with actors of another type.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start_hosting(actor_type: &str, port: u16, log_file: &Path) -> Self {
         let log = File::options().create(true).append(true).open(log_file);
         let mut child = Command::new(std::env::current_exe().expect("the path of this test"))
             .args(["--exact", PLAYER, "--nocapture", "--test-threads=1"])
             .env(PORT, port.to_string())
+            .env(HOSTED, actor_type)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log.expect("a writable log file"))
@@ -115,55 +127,38 @@ pub fn play() {
         std::process::exit(0);
     });
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).expect("a free port");
+    let hosted: &'static str = Box::leak(std::env::var(HOSTED).expect("its type").into_boxed_str());
     let objects: &'static Mutex<HashMap<String, u64>> = Box::leak(Box::default());
     for stream in listener.incoming().flatten() {
         std::thread::spawn(move || {
             // A connection that breaks is the node's business.
-            drop(serve(stream, objects));
+            drop(serve(stream, hosted, objects));
         });
     }
 }
 
-fn serve(stream: TcpStream, objects: &Mutex<HashMap<String, u64>>) -> std::io::Result<()> {
+fn serve(
+    stream: TcpStream,
+    hosted: &str,
+    objects: &Mutex<HashMap<String, u64>>,
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let (mut length, mut token) = (0, String::new());
-        loop {
-            let mut header = String::new();
-            stream.read_line(&mut header)?;
-            let Some((name, value)) = header.split_once(':') else {
-                break;
-            };
-            if name.eq_ignore_ascii_case("content-length") {
-                length = value.trim().parse().map_err(std::io::Error::other)?;
-            }
-            if name.eq_ignore_ascii_case("ghostlight-turn") {
-                value.trim().clone_into(&mut token);
-            }
-        }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body)?;
-        let (status, said) = match line.contains("/method/join ") {
-            true => join(&token, &body)?,
-            false => answer(&line, &body, objects),
+    while let Some(heard) = played::read(&mut stream)? {
+        let (status, said) = match heard.line.ends_with("/method/join") {
+            true => join(&heard)?,
+            false => answer(&heard, hosted, objects),
         };
-        let text = format!(
-            "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{said}",
-            said.len()
-        );
-        stream.get_mut().write_all(text.as_bytes())?;
+        played::write(stream.get_mut(), &Said::new(status, said))?;
     }
+    Ok(())
 }
 
 /// Calls the object [`OTHER`], then publishes, both as parts of the turn; between them it waits while there is a file.
 /// The body says which: `{"node": ADDRESS, "hold": FILE}`.
-fn join(token: &str, body: &[u8]) -> std::io::Result<(u16, String)> {
-    let wanted: Value = serde_json::from_slice(body)?;
+fn join(heard: &Heard) -> std::io::Result<(u16, String)> {
+    let token = heard.header("ghostlight-turn").unwrap_or_default();
+    let wanted: Value = serde_json::from_str(&heard.body)?;
     let wanted = |field: &str| wanted[field].as_str().unwrap_or_default().to_owned();
     let mut node = Connection::to(&wanted("node"));
     let mut ask = |path: String, body: &str| {
@@ -194,21 +189,21 @@ fn join(token: &str, body: &[u8]) -> std::io::Result<(u16, String)> {
     }
 }
 
-fn answer(line: &str, body: &[u8], objects: &Mutex<HashMap<String, u64>>) -> (u16, String) {
-    let mut words = line.split_whitespace();
+fn answer(heard: &Heard, hosted: &str, objects: &Mutex<HashMap<String, u64>>) -> (u16, String) {
+    let mut words = heard.line.split_whitespace();
     let (verb, path) = (
         words.next().unwrap_or_default(),
         words.next().unwrap_or_default(),
     );
     if path == "/dapr/config" {
-        return (200, format!(r#"{{"entities":["{TYPE}"]}}"#));
+        return (200, format!(r#"{{"entities":["{hosted}"]}}"#));
     }
     if path == "/dapr/subscribe" {
         let wanted = format!(r#"[{{"pubsubname":"bus","topic":"{TOPIC}","route":"/events"}}]"#);
         return (200, wanted);
     }
     if path == "/events" {
-        eprintln!("{EVENT}{}", String::from_utf8_lossy(body));
+        eprintln!("{EVENT}{}", heard.body);
         return (200, String::new());
     }
     let mut parts = path.split('/').skip(3);

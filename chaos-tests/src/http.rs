@@ -75,13 +75,21 @@ impl Connection {
     /// # Errors
     /// Without a whole answer in time; the request may have arrived.
     pub fn send(&mut self, ask: &Ask) -> io::Result<Reply> {
-        let deadline = Instant::now() + ask.time_max;
+        self.replay(&self.text(ask), ask.time_max)
+    }
+
+    /// Sends the text of a whole request, and reads the whole answer.
+    ///
+    /// # Errors
+    /// As [`Connection::send`].
+    pub fn replay(&mut self, text: &str, time_max: Duration) -> io::Result<Reply> {
+        let deadline = Instant::now() + time_max;
         let mut stream = match self.open.take() {
             Some(stream) => stream,
             None => BufReader::new(self.connect()?),
         };
         stream.get_ref().set_write_timeout(Some(left(deadline)?))?;
-        stream.get_mut().write_all(self.text(ask).as_bytes())?;
+        stream.get_mut().write_all(text.as_bytes())?;
         let reply = read_reply(&mut stream, deadline)?;
         // Kept only after a whole answer: else the next one would read the rest of this one.
         if reply.header("connection") != Some("close") {
