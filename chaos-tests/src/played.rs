@@ -14,6 +14,9 @@ use crate::wait::until;
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// In place of a status.
+const NOTHING: u16 = 0;
+
 /// One request as the application heard it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Heard {
@@ -54,6 +57,12 @@ impl Said {
             headers: Vec::new(),
             body: body.into(),
         }
+    }
+
+    /// No answer: the connection is closed in the middle, as by a process that dies.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::new(NOTHING, "")
     }
 
     /// The same with a header.
@@ -135,6 +144,9 @@ fn serve(
         let all = || heard.lock().unwrap_or_else(PoisonError::into_inner);
         all().push(request.clone());
         let said = answer(&request);
+        if said.status == NOTHING {
+            break;
+        }
         write(stream.get_mut(), &said)?;
     }
     Ok(())

@@ -1,10 +1,12 @@
 //! Applications beside nodes: as real processes, killed idle and under load, restarted on their port, replaced by others; and
-//! played by the test, for Dapr's contract (`contract`) and what .NET sends (`dotnet`).
+//! played by the test, for Dapr's contract (`contract`), the life of their objects (`objects`) and what .NET sends (`dotnet`).
 
 #[path = "apps/contract.rs"]
 mod contract;
 #[path = "apps/dotnet.rs"]
 mod dotnet;
+#[path = "apps/objects.rs"]
+mod objects;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

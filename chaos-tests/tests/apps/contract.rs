@@ -91,7 +91,7 @@ fn by_status(heard: &Heard) -> Said {
 }
 
 #[track_caller]
-fn is(reply: &Reply, status: u16, body: &str) {
+pub(super) fn is(reply: &Reply, status: u16, body: &str) {
     assert_eq!((reply.status, reply.body.as_str()), (status, body));
 }
 
