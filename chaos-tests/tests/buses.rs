@@ -15,11 +15,12 @@ use rustix::process::Signal;
 
 #[path = "../../node/buses/tests/real_servers/programs.rs"]
 mod programs;
+#[expect(dead_code, reason = "files that only encrypted servers need")]
 #[path = "../../node/buses/tests/real_servers/server.rs"]
 mod server;
 
 use programs::PROGRAMS;
-use server::{Program, Server};
+use server::{Program, Server, Serves};
 
 /// How long a bus may take to be there again, and an event to arrive.
 const TIME_MAX: Duration = Duration::from_secs(60);
@@ -52,11 +53,11 @@ fn serves_an_application(program: Program) {
     let _turn = turn();
     let mut server = Server::new(program);
     server.start();
-    (program.prepare)(server.port);
+    (program.prepare)(server.port());
     let directory = tempfile::tempdir().expect("a temporary directory");
     let resources = directory.path().join("resources");
     std::fs::create_dir(&resources).expect("a folder");
-    std::fs::write(resources.join("bus.yaml"), component(program, server.port)).expect("a file");
+    std::fs::write(resources.join("bus.yaml"), component(program, server.port())).expect("a file");
     let app_port = port(&free_address());
     let app = App::start(
         app_port.parse().expect("a port"),

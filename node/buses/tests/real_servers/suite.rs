@@ -41,7 +41,6 @@ pub(crate) enum Joining {
     /// Nothing.
     RepeatsNothing,
     /// What was acknowledged while it joined may come again: the mock cluster takes no commits meanwhile, as Kafka would.
-    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "Kafka's"))]
     RepeatsTheLast,
 }
 

@@ -23,12 +23,12 @@ const ENDPOINTS: [(&str, &str, &str); 13] = [
     ("DELETE", "timers/t", ""),
 ];
 
-async fn applications_api(tokens: &[&str]) -> (std::net::SocketAddr, watch::Sender<bool>) {
+async fn applications_api(tokens: &[&str]) -> (SocketAddr, watch::Sender<bool>) {
     let context = context(tokens, FakeApp::new());
     listen_with(serve::Limits::default(), Api::Dapr, context).await
 }
 
-async fn ask(addr: std::net::SocketAddr, verb: &str, path: &str, body: &str) -> String {
+async fn ask(addr: SocketAddr, verb: &str, path: &str, body: &str) -> String {
     let head = format!("{verb} /v1.0/actors/{path} HTTP/1.1");
     raw(addr, &head, body.as_bytes()).await
 }

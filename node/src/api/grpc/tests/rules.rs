@@ -316,6 +316,12 @@ async fn every_rpc_has_every_refusal() {
             }
         }
     }
+}
+
+/// What went wrong is told in the words of what was asked.
+#[tokio::test]
+async fn every_rpc_says_what_went_wrong() {
+    let mut bed = bed(|context| context, &[]).await;
     let broken = every(&mut bed.client, "bank", "broken", None).await;
     let words = [
         ("GetActorState", "error getting actor state: it broke"),
