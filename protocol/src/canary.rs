@@ -60,11 +60,17 @@ pub enum Canary {
     CursorForgotten,
     /// Names of events are written down, and nobody looks for them (G9).
     NameUnread,
+    /// A group that is moved back keeps what it had settled.
+    SeekKeepsSettled,
+    /// A paused group is given events.
+    PauseUnread,
+    /// Events go at half of their time (G9).
+    TrimmedEarly,
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::AckBeforeSync,
         Self::ForgetVote,
         Self::AnsweredAtProposal,
@@ -87,6 +93,9 @@ impl Canary {
         Self::OffsetAgain,
         Self::CursorForgotten,
         Self::NameUnread,
+        Self::SeekKeepsSettled,
+        Self::PauseUnread,
+        Self::TrimmedEarly,
     ];
 
     /// The one of that name.

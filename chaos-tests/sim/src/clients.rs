@@ -10,13 +10,14 @@ use ghostlight_core::gateway::CallTicket;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::topic::{
-    LettersPage, Nothing, PublishBody, Request, TopicEvent, TopicRequest, event_name,
+    GroupName, LettersPage, Nothing, PublishBody, Redrive, RedriveTo, Request, Seek, StartFrom,
+    TopicEvent, TopicRequest, event_name,
 };
 use prost::Message as _;
 
 use crate::net::Place;
 use crate::params::WorkParams;
-use crate::subscribers::topic;
+use crate::subscribers::{log_of, topic};
 
 /// Money that each account begins with.
 pub(crate) const FIRST_DEPOSIT: u64 = 1_000;
@@ -78,6 +79,22 @@ pub enum Op {
         key: usize,
         /// The event.
         number: usize,
+        /// How long events are kept, in milliseconds, and how many bytes of them; 0: as usual.
+        keeps: (u64, u64),
+    },
+    /// An operator changes how a group is served.
+    Steer {
+        /// Which group.
+        group: String,
+        /// In which topic partition.
+        number: u16,
+        /// How.
+        how: Steering,
+    },
+    /// Reads what an actor got of a topic.
+    Got {
+        /// Of which key.
+        key: usize,
     },
     /// Asks how a topic partition stands.
     Describe {
@@ -93,6 +110,49 @@ pub enum Op {
         /// Lowest offset.
         from: u64,
     },
+}
+
+/// What an operator does to a group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Steering {
+    /// It gets all that is kept once more.
+    ToFirst,
+    /// It gets what comes from now on.
+    ToLast,
+    /// It goes on at an offset.
+    To(u64),
+    /// It gets nothing.
+    Pause,
+    /// It gets events again.
+    Resume,
+    /// Its letters at these offsets are events again.
+    Redrive(Vec<u64>),
+}
+
+impl Steering {
+    fn request(&self, group: String) -> Request {
+        let seek = |to, offset| {
+            let group = group.clone();
+            Request::Seek(Seek {
+                group,
+                to,
+                offset,
+                ..Seek::default()
+            })
+        };
+        match self {
+            Self::ToFirst => seek(StartFrom::First as i32, None),
+            Self::ToLast => seek(StartFrom::Last as i32, None),
+            Self::To(offset) => seek(0, Some(*offset)),
+            Self::Pause => Request::Pause(GroupName { group }),
+            Self::Resume => Request::Resume(GroupName { group }),
+            Self::Redrive(offsets) => Request::Redrive(Redrive {
+                group,
+                offsets: offsets.clone(),
+                to: RedriveTo::Group as i32,
+            }),
+        }
+    }
 }
 
 impl Op {
@@ -137,15 +197,15 @@ impl Op {
                 "balance",
                 Bytes::new(),
             ),
-            Self::Publish { key, number } => {
-                let body = PublishBody {
-                    events: vec![self.event()],
-                    names: vec![event_name("client", &number.to_string())],
-                    ..PublishBody::default()
-                };
+            Self::Publish { key, .. } => {
                 let place = topic().partition_for(key_name(*key).as_bytes());
-                (place.key(), TOPIC_METHOD, asked(Request::Publish(body)))
+                (place.key(), TOPIC_METHOD, asked(self.publish()))
             }
+            Self::Steer { group, number, how } => {
+                let key = topic().partition(*number).key();
+                (key, TOPIC_METHOD, asked(how.request(group.clone())))
+            }
+            Self::Got { key } => (log_of(&key_name(*key)), "read", Bytes::new()),
             Self::Describe { number } => {
                 let key = topic().partition(*number).key();
                 (key, TOPIC_METHOD, asked(Request::Describe(Nothing {})))
@@ -172,6 +232,7 @@ impl Op {
             Self::Read { .. }
             | Self::Get { .. }
             | Self::Balance { .. }
+            | Self::Got { .. }
             | Self::Describe { .. }
             | Self::Letters { .. } => true,
             Self::Append { .. }
@@ -179,14 +240,28 @@ impl Op {
             | Self::Add { .. }
             | Self::Deposit { .. }
             | Self::Transfer { .. }
+            | Self::Steer { .. }
             | Self::Publish { .. } => false,
         }
+    }
+
+    fn publish(&self) -> Request {
+        let (number, keeps) = match self {
+            Self::Publish { number, keeps, .. } => (*number, *keeps),
+            _ => (0, (0, 0)),
+        };
+        Request::Publish(PublishBody {
+            retention_ms: keeps.0,
+            retention_bytes: keeps.1,
+            events: vec![self.event()],
+            names: vec![event_name("client", &number.to_string())],
+        })
     }
 
     /// The event that it publishes; its data exists once.
     #[must_use]
     pub(crate) fn event(&self) -> TopicEvent {
-        let Self::Publish { key, number } = self else {
+        let Self::Publish { key, number, .. } = self else {
             return TopicEvent::default();
         };
         TopicEvent {

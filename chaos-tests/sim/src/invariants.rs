@@ -156,6 +156,11 @@ impl Checks {
         self.leaders.serves(partition, term, place, run)
     }
 
+    /// Whether every group has its full strength.
+    pub(crate) fn is_strong(&self, partitions: u16) -> bool {
+        self.strength.is_full(partitions)
+    }
+
     /// Which promise a stint has broken, if any: it has no vote when all is healed.
     pub(crate) fn broken(&self, partition: PartitionId, peer: PeerId) -> Option<&str> {
         self.promises.broken(partition, peer)
@@ -220,7 +225,7 @@ impl Checks {
     pub(crate) fn answered(
         &mut self,
         place: Place,
-        _run: u64,
+        now: u64,
         input: &StoreInput,
     ) -> Result<(), String> {
         if self.foreign.contains(&place) {
@@ -233,7 +238,7 @@ impl Checks {
                     self.once.applied(applied)?;
                     self.versions.applied(applied)?;
                     self.messages.applied(applied)?;
-                    self.topics.applied(place, applied);
+                    self.topics.applied(now, applied)?;
                 }
             }
             StoreInput::Installed { partition, row } => self.state.row(place, *partition, row)?,

@@ -13,7 +13,7 @@ mod trace;
 mod wire;
 mod world;
 
-pub use clients::Op;
+pub use clients::{Op, Steering};
 pub use dice::{MS, SEC, US};
 pub use ghostlight_storage::Cf;
 pub use ghostlight_storage::memory::CrashKind;

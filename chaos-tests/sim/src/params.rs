@@ -117,6 +117,24 @@ pub struct TopicParams {
     pub retry: f64,
     /// Chance that a program refuses an event for good.
     pub drop: f64,
+    /// Chance that what would be published is an operator's act instead: a group is moved, paused, resumed, its letters
+    /// are driven again.
+    pub operators: f64,
+    /// Age above which events go, in milliseconds; 0: the usual one.
+    pub retention_ms: u64,
+    /// Bytes of a topic partition above which its oldest events go; 0: the usual number.
+    pub retention_bytes: u64,
+    /// Whether a group of programs makes events messages to actors.
+    pub actors: Actors,
+}
+
+/// Whether actors subscribe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Actors {
+    /// They do: each key's events go to a log of its own.
+    Subscribe,
+    /// They do not.
+    Elsewhere,
 }
 
 impl TopicParams {
@@ -130,6 +148,10 @@ impl TopicParams {
             publishes: 0.0,
             retry: 0.0,
             drop: 0.0,
+            operators: 0.0,
+            retention_ms: 0,
+            retention_bytes: 0,
+            actors: Actors::Elsewhere,
         }
     }
 
@@ -146,6 +168,10 @@ impl TopicParams {
             publishes: *dice.pick(&[0.1, 0.3, 0.6]),
             retry: *dice.pick(&[0.0, 0.05, 0.3]),
             drop: *dice.pick(&[0.0, 0.0, 0.1]),
+            operators: *dice.pick(&[0.0, 0.02, 0.1]),
+            retention_ms: *dice.pick(&[0, 0, 30_000, 90_000]),
+            retention_bytes: *dice.pick(&[0, 0, 0, 2_000]),
+            actors: *dice.pick(&[Actors::Elsewhere, Actors::Subscribe]),
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 /// What every full batch of seeds must reach.
-pub(crate) const REQUIRED: [&str; 87] = [
+pub(crate) const REQUIRED: [&str; 93] = [
+    "actor has events",
     "asked one of two that believe to lead",
     "call answered not run",
     "call answered unknown",
@@ -22,6 +23,7 @@ pub(crate) const REQUIRED: [&str; 87] = [
     "event published again under its name",
     "event refused for good",
     "event refused for now",
+    "events over their time",
     "fault: a node hears nobody",
     "fault: bit flip",
     "fault: clock jump",
@@ -58,6 +60,9 @@ pub(crate) const REQUIRED: [&str; 87] = [
     "fault: split with a bridge",
     "frame duplicated",
     "frame replayed late",
+    "group moved",
+    "group paused",
+    "group resumed",
     "joint membership",
     "large body",
     "leader serves in a joint membership",
@@ -66,6 +71,7 @@ pub(crate) const REQUIRED: [&str; 87] = [
     "leadership opened",
     "learner follows",
     "log far ahead of its commit",
+    "letters driven again",
     "lost database: asked the others",
     "lost database: given up",
     "member declared down",

@@ -3,12 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use ghostlight_core::topics::subscribers::{Said, SubscriptionId};
-use ghostlight_protocol::topic::TopicName;
+use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::topic::{ForActor, Purpose, TopicEvent, TopicName};
 
 use crate::dice::Dice;
 use crate::net::Place;
-use crate::params::TopicParams;
+use crate::params::{Actors, TopicParams};
+
+/// The group whose events become messages to actors.
+pub(crate) const FOR_ACTORS: &str = "actors";
 
 /// The one topic of a run.
 pub(crate) fn topic() -> TopicName {
@@ -31,6 +36,8 @@ pub(crate) struct Subscribed {
 pub(crate) struct Subscriber {
     /// Its group.
     pub group: String,
+    /// What becomes of its events.
+    pub purpose: Purpose,
     /// Where it is.
     pub at: Option<Subscribed>,
     /// Whether the present subscription was ever ready.
@@ -60,14 +67,16 @@ impl Subscribers {
     /// None has subscribed yet.
     pub(crate) fn new(params: &TopicParams) -> Self {
         let groups = (0..params.groups).flat_map(|group| {
-            (0..params.subscribers).map(move |_| Subscriber {
-                group: format!("g{group}"),
-                at: None,
-                stage: Stage::Asked,
-            })
+            let group = format!("g{group}");
+            (0..params.subscribers).map(move |_| subscriber(&group, Purpose::Handle))
         });
+        let for_actors = match (params.groups, params.actors) {
+            (0, _) | (_, Actors::Elsewhere) => 0,
+            (_, Actors::Subscribe) => params.subscribers,
+        };
+        let for_actors = (0..for_actors).map(|_| subscriber(FOR_ACTORS, Purpose::Forward));
         Self {
-            all: groups.collect(),
+            all: groups.chain(for_actors).collect(),
             last: 0,
             groups: BTreeMap::new(),
         }
@@ -79,12 +88,45 @@ impl Subscribers {
         SubscriptionId(self.last)
     }
 
-    /// Names of all groups.
+    /// Names of all groups whose programs handle their events themselves.
     pub(crate) fn group_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.all.iter().map(|one| one.group.clone()).collect();
+        let handle = self.all.iter().filter(|one| one.purpose == Purpose::Handle);
+        let mut names: Vec<String> = handle.map(|one| one.group.clone()).collect();
         names.dedup();
         names
     }
+
+    /// Whether events become messages to actors.
+    pub(crate) fn has_actors(&self) -> bool {
+        self.all.iter().any(|one| one.purpose == Purpose::Forward)
+    }
+}
+
+fn subscriber(group: &str, purpose: Purpose) -> Subscriber {
+    Subscriber {
+        group: group.to_owned(),
+        purpose,
+        at: None,
+        stage: Stage::Asked,
+    }
+}
+
+/// What a program says of an event that is for an actor: the log of its key.
+pub(crate) fn for_actor(params: &TopicParams, event: &TopicEvent, dice: &mut Dice) -> Said {
+    if dice.chance(params.retry) {
+        return Said::Retry("again".to_owned());
+    }
+    let key = event.key.clone().unwrap_or_default();
+    Said::Forward(Box::new(ForActor {
+        actor: log_of(&String::from_utf8_lossy(&key)),
+        method: "append".to_owned(),
+        body: Bytes::from(format!("\"{}\"", String::from_utf8_lossy(&event.data)).into_bytes()),
+    }))
+}
+
+/// The actor that gets the events of a key.
+pub(crate) fn log_of(key: &str) -> ActorKey {
+    ActorKey::new("default", "log", &format!("e-{key}")).expect("sample names are valid")
 }
 
 /// What a program says of an event. Some events it never takes.

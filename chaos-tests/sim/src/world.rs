@@ -19,6 +19,7 @@ mod lull;
 mod misfortunes;
 mod nemesis;
 mod observe;
+mod operators;
 mod queue;
 mod reached;
 mod scenario;
@@ -34,10 +35,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ghostlight_core::inquiry::InquiryInput;
 use ghostlight_core::io::ReadTicket;
-use ghostlight_core::io::{Input, Lane, SnapshotEffect};
+use ghostlight_core::io::{Applied, Input, Lane, SnapshotEffect, StoreInput};
 use ghostlight_core::topics::subscribers::Said;
 use ghostlight_core::turns::RowsWanted;
 use ghostlight_protocol::ids::{NodeId, PartitionId};
+use ghostlight_protocol::replica::EntryOutcome;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::ConnectionKind;
 
@@ -513,8 +515,13 @@ impl World {
         let mut effects = std::mem::take(&mut self.effects);
         let mut inputs = std::mem::take(&mut self.inputs);
         std::mem::swap(&mut inputs, &mut process.inbox);
+        let mut told = Vec::new();
         for input in inputs.drain(..) {
             self.trace.input(now, place, &input);
+            for applied in about_topics(&input) {
+                self.checks.topics.is_told(place, &applied);
+                told.push(applied);
+            }
             process.core.handle(clocks, input, &mut effects);
         }
         process.core.flush(clocks, &mut effects);
@@ -523,6 +530,9 @@ impl World {
             self.perform(place, effect);
         }
         (self.effects, self.inputs) = (effects, inputs);
+        for applied in told {
+            self.checks.topics.knows(place, &applied);
+        }
         self.schedule_tick(place);
         self.check_node(place);
     }
@@ -555,4 +565,16 @@ impl World {
         }
         self.note_replicas(place);
     }
+}
+
+/// What a core is told of topics: from the next turn on it must know.
+fn about_topics(input: &Input) -> Vec<Applied> {
+    let Input::Store(StoreInput::Applied(batch)) = input else {
+        return Vec::new();
+    };
+    let is_about = |applied: &&Applied| {
+        let mut outcomes = applied.outcomes.iter();
+        outcomes.any(|(_, outcome)| matches!(outcome, EntryOutcome::Topics(_)))
+    };
+    batch.iter().filter(is_about).cloned().collect()
 }

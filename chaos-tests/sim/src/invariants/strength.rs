@@ -22,6 +22,16 @@ impl Strength {
         }
     }
 
+    /// Whether every group has had its full strength, and so has it.
+    pub(super) fn is_full(&self, partitions: u16) -> bool {
+        let most = |partition| {
+            self.most
+                .get(&PartitionId(partition))
+                .map_or(0, |(_, most)| *most)
+        };
+        (0..partitions).all(|partition| most(partition) >= self.factor)
+    }
+
     pub(super) fn committed(
         &mut self,
         partition: PartitionId,

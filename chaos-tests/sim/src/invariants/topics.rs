@@ -1,15 +1,16 @@
 //! Topics (promise G9): an acknowledged publish reaches every group or its dead letters; order per key without a
-//! gap; an offset never means two events; what a group has settled is not delivered again.
+//! gap; an offset never means two events; what a group has settled is not delivered again, unless it was moved back;
+//! a paused group is given nothing; nothing is deleted before its time.
+
+mod changes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use ghostlight_core::io::Applied;
 use ghostlight_core::topics::subscribers::ToldEvent;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::ids::{LogIndex, PartitionId};
-use ghostlight_protocol::replica::{EntryOutcome, TopicOutcome};
-use ghostlight_protocol::topic::{AckSet, TopicEvent, TopicOps, TopicPartition};
+use ghostlight_protocol::topic::{TopicEvent, TopicPartition};
 use ghostlight_protocol::wire::topic::{TopicFrame, TopicSaid};
 
 use crate::net::Place;
@@ -28,28 +29,71 @@ pub(crate) struct Topics {
     given: BTreeSet<(String, At)>,
     /// What subscribers said is done.
     done: BTreeSet<(String, At)>,
-    /// Topic partitions that an entry is about.
-    asked: BTreeMap<(PartitionId, LogIndex), Vec<Bytes>>,
-    /// What each place has applied of each group.
-    settled: BTreeMap<(Place, u16, String), AckSet>,
+    /// What each entry is about.
+    asked: BTreeMap<(PartitionId, LogIndex), Vec<changes::Asked>>,
+    /// The last entry of each partition that was applied anywhere.
+    latest: BTreeMap<PartitionId, LogIndex>,
+    /// What each place knows of each group.
+    known: BTreeMap<(Place, u16, String), changes::Known>,
+    /// Where groups were moved to last: what is lower, they need not have.
+    moved: BTreeMap<(String, u16), u64>,
+    /// Letters that were driven again, and what became of them: events for one group.
+    redriven: BTreeSet<(String, At)>,
+    copies: BTreeMap<At, (String, Bytes)>,
+    /// The lowest offset that is kept.
+    first: BTreeMap<u16, u64>,
+    /// When each event was first wanted.
+    born: BTreeMap<Bytes, u64>,
 }
 
 impl Topics {
+    /// Somebody is about to publish an event.
+    pub(crate) fn born(&mut self, data: Bytes, now: u64) {
+        self.born.entry(data).or_insert(now);
+    }
+
     /// An event stands at an offset.
     ///
     /// # Errors
     /// It stands elsewhere too, or another one stands there.
     pub(crate) fn stands(&mut self, at: At, data: &Bytes) -> Result<(), String> {
-        let event = self.events.entry(at).or_insert_with(|| data.clone());
-        if event != data {
-            return Err(format!(
-                "an offset never means two events: {at:?} is {event:?} and {data:?}"
-            ));
-        }
+        self.is_at(at, data)?;
         let place = *self.places.entry(data.clone()).or_insert(at);
         if place != at {
             return Err(format!(
                 "a publish is appended once: {data:?} stands at {place:?} and at {at:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// An event as a group has it: one that was driven again stands at two offsets, the second for that group alone.
+    ///
+    /// # Errors
+    /// It is another group's, or stands where it should not.
+    pub(crate) fn stands_for(
+        &mut self,
+        group: &str,
+        at: At,
+        event: &TopicEvent,
+    ) -> Result<(), String> {
+        if event.only_group.is_empty() {
+            return self.stands(at, &event.data);
+        }
+        if event.only_group != group {
+            return Err(format!(
+                "an event for one group is given to no other: {group} has {at:?} of {}",
+                event.only_group
+            ));
+        }
+        self.is_at(at, &event.data)
+    }
+
+    fn is_at(&mut self, at: At, data: &Bytes) -> Result<(), String> {
+        let event = self.events.entry(at).or_insert_with(|| data.clone());
+        if event != data {
+            return Err(format!(
+                "an offset never means two events: {at:?} is {event:?} and {data:?}"
             ));
         }
         Ok(())
@@ -61,15 +105,17 @@ impl Topics {
     /// The broken promise.
     pub(crate) fn given(&mut self, group: &str, told: &ToldEvent) -> Result<(), String> {
         let at = (told.number, told.offset);
-        self.stands(at, &told.event.data)?;
-        if !self.given.insert((group.to_owned(), at)) {
+        self.stands_for(group, at, &told.event)?;
+        let is_first = self.given.insert((group.to_owned(), at));
+        // A group that was moved gets again what it had, and what it had done without.
+        if !is_first || self.moved.contains_key(&(group.to_owned(), told.number)) {
             return Ok(());
         }
         let key = told.event.key.clone().unwrap_or_default();
         let highest = self.highest.entry((group.to_owned(), told.number, key));
         let highest = highest.or_insert(told.offset);
         // A delivery that was long on its way is late, not out of order, if the group has done without it.
-        if told.offset < *highest && !is_settled(&self.settled, group, at) {
+        if told.offset < *highest && !is_settled(&self.known, group, at) {
             return Err(format!(
                 "order per key, without a gap: {group} is given {at:?} after {highest} of the same key"
             ));
@@ -83,41 +129,10 @@ impl Topics {
         self.done.insert((group.to_owned(), at));
     }
 
-    pub(super) fn asked(&mut self, partition: PartitionId, at: LogIndex, ops: TopicOps) {
-        let topics = ops.ops.into_iter().map(|op| op.topic).collect();
-        self.asked.insert((partition, at), topics);
-    }
-
-    pub(super) fn applied(&mut self, place: Place, applied: &Applied) {
-        for (at, outcome) in &applied.outcomes {
-            let EntryOutcome::Topics(outcomes) = outcome else {
-                continue;
-            };
-            let Some(topics) = self.asked.get(&(applied.partition, at.index)) else {
-                continue;
-            };
-            for (topic, outcome) in topics.iter().zip(outcomes) {
-                let (TopicOutcome::Settled(changed), Some(number)) = (outcome, number_of(topic))
-                else {
-                    continue;
-                };
-                if let Some(row) = &changed.row {
-                    let key = (place, number, changed.group.clone());
-                    self.settled.insert(key, row.acks());
-                }
-            }
-        }
-    }
-
-    /// What a place knew goes with its process: its disk may have less.
-    pub(super) fn stopped(&mut self, place: Place) {
-        self.settled.retain(|(at, ..), _| *at != place);
-    }
-
     /// A leader sends something about a topic; `group_of` names the group of a subscriber.
     ///
     /// # Errors
-    /// It delivers what it has itself applied as settled.
+    /// It delivers what it knows to be settled, or to a group that it knows to be paused.
     pub(crate) fn sent(
         &self,
         place: Place,
@@ -132,10 +147,18 @@ impl Topics {
         let Some(group) = group_of(frame.subscriber) else {
             return Ok(());
         };
-        let Some(settled) = self.settled.get(&(place, number, group.clone())) else {
+        let Some(known) = self.known.get(&(place, number, group.clone())) else {
             return Ok(());
         };
-        let again = deliver.events.iter().find(|e| settled.contains(e.offset));
+        if known.is_paused && !deliver.events.is_empty() {
+            return Err(format!(
+                "a paused group is given nothing: node {place} sends of topic partition {number} to {group}"
+            ));
+        }
+        let again = deliver
+            .events
+            .iter()
+            .find(|e| known.settled.contains(e.offset));
         again.map_or(Ok(()), |event| {
             Err(format!(
                 "what is settled is not delivered again: node {place} sends ({number}, {}) to {group}, and has \
@@ -163,16 +186,49 @@ impl Topics {
                 ));
             }
             for group in groups {
-                let key = (group.clone(), *at);
-                if !self.done.contains(&key) && !letters.contains_key(&key) {
-                    return Err(format!(
-                        "an acknowledged publish reaches every group or its dead letters: {data:?} at {at:?} did \
-                         neither in {group}"
-                    ));
-                }
+                self.reached(group, *at, data, letters)?;
             }
         }
+        for (at, (group, data)) in &self.copies {
+            self.reached(group, *at, data, letters)?;
+        }
         Ok(())
+    }
+
+    fn reached(
+        &self,
+        group: &str,
+        at: At,
+        data: &Bytes,
+        letters: &BTreeMap<(String, At), TopicEvent>,
+    ) -> Result<(), String> {
+        let key = (group.to_owned(), at);
+        let moved = self.moved.get(&(group.to_owned(), at.0));
+        let done_without = moved.is_some_and(|to| at.1 < *to) || self.is_trimmed(at);
+        let redriven = self.redriven.contains(&key);
+        if self.done.contains(&key) || letters.contains_key(&key) || done_without || redriven {
+            return Ok(());
+        }
+        Err(format!(
+            "an acknowledged publish reaches every group or its dead letters: {data:?} at {at:?} did neither in {group}"
+        ))
+    }
+
+    /// Whether an event was kept for its time, and is not there any more.
+    pub(crate) fn is_trimmed(&self, at: At) -> bool {
+        self.first.get(&at.0).is_some_and(|first| at.1 < *first)
+    }
+
+    /// Where an event stands.
+    pub(crate) fn place_of(&self, data: &Bytes) -> Option<At> {
+        self.places.get(data).copied()
+    }
+
+    /// Offsets of a topic partition at which an event stands that ends so.
+    pub(crate) fn ending(&self, number: u16, end: &[u8]) -> Vec<u64> {
+        let events = self.events.range((number, 0)..=(number, u64::MAX));
+        let such = events.filter(|(_, data)| data.ends_with(end));
+        such.map(|((_, offset), _)| *offset).collect()
     }
 }
 
@@ -181,9 +237,11 @@ fn number_of(topic: &Bytes) -> Option<u16> {
     TopicPartition::of_key(&key).map(|topic| topic.number)
 }
 
-fn is_settled(settled: &BTreeMap<(Place, u16, String), AckSet>, group: &str, at: At) -> bool {
-    let mut rows = settled.iter();
-    rows.any(|((_, number, name), acks)| *number == at.0 && name == group && acks.contains(at.1))
+fn is_settled(known: &BTreeMap<(Place, u16, String), changes::Known>, group: &str, at: At) -> bool {
+    let mut rows = known.iter();
+    rows.any(|((_, number, name), known)| {
+        *number == at.0 && name == group && known.settled.contains(at.1)
+    })
 }
 
 #[cfg(test)]

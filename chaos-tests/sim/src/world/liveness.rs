@@ -17,7 +17,10 @@ impl World {
             .filter(|p| self.nodes[*p].fate == Fate::Returns)
             .collect();
         ours.retain(|place| !self.foreign.contains(place));
-        let whole = self.repair == Repair::Nothing && self.params.factor >= 3;
+        // A cluster that grew from one node may have its copies on that one still.
+        let whole = self.repair == Repair::Nothing
+            && self.params.factor >= 3
+            && self.checks.is_strong(self.params.partitions);
         if !whole || ours.len() < 3 {
             return None;
         }

@@ -2,7 +2,7 @@
 
 use ghostlight_core::io::StoreInput;
 use ghostlight_core::replica::Role;
-use ghostlight_protocol::replica::{EntryOutcome, SkipReason, TurnOutcome};
+use ghostlight_protocol::replica::{EntryOutcome, SkipReason, TopicOutcome, TurnOutcome};
 
 use super::World;
 use crate::net::Place;
@@ -29,7 +29,12 @@ impl World {
                 EntryOutcome::InboxFailed { .. } => self.sometimes.hit("failed message counted"),
                 EntryOutcome::Expired => self.sometimes.hit("rows expired"),
                 EntryOutcome::FactsWritten => self.sometimes.hit("cluster facts written"),
-                EntryOutcome::Topics(_) => self.sometimes.hit("topic entry applied"),
+                EntryOutcome::Topics(outcomes) => {
+                    self.sometimes.hit("topic entry applied");
+                    if matches!(outcomes.first(), Some(TopicOutcome::Trimmed(_))) {
+                        self.sometimes.hit("events over their time");
+                    }
+                }
             }
         }
     }

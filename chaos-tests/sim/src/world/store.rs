@@ -78,8 +78,7 @@ impl World {
     }
 
     fn store_answers(&mut self, place: Place, input: StoreInput) {
-        let run = self.nodes[place].run;
-        if let Err(what) = self.checks.answered(place, run, &input) {
+        if let Err(what) = self.checks.answered(place, self.now, &input) {
             return self.violate(what);
         }
         if matches!(input, StoreInput::Installed { .. }) {
@@ -229,7 +228,7 @@ impl World {
         if process.disk.perform(effects, &mut inputs).is_ok() {
             self.sometimes.hit("write survived unreported");
             for input in inputs {
-                if let Err(what) = self.checks.answered(place, self.nodes[place].run, &input) {
+                if let Err(what) = self.checks.answered(place, self.now, &input) {
                     return self.violate(what);
                 }
             }

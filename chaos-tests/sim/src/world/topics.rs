@@ -10,7 +10,7 @@ use ghostlight_core::topics::subscribers::{
 };
 use ghostlight_protocol::limits::TOPIC_PARTITIONS;
 use ghostlight_protocol::outcome::CallOutcome;
-use ghostlight_protocol::topic::{GroupSettings, Order, Reply, TopicEvent, TopicReply};
+use ghostlight_protocol::topic::{GroupSettings, Order, Purpose, Reply, TopicEvent, TopicReply};
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::topic::TopicSaid;
 use prost::Message as _;
@@ -20,7 +20,7 @@ use crate::clients::{End, Op};
 use crate::dice::{MS, SEC};
 use crate::invariants::At;
 use crate::net::Place;
-use crate::subscribers::{Stage, Subscribed, topic, verdict};
+use crate::subscribers::{Stage, Subscribed, for_actor, topic, verdict};
 
 /// How often a program looks whether its node is still there.
 const LOOK: u64 = 500 * MS;
@@ -74,6 +74,7 @@ impl World {
                 max_deliver: DELIVERIES,
                 retry_pause_ms: 50,
                 retry_pause_max_ms: 500,
+                purpose: one.purpose as i32,
                 ..GroupSettings::default()
             },
             credit_events: CREDIT,
@@ -121,9 +122,15 @@ impl World {
             return self.violate(what);
         }
         // All faults have ended: what is left is to come to an end.
-        let said = match self.phase {
-            super::Phase::Quiet => Said::Ack,
-            super::Phase::Faults => verdict(
+        let purpose = self.subscribers.all[subscriber].purpose;
+        let mut params = self.params.topics.clone();
+        if self.phase == super::Phase::Quiet {
+            params.retry = 0.0;
+        }
+        let said = match (self.phase, purpose) {
+            (_, Purpose::Forward) => for_actor(&params, &event.event, &mut self.dice.topics),
+            (super::Phase::Quiet, Purpose::Handle) => Said::Ack,
+            (super::Phase::Faults, Purpose::Handle) => verdict(
                 &self.params.topics,
                 &event.event.data,
                 &mut self.dice.topics,
@@ -162,9 +169,8 @@ impl World {
                 self.sometimes.hit("event refused for good");
                 self.checks.topics.done(&group, event);
             }
-            Said::Forward(_) => {
-                return self.violate("nobody here gives events to actors".to_owned());
-            }
+            // Done when it is a message: what the actor has at the end is compared.
+            Said::Forward(_) => self.sometimes.hit("event for an actor"),
         }
         let id = at.id;
         let input = SubscribersInput::Verdict { id, token, said };
@@ -226,6 +232,7 @@ impl World {
                 self.subscribers.all
             ));
         }
+        self.resume_all()?;
         let end = self.now + DRAIN_MAX;
         for number in 0..TOPIC_PARTITIONS {
             while self.lag(number)? > 0 {
@@ -240,7 +247,14 @@ impl World {
                 self.verdict().map_err(|failure| failure.what)?;
             }
         }
-        self.compare_topics()
+        if !self.run_while(DRAIN_MAX, 100 * MS, |world| world.waiting_messages() > 0) {
+            return Err(format!(
+                "{} events do not reach their actors",
+                self.waiting_messages()
+            ));
+        }
+        self.compare_topics()?;
+        self.compare_actors()
     }
 
     fn compare_topics(&mut self) -> Result<(), String> {
@@ -273,7 +287,7 @@ impl World {
         }
     }
 
-    fn letters(
+    pub(super) fn letters(
         &mut self,
         group: &str,
         number: u16,
@@ -294,7 +308,7 @@ impl World {
                 from = letter.offset + 1;
                 let event = letter.event.unwrap_or_default();
                 let at = (number, letter.offset);
-                self.checks.topics.stands(at, &event.data)?;
+                self.checks.topics.stands_for(&group, at, &event)?;
                 found.insert((group.clone(), at), event);
             }
             if page.more == 0 {
@@ -303,7 +317,7 @@ impl World {
         }
     }
 
-    fn ask_topic(&mut self, op: &Op) -> Result<Reply, String> {
+    pub(super) fn ask_topic(&mut self, op: &Op) -> Result<Reply, String> {
         let place = self.ours().first().copied();
         let place = place.ok_or("no node is there")?;
         match self.ask(place, op) {

@@ -89,6 +89,9 @@ impl World {
             Some(then) => then.op,
             None => self.draw_op(client),
         };
+        if let Op::Publish { .. } = op {
+            self.checks.topics.born(op.event().data, self.now);
+        }
         let id = self.dice.work.chance(self.params.work.outside);
         let record = self.clients.history.len();
         self.clients.history.push(Record {
@@ -122,9 +125,16 @@ impl World {
             };
         }
         if self.params.topics.groups > 0 && self.dice.topics.chance(self.params.topics.publishes) {
+            if self.dice.topics.chance(self.params.topics.operators) {
+                return self.steering();
+            }
             let op = Op::Publish {
                 key: self.dice.topics.index(self.params.topics.keys),
                 number: self.clients.history.len(),
+                keeps: (
+                    self.params.topics.retention_ms,
+                    self.params.topics.retention_bytes,
+                ),
             };
             return self.published_lately().unwrap_or(op);
         }
@@ -316,6 +326,11 @@ impl World {
             {
                 self.published(client, &body);
             }
+            CallOutcome::Reply(_)
+                if matches!(self.clients.op_of(client), Some(Op::Steer { .. })) =>
+            {
+                self.steered(client);
+            }
             CallOutcome::Reply(body) => match serde_json::from_slice(&body) {
                 Ok(value) => self.ended(client, End::Reply(value)),
                 Err(error) => self.violate(format!("a reply is not JSON: {error}: {body:?}")),
@@ -329,6 +344,11 @@ impl World {
                 if !is_of_the_node(refusal.code) {
                     self.clients.not_run += 1;
                     self.note_failed(place, client, &format!("{refusal:?}"));
+                }
+                // There is no such offset, or no such group yet.
+                let is_order = matches!(self.clients.op_of(client), Some(Op::Steer { .. }));
+                if is_order && refusal.retry_after.is_none() {
+                    return self.ended(client, End::NotRun);
                 }
                 let pause = refusal.retry_after.unwrap_or_default();
                 self.again(client, pause.as_nanos() as u64);

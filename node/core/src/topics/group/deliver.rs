@@ -1,5 +1,6 @@
 //! Who gets which event; who comes, who goes, and what becomes of what it held.
 
+use ghostlight_protocol::canary::{self, Canary};
 use ghostlight_protocol::closed::ClosedRange;
 use ghostlight_protocol::hash::{domain, hash64};
 use ghostlight_protocol::ids::{Generation, NodeId};
@@ -195,7 +196,8 @@ impl Group {
                 return Vec::new();
             }
         }
-        if self.row.paused != 0 || self.quiet_until.is_some() {
+        let is_paused = self.row.paused != 0 && !canary::sings(Canary::PauseUnread);
+        if is_paused || self.quiet_until.is_some() {
             return Vec::new();
         }
         let mut sent: Vec<Sent> = Vec::new();

@@ -71,9 +71,13 @@ impl<R: Rows> At<'_, R> {
             let refusal = TopicRefusal::OutOfRange { first, next };
             return Ok(TopicOutcome::Refused(refusal));
         }
+        let (floor, settled) = match canary::sings(Canary::SeekKeepsSettled) {
+            true => (before.floor.max(floor), before.settled.clone()),
+            false => (floor, Vec::new()),
+        };
         let row = GroupRow {
             floor,
-            settled: Vec::new(),
+            settled,
             attempts: Vec::new(),
             epoch: self.partition.applied_index,
             ..before
