@@ -57,7 +57,11 @@ fn serves_an_application(program: Program) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let resources = directory.path().join("resources");
     std::fs::create_dir(&resources).expect("a folder");
-    std::fs::write(resources.join("bus.yaml"), component(program, server.port())).expect("a file");
+    std::fs::write(
+        resources.join("bus.yaml"),
+        component(program, server.port()),
+    )
+    .expect("a file");
     let app_port = port(&free_address());
     let app = App::start(
         app_port.parse().expect("a port"),
