@@ -350,7 +350,7 @@ impl NodeCore {
                 self.local
                     .push_back(Local::Gateway(GatewayInput::Answer { from, answer }));
             }
-            Frame::Hangup(hangup) => self.take_hangup(from, hangup),
+            Frame::Hangup(hangup) => self.take_hangup(from, hangup, out),
             Frame::OutboxPush(push) => self.take_push(from, push, out),
             Frame::OutboxMark(mark) => self.take_mark(mark),
             Frame::SnapshotChunk(chunk) => self.take_chunk(now, from, chunk, out),

@@ -454,9 +454,11 @@ impl Gateway {
         self.counters.hung_up += 1;
         let call = self.remove(key);
         match call.may_have_run() {
-            MayHaveRun::Yes => self
-                .sessions
-                .given_up(call.partition, &call.id, key, cx.now),
+            MayHaveRun::Yes => {
+                let open = asked(&call);
+                self.sessions
+                    .given_up(call.partition, &call.id, key, open, cx.now);
+            }
             MayHaveRun::No => self.sessions.answered(call.partition, &call.id),
         }
         for attempt in call.open() {
@@ -651,8 +653,9 @@ impl Gateway {
                 self.sessions.answered(call.partition, &call.id);
             }
             CallOutcome::Unknown { .. } => {
+                let open = asked(call);
                 self.sessions
-                    .given_up(call.partition, &call.id, key, cx.now);
+                    .given_up(call.partition, &call.id, key, open, cx.now);
             }
         }
         let waiter = call.waiter;
@@ -676,6 +679,12 @@ impl Gateway {
         }
         call
     }
+}
+
+/// Attempts that have no answer, and who was asked.
+fn asked(call: &Pending) -> Vec<(u64, NodeId)> {
+    let open = call.open().iter();
+    open.map(|attempt| (attempt.number, attempt.to)).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -42,7 +42,7 @@ pub(super) struct Sessions {
     session: Session,
     partitions: Vec<Numbering>,
     /// Calls that linger, by the gateway's keys.
-    given_up: BTreeMap<u64, (PartitionId, u64)>,
+    given_up: BTreeMap<u64, GivenUp>,
 }
 
 #[derive(Debug)]
@@ -51,6 +51,14 @@ struct Numbering {
     open: BTreeSet<u64>,
     /// Sequences in `open` that nobody waits for, in the order of their times.
     lingering: VecDeque<Lingering>,
+}
+
+#[derive(Debug)]
+struct GivenUp {
+    partition: PartitionId,
+    sequence: u64,
+    /// Attempts that have no answer, and who was asked.
+    open: Vec<(u64, NodeId)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,33 +105,50 @@ impl Sessions {
         }
     }
 
-    /// Nobody waits any more for the call `key`, and it may have run or be running.
+    /// Nobody waits any more for the call `key`, and these attempts of it may run. Without any it is over.
     pub(super) fn given_up(
         &mut self,
         partition: PartitionId,
         id: &RequestId,
         key: u64,
+        open: Vec<(u64, NodeId)>,
         now: Instant,
     ) {
-        if let Some(sequence) = self.own(id) {
-            let numbering = &mut self.partitions[usize::from(partition.0)];
-            let lingering = Lingering {
-                since: now,
-                sequence,
-                key,
-            };
-            numbering.lingering.push_back(lingering);
-            self.given_up.insert(key, (partition, sequence));
+        let Some(sequence) = self.own(id) else {
+            return;
+        };
+        let numbering = &mut self.partitions[usize::from(partition.0)];
+        if open.is_empty() {
+            numbering.open.remove(&sequence);
+            return;
         }
+        numbering.lingering.push_back(Lingering {
+            since: now,
+            sequence,
+            key,
+        });
+        let given_up = GivenUp {
+            partition,
+            sequence,
+            open,
+        };
+        self.given_up.insert(key, given_up);
     }
 
-    /// Its leader says that a call is over which was given up; others are ignored.
-    pub(super) fn over(&mut self, key: u64) {
-        if let Some((partition, sequence)) = self.given_up.remove(&key) {
-            let numbering = &mut self.partitions[usize::from(partition.0)];
-            numbering.open.remove(&sequence);
-            numbering.lingering.retain(|one| one.key != key);
+    /// A node says that an attempt of a call that was given up is over there; others are ignored. When none is left that may
+    /// run, the call is over.
+    pub(super) fn over(&mut self, key: u64, attempt: u64, from: NodeId) {
+        let Some(one) = self.given_up.get_mut(&key) else {
+            return;
+        };
+        one.open.retain(|open| *open != (attempt, from));
+        if !one.open.is_empty() {
+            return;
         }
+        let numbering = &mut self.partitions[usize::from(one.partition.0)];
+        numbering.open.remove(&one.sequence);
+        numbering.lingering.retain(|one| one.key != key);
+        self.given_up.remove(&key);
     }
 
     /// What is closed of a partition: everything below the lowest open sequence, and between others.
@@ -229,12 +254,16 @@ mod tests {
         let mut sessions = Sessions::new(NodeId(1), Generation(2), 2);
         let first = sessions.begin(HERE);
         let second_id = sessions.begin(HERE);
-        sessions.given_up(HERE, &first, 77, second(1));
+        let asked = vec![(770, NodeId(1)), (771, NodeId(2))];
+        sessions.given_up(HERE, &first, 77, asked, second(1));
         sessions.answered(HERE, &second_id);
         assert_eq!(floor(&mut sessions, second(600)), 1);
-        sessions.over(78);
-        assert_eq!(floor(&mut sessions, second(600)), 1);
-        sessions.over(77);
+        // Another call, another node, one of two that may run it.
+        for (key, attempt, from) in [(78, 770, 1), (77, 770, 2), (77, 770, 1)] {
+            sessions.over(key, attempt, NodeId(from));
+            assert_eq!(floor(&mut sessions, second(600)), 1);
+        }
+        sessions.over(77, 771, NodeId(2));
         assert_eq!(floor(&mut sessions, second(600)), 3);
         assert!(sessions.given_up.is_empty() && sessions.partitions[1].lingering.is_empty());
     }
@@ -252,7 +281,7 @@ mod tests {
             let mut sessions = Sessions::new(NodeId(1), Generation(2), 2);
             for key in 0..given_up {
                 let id = sessions.begin(HERE);
-                sessions.given_up(HERE, &id, key, second(1));
+                sessions.given_up(HERE, &id, key, vec![(key, NodeId(1))], second(1));
             }
             assert_eq!(
                 floor(&mut sessions, second(at)),
@@ -269,7 +298,7 @@ mod tests {
         let mut sessions = Sessions::new(NodeId(1), Generation(2), 2);
         for key in 0..=long {
             let id = sessions.begin(HERE);
-            sessions.given_up(HERE, &id, key, second(1));
+            sessions.given_up(HERE, &id, key, vec![(key, NodeId(1))], second(1));
         }
         for _ in 0..LINGER_SEQUENCES - 1 {
             let id = sessions.begin(HERE);

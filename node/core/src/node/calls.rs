@@ -116,13 +116,13 @@ impl NodeCore {
         self.admit_call(now, caller, request, out);
     }
 
-    pub(super) fn take_hangup(&mut self, from: NodeId, hangup: Hangup) {
+    pub(super) fn take_hangup(&mut self, from: NodeId, hangup: Hangup, out: &mut Vec<Effect>) {
         if let Ok(partition) = u16::try_from(hangup.partition) {
             let caller = Caller {
                 node: from,
                 call: hangup.call,
             };
-            self.hang_up(PartitionId(partition), caller);
+            self.hang_up(PartitionId(partition), caller, out);
         }
     }
 
@@ -280,7 +280,7 @@ impl NodeCore {
                 partition,
                 call,
             } if to == self.me => {
-                self.hang_up(partition, Caller { node: to, call });
+                self.hang_up(partition, Caller { node: to, call }, out);
             }
             GatewayEffect::Hangup {
                 to,
@@ -364,7 +364,8 @@ impl NodeCore {
             return;
         };
         let Some(term) = slot.serving().map(|(term, _)| term) else {
-            if let TurnsInput::Call { from, .. } = input {
+            // Who hung up hears, too, that nothing of the call is here.
+            if let TurnsInput::Call { from, .. } | TurnsInput::Hangup(from) = input {
                 self.redirect(from, partition, out);
             }
             return;

@@ -589,8 +589,11 @@ impl NodeCore {
         };
         match self.links.nodes.get_mut(&identity.node) {
             Some(link) => {
-                if identity.generation.0 > link.record.generation {
+                let newer = identity.generation.0 > link.record.generation;
+                if newer {
                     link.record.address = record.address;
+                }
+                if newer || link.gone.take().is_some() {
                     link.dial_pause = DIAL_PAUSE.0;
                     link.dial_at = now.instant;
                 }

@@ -152,7 +152,12 @@ impl NodeCore {
     }
 
     /// The caller of an attempt has gone.
-    pub(super) fn hang_up(&mut self, partition: PartitionId, caller: Caller) {
+    pub(super) fn hang_up(
+        &mut self,
+        partition: PartitionId,
+        caller: Caller,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
@@ -161,7 +166,8 @@ impl NodeCore {
             let slot = cluster.slot_mut(partition);
             let gone = slot.and_then(|slot| slot.waiting.remove(position));
             let bytes = gone.map_or(0, |w| w.request.body.len());
-            return cluster.recount(bytes, 0);
+            cluster.recount(bytes, 0);
+            return self.redirect(caller, partition, out);
         }
         self.local
             .push_back(Local::Turns(partition, TurnsInput::Hangup(caller)));

@@ -20,6 +20,7 @@ use super::ending::must_record;
 use super::engine::Turns;
 use super::jobs::{Job, JobId, Place, Reach};
 use crate::turn_io::{RunnerEffect, TurnId};
+use crate::turns::Caller;
 
 /// Text for a turn that called out and lost its leadership.
 pub(super) const NOBODY_LEFT: &str = "the turn had called another actor when its node lost the \
@@ -131,6 +132,14 @@ pub(super) fn answer_all(job: &Job, answer: AnswerKind, out: &mut Vec<TurnsEffec
     out.push(TurnsEffect::Answer {
         to: *last,
         kind: answer,
+    });
+}
+
+/// Whoever hung up hears that nothing of the call is here: its gateway may close the request.
+pub(super) fn nothing_ran(caller: Caller, out: &mut Vec<TurnsEffect>) {
+    out.push(TurnsEffect::Answer {
+        to: caller,
+        kind: redirect(None, MayHaveRun::No),
     });
 }
 

@@ -15,7 +15,7 @@ use ghostlight_protocol::request::{RequestId, request_digest};
 use ghostlight_protocol::time::Instant;
 
 use super::activation::Ground;
-use super::answers::{not_run, reused, unknown};
+use super::answers::{not_run, nothing_ran, reused, unknown};
 use super::engine::{Evicted, Load, Turns};
 use super::jobs::{CallWork, Job, JobId, Place, Reach, Speculation, Work};
 use super::mailbox::{End, Line};
@@ -68,7 +68,7 @@ impl Turns {
             }
             return;
         }
-        if let Some(refusal) = cycle {
+        if let Some(refusal) = cycle.filter(|_| !self.may_enter(&actor, id)) {
             self.hold(id, 0, Ground::Fact, not_run(&refusal));
             self.touch(now, &actor, out);
             return;
@@ -101,6 +101,10 @@ impl Turns {
         let Some(job) = self.jobs.remove(id) else {
             return;
         };
+        let gone = job.call().map_or(&[][..], |call| &call.gone[..]);
+        for caller in gone {
+            nothing_ran(*caller, out);
+        }
         self.actors.at(&job.actor).mailbox.dismiss(&self.jobs);
         self.touch(now, &job.actor, out);
     }

@@ -16,6 +16,7 @@ use ghostlight_protocol::partition_row::{Kept, PartitionRow};
 use ghostlight_protocol::time::{Instant, WallTime};
 
 use super::activation::{Actors, Leaves, Rest, Stage};
+use super::answers::nothing_ran;
 use super::dedup::PendingReads;
 use super::entered::ReentrantTypes;
 use super::fixed_hash::FixedHash;
@@ -314,11 +315,11 @@ impl Turns {
         self.expire(now, out);
         match input {
             TurnsInput::Call { from, request } => self.on_call(now, from, request, out),
-            TurnsInput::Hangup(caller) => {
-                if let Left::Abandoned(job) = self.jobs.leave(caller) {
-                    self.abandon(now, job, out);
-                }
-            }
+            TurnsInput::Hangup(caller) => match self.jobs.leave(caller) {
+                Left::Waits => {}
+                Left::Unknown => nothing_ran(caller, out),
+                Left::Abandoned(job) => self.abandon(now, job, out),
+            },
             TurnsInput::Runner(RunnerInput::Asked { turn, ask, what }) => {
                 self.on_asked(now, turn, ask, what, out);
             }

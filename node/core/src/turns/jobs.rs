@@ -213,8 +213,10 @@ impl Job {
 /// What a hangup found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Left {
-    /// Others wait, or it is past waiting.
-    Wanted,
+    /// Others wait, or it is past waiting: whoever went hears when it is over.
+    Waits,
+    /// There is no such call: it was answered, or is not here.
+    Unknown,
     /// Nobody waits for it, and it has not begun.
     Abandoned(JobId),
 }
@@ -322,19 +324,18 @@ impl Jobs {
     /// The caller has gone.
     pub(super) fn leave(&mut self, caller: Caller) -> Left {
         let Some(id) = self.by_caller.swap_remove(&caller) else {
-            return Left::Wanted;
+            return Left::Unknown;
         };
         let job = self.at(id);
         let waits = matches!(job.place, Place::Lookup | Place::Waiting);
         let CallWork { callers, gone, .. } = job.call_mut().expect("only calls have callers");
         callers.retain(|c| *c != caller);
-        if !waits && gone.len() < CALLERS_MAX {
+        if gone.len() < CALLERS_MAX {
             gone.push(caller);
         }
-        if waits && callers.is_empty() {
-            Left::Abandoned(id)
-        } else {
-            Left::Wanted
+        match waits && callers.is_empty() {
+            true => Left::Abandoned(id),
+            false => Left::Waits,
         }
     }
 

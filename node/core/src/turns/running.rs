@@ -477,8 +477,10 @@ fn nest(
         body,
         deadline,
         metadata,
-        ordinal: _,
+        ordinal: counted,
     } = target;
+    // A turn whose host counts its calls may run again, elsewhere: they must find what they were answered.
+    let first = first && counted.is_none();
     let deadlines = [deadline, job.deadline].into_iter().flatten();
     let longest: Duration = NESTED_CALL_DEADLINE;
     let mut seed = job.stamp.seed.to_be_bytes().to_vec();

@@ -40,7 +40,7 @@ impl Gateway {
         let Some(settled) = attempt else {
             self.counters.stray_answers += 1;
             // Of a call that was given up: its turn is over.
-            self.sessions.over(key);
+            self.sessions.over(key, answer.call, from);
             return;
         };
         match answer.kind {
@@ -268,7 +268,7 @@ impl Gateway {
     pub(super) fn not_sent(&mut self, cx: &mut Cx<'_>, to: NodeId, number: u64) {
         let key = key_of(number);
         let Some(call) = self.calls.get_mut(&key) else {
-            return;
+            return self.sessions.over(key, number, to);
         };
         let latest = call.in_flight().is_some_and(|a| a.number == number);
         let Some(attempt) = call.close_attempt(number, to) else {

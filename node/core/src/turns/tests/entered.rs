@@ -190,7 +190,6 @@ fn an_answer_that_changed_nothing_needs_no_entry_and_interrupts_nothing() {
     assert_eq!(bench.row.applied_index, before, "no entry");
 }
 
-/// The turn that was entered is cut after something of it is committed: it is never run again.
 /// An application calls itself until its depth is refused: the refusal's round is confirmed before the calls outside of it
 /// fail one after the other.
 #[test]
@@ -210,6 +209,32 @@ fn an_answer_whose_round_is_confirmed_already_leaves_at_once() {
     assert_eq!(bench.answer(inner), reply_of("inner"));
 }
 
+/// Calls that join their turns tell who waits for them. A call back is no cycle where it may enter.
+#[test]
+fn a_call_back_that_may_enter_is_no_cycle() {
+    for (chain, enters) in [(Some("r"), true), (Some("s"), false), (None, false)] {
+        let mut bench = bench(3);
+        call_of(&mut bench, 1, 1, Some("r"));
+        bench.turn();
+        let ask = Ask {
+            actor: cart(),
+            chain: vec![cart(), actor_key("wallet")],
+            ..Ask::first(2, "a")
+        };
+        let from = ask.caller;
+        let mut request = ask.request();
+        request.metadata = chain.into_iter().map(named).collect();
+        bench.feed(TurnsInput::Call { from, request });
+        if enters {
+            entry(&mut bench);
+            continue;
+        }
+        bench.settle();
+        assert_eq!(code(&bench.answer(from)), Code::Cycle, "{chain:?}");
+    }
+}
+
+/// The turn that was entered is cut after something of it is committed: it is never run again.
 #[test]
 fn a_turn_that_was_entered_is_interrupted_when_its_leadership_ends() {
     let mut bench = bench(2);

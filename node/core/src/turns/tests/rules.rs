@@ -237,8 +237,14 @@ fn mailbox_hangup_removes_a_waiting_call_unless_somebody_joined() {
     bench.settle();
     assert_eq!(bench.answer(joined), reply("three"));
     // Whoever has gone hears that it is over, so that its gateway may close the request.
-    assert_eq!(code(&bench.answer(caller(1))), Code::OutcomeUnknown);
+    for n in [1, 3] {
+        assert_eq!(code(&bench.answer(caller(n))), Code::OutcomeUnknown);
+    }
+    assert_eq!(redirected(&bench.answer(caller(2))), MayHaveRun::No);
     bench.silent();
+    // So does one that nobody knows here.
+    bench.feed(TurnsInput::Hangup(caller(77)));
+    assert_eq!(redirected(&bench.answer(caller(77))), MayHaveRun::No);
 }
 
 #[test]
@@ -529,6 +535,28 @@ fn refusal_after_a_call_is_not_told_as_not_run() {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// A call that an application's host counts finds its answer again when its turn is run again, also where it changed nothing:
+/// it goes out as one that may have been made before, which is what has its answer recorded.
+#[test]
+fn a_call_that_a_host_counts_may_have_been_made_before() {
+    for (ordinal, attempt) in [(None, 1), (Some(0), 2)] {
+        let mut bench = Bench::new();
+        bench.call(Ask::first(1, "a"));
+        let turn = bench.turn().turn;
+        let call = TurnAsk::Call {
+            actor: actor_key("b"),
+            method: "m".to_owned(),
+            body: Bytes::new(),
+            deadline: None,
+            metadata: Vec::new(),
+            ordinal,
+        };
+        bench.ask(turn, 1, call);
+        let attempts: Vec<u32> = bench.calls.iter().map(|call| call.attempt).collect();
+        assert_eq!(attempts, [attempt], "{ordinal:?}");
     }
 }
 
