@@ -90,6 +90,8 @@ pub const PARTITION_MESSAGES_MAX: u64 = 262_144;
 pub const PARTITION_MESSAGE_BYTES_MAX: u64 = 256 << 20;
 /// Outgoing messages of one turn.
 pub const TURN_SENDS_MAX: usize = 1_024;
+/// Bytes of the messages that an application lets leave with one turn: with its state they must fit an entry.
+pub const TURN_SEND_BYTES_MAX: usize = ENTRY_BYTES_MAX / 4 * 3;
 /// Messages in one outbox frame.
 pub const OUTBOX_FRAME_MESSAGES_MAX: usize = 256;
 /// Bytes in one outbox frame.
@@ -166,6 +168,8 @@ pub const FIRST_SNAPSHOT: (u64, u64) = (5, 5);
 
 const _: () = assert!(FRAME_BYTES_MAX >= ENTRY_BYTES_MAX + FRAME_HEADER_BYTES_MAX);
 const _: () = assert!(ENTRY_BYTES_MAX > REQUEST_BODY_BYTES_MAX);
+const _: () = assert!(TURN_SEND_BYTES_MAX > REQUEST_BODY_BYTES_MAX);
+const _: () = assert!(TURN_SEND_BYTES_MAX < ENTRY_BYTES_MAX);
 const _: () = assert!(PARTITION_MESSAGES_MAX > TURN_SENDS_MAX as u64);
 const _: () = assert!(PARTITION_MESSAGE_BYTES_MAX > ENTRY_BYTES_MAX as u64);
 const _: () = assert!(CLOSED_RANGES_TOLD_MAX < CLOSED_RANGES_MAX);

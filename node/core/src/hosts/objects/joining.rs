@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::Metadata;
 use ghostlight_protocol::code::Code;
-use ghostlight_protocol::limits::{REQUEST_BODY_BYTES_MAX, TURN_SENDS_MAX};
+use ghostlight_protocol::limits::{REQUEST_BODY_BYTES_MAX, TURN_SEND_BYTES_MAX, TURN_SENDS_MAX};
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use ghostlight_protocol::time::Instant;
 
@@ -119,6 +119,14 @@ impl Running {
         if let Some(bytes) = longest.filter(|bytes| *bytes > REQUEST_BODY_BYTES_MAX) {
             return refused(format!(
                 "a message has {bytes} bytes, at most {REQUEST_BODY_BYTES_MAX} are allowed"
+            ));
+        }
+        let all = self.sends.iter().chain(&messages);
+        let bytes: usize = all.map(|message| message.body.len()).sum();
+        if bytes > TURN_SEND_BYTES_MAX {
+            return refused(format!(
+                "the messages of a turn have at most {TURN_SEND_BYTES_MAX} bytes, these would be {bytes}. Publish the rest \
+                 on their own"
             ));
         }
         self.sends.extend(messages);

@@ -1,7 +1,7 @@
 //! Calls and messages that join a running turn by its token.
 
 use ghostlight_protocol::code::Code;
-use ghostlight_protocol::limits::{REQUEST_BODY_BYTES_MAX, TURN_SENDS_MAX};
+use ghostlight_protocol::limits::{REQUEST_BODY_BYTES_MAX, TURN_SEND_BYTES_MAX, TURN_SENDS_MAX};
 
 use super::*;
 use crate::hosts::words::Joining;
@@ -140,6 +140,18 @@ fn messages_are_staged_all_or_none() {
         ..message(1)
     };
     bed.join(&token, Joining::Send(vec![message(1), long]));
+    assert_eq!(refusal(bed.told()), Code::TurnTooLarge);
+    // Large ones, each of which may be: what is told to be staged fits the entry of its turn.
+    let large = OutMessage {
+        body: vec![0; REQUEST_BODY_BYTES_MAX].into(),
+        ..message(1)
+    };
+    let most = TURN_SEND_BYTES_MAX / REQUEST_BODY_BYTES_MAX;
+    for _ in 0..most {
+        bed.join(&token, Joining::Send(vec![large.clone()]));
+        assert_eq!(bed.told(), AppOutcome::Done);
+    }
+    bed.join(&token, Joining::Send(vec![large]));
     assert_eq!(refusal(bed.told()), Code::TurnTooLarge);
 }
 
