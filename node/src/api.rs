@@ -61,6 +61,8 @@ pub struct Context {
     pub namespace: String,
     /// Accepted tokens; empty: none is asked for.
     pub tokens: Vec<Secret>,
+    /// Accepted by the operators' API: those of the node, whatever its applications have. Empty: none is asked for.
+    pub operator_tokens: Vec<Secret>,
     /// Settings of this node that weaken a guarantee.
     pub weakened: Vec<String>,
     /// Actor types hosted in this process, in order.
@@ -155,9 +157,9 @@ pub const TOKEN_HEADER: &str = "dapr-api-token";
 pub const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The answer to a request without an accepted token; `None` to any other.
-fn refused(context: &Context, headers: &HeaderMap) -> Option<Response> {
+fn refused(tokens: &[Secret], headers: &HeaderMap) -> Option<Response> {
     let given = headers.get(TOKEN_HEADER).map(HeaderValue::as_bytes);
-    match token::check(&context.tokens, given) {
+    match token::check(tokens, given) {
         Verdict::Admitted => None,
         Verdict::Refused => Some(text(StatusCode::UNAUTHORIZED, TOKEN_REFUSED)),
     }

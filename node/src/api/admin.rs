@@ -74,7 +74,7 @@ pub async fn answer(context: Shared, request: Request) -> Response {
     if parts == ["metrics"] {
         return metrics_page(&context);
     }
-    if let Some(refusal) = refused(&context, request.headers()) {
+    if let Some(refusal) = refused(&context.operator_tokens, request.headers()) {
         return refusal;
     }
     let ["ghostlight", "v1", rest @ ..] = parts.as_slice() else {

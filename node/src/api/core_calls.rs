@@ -56,15 +56,8 @@ impl CoreCalls {
 impl CoreCalls {
     /// What an application hears that asks about an actor of its neighbour: the node hosts the type, and it does not.
     fn of_another(&self, actor: &ActorKey, call: &AppCall) -> Option<AppRefusal> {
-        let (channel, app) = (self.hosts.get()?, self.app.as_ref()?);
-        let hosts = |app: &AppId| match channel.presence(app) {
-            Presence::Hosts(types) => types.iter().any(|hosted| hosted == actor.actor_type()),
-            Presence::Awaited | Presence::Gone => false,
-        };
-        let others = channel.apps().map(|other| &other.id);
-        let is_theirs = !hosts(app) && others.filter(|other| *other != app).any(hosts);
         match call {
-            _ if !is_theirs => None,
+            _ if !self.is_neighbours(actor.actor_type()) => None,
             AppCall::StateTransaction(_) => Some(AppRefusal::InstanceMissing),
             AppCall::ReminderRegister { .. }
             | AppCall::ReminderUnregister { .. }
@@ -74,8 +67,24 @@ impl CoreCalls {
         }
     }
 
+    /// Whether an application beside this one has a type, and this one does not.
+    fn is_neighbours(&self, actor_type: &str) -> bool {
+        let (Some(channel), Some(app)) = (self.hosts.get(), &self.app) else {
+            return false;
+        };
+        let hosts = |app: &AppId| match channel.presence(app) {
+            Presence::Hosts(types) => types.iter().any(|hosted| hosted == actor_type),
+            Presence::Awaited | Presence::Gone => false,
+        };
+        let mut others = channel.apps().map(|other| &other.id);
+        !hosts(app) && others.any(|other| other != app && hosts(other))
+    }
+
     /// Reminders are asked about only beside an application that hosts their type, as in Dapr.
     async fn must_host(&self, actor_type: &str) -> Result<(), AppRefusal> {
+        if self.is_neighbours(actor_type) {
+            return Err(AppRefusal::NotHosted);
+        }
         match self.handle.admin(AdminRequest::Hosted).await {
             AdminAnswer::Hosted(types) if types.iter().any(|(name, _)| name == actor_type) => {
                 Ok(())

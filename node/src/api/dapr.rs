@@ -117,7 +117,7 @@ pub async fn answer(context: Shared, request: Request) -> Response {
         }
         _ => {}
     }
-    if let Some(refusal) = refused(&context, request.headers()) {
+    if let Some(refusal) = refused(&context.tokens, request.headers()) {
         metrics::refused("token");
         return refusal;
     }

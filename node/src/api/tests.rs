@@ -229,6 +229,7 @@ pub(crate) fn context(tokens: &[&str], calls: Arc<dyn AppCalls>) -> Context {
         name: "n1".into(),
         namespace: "default".into(),
         tokens: tokens.iter().map(|token| Secret::new(*token)).collect(),
+        operator_tokens: tokens.iter().map(|token| Secret::new(*token)).collect(),
         weakened: vec!["http listens on 0.0.0.0:3500".into()],
         doors: Vec::new(),
         actor_types: vec!["counter".into(), "log".into()],

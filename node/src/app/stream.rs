@@ -113,11 +113,16 @@ impl AppChannel {
         // The first of its queue.
         drop(outbox.send(ack).await);
         let shared = Arc::clone(&self.shared);
-        shared.host(&settings, peer, &line, hosted).await;
-        drop(tokio::spawn(async move {
-            let why = read(&line, incoming).await;
-            shared.stream_over(&settings.id, &line, &why).await;
-        }));
+        // On its own: the client may hang up in the middle, and whoever hosted before must be told to go all the same.
+        let seating = tokio::spawn(async move {
+            shared.host(&settings, peer, &line, hosted).await;
+            drop(tokio::spawn(async move {
+                let why = read(&line, incoming).await;
+                shared.stream_over(&settings.id, &line, &why).await;
+            }));
+        });
+        // Should it end in a panic, so does the stream.
+        drop(seating.await);
         Ok(futures::stream::unfold(out, |mut out| async move {
             out.recv().await.map(|message| (message, out))
         }))

@@ -179,6 +179,7 @@ impl AppSetup {
             name: self.app_id,
             namespace: config.namespace.clone(),
             tokens: self.tokens.unwrap_or_else(|| config.api_tokens.clone()),
+            operator_tokens: config.api_tokens.clone(),
             weakened: config.weakened.clone(),
             actor_types: setup.actor_types.clone(),
             metrics: setup.renderer.clone(),
