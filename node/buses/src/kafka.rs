@@ -74,7 +74,11 @@ impl System for Kafka {
         let answers = sent.into_iter().map(|answer| async move {
             match answer {
                 Ok(answer) => outcome(answer.await),
-                Err(error) => outcome(Err(error)),
+                // Not taken, whatever the reason: certainly not published.
+                Err(error) => match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::Fatal) => unavailable(error.to_string()),
+                    _ => outcome(Err(error)),
+                },
             }
         });
         join_all(answers).await

@@ -38,7 +38,8 @@ pub(super) async fn subscribe(
     };
     let bounds = Bounds {
         out,
-        held: out,
+        // The places of what is settled are free only when that was told: others are ready meanwhile.
+        held: out.saturating_mul(2),
         renewal: None,
         deliver: subscribe.max_deliver,
     };

@@ -17,14 +17,19 @@ use crate::keeper::Dial;
 /// How long brokers may take to tell which they are.
 const METADATA_TIME_MAX: Duration = Duration::from_secs(4);
 
-/// Hears that no broker is within reach.
+/// Hears that the producer is of no use.
 #[derive(Clone, Default)]
 pub(super) struct Hears(Arc<Notify>);
 
 impl ClientContext for Hears {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!("Kafka's client: {error}: {reason}");
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+        // After a fatal error this producer takes nothing any more: another one is made.
+        let useless = [RDKafkaErrorCode::AllBrokersDown, RDKafkaErrorCode::Fatal];
+        if error
+            .rdkafka_error_code()
+            .is_some_and(|code| useless.contains(&code))
+        {
             self.0.notify_one();
         }
     }
@@ -121,6 +126,6 @@ impl Dial for Dialer {
 
     async fn broken(&self, producer: &Producer) -> String {
         producer.hears.0.notified().await;
-        "no broker is within reach".to_owned()
+        "no broker is within reach, or the producer has failed for good".to_owned()
     }
 }

@@ -32,9 +32,8 @@ const POLL_RESTING: Duration = Duration::from_millis(5);
 const READS_MAX: usize = 256;
 /// How long brokers may take to tell where a group stands.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a partition that others are to have is kept for what is handled of it. The group waits for at most its
-/// `max.poll.interval.ms`, which is five minutes.
-const LEAVE_TIME_MAX: Duration = Duration::from_secs(240);
+/// How long a partition that others are to have is kept for what is handled of it: the whole group waits meanwhile.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(60);
 /// How often it is seen whether that is over.
 const LEAVE_LOOK: Duration = Duration::from_millis(5);
 /// A group that has committed everywhere exists, even if it shares its partitions out anew for longer than this.
@@ -79,10 +78,18 @@ impl Shelf {
             return;
         };
         let mut ledger = self.ledger();
-        for partition in ledger.ready() {
-            while let Ok(place) = Arc::clone(room).try_acquire_owned() {
+        // One of each partition in turn, so that none starves beside a busy one.
+        loop {
+            let ready = ledger.ready();
+            if ready.is_empty() {
+                return;
+            }
+            for partition in ready {
+                let Ok(place) = Arc::clone(room).try_acquire_owned() else {
+                    return;
+                };
                 let Some(handle) = ledger.take(partition) else {
-                    break;
+                    continue;
                 };
                 let content = (*handle.content).clone();
                 // There is room in the queue for as many as there are places; who has gone wants none.
@@ -116,7 +123,7 @@ pub(super) type Joined = oneshot::Sender<Result<(), String>>;
 struct Context {
     shelf: Arc<Shelf>,
     begin: Begin,
-    joined: Mutex<Option<Joined>>,
+    joined: Arc<Mutex<Option<Joined>>>,
     /// Where the group stands could not be learned: the member begins again.
     lost: AtomicBool,
 }
@@ -124,24 +131,26 @@ struct Context {
 impl Member {
     /// Reads until the shelf is closed.
     pub(super) fn run(&self, joined: Joined) {
-        let mut joined = Some(joined);
+        let joined = Arc::new(Mutex::new(Some(joined)));
         while !self.shelf.is_over() {
-            if let Err(why) = self.read(&mut joined) {
+            if let Err(why) = self.read(&joined) {
                 tracing::warn!(topic = %self.topic, "reading from Kafka begins again: {why}");
+                let mut joined = joined.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(joined) = joined.take() {
                     // Who waited may have left.
                     drop(joined.send(Err(why)));
                 }
+                drop(joined);
                 thread::sleep(PAUSE);
             }
         }
     }
 
-    fn read(&self, joined: &mut Option<Joined>) -> Result<(), String> {
+    fn read(&self, joined: &Arc<Mutex<Option<Joined>>>) -> Result<(), String> {
         let context = Context {
             shelf: Arc::clone(&self.shelf),
             begin: self.begin,
-            joined: Mutex::new(joined.take()),
+            joined: Arc::clone(joined),
             lost: AtomicBool::new(false),
         };
         let consumer: BaseConsumer<Context> = self
@@ -255,6 +264,11 @@ impl Context {
         given: &TopicPartitionList,
     ) -> KafkaResult<TopicPartitionList> {
         let starts = consumer.committed_offsets(given.clone(), ANSWER_TIME_MAX)?;
+        // What is published to a partition that appears after the subscriber was told that it is one is for it.
+        let begin = match self.has_joined() {
+            true => Begin::Oldest,
+            false => self.begin,
+        };
         let mut fresh = TopicPartitionList::new();
         for mut partition in starts.elements() {
             partition.error()?;
@@ -263,7 +277,7 @@ impl Context {
             }
             let (topic, number) = (partition.topic(), partition.partition());
             let (oldest, newest) = consumer.fetch_watermarks(topic, number, ANSWER_TIME_MAX)?;
-            let begin = Offset::Offset(match self.begin {
+            let begin = Offset::Offset(match begin {
                 Begin::Oldest => oldest,
                 Begin::Newest => newest,
             });
@@ -289,15 +303,29 @@ impl Context {
                 }
             }
             drop(ledger);
+            if begun.count() > 0 {
+                // In the client a rest outlives an assignment; the ledger's partitions begin without one.
+                consumer.resume(&begun)?;
+            }
             consumer.assign(&begun)
         });
         if let Err(error) = begun {
             tracing::warn!("a group of Kafka cannot be joined: {error}");
+            let mut ledger = self.shelf.ledger();
+            for partition in given.elements() {
+                ledger.revoke(partition.partition());
+            }
+            drop(ledger);
             self.lost.store(true, Ordering::Relaxed);
             drop(consumer.unassign());
             return;
         }
         self.tell_joined();
+    }
+
+    fn has_joined(&self) -> bool {
+        let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        joined.is_none()
     }
 
     fn tell_joined(&self) {

@@ -9,7 +9,7 @@ use libtest_mimic::Trial;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::programs::{JETSTREAM, MQTT, RABBITMQ, REDIS};
-use crate::server::{Program, Server, free_port};
+use crate::server::{Program, Server};
 use crate::suite::{Kind, Sharing};
 use crate::{suite, trial};
 
@@ -146,8 +146,6 @@ const ENCRYPTED: [Program; 4] = [
             append(&file, &config);
             command
                 .env("RABBITMQ_CONFIG_FILE", file)
-                // Without a port in the clear there is none to derive it from.
-                .env("RABBITMQ_DIST_PORT", free_port().to_string())
                 .env_remove("RABBITMQ_NODE_IP_ADDRESS")
                 .env_remove("RABBITMQ_NODE_PORT");
         },

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
-use crate::server::{End, Program};
+use crate::server::{End, Program, free_port};
 
 /// Every topic that tests use, for servers that must be told.
 pub(crate) const TOPICS: [&str; 12] = [
@@ -146,6 +146,9 @@ fn rabbitmq_command(command: &mut Command, directory: &Path, port: u16) {
         .env("RABBITMQ_NODENAME", format!("ghostlight{port}@localhost"))
         .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
         .env("RABBITMQ_NODE_PORT", port.to_string())
+        // Else it is derived from the other one, and may be no port at all.
+        .env("RABBITMQ_DIST_PORT", free_port().to_string())
+        .env("ERL_CRASH_DUMP", "/dev/null")
         .env("RABBITMQ_MNESIA_BASE", folder("data"))
         .env("RABBITMQ_LOG_BASE", folder("logs"))
         .env("RABBITMQ_LOGS", "-")
