@@ -232,7 +232,8 @@ fn a_killed_node_comes_back_to_its_topics() {
     }
     back.wait_for(300);
     stays.wait_for(300);
-    // The node that came back publishes, too.
+    // The node that came back publishes, too, once it has heard of everybody.
+    wait_known(&cluster, 1, "ticks", 2);
     for number in 301..=400 {
         assert_eq!(at_back.publish(number), 2);
     }

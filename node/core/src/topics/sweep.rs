@@ -263,7 +263,7 @@ impl Topics {
         let mut acts = Vec::new();
         for (topic, group) in due.iter().filter_map(family::parse_group_key) {
             let used = match self.groups.get(&GroupId::new(&topic, &group)) {
-                Some(Live::Ready(serving)) => serving.group.takers().next().is_some(),
+                Some(Live::Ready(serving)) => serving.group.subscribers().next().is_some(),
                 Some(Live::Loading(_)) => true,
                 None => false,
             };
