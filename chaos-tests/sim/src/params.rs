@@ -247,6 +247,8 @@ impl Params {
         params.disk.page_bytes = *dice.pick(&[ghostlight_disk::PAGE_BYTES, 400, 1]);
         draw_kinds(dice, &FaultKind::LATER, &mut params.faults);
         params.aim();
+        let dice = &mut Dice::new(seed, "latest params");
+        draw_kinds(dice, &FaultKind::LATEST, &mut params.faults);
         params
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub run: u64,
     /// Its calendar clock minus the true one, in milliseconds.
     pub skew_ms: i64,
+    /// By how much that clock is too fast.
+    pub drift: Drift,
     /// What becomes of it when it is down.
     pub fate: Fate,
     /// Syncs take this many times as long.
@@ -58,7 +60,28 @@ pub(crate) enum Fallen {
     Known,
 }
 
+/// A clock that runs too fast or too slow.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Drift {
+    /// Millionths that it gains, or loses, since that true time.
+    pub millionths: i64,
+    /// See there.
+    pub since: u64,
+}
+
 impl Node {
+    /// Its calendar clock minus the true one at a true time, in milliseconds.
+    pub(crate) fn clock_off_ms(&self, now: u64) -> i64 {
+        let ms = (now.saturating_sub(self.drift.since) / MS).cast_signed();
+        self.skew_ms + ms * self.drift.millionths / 1_000_000
+    }
+
+    /// Its calendar clock is right.
+    pub(crate) fn set_right(&mut self) {
+        self.skew_ms = 0;
+        self.drift = Drift::default();
+    }
+
     /// What starts on the disk next is another node.
     pub(crate) fn begins_anew(&mut self) {
         self.image = None;

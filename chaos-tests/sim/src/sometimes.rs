@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// What every full batch of seeds must reach.
-pub(crate) const REQUIRED: [&str; 93] = [
+pub(crate) const REQUIRED: [&str; 94] = [
     "actor has events",
     "asked one of two that believe to lead",
     "call answered not run",
@@ -26,6 +26,7 @@ pub(crate) const REQUIRED: [&str; 93] = [
     "events over their time",
     "fault: a node hears nobody",
     "fault: bit flip",
+    "fault: clock drifts",
     "fault: clock jump",
     "fault: clock strobes",
     "fault: connection broken",

@@ -503,6 +503,7 @@ impl World {
     fn turn(&mut self, place: Place, run: u64) {
         let now = self.now;
         let node = &mut self.nodes[place];
+        let off_ms = node.clock_off_ms(now);
         let Some(process) = node.process.as_mut().filter(|_| node.run == run) else {
             return;
         };
@@ -511,7 +512,7 @@ impl World {
             return self.at(at, Event::Turn { place, run });
         }
         process.scheduled = false;
-        let clocks = process.now(now, node.skew_ms);
+        let clocks = process.now(now, off_ms);
         let mut effects = std::mem::take(&mut self.effects);
         let mut inputs = std::mem::take(&mut self.inputs);
         std::mem::swap(&mut inputs, &mut process.inbox);

@@ -43,6 +43,8 @@ pub enum FaultKind {
     Swizzle,
     /// A calendar clock jumps to and fro.
     ClockStrobe,
+    /// A calendar clock is too fast, or too slow.
+    ClockDrift,
     /// A disk has no room for a write: the process ends.
     DiskFull,
     /// A disk syncs nothing for a while.
@@ -108,6 +110,9 @@ impl FaultKind {
         (Self::Replace, 1),
     ];
 
+    /// Kinds that came last.
+    pub const LATEST: [(Self, u32); 1] = [(Self::ClockDrift, 3)];
+
     /// Kinds that are aimed at who leads, or at who is in between. Drawn last of all.
     pub const AIMED: [(Self, u32); 5] = [
         (Self::Isolate, 4),
@@ -122,6 +127,6 @@ impl FaultKind {
     /// How many kinds a seed draws from.
     #[must_use]
     pub const fn count() -> usize {
-        Self::ALL.len() + Self::LATER.len() + Self::AIMED.len()
+        Self::ALL.len() + Self::LATER.len() + Self::AIMED.len() + Self::LATEST.len()
     }
 }

@@ -15,7 +15,7 @@ use ghostlight_storage::{MemoryDisk, MemoryEngine, NodeIdentity, Recovered, Stor
 use super::{Event, World};
 use crate::dice::{MS, SEC};
 use crate::net::{KINDS, Place, key};
-use crate::process::{Fallen, Fate, Introduced, Node, Process, StoreQueue};
+use crate::process::{Drift, Fallen, Fate, Introduced, Node, Process, StoreQueue};
 
 /// How a new node comes to its cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +37,7 @@ impl World {
             last_id: None,
             run: 0,
             skew_ms: 0,
+            drift: Drift::default(),
             fate: Fate::Returns,
             slowness: 1,
             loop_slowness: 1,

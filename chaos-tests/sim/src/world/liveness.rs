@@ -55,7 +55,7 @@ impl World {
             node.loop_slowness = 1;
             node.stalled_until = 0;
             node.disk.disarm();
-            node.skew_ms = 0;
+            node.set_right();
         }
     }
 }

@@ -9,10 +9,12 @@ use super::{Event, Mend, Phase, Repair, World};
 use crate::dice::{MS, SEC};
 use crate::net::Place;
 use crate::params::FaultKind;
-use crate::process::Fate;
+use crate::process::{Drift, Fate};
 
 /// Crashes of one loop.
 const LOOP_CRASHES: (u64, u64) = (2, 6);
+/// Millionths by which a drifting clock is too fast or too slow at most: a twentieth, far more than any that is sold.
+const DRIFT_MAX: i64 = 50_000;
 /// Jumps of a strobing clock.
 const STROBES: (u64, u64) = (5, 40);
 /// A dead node is removed when the others call it down: suspicion takes 2 s.
@@ -38,6 +40,15 @@ impl World {
                 self.sometimes.hit("fault: clock strobes");
                 let left = self.dice.fault.between(STROBES.0, STROBES.1);
                 self.strobe(place, left);
+            }
+            FaultKind::ClockDrift => {
+                self.sometimes.hit("fault: clock drifts");
+                let most = DRIFT_MAX.unsigned_abs();
+                self.nodes[place].drift = Drift {
+                    millionths: self.dice.fault.between(0, 2 * most).cast_signed() - DRIFT_MAX,
+                    since: self.now,
+                };
+                self.mend_later(Mend::Clock(place), 5 * SEC, 200 * SEC);
             }
             FaultKind::DiskFull => {
                 self.sometimes.hit("fault: disk full");
@@ -149,7 +160,7 @@ impl World {
     /// A calendar clock jumps to and fro.
     pub(super) fn strobe(&mut self, place: Place, left: u64) {
         if left == 0 || self.phase == Phase::Quiet {
-            self.nodes[place].skew_ms = 0;
+            self.nodes[place].set_right();
             return;
         }
         let minutes = self.dice.fault.between(0, 1_200_000).cast_signed() - 600_000;

@@ -148,6 +148,7 @@ impl World {
             | FaultKind::Bridge
             | FaultKind::Swizzle
             | FaultKind::ClockStrobe
+            | FaultKind::ClockDrift
             | FaultKind::DiskFull
             | FaultKind::DiskStall
             | FaultKind::Rolling
@@ -191,7 +192,7 @@ impl World {
             Mend::Disk(place) => self.nodes[place].slowness = 1,
             Mend::Loop(place) => self.nodes[place].loop_slowness = 1,
             Mend::Undrain(place) => self.drain(place, DrainChange::Undo),
-            Mend::Clock(place) => self.nodes[place].skew_ms = 0,
+            Mend::Clock(place) => self.nodes[place].set_right(),
             Mend::CrashAgain(place, left) => self.crash_again(place, left),
             Mend::Clog(place) if self.phase == Phase::Faults => self.isolate(place),
             Mend::Clog(_) => {}
@@ -386,7 +387,7 @@ impl World {
             self.nodes[place].loop_slowness = 1;
             self.nodes[place].stalled_until = 0;
             self.nodes[place].disk.disarm();
-            self.nodes[place].skew_ms = 0;
+            self.nodes[place].set_right();
             if self.nodes[place].process.is_none() && self.nodes[place].fate == Fate::Returns {
                 self.closing.remove(&place);
                 self.start(place, Origin::Joins);

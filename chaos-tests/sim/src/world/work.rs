@@ -267,7 +267,7 @@ impl World {
         let ticket = self.clients.ticket();
         let seed = self.dice.work.any();
         let now = self.now;
-        let skew = self.nodes[place].skew_ms;
+        let skew = self.nodes[place].clock_off_ms(now);
         let Some(process) = &self.nodes[place].process else {
             return ticket;
         };
