@@ -174,6 +174,10 @@ fn script(seed: u64) -> Result<Losses, String> {
                 written.map_err(|error| format!("{place}: {error}"))?;
             }
             states.push(everything(&memory));
+            // Now and then the operating system writes out what nobody asked for.
+            if rng.random_ratio(1, 20) {
+                run(Command::new("sync").arg("-f").arg(disk.root()))?;
+            }
             if durability == Durability::Synced {
                 synced = states.len() - 1;
             }
