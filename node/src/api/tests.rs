@@ -539,6 +539,23 @@ async fn a_body_over_the_limit_is_refused() {
     );
 }
 
+/// The operators' API is the node's, whatever tokens its first application asks its own clients for.
+#[tokio::test]
+async fn operators_have_tokens_of_their_own() {
+    for (api, path, good, bad) in [
+        (Api::Admin, "/ghostlight/v1/status", "ops", "shop"),
+        (Api::Dapr, "/v1.0/metadata", "shop", "ops"),
+    ] {
+        let mut context = context(&["shop"], Arc::new(app_calls::NoApplication));
+        context.operator_tokens = vec![Secret::new("ops")];
+        let (addr, _end) = listen_with(serve::Limits::default(), api, context).await;
+        for (token, status) in [(good, "HTTP/1.1 200"), (bad, "HTTP/1.1 401")] {
+            let head = format!("GET {path} HTTP/1.1\r\ndapr-api-token: {token}");
+            has(&raw(addr, &head, b"").await, &[status]);
+        }
+    }
+}
+
 #[tokio::test]
 async fn tokens_guard_everything_but_health_and_metrics() {
     let (dapr, _end) = listen(Api::Dapr, &["secret"]).await;
