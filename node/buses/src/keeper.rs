@@ -98,11 +98,11 @@ impl<D: Dial> Keeper<D> {
         match tokio::time::timeout(FIRST_WAIT_MAX, settled).await {
             Ok(Ok(state)) => match &*state {
                 State::Up(connection) => Ok(connection.clone()),
-                State::Down(why) => Err(self.sentence(why)),
-                State::First => Err(self.sentence("it has not answered yet")),
+                State::Down(why) => Err(self.away(why)),
+                State::First => Err(self.away("it has not answered yet")),
             },
-            Ok(Err(_)) => Err(self.sentence("this process is ending")),
-            Err(_) => Err(self.sentence("it has not answered yet")),
+            Ok(Err(_)) => Err(self.away("this process is ending")),
+            Err(_) => Err(self.away("it has not answered yet")),
         }
     }
 
@@ -139,7 +139,8 @@ impl<D: Dial> Keeper<D> {
         }
     }
 
-    fn sentence(&self, why: &str) -> String {
+    /// What publishers are told while there is no connection, or the one that they got turns out to be broken.
+    pub(crate) fn away(&self, why: &str) -> String {
         format!(
             "the bus of component {} is not there: {why}. Ghostlight keeps trying; publish again later",
             self.component

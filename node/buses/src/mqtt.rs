@@ -82,7 +82,7 @@ impl System for Mqtt {
             let packet = packet(&bus.options, topic, outgoing.event);
             match line.publish(packet).await {
                 Fate::Taken => PublishOutcome::Done(None),
-                Fate::Kept => unavailable("the connection to the broker broke"),
+                Fate::Kept => unavailable(bus.keeper.away("the connection broke")),
                 Fate::Lost => unknown(
                     "the connection to the broker broke before it answered; it may have the event",
                 ),

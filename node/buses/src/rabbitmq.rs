@@ -128,6 +128,7 @@ async fn send_one(
     {
         Fate::Taken => PublishOutcome::Done(None),
         Fate::Refused(why) => unavailable(why),
+        Fate::Kept => unavailable(bus.keeper.away("the connection broke")),
         Fate::Lost(why) => unknown(format!("{why}; RabbitMQ may have the event")),
     }
 }

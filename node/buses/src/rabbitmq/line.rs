@@ -40,8 +40,10 @@ struct Inner {
 pub(super) enum Fate {
     /// The server has it.
     Taken,
-    /// The server says that it has not, or it never left.
+    /// The server says that it has not.
     Refused(String),
+    /// It never left: the connection is broken.
+    Kept,
     /// Nobody can tell.
     Lost(String),
 }
@@ -179,7 +181,7 @@ impl Line {
         properties: BasicProperties,
     ) -> Fate {
         if !self.is_whole() {
-            return Fate::Refused("the connection broke".to_owned());
+            return Fate::Kept;
         }
         let fate = {
             let _turn = self.0.turn.lock().await;
