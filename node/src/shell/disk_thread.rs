@@ -152,19 +152,32 @@ fn write_all<E: Engine>(
             batch.extend(more);
             batches += 1;
         }
-        let syncs = batch
-            .iter()
-            .any(|effect| matches!(effect, StoreEffect::Persist { .. }));
-        let begun = Instant::now();
+        debug_assert!(batches >= 1);
         let mut inputs = Vec::new();
-        let result = disk.perform(batch, &mut inputs);
-        if syncs {
-            metrics::synced(begun.elapsed());
+        let mut result = Ok(());
+        for effect in batch {
+            let begun = match effect {
+                StoreEffect::Persist { .. } => {
+                    // What is applied waits for no sync but its own: who asked for it goes on meanwhile, and the core has
+                    // the next batch ready when this one is synced.
+                    let applied = std::mem::take(&mut inputs);
+                    if !applied.is_empty() && answer.blocking_send(Ok(applied)).is_err() {
+                        return;
+                    }
+                    Some(Instant::now())
+                }
+                _ => None,
+            };
+            result = disk.perform(vec![effect], &mut inputs);
+            if let Some(begun) = begun {
+                metrics::synced(begun.elapsed());
+            }
+            if result.is_err() {
+                break;
+            }
         }
         let failed = result.is_err();
-        let result = result.map(|()| inputs);
-        debug_assert!(batches >= 1);
-        if answer.blocking_send(result).is_err() || failed {
+        if answer.blocking_send(result.map(|()| inputs)).is_err() || failed {
             return;
         }
     }

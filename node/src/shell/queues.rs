@@ -1,7 +1,7 @@
 //! The queues between the threads of a node, and their bounds.
 //!
-//! Core and disk feed each other. The disk answers each batch of the core with one message, and the core
-//! takes what waits before it hands out the next batch: the queue of answers can never be full. Reads are
+//! Core and disk feed each other. The disk answers each batch of the core with one message, or two if it is to be
+//! synced, and the core takes what waits before it hands out the next batch: the queue of answers can never be full. Reads are
 //! handed out many at a time; there `reads` keeps core and readers from waiting for each other.
 
 use ghostlight_core::io::{ReadTicket, StoreEffect, StoreInput};
@@ -12,7 +12,7 @@ use ghostlight_protocol::ids::PartitionId;
 pub(crate) const DISK_BATCHES_MAX: usize = 1_024;
 /// Answers of the disk and of the reader of snapshots: more than there can be, so that neither waits, also
 /// with a few words about the disk's room between them.
-pub(crate) const DISK_ANSWERS_MAX: usize = DISK_BATCHES_MAX + SNAPSHOTS_MAX + 64;
+pub(crate) const DISK_ANSWERS_MAX: usize = 2 * DISK_BATCHES_MAX + SNAPSHOTS_MAX + 64;
 /// Steps of snapshots being sent that wait to be read: more than the core wants at once.
 pub(crate) const SNAPSHOTS_MAX: usize = 256;
 /// Reads that wait; then the core waits. From as many on, it also leaves what would read more waiting.
@@ -24,7 +24,7 @@ pub(crate) const READERS: usize = 2;
 /// What turns ask and how they end; then turns wait.
 pub(crate) const RUNNER_INPUTS_MAX: usize = 65_536;
 
-const _: () = assert!(DISK_ANSWERS_MAX > DISK_BATCHES_MAX + 1);
+const _: () = assert!(DISK_ANSWERS_MAX > 2 * DISK_BATCHES_MAX + 1);
 const _: () = assert!(READ_ANSWERS_MAX > READS_MAX + READERS);
 
 /// Work for the disk thread.
