@@ -268,6 +268,7 @@ impl Params {
         self.log = LogBounds {
             kept_entries,
             entries_max: 20 * kept_entries as usize,
+            all_bytes_max: *dice.pick(&[32 << 20, 64 << 10, 8 << 10]),
             ..LogBounds::default()
         };
     }

@@ -16,7 +16,7 @@ mod tail;
 mod traps;
 
 pub use group::{
-    Candidacy, Change, Group, GroupReady, GroupSettings, Install, LogBounds, Outgoing, Peek,
-    PeerProgress, Promise, ProposeRefused, ReadIndex, Role, Sender, SnapshotResult, peek,
+    Candidacy, Change, Group, GroupReady, GroupSettings, Install, LogBounds, LogRoom, Outgoing,
+    Peek, PeerProgress, Promise, ProposeRefused, ReadIndex, Role, Sender, SnapshotResult, peek,
 };
 pub use heard::Heard;

@@ -9,9 +9,11 @@ use super::Recovery;
 use crate::engine::Cf;
 
 /// One memtable of the log: entries should die before they are flushed.
-const LOG_MEMTABLE_BYTES: usize = 64 << 20;
+const LOG_MEMTABLE_BYTES: usize = 32 << 20;
 /// One memtable of any other column family.
 const MEMTABLE_BYTES: usize = 16 << 20;
+/// Memtables of all column families together; then the oldest is flushed.
+const MEMTABLES_BYTES_MAX: usize = 48 << 20;
 /// Write-ahead log kept because of idle column families.
 const WAL_BYTES_MAX: u64 = 256 << 20;
 /// Blocks in memory, for all column families.
@@ -41,6 +43,7 @@ pub(super) fn database(recovery: Recovery) -> Options {
     options.set_max_background_jobs(2);
     // There is one writer.
     options.set_allow_concurrent_memtable_write(false);
+    options.set_db_write_buffer_size(MEMTABLES_BYTES_MAX);
     options.set_bytes_per_sync(1 << 20);
     options.set_keep_log_file_num(INFO_LOG_FILES_MAX);
     options.set_max_log_file_size(INFO_LOG_BYTES_MAX);

@@ -4,6 +4,7 @@ use ghostlight_protocol::ids::PartitionId;
 
 use super::NodeCore;
 use crate::io::{Effect, StoreEffect};
+use crate::replica::LogRoom;
 
 /// Every group is looked at once in so many ticks.
 const TRUNCATE_TICKS: u64 = 40;
@@ -14,7 +15,7 @@ impl NodeCore {
     pub(super) fn truncate_if_crowded(&mut self, partition: PartitionId, out: &mut Vec<Effect>) {
         let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
         if let Some(slot) = slot.filter(|slot| slot.group.is_crowded())
-            && let Some(through) = slot.group.truncate()
+            && let Some(through) = slot.group.truncate(LogRoom::Ample)
         {
             out.push(Effect::Store(StoreEffect::Truncate { partition, through }));
         }
@@ -22,15 +23,19 @@ impl NodeCore {
 
     pub(super) fn tick_truncation(&mut self, out: &mut Vec<Effect>) {
         let turn = self.ticks % TRUNCATE_TICKS;
+        let bounds = self.start.log;
         let Some(cluster) = &mut self.cluster else {
             return;
         };
+        let logs = cluster.slots.iter().flatten();
+        let room = bounds.room(logs.map(|slot| slot.group.log_bytes()).sum());
         for slot in cluster.slots.iter_mut().flatten() {
             let partition = slot.group.partition();
-            if u64::from(partition.0) % TRUNCATE_TICKS != turn {
+            // Memory that is scarce cannot wait until it is each one's turn.
+            if room == LogRoom::Ample && u64::from(partition.0) % TRUNCATE_TICKS != turn {
                 continue;
             }
-            if let Some(through) = slot.group.truncate() {
+            if let Some(through) = slot.group.truncate(room) {
                 out.push(Effect::Store(StoreEffect::Truncate { partition, through }));
             }
         }

@@ -23,7 +23,7 @@ use rand_chacha::ChaCha8Rng;
 
 pub use change::Change;
 pub use ready::{GroupReady, Install, Outgoing};
-pub use truncation::LogBounds;
+pub use truncation::{LogBounds, LogRoom};
 
 use super::heard::{Heard, HeardMemory};
 use super::tail::TailLog;

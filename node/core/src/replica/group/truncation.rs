@@ -9,10 +9,16 @@ use crate::replica::heard::Heard;
 
 /// Log entries kept below applied, so that a peer that lags a little needs no snapshot.
 const KEPT_ENTRIES: u64 = 512;
+/// Of which a log keeps this part where the node's memory is scarce.
+const SCARCE_PART: u64 = 8;
+/// Entries that are worth a write of the disk, when a log that keeps fewer is cut.
+const STEP_ENTRIES: u64 = 64;
 /// Bytes of log above which it is crowded: no more is kept than a peer that answers still needs.
 const LOG_BYTES_MAX: usize = 8 << 20;
 /// Entries above which it is crowded.
 const LOG_ENTRIES_MAX: usize = 10_000;
+/// Bytes of all logs of a node above which its memory is scarce.
+const ALL_BYTES_MAX: usize = 32 << 20;
 /// No peer is waited for when the log has so many times the bytes of a crowded one,
 const WAIT_BYTES_FACTOR: usize = 2;
 /// or more entries than a crowded one by this part of them.
@@ -29,6 +35,17 @@ pub struct LogBounds {
     pub bytes_max: usize,
     /// So is one with more entries.
     pub entries_max: usize,
+    /// All logs of a node may have so many bytes before each keeps less.
+    pub all_bytes_max: usize,
+}
+
+/// How much memory a node has left for its logs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogRoom {
+    /// A log at ease keeps what a peer that comes back may need.
+    Ample,
+    /// It keeps little: such a peer gets a snapshot.
+    Scarce,
 }
 
 impl Default for LogBounds {
@@ -37,11 +54,21 @@ impl Default for LogBounds {
             kept_entries: KEPT_ENTRIES,
             bytes_max: LOG_BYTES_MAX,
             entries_max: LOG_ENTRIES_MAX,
+            all_bytes_max: ALL_BYTES_MAX,
         }
     }
 }
 
 impl LogBounds {
+    /// The room that is left beside logs of so many bytes.
+    #[must_use]
+    pub fn room(self, all_bytes: usize) -> LogRoom {
+        match all_bytes > self.all_bytes_max {
+            true => LogRoom::Scarce,
+            false => LogRoom::Ample,
+        }
+    }
+
     fn is_crowded(self, bytes: usize, entries: usize) -> bool {
         bytes > self.bytes_max || entries > self.entries_max
     }
@@ -56,11 +83,12 @@ impl LogBounds {
 impl Group {
     /// Forgets the front of the log where nobody near needs it; returns the position to cut on disk.
     ///
-    /// A log at ease keeps `kept_entries`, is cut in steps that are worth a write, and waits for its slow
-    /// peers. A crowded one is cut to half of its bound, by bytes and entries alike, and waits for a slow
+    /// A log at ease keeps `kept_entries`, less where memory is scarce and nothing where no peer could ever ask,
+    /// is cut in steps that are worth a write, and waits for its slow peers. A crowded one is cut to half of its bound, by bytes and entries alike, and waits for a slow
     /// peer only up to a second bound. What is not applied here is never cut.
-    pub fn truncate(&mut self) -> Option<LogPosition> {
+    pub fn truncate(&mut self, room: LogRoom) -> Option<LogPosition> {
         let crowded = self.is_crowded();
+        let kept = self.kept_entries(room);
         let log = self.raw.store();
         let bounds = self.log_bounds;
         let patient = bounds.is_patient(log.bytes(), log.len());
@@ -68,7 +96,7 @@ impl Group {
             let kept = log.newest_within(bounds.bytes_max / 2, bounds.entries_max / 2);
             self.applied.0.min(kept.0)
         } else {
-            self.applied.0.saturating_sub(bounds.kept_entries)
+            self.applied.0.saturating_sub(kept)
         };
         if patient && self.role() == Role::Leader {
             let term = self.raw.raft.term;
@@ -81,11 +109,28 @@ impl Group {
             let near = peers.filter(|(id, _)| waited_for(**id));
             through = near.map(|(_, p)| p.matched).fold(through, u64::min);
         }
-        let small = through < log.truncated().index.0 + bounds.kept_entries;
+        let step = kept.max(STEP_ENTRIES.min(bounds.kept_entries));
+        let small = through < log.truncated().index.0 + step;
         if small && !crowded {
             return None;
         }
         self.raw.mut_store().truncate(LogIndex(through))
+    }
+
+    fn kept_entries(&self, room: LogRoom) -> u64 {
+        let kept = self.log_bounds.kept_entries;
+        let alone = self.raw.raft.prs().iter().all(|(id, _)| *id == self.peer.0);
+        match room {
+            _ if alone => 0,
+            LogRoom::Ample => kept,
+            LogRoom::Scarce => kept / SCARCE_PART,
+        }
+    }
+
+    /// Bytes of the log.
+    #[must_use]
+    pub fn log_bytes(&self) -> usize {
+        self.raw.store().bytes()
     }
 
     /// Whether the log has more than it should keep in memory: `truncate` is due at once.

@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::cluster::Cluster;
-use crate::replica::{Heard, Outgoing, ProposeRefused, Role, ranks};
+use crate::replica::{Heard, LogRoom, Outgoing, ProposeRefused, Role, ranks};
 
 /// Guards `transfer` and `abort_transfer`.
 #[test]
@@ -285,6 +285,32 @@ fn the_log_is_cut_where_nobody_near_needs_it() {
     assert!(cut > matched);
     assert_eq!(cut, LogIndex(cluster.group(leader).last().index.0 - 5_000));
     assert_eq!(cluster.group(leader).role(), Role::Leader);
+}
+
+/// Guards the memory of a node with many logs: each keeps for peers that are away what the node has room for, and
+/// nothing where there is no peer.
+#[test]
+fn a_log_keeps_what_there_is_room_for_and_nothing_for_nobody() {
+    for (seed, nodes, room, kept) in [
+        (36, 3, LogRoom::Ample, 512),
+        (37, 3, LogRoom::Scarce, 64),
+        (38, 1, LogRoom::Ample, 0),
+        (39, 1, LogRoom::Scarce, 0),
+    ] {
+        let (mut cluster, leader) = Cluster::led(seed, nodes);
+        cluster.ticks(4);
+        for number in 0..2_000 {
+            cluster.propose(leader, &number.to_string());
+        }
+        cluster.ticks(10);
+        let cut = cluster.truncate_in(leader, room);
+        let cut = cut.expect("2,000 entries are more than anybody keeps");
+        let left = cluster.group(leader).last().index.0 - cut.index.0;
+        assert_eq!(left, kept, "{nodes} nodes, {room:?}");
+        // Few entries are not worth a write of the disk.
+        cluster.propose(leader, "one more");
+        assert_eq!(cluster.truncate_in(leader, room), None);
+    }
 }
 
 /// Guards the bound in bytes: few entries can be many bytes, and a follower without network is not waited

@@ -9,7 +9,7 @@ use ghostlight_protocol::replica::{ApplyItem, LogWrite};
 
 use super::disk::{Carried, Disk};
 use crate::replica::{
-    Change, Group, GroupReady, GroupSettings, Install, LogBounds, Outgoing, Promise, Role,
+    Change, Group, GroupReady, GroupSettings, Install, LogBounds, LogRoom, Outgoing, Promise, Role,
     SnapshotResult,
 };
 
@@ -356,8 +356,12 @@ impl Cluster {
 
     /// Cuts the log as the group likes; the position of the cut.
     pub(super) fn truncate(&mut self, node: u64) -> Option<LogPosition> {
+        self.truncate_in(node, LogRoom::Ample)
+    }
+
+    pub(super) fn truncate_in(&mut self, node: u64, room: LogRoom) -> Option<LogPosition> {
         let replica = self.at(node);
-        let through = replica.group.truncate()?;
+        let through = replica.group.truncate(room)?;
         replica.disk.truncate(through);
         Some(through)
     }
