@@ -165,6 +165,7 @@ fn dependencies_point_one_way() {
         ("node/macros", &[][..]),
         ("node/core", &["macros", "placement", "protocol"][..]),
         ("node/disk", &["core", "protocol", "storage"][..]),
+        ("node/transport", &["core", "protocol"][..]),
         (
             "node",
             &[
@@ -175,6 +176,7 @@ fn dependencies_point_one_way() {
                 "placement",
                 "protocol",
                 "storage",
+                "transport",
             ][..],
         ),
         (

@@ -165,7 +165,7 @@ pub enum Profile {
 /// What is logged, and how. Logs go to stderr.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Log {
-    /// A level, or a filter such as `info,ghostlight::transport=debug`.
+    /// A level, or a filter such as `info,ghostlight_transport=debug`.
     pub level: String,
     /// Lines for people or for programs.
     pub format: LogFormat,

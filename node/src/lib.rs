@@ -19,12 +19,12 @@ pub mod handle;
 pub mod node;
 pub mod pubsub;
 pub mod resources;
-pub mod security;
 mod shell;
 pub mod topics;
-pub mod transport;
 
 pub use ghostlight_core::sdk;
+pub use ghostlight_transport as transport;
+pub use ghostlight_transport::security;
 pub use node::Node;
 
 // A build with deliberate bugs is for the simulator alone.

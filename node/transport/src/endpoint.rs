@@ -234,7 +234,10 @@ impl Drop for Transport {
 
 /// An endpoint with the nodes' own settings of bulk connections and nothing of ours behind it, to measure
 /// against; driven by the runtime that is entered.
-pub(crate) fn bare(socket: UdpSocket, tls: &NodeTls) -> Result<Endpoint, TransportError> {
+///
+/// # Errors
+/// When the endpoint cannot be made.
+pub fn bare(socket: UdpSocket, tls: &NodeTls) -> Result<Endpoint, TransportError> {
     let mut endpoint = endpoint(socket, tls, &Handle::current())?;
     endpoint.set_default_client_config(client_config(ConnectionKind::Bulk, tls));
     Ok(endpoint)

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::endpoint::{HANDSHAKES_UNPROVED_MAX, client_config};
+use crate::handshake;
 use crate::security::tls::{NodeTls, SERVER_NAME};
-use crate::transport::endpoint::{HANDSHAKES_UNPROVED_MAX, client_config};
-use crate::transport::handshake;
 use quinn::{Connection, Endpoint};
 
 fn client() -> Endpoint {

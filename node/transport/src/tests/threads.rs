@@ -1,7 +1,7 @@
 //! Bulk cannot hold up control: not by load, not by a reader that stands still, not by a thread that does.
 
 use super::*;
-use crate::transport::SendError;
+use crate::SendError;
 use ghostlight_protocol::wire::frame::{RaftMessage, RaftMessages};
 
 const CONTROL: ConnectionKind = ConnectionKind::Control;

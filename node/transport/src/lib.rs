@@ -1,20 +1,4 @@
-//! Frames between nodes: QUIC with two connections per node pair.
-//!
-//! *Control* carries gossip datagrams and one lane; *bulk* carries a few long-lived lanes, and a stream of
-//! its own for each large frame. Never a stream per call: one lane moves about thirty times as many frames.
-//!
-//! Two OS threads, each with a current-thread runtime. `transport` drives the one socket and every control
-//! connection; `lanes` drives every bulk connection. What bulk does, encryption and handshakes included,
-//! never runs where heartbeats do, and the two reach the core through queues of their own.
-//! docs/decisions/0004-transport-threads.md has the alternatives.
-//!
-//! **Order:** frames of one lane arrive in order, except that a frame over 64 KiB is overtaken by frames
-//! about other partitions (`order`). **Bounds:** what a lane queues (`queue`), what a peer may send ahead
-//! (`tuning`), what waits for the core ([`Events`]).
-//!
-//! Events of ephemeral topics have a lane of their own, which passes the core by: they go to [`EphemeralSink`].
-//!
-//! **Absent:** whom to dial and whether to talk to a peer: the core asks, [`Admission`] decides.
+#![doc = include_str!("../README.md")]
 
 mod endpoint;
 mod handshake;
@@ -23,6 +7,7 @@ mod order;
 mod queue;
 mod receive;
 mod registry;
+pub mod security;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -40,8 +25,7 @@ use ghostlight_protocol::wire::hello::{
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-pub(crate) use endpoint::bare;
-pub use endpoint::{Transport, TransportError};
+pub use endpoint::{Transport, TransportError, bare};
 pub use lanes::{LinkHandle, SendError};
 
 /// Decides who may speak with this node; shared between the core's thread and the transport's.
