@@ -6,16 +6,20 @@
 //! what the connection is for, and whether it is allowed, is said by `Hello`, and the two must agree.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::wire::hello::ConnectionKind;
-use quinn::{ClientConfig, Connection, ConnectionId, Endpoint, ServerConfig, VarInt};
-use rand::Rng;
-use tokio::runtime::{Handle, Runtime};
+use quinn::{
+    AsyncTimer, AsyncUdpSocket, ClientConfig, Connection, ConnectionId, Endpoint, Runtime,
+    ServerConfig, TokioRuntime, VarInt,
+};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::ground::{Chance, Ground, within};
 use super::handshake::{self, Greeted};
 use super::queue::Pump;
 use super::registry::{Registry, Verdict};
@@ -32,6 +36,8 @@ pub(super) const HANDSHAKES_MAX: usize = 128;
 pub(super) const HANDSHAKES_UNPROVED_MAX: usize = 32;
 /// A dial, greeting included, that takes longer has failed.
 const DIAL_MAX: Duration = Duration::from_secs(2);
+/// Longest wait until connections are closed, when the node ends.
+const GOODBYE_MAX: Duration = Duration::from_millis(200);
 /// Bytes of the connection id that a dialer makes up; the first says the kind.
 const FIRST_ID_BYTES: usize = 20;
 
@@ -58,12 +64,9 @@ pub struct Transport {
     address: SocketAddr,
     pumps: Arc<Pumps>,
     threads: Vec<std::thread::JoinHandle<()>>,
+    /// Of its threads, bulk and control, and of its endpoint.
     #[cfg(test)]
-    pub(super) bulk: Handle,
-    #[cfg(test)]
-    pub(super) control: Handle,
-    #[cfg(test)]
-    pub(super) endpoint: Endpoint,
+    pub(super) inside: Option<([Handle; 2], Endpoint)>,
 }
 
 #[derive(Debug)]
@@ -95,13 +98,15 @@ struct Made {
     server: Arc<ServerConfig>,
     client: ClientConfig,
     /// Where they are driven.
-    runtime: Handle,
+    runtime: Arc<dyn Runtime>,
 }
 
 #[derive(Clone)]
 struct Shared {
     me: NodeId,
     endpoint: Endpoint,
+    /// Time, and tasks that stay where they are begun.
+    runtime: Arc<dyn Runtime>,
     control: Made,
     bulk: Made,
     pumps: Arc<Pumps>,
@@ -133,7 +138,7 @@ impl Transport {
         UdpSocket::bind(address).map_err(|source| TransportError::Bind { address, source })
     }
 
-    /// Starts on a bound socket.
+    /// Starts on a bound socket, with threads of its own.
     ///
     /// # Errors
     /// When the endpoint or its threads cannot be made.
@@ -144,35 +149,37 @@ impl Transport {
         admission: SharedAdmission,
         events: Events,
     ) -> Result<Self, TransportError> {
-        let address = socket.local_addr().map_err(TransportError::Endpoint)?;
-        let (dials, queue) = mpsc::channel(DIALS_MAX);
         let (control, bulk) = (current_thread()?, current_thread()?);
-        let pumps = Arc::new(Pumps::default());
-        let shared = Shared {
-            me,
-            endpoint: endpoint(socket, &tls, control.handle())?,
-            control: made(ConnectionKind::Control, &tls, control.handle()),
-            bulk: made(ConnectionKind::Bulk, &tls, bulk.handle()),
-            pumps: Arc::clone(&pumps),
-            admission,
-            events,
-            registry: Arc::default(),
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+        let ground = {
+            let _inside = control.enter();
+            tuning::enlarge_buffers(&socket);
+            let socket = TokioRuntime.wrap_udp_socket(socket);
+            Ground {
+                socket: socket.map_err(TransportError::Endpoint)?,
+                runtime: Arc::new(TokioRuntime),
+                control: Arc::new(Thread(control.handle().clone())),
+                bulk: Arc::new(Thread(bulk.handle().clone())),
+                chance: Chance::System,
+            }
+        };
+        let (mut transport, shared, queue) = {
+            let _inside = control.enter();
+            Self::assemble(me, &ground, &tls, admission, events)?
         };
         #[cfg(test)]
-        let inside = (
-            bulk.handle().clone(),
-            control.handle().clone(),
-            shared.endpoint.clone(),
-        );
+        {
+            let handles = [bulk.handle().clone(), control.handle().clone()];
+            transport.inside = Some((handles, shared.endpoint.clone()));
+        }
         // The bulk thread ends after the other: closing needs both.
         let (end_bulk, bulk_ends) = oneshot::channel::<()>();
-        let bulk_pump = Arc::clone(&pumps.bulk);
+        let bulk_pump = Arc::clone(&shared.pumps.bulk);
         let bulk = spawn("lanes", move || {
             bulk.block_on(async {
                 tokio::select! {
-                    () = bulk_pump.run() => {}
+                    biased;
                     _ = bulk_ends => {}
+                    () = bulk_pump.run() => {}
                 }
             });
             end(bulk);
@@ -182,18 +189,65 @@ impl Transport {
             drop(end_bulk);
             end(control);
         })?;
-        Ok(Self {
+        transport.threads = vec![control, bulk];
+        Ok(transport)
+    }
+
+    /// Starts on somebody else's ground, without threads: whoever drives the ground drives it all, also its end.
+    ///
+    /// # Errors
+    /// When the endpoint cannot be made.
+    pub fn on(
+        me: NodeId,
+        ground: &Ground,
+        tls: &NodeTls,
+        admission: SharedAdmission,
+        events: Events,
+    ) -> Result<Self, TransportError> {
+        let (transport, shared, queue) = Self::assemble(me, ground, tls, admission, events)?;
+        let pump = Arc::clone(&shared.pumps.bulk);
+        ground.bulk.spawn(Box::pin(pump.run()));
+        ground.control.spawn(Box::pin(run(shared, queue)));
+        Ok(transport)
+    }
+
+    fn assemble(
+        me: NodeId,
+        ground: &Ground,
+        tls: &NodeTls,
+        admission: SharedAdmission,
+        events: Events,
+    ) -> Result<(Self, Shared, mpsc::Receiver<Dial>), TransportError> {
+        let address = ground.socket.local_addr();
+        let address = address.map_err(TransportError::Endpoint)?;
+        let (dials, queue) = mpsc::channel(DIALS_MAX);
+        let pumps = Arc::new(Pumps::default());
+        let shared = Shared {
+            me,
+            endpoint: endpoint(ground, tls)?,
+            runtime: Arc::clone(&ground.runtime),
+            control: made(
+                ConnectionKind::Control,
+                tls,
+                &ground.control,
+                &ground.chance,
+            ),
+            bulk: made(ConnectionKind::Bulk, tls, &ground.bulk, &ground.chance),
+            pumps: Arc::clone(&pumps),
+            admission,
+            events,
+            registry: Arc::default(),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+        };
+        let transport = Self {
             dials,
             address,
             pumps,
-            threads: vec![control, bulk],
+            threads: Vec::new(),
             #[cfg(test)]
-            bulk: inside.0,
-            #[cfg(test)]
-            control: inside.1,
-            #[cfg(test)]
-            endpoint: inside.2,
-        })
+            inside: None,
+        };
+        Ok((transport, shared, queue))
     }
 
     /// Where it listens.
@@ -211,6 +265,16 @@ impl Transport {
         };
         // A full queue of dials: the core dials again.
         drop(self.dials.try_send(dial));
+    }
+
+    #[cfg(test)]
+    pub(super) fn handles(&self) -> &[Handle; 2] {
+        &self.inside.as_ref().expect("it has threads").0
+    }
+
+    #[cfg(test)]
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.inside.as_ref().expect("it has threads").1
     }
 
     /// Lets everything leave that was queued on any connection.
@@ -238,12 +302,47 @@ impl Drop for Transport {
 /// # Errors
 /// When the endpoint cannot be made.
 pub fn bare(socket: UdpSocket, tls: &NodeTls) -> Result<Endpoint, TransportError> {
-    let mut endpoint = endpoint(socket, tls, &Handle::current())?;
-    endpoint.set_default_client_config(client_config(ConnectionKind::Bulk, tls));
+    tuning::enlarge_buffers(&socket);
+    let socket = TokioRuntime.wrap_udp_socket(socket);
+    let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
+    let ground = Ground {
+        socket: socket.map_err(TransportError::Endpoint)?,
+        runtime: Arc::clone(&runtime),
+        control: Arc::clone(&runtime),
+        bulk: runtime,
+        chance: Chance::System,
+    };
+    let mut endpoint = endpoint(&ground, tls)?;
+    let client = client_config(ConnectionKind::Bulk, tls, &ground.chance);
+    endpoint.set_default_client_config(client);
     Ok(endpoint)
 }
 
-fn current_thread() -> Result<Runtime, TransportError> {
+/// One of the threads: what is begun on it stays there.
+#[derive(Debug)]
+struct Thread(Handle);
+
+impl Runtime for Thread {
+    fn new_timer(&self, at: std::time::Instant) -> Pin<Box<dyn AsyncTimer>> {
+        let _inside = self.0.enter();
+        TokioRuntime.new_timer(at)
+    }
+
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.0.spawn(task);
+    }
+
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> std::io::Result<Arc<dyn AsyncUdpSocket>> {
+        let _inside = self.0.enter();
+        TokioRuntime.wrap_udp_socket(socket)
+    }
+
+    fn now(&self) -> std::time::Instant {
+        TokioRuntime.now()
+    }
+}
+
+fn current_thread() -> Result<tokio::runtime::Runtime, TransportError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -251,7 +350,7 @@ fn current_thread() -> Result<Runtime, TransportError> {
 }
 
 /// Looking up a name cannot be given up, and may take as long as the resolver wants: nobody waits for it.
-fn end(runtime: Runtime) {
+fn end(runtime: tokio::runtime::Runtime) {
     runtime.shutdown_background();
 }
 
@@ -265,23 +364,18 @@ fn spawn(
     thread.map_err(TransportError::Endpoint)
 }
 
-fn endpoint(
-    socket: UdpSocket,
-    tls: &NodeTls,
-    runtime: &Handle,
-) -> Result<Endpoint, TransportError> {
-    tuning::enlarge_buffers(&socket);
-    let _inside = runtime.enter();
-    let server = made(ConnectionKind::Bulk, tls, runtime).server;
-    let runtime = quinn::default_runtime().ok_or_else(|| {
-        TransportError::Endpoint(std::io::Error::other("no asynchronous runtime"))
-    })?;
-    let server = Some(server.as_ref().clone());
-    Endpoint::new(tuning::endpoint_config(), server, socket, runtime)
-        .map_err(TransportError::Endpoint)
+fn endpoint(ground: &Ground, tls: &NodeTls) -> Result<Endpoint, TransportError> {
+    let server = made(ConnectionKind::Bulk, tls, &ground.bulk, &ground.chance).server;
+    Endpoint::new_with_abstract_socket(
+        tuning::endpoint_config(&ground.chance),
+        Some(server.as_ref().clone()),
+        Arc::clone(&ground.socket),
+        Arc::clone(&ground.runtime),
+    )
+    .map_err(TransportError::Endpoint)
 }
 
-fn made(kind: ConnectionKind, tls: &NodeTls, runtime: &Handle) -> Made {
+fn made(kind: ConnectionKind, tls: &NodeTls, runtime: &Arc<dyn Runtime>, chance: &Chance) -> Made {
     let mut server = ServerConfig::with_crypto(Arc::clone(&tls.server) as Arc<_>);
     server.transport_config(tuning::transport_config(kind));
     server.migration(false);
@@ -290,16 +384,17 @@ fn made(kind: ConnectionKind, tls: &NodeTls, runtime: &Handle) -> Made {
     server.incoming_buffer_size_total(INCOMING_MAX.2);
     Made {
         server: Arc::new(server),
-        client: client_config(kind, tls),
-        runtime: runtime.clone(),
+        client: client_config(kind, tls, chance),
+        runtime: Arc::clone(runtime),
     }
 }
 
 /// How connections of a kind are dialed.
-pub(super) fn client_config(kind: ConnectionKind, tls: &NodeTls) -> ClientConfig {
+pub(super) fn client_config(kind: ConnectionKind, tls: &NodeTls, chance: &Chance) -> ClientConfig {
     let mut client = ClientConfig::new(Arc::clone(&tls.client) as Arc<_>);
     client.transport_config(tuning::transport_config(kind));
-    client.initial_dst_cid_provider(Arc::new(move || first_id(kind)));
+    let chance = chance.clone();
+    client.initial_dst_cid_provider(Arc::new(move || first_id(kind, &chance)));
     client
 }
 
@@ -310,8 +405,8 @@ fn mark(kind: ConnectionKind) -> u8 {
     }
 }
 
-fn first_id(kind: ConnectionKind) -> ConnectionId {
-    let mut id: [u8; FIRST_ID_BYTES] = rand::rng().random();
+fn first_id(kind: ConnectionKind, chance: &Chance) -> ConnectionId {
+    let mut id: [u8; FIRST_ID_BYTES] = chance.bytes();
     id[0] = mark(kind);
     ConnectionId::new(&id)
 }
@@ -326,23 +421,32 @@ fn marked(id: &ConnectionId) -> ConnectionKind {
 }
 
 async fn run(shared: Shared, mut dials: mpsc::Receiver<Dial>) {
-    tokio::spawn(Arc::clone(&shared.pumps.control).run());
-    let mut accepting = tokio::spawn(accept_all(shared.clone()));
+    let control = Arc::clone(&shared.control.runtime);
+    control.spawn(Box::pin(Arc::clone(&shared.pumps.control).run()));
+    let (accepts, mut accepting) = oneshot::channel::<()>();
+    let accept_all = accept_all(shared.clone());
+    control.spawn(Box::pin(async move {
+        accept_all.await;
+        drop(accepts);
+    }));
     loop {
+        // In this order, so that a run can be repeated; the first can only come once.
         tokio::select! {
-            dial = dials.recv() => {
-                let Some(dial) = dial else { break };
-                let runtime = shared.made(dial.kind).runtime.clone();
-                runtime.spawn(dial_once(shared.clone(), dial));
-            }
+            biased;
             // Only a panic ends it before the endpoint is closed: a transport that lets nobody in is none.
             // The queues of events end with its threads, and with them the node.
             _panicked = &mut accepting => return,
+            dial = dials.recv() => {
+                let Some(dial) = dial else { break };
+                let runtime = Arc::clone(&shared.made(dial.kind).runtime);
+                runtime.spawn(Box::pin(dial_once(shared.clone(), dial)));
+            }
         }
     }
     shared.endpoint.close(VarInt::from_u32(0), b"node ends");
     // A word to the peers is worth a moment, not more.
-    drop(tokio::time::timeout(Duration::from_millis(200), shared.endpoint.wait_idle()).await);
+    let idle = shared.endpoint.wait_idle();
+    let _ = within(shared.runtime.as_ref(), GOODBYE_MAX, idle).await;
 }
 
 /// A flood of handshakes is cut down before it costs anything: strangers must prove their address, and
@@ -360,9 +464,10 @@ async fn accept_all(shared: Shared) {
             continue;
         }
         let kind = marked(&incoming.orig_dst_cid());
-        let runtime = shared.made(kind).runtime.clone();
+        let runtime = Arc::clone(&shared.made(kind).runtime);
         // The library drives a connection where it is accepted.
-        runtime.spawn(accept(shared.clone(), incoming, kind, permit));
+        let accept = accept(shared.clone(), incoming, kind, permit);
+        runtime.spawn(Box::pin(accept));
     }
 }
 
@@ -380,11 +485,11 @@ async fn accept(
         let greeted = handshake::answer(&connection, marked, shared.admission.as_ref()).await;
         Ok::<_, DialError>((connection, greeted))
     };
-    let greeting = tokio::time::timeout(DIAL_MAX, greeting).await;
+    let greeting = within(shared.runtime.as_ref(), DIAL_MAX, greeting).await;
     drop(permit);
     match greeting {
-        Ok(Ok((connection, Ok(greeted)))) => serve(shared, connection, greeted, None).await,
-        Ok(Ok((connection, Err(error)))) => {
+        Some(Ok((connection, Ok(greeted)))) => serve(shared, connection, greeted, None).await,
+        Some(Ok((connection, Err(error)))) => {
             connection.close(VarInt::from_u32(2), b"refused");
             if let DialError::Refused(refused) = error {
                 let refused = *refused;
@@ -393,8 +498,8 @@ async fn accept(
                 drop(shared.events.of(ConnectionKind::Control).send(event).await);
             }
         }
-        Ok(Err(error)) => tracing::debug!(%address, %error, "a handshake failed"),
-        Err(_) => tracing::debug!(%address, "a handshake took too long"),
+        Some(Err(error)) => tracing::debug!(%address, %error, "a handshake failed"),
+        None => tracing::debug!(%address, "a handshake took too long"),
     }
 }
 
@@ -417,9 +522,9 @@ async fn dial_once(shared: Shared, dial: Dial) {
             }
         }
     };
-    let result = match tokio::time::timeout(DIAL_MAX, connecting).await {
-        Ok(result) => result,
-        Err(_) => Err(DialError::Silent(format!("within {DIAL_MAX:?}"))),
+    let result = match within(shared.runtime.as_ref(), DIAL_MAX, connecting).await {
+        Some(result) => result,
+        None => Err(DialError::Silent(format!("within {DIAL_MAX:?}"))),
     };
     match result {
         Ok((connection, greeted)) => {
@@ -478,13 +583,14 @@ async fn serve(shared: Shared, connection: Connection, greeted: Greeted, dialed:
         &connection,
         record.generation,
         dialer,
-        Instant::now(),
+        shared.runtime.now(),
     );
     if verdict == Verdict::Close {
         connection.close(VarInt::from_u32(0), b"another connection serves");
         return;
     }
-    let Ok(link) = lanes::open(kind, &connection, shared.pumps.of(kind)).await else {
+    let pump = shared.pumps.of(kind);
+    let Ok(link) = lanes::open(kind, &connection, pump, &shared.runtime).await else {
         return;
     };
     let events = shared.events.of(kind);
@@ -499,9 +605,11 @@ async fn serve(shared: Shared, connection: Connection, greeted: Greeted, dialed:
         return;
     }
     if kind == ConnectionKind::Control {
-        tokio::spawn(receive::read_datagrams(connection.clone(), events.clone()));
+        let read = receive::read_datagrams(connection.clone(), events.clone());
+        shared.runtime.spawn(Box::pin(read));
     }
-    receive::read_all(node, kind, connection.clone(), &shared.events).await;
+    let runtime = shared.runtime.as_ref();
+    receive::read_all(node, kind, connection.clone(), &shared.events, runtime).await;
     connection.closed().await;
     let served = shared.registry().ended((node, kind), &connection);
     if served {

@@ -8,7 +8,7 @@ use ghostlight_protocol::limits::FRAME_BYTES_MAX;
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::ConnectionKind;
 use ghostlight_protocol::wire::{FRAME_PREFIX_BYTES, encode_frame};
-use quinn::{Connection, SendStream};
+use quinn::{Connection, Runtime, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::lanes_of;
@@ -115,6 +115,7 @@ pub(super) async fn open(
     kind: ConnectionKind,
     connection: &Connection,
     pump: &Arc<Pump>,
+    runtime: &Arc<dyn Runtime>,
 ) -> Result<LinkHandle, quinn::ConnectionError> {
     let mut lanes = Vec::new();
     for (number, lane) in (0_u8..).zip(lanes_of(kind)) {
@@ -137,11 +138,13 @@ pub(super) async fn open(
             number,
             queue: Arc::clone(&queue),
             connection: connection.clone(),
+            runtime: Arc::clone(runtime),
         };
         if large_frames == LargeFrames::Detached {
-            tokio::spawn(writer.clone().write_large(large_priority(lane)));
+            let write = writer.clone().write_large(large_priority(lane));
+            runtime.spawn(Box::pin(write));
         }
-        tokio::spawn(writer.write_lane(stream));
+        runtime.spawn(Box::pin(writer.write_lane(stream)));
         lanes.push((lane, queue));
     }
     Ok(LinkHandle {
@@ -157,6 +160,7 @@ struct Writer {
     number: u8,
     queue: Arc<LaneQueue>,
     connection: Connection,
+    runtime: Arc<dyn Runtime>,
 }
 
 impl Writer {
@@ -193,13 +197,16 @@ impl Writer {
                 return;
             };
             drop(stream.set_priority(priority));
-            tokio::spawn(send_large(self.number, stream, large, permits));
+            let send = send_large(self.number, stream, large, permits);
+            self.runtime.spawn(Box::pin(send));
         }
     }
 
-    /// Waits for `notify`; `false` when the connection is gone.
+    /// Waits for `notify`; `false` when the connection is gone. In this order, so that a run can be repeated: a writer
+    /// that is woken again and again sees at its next write that the connection is gone.
     async fn alive_when(&self, notify: &tokio::sync::Notify) -> bool {
         tokio::select! {
+            biased;
             () = notify.notified() => true,
             _ = self.connection.closed() => false,
         }

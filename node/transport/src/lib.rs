@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod endpoint;
+mod ground;
 mod handshake;
 mod lanes;
 mod order;
@@ -26,6 +27,7 @@ use ghostlight_protocol::wire::hello::{
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 pub use endpoint::{Transport, TransportError, bare};
+pub use ground::{Chance, Ground};
 pub use lanes::{LinkHandle, SendError};
 
 /// Decides who may speak with this node; shared between the core's thread and the transport's.

@@ -16,7 +16,7 @@ use ghostlight_protocol::wire::hello::ConnectionKind;
 use ghostlight_protocol::wire::{
     Detached, FRAME_PREFIX_BYTES, FrameDecoder, FrameError, LaneItem, decode_frame,
 };
-use quinn::{Connection, RecvStream};
+use quinn::{Connection, RecvStream, Runtime};
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::lanes::{LARGE_AT_ONCE_MAX, LARGE_HEADER_BYTES};
@@ -65,6 +65,7 @@ pub(super) async fn read_all(
     kind: ConnectionKind,
     connection: Connection,
     events: &Events,
+    runtime: &dyn Runtime,
 ) {
     let lanes = lanes_of(kind);
     let count = lanes.len();
@@ -92,7 +93,7 @@ pub(super) async fn read_all(
             Arc::clone(&large).acquire_owned().await.ok()
         };
         let receiver = Arc::clone(&receiver);
-        tokio::spawn(async move {
+        runtime.spawn(Box::pin(async move {
             let result = match permit {
                 None => receiver.read_lane(stream).await,
                 Some(permit) => receiver.read_large(stream, permit).await,
@@ -104,7 +105,7 @@ pub(super) async fn read_all(
                 let code = quinn::VarInt::from_u32(1);
                 receiver.connection.close(code, b"malformed stream");
             }
-        });
+        }));
     }
 }
 
@@ -129,7 +130,9 @@ impl Receiver {
             let mut held = order.held_bytes();
             drop(order);
             while held > HELD_BYTES_MAX {
+                // In this order, so that a run can be repeated: what is released is finite, and then the other is looked at.
                 tokio::select! {
+                    biased;
                     () = lane.released.notified() => {}
                     _ = self.connection.closed() => return Err(Broken::Gone),
                 }

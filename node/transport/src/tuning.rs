@@ -14,6 +14,7 @@ use quinn::{
     AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
 };
 
+use super::ground::Chance;
 use super::lanes::{LARGE_AHEAD_BYTES, LARGE_AT_ONCE_MAX};
 
 /// A connection without a packet for this long is gone.
@@ -50,9 +51,13 @@ const _: () = assert!(
 const _: () = assert!(10 * PACKET_BYTES_MAX as usize <= u16::MAX as usize - 48);
 
 /// Of the one endpoint.
-pub(super) fn endpoint_config() -> EndpointConfig {
+pub(super) fn endpoint_config(chance: &Chance) -> EndpointConfig {
     let mut config = EndpointConfig::default();
+    if let Some(ids) = chance.ids() {
+        config.cid_generator(move || Box::new(ids.clone()));
+    }
     config
+        .rng_seed(Some(chance.bytes()))
         .max_udp_payload_size(PACKET_BYTES_MAX)
         .expect("the size is within the library's limits");
     config

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rand::Rng;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ED25519, date_time_ymd,
+    KeyUsagePurpose, PKCS_ED25519, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -20,6 +21,8 @@ use super::key::ClusterKey;
 pub const SERVER_NAME: &str = "ghostlight";
 /// Application protocol of node-to-node connections.
 const ALPN: &[u8] = b"ghostlight/1";
+/// Bytes of a certificate's number.
+const SERIAL_BYTES: usize = 16;
 /// What the authority's key is derived for.
 const DERIVED_FOR: &[u8] = b"ghostlight cluster authority v1";
 /// An Ed25519 private key in PKCS #8 is this and 32 bytes (RFC 8410).
@@ -92,6 +95,14 @@ pub fn node_tls(key: &ClusterKey) -> Result<NodeTls, TlsError> {
     })
 }
 
+/// A random one that is encoded as long as any other: with zeros in front, which are left out, a certificate would be
+/// shorter once in a while, and runs with the same seed would differ.
+fn serial() -> SerialNumber {
+    let mut bytes: [u8; SERIAL_BYTES] = rand::rng().random();
+    bytes[0] = (bytes[0] & 0x3f) | 0x40;
+    SerialNumber::from_slice(&bytes)
+}
+
 fn authority_key(key: &ClusterKey) -> Result<KeyPair, TlsError> {
     struct Length;
     impl ring::hkdf::KeyType for Length {
@@ -135,8 +146,30 @@ fn leaf_params() -> Result<CertificateParams, TlsError> {
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
     ];
+    params.serial_number = Some(serial());
     // A leaf lives as long as its process; the dates only have to hold wherever a clock may jump.
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2119, 1, 1);
     Ok(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_all_of_one_size() {
+        let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        let lengths: std::collections::BTreeSet<usize> = (0..2_000)
+            .map(|_| {
+                leaf_params()
+                    .unwrap()
+                    .self_signed(&key)
+                    .unwrap()
+                    .der()
+                    .len()
+            })
+            .collect();
+        assert_eq!(lengths.len(), 1, "{lengths:?}");
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::endpoint::{HANDSHAKES_UNPROVED_MAX, client_config};
+use crate::ground::Chance;
 use crate::handshake;
 use crate::security::tls::{NodeTls, SERVER_NAME};
 use quinn::{Connection, Endpoint};
@@ -18,7 +19,7 @@ async fn connect(
     to: &Peer,
     kind: ConnectionKind,
 ) -> Connection {
-    let config = client_config(kind, tls);
+    let config = client_config(kind, tls, &Chance::System);
     let connecting = endpoint.connect_with(config, to.transport.address(), SERVER_NAME);
     connecting.unwrap().await.unwrap()
 }
@@ -93,7 +94,7 @@ async fn a_flood_of_handshakes_holds_nobody_up() {
         a.link(ConnectionKind::Control).await,
         b.link(ConnectionKind::Control).await,
     );
-    let before = b.transport.endpoint.stats();
+    let before = b.transport.endpoint().stats();
     // First packets of real handshakes, caught on the way to somewhere else, and sent by nobody.
     let (endpoint, tls) = (client(), node_tls(&key).unwrap());
     let nobody = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -102,7 +103,7 @@ async fn a_flood_of_handshakes_holds_nobody_up() {
     let mut packet = [0; 2_048];
     while first_packets.len() < FLOOD {
         let kind = [ConnectionKind::Control, ConnectionKind::Bulk][dialing.len() % 2];
-        let config = client_config(kind, &tls);
+        let config = client_config(kind, &tls, &Chance::System);
         dialing.push(endpoint.connect_with(config, address, SERVER_NAME).unwrap());
         let (length, _) = nobody.recv_from(&mut packet).await.unwrap();
         // By the acceptor's connection id: dialers repeat themselves.
@@ -122,7 +123,7 @@ async fn a_flood_of_handshakes_holds_nobody_up() {
         back.flush();
         assert_eq!(a.frames(ConnectionKind::Control).await, [ask(number)]);
     }
-    let taken = b.transport.endpoint.stats().accepted_handshakes - before.accepted_handshakes;
+    let taken = b.transport.endpoint().stats().accepted_handshakes - before.accepted_handshakes;
     let most = HANDSHAKES_UNPROVED_MAX as u64 + 1;
     assert!(
         taken > most / 2 && taken <= most,

@@ -21,7 +21,7 @@ fn append(number: u32, size: usize) -> Frame {
 async fn stop_bulk(transport: &Transport) -> std::sync::mpsc::SyncSender<()> {
     let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
     let (holds, is_held) = tokio::sync::oneshot::channel();
-    transport.bulk.spawn(async move {
+    transport.handles()[0].spawn(async move {
         holds.send(()).unwrap();
         // The whole thread waits here.
         held.recv().unwrap();
@@ -35,7 +35,7 @@ async fn stop_bulk(transport: &Transport) -> std::sync::mpsc::SyncSender<()> {
 async fn a_transport_ends_while_a_name_is_being_looked_up() {
     let pair = pair().await;
     let mut released = Vec::new();
-    for runtime in [&pair.a.transport.bulk, &pair.a.transport.control] {
+    for runtime in pair.a.transport.handles() {
         let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
         let (holds, is_held) = tokio::sync::oneshot::channel();
         drop(runtime.spawn_blocking(move || {
