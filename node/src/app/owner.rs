@@ -1,18 +1,23 @@
 //! Which process is at the other end of a connection, when both ends are on this machine.
 //!
 //! The other end has a row in the kernel's table of sockets, the row has an inode, and a process that has the inode
-//! among its open files owns the connection. A process is told apart from any other, earlier or later, by its id,
+//! among its open files owns the connection. The kernel is asked for the row (`diag.rs`); where it does not answer, the
+//! table is read (`table.rs`). A process is told apart from any other, earlier or later, by its id,
 //! its start, and where its stack begins: the last one changes when it replaces its own program (`exec`).
 //! Linux alone, and only for what this node may look at: elsewhere the answer is [`End::Unseen`].
 //! A row has no inode until the other side has accepted: [`End::NotYet`].
 //! Absent: when it is asked, and what follows from it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
+
+#[cfg(target_os = "linux")]
+mod diag;
+mod table;
 
 /// States of a connection in the kernel's table.
-const ESTABLISHED: &str = "01";
-const SYN_RECEIVED: &str = "03";
+const ESTABLISHED: u8 = 1;
+const SYN_RECEIVED: u8 = 3;
 
 /// One process, as far as it runs one program.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -79,21 +84,19 @@ impl Image {
 /// Looks at many connections at once; `known` are processes that probably have them.
 ///
 /// Blocks for the time of a look at `/proc`: tens of microseconds where the process is a known one, a millisecond per
-/// hundred processes where it is not.
+/// hundred processes where it is not; ten milliseconds more where the kernel's table has to be read.
 pub(super) fn look(pairs: &[Pair], known: &[Image]) -> Vec<End> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(std::fs::read_to_string);
-    let mut sight = Sight::Clear;
-    for error in tables.iter().filter_map(|table| table.as_ref().err()) {
-        sight.troubled_by(error);
-    }
-    let rows: Vec<Row> = tables
-        .iter()
-        .flatten()
-        .flat_map(|text| rows(text))
-        .collect();
-    let inodes = pairs.iter().map(|pair| inode_of(&rows, *pair));
-    let inodes: Vec<Option<u64>> = inodes.collect();
+    let (inodes, sight) = match asked(pairs) {
+        Ok(inodes) => (inodes, Sight::Clear),
+        Err(_) => read(pairs),
+    };
     let mut owners = Owners {
+        wanted: inodes
+            .iter()
+            .flatten()
+            .copied()
+            .filter(|i| *i != 0)
+            .collect(),
         read: Vec::new(),
         sight,
     };
@@ -103,11 +106,8 @@ pub(super) fn look(pairs: &[Pair], known: &[Image]) -> Vec<End> {
             owners.read(image.pid);
         }
     }
-    let wanted = |owners: &Owners| {
-        let missing = |inode: &u64| *inode != 0 && owners.find(*inode).is_none();
-        inodes.iter().flatten().any(missing)
-    };
-    if wanted(&owners) {
+    let all = owners.wanted.iter();
+    if all.copied().any(|inode| owners.find(inode).is_none()) {
         owners.read_all();
     }
     let end = |inode: &Option<u64>| match (inode, owners.sight) {
@@ -121,6 +121,42 @@ pub(super) fn look(pairs: &[Pair], known: &[Image]) -> Vec<End> {
         (None, Sight::Short) => End::NotYet,
     };
     inodes.iter().map(end).collect()
+}
+
+/// The inode of each far end, asked of the kernel.
+#[cfg(target_os = "linux")]
+fn asked(pairs: &[Pair]) -> io::Result<Vec<Option<u64>>> {
+    let kernel = diag::Diag::open()?;
+    let inode = |pair: &Pair| {
+        let found = kernel.find(canonical(pair.far), canonical(pair.near))?;
+        Ok(found.and_then(|found| held(found.state, found.inode)))
+    };
+    pairs.iter().map(inode).collect()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn asked(_: &[Pair]) -> io::Result<Vec<Option<u64>>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The same, read.
+fn read(pairs: &[Pair]) -> (Vec<Option<u64>>, Sight) {
+    let (rows, errors) = table::read();
+    let mut sight = Sight::Clear;
+    for error in &errors {
+        sight.troubled_by(error);
+    }
+    let inodes = pairs.iter().map(|pair| table::inode_of(&rows, *pair));
+    (inodes.collect(), sight)
+}
+
+/// The inode of a row; `None` without an inode and not about to be accepted: closed by the far end.
+fn held(state: u8, inode: u64) -> Option<u64> {
+    (inode != 0 || matches!(state, ESTABLISHED | SYN_RECEIVED)).then_some(inode)
+}
+
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
 /// Whether everything could be looked at that this node may look at.
@@ -145,64 +181,6 @@ impl Sight {
     }
 }
 
-/// A row of the kernel's table of sockets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Row {
-    local: SocketAddr,
-    remote: SocketAddr,
-    inode: u64,
-}
-
-/// Inode of the far end: the row that has our addresses the other way round. 0: not accepted yet.
-fn inode_of(rows: &[Row], pair: Pair) -> Option<u64> {
-    let (near, far) = (canonical(pair.near), canonical(pair.far));
-    let found = rows
-        .iter()
-        .find(|row| row.local == far && row.remote == near);
-    found.map(|row| row.inode)
-}
-
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
-}
-
-/// The rows that are connections; what cannot be read is left out.
-fn rows(text: &str) -> impl Iterator<Item = Row> + '_ {
-    text.lines().skip(1).filter_map(|line| {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let local = parse_address(fields.next()?)?;
-        let remote = parse_address(fields.next()?)?;
-        let state = fields.next()?;
-        let inode = fields.nth(5)?.parse().ok()?;
-        // Without an inode and not about to be accepted: closed by the far end.
-        if inode == 0 && !matches!(state, ESTABLISHED | SYN_RECEIVED) {
-            return None;
-        }
-        Some(Row {
-            local: canonical(local),
-            remote: canonical(remote),
-            inode,
-        })
-    })
-}
-
-/// An address as the kernel prints it: words of four bytes, each in the machine's byte order, in hexadecimal.
-fn parse_address(text: &str) -> Option<SocketAddr> {
-    let (ip, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let mut bytes = Vec::with_capacity(16);
-    for word in ip.as_bytes().chunks(8) {
-        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
-        bytes.extend_from_slice(&word.to_ne_bytes());
-    }
-    let ip = if let Ok(four) = <[u8; 4]>::try_from(&bytes[..]) {
-        IpAddr::from(Ipv4Addr::from(four))
-    } else {
-        IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(&bytes[..]).ok()?))
-    };
-    Some(SocketAddr::new(ip, port))
-}
-
 /// A process's line of `/proc/PID/stat`. The name in parentheses may hold anything, so fields are counted after it.
 fn parse_stat(pid: u32, stat: &str) -> Option<Image> {
     let (_, after) = stat.rsplit_once(')')?;
@@ -224,6 +202,9 @@ fn parse_stat(pid: u32, stat: &str) -> Option<Image> {
 
 /// Sockets and the processes that have them open.
 struct Owners {
+    /// The sockets that are looked for.
+    wanted: Vec<u64>,
+    /// Processes, and which of these they have.
     read: Vec<(u32, Option<Image>, Vec<u64>)>,
     sight: Sight,
 }
@@ -262,17 +243,33 @@ impl Owners {
             Err(error) => return self.sight.troubled_by(&error),
         };
         let before = Image::of(pid);
-        let sockets = files
+        // What was opened last has the highest number, mostly: looked at first, so that a process with thousands of
+        // connections is not read through for one of them.
+        let mut numbers: Vec<u32> = files
             .flatten()
-            .filter_map(|file| std::fs::read_link(file.path()).ok())
-            .filter_map(|target| {
-                let text = target.to_str()?.strip_prefix("socket:[")?;
-                text.strip_suffix(']')?.parse().ok()
-            })
+            .filter_map(|file| file.file_name().to_str()?.parse().ok())
             .collect();
+        numbers.sort_unstable_by_key(|number| std::cmp::Reverse(*number));
+        let mut sockets = Vec::new();
+        for number in numbers {
+            if sockets.len() == self.wanted.len() {
+                break;
+            }
+            let socket = std::fs::read_link(format!("/proc/{pid}/fd/{number}"));
+            let inode = socket.ok().as_deref().and_then(inode_named);
+            sockets.extend(
+                inode.filter(|inode| self.wanted.contains(inode) && !sockets.contains(inode)),
+            );
+        }
         let same = before.filter(|image| image.lives());
         self.read.push((pid, same, sockets));
     }
+}
+
+/// Reads `socket:[4711]`.
+fn inode_named(link: &std::path::Path) -> Option<u64> {
+    let text = link.to_str()?.strip_prefix("socket:[")?;
+    text.strip_suffix(']')?.parse().ok()
 }
 
 #[cfg(test)]

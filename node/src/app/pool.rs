@@ -16,15 +16,21 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// One that can take a request now.
+    /// One that can take a request now. Looks no further than to the first: there may be thousands.
     pub(super) fn take(&self) -> Option<Line> {
         let mut lines = lock(&self.lines);
-        lines.retain(|line| !line.is_closed() && !line.is_stale());
-        let free = lines.iter().rposition(Line::is_free)?;
-        match lines[free].another() {
-            Some(line) => Some(line),
-            None => Some(lines.remove(free)),
+        let mut at = lines.len();
+        while at > 0 {
+            at -= 1;
+            let line = &lines[at];
+            if line.is_closed() || line.is_stale() {
+                lines.remove(at);
+            } else if line.is_free() {
+                let another = line.another();
+                return Some(another.unwrap_or_else(|| lines.remove(at)));
+            }
         }
+        None
     }
 
     /// Adds a new connection, and gives a handle to it for a first request.

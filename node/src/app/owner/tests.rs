@@ -1,3 +1,4 @@
+use super::table::{Row, inode_of, rows};
 use super::*;
 use std::net::TcpListener;
 use std::net::TcpStream;
@@ -74,6 +75,63 @@ fn a_connection_to_oneself() {
     assert_eq!(look(&[pair], &[never]), [End::Of(me)]);
     drop((near, far));
     assert_eq!(look(&[pair], &[me]), [End::Absent]);
+}
+
+/// What the kernel says when it is asked is what its table says.
+#[test]
+#[cfg(target_os = "linux")]
+fn asked_and_read() {
+    for (listen, connect) in [
+        ("127.0.0.1:0", "127.0.0.1"),
+        ("0.0.0.0:0", "127.0.0.1"),
+        ("[::]:0", "127.0.0.1"),
+        ("[::]:0", "[::1]"),
+        ("[::1]:0", "[::1]"),
+    ] {
+        let listener = TcpListener::bind(listen).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let near = TcpStream::connect(format!("{connect}:{port}")).unwrap();
+        let pair = Pair {
+            near: near.local_addr().unwrap(),
+            far: near.peer_addr().unwrap(),
+        };
+        let both = |step: &str| {
+            let (read, sight) = read(&[pair]);
+            assert_eq!(sight, Sight::Clear);
+            let asked = asked(&[pair]).unwrap();
+            assert_eq!(asked, read, "{listen} {connect}: {step}");
+            asked[0]
+        };
+        assert_eq!(both("not accepted"), Some(0));
+        let (far, _) = listener.accept().unwrap();
+        assert!(both("accepted").unwrap() > 0);
+        drop(far);
+        assert_eq!(both("closed"), None);
+        drop(near);
+        assert_eq!(both("gone"), None);
+    }
+}
+
+/// A process that has thousands of files is read as far as what is wanted.
+#[test]
+#[cfg(target_os = "linux")]
+fn one_of_many_connections() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut held = Vec::new();
+    let mut pairs = Vec::new();
+    for _ in 0..50 {
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        pairs.push(Pair {
+            near: near.local_addr().unwrap(),
+            far: near.peer_addr().unwrap(),
+        });
+        held.push((near, listener.accept().unwrap().0));
+    }
+    let me = Image::of(std::process::id()).unwrap();
+    for pair in &pairs {
+        assert_eq!(look(&[*pair], &[me]), [End::Of(me)]);
+    }
+    assert_eq!(look(&pairs, &[me]), [End::Of(me); 50]);
 }
 
 #[test]
