@@ -13,12 +13,16 @@ use tokio::sync::oneshot;
 use crate::handle::Subscribing;
 use crate::topics::{Content, Settlement, SubscribeError, SubscriptionFeed, Verdict, given};
 
+/// Ticks between two looks at every program: there may be thousands of them.
+const LOOK_TICKS: u32 = 10;
+
 /// Everything about subscriptions that the core's thread owns.
 #[derive(Default)]
 pub(super) struct Subscriptions {
     ports: HashMap<SubscriptionId, Port>,
     /// Those with events that wait here.
     waiting: BTreeSet<SubscriptionId>,
+    ticks: u32,
 }
 
 struct Port {
@@ -133,6 +137,10 @@ impl Subscriptions {
     pub(super) fn tick(&mut self) -> Vec<SubscribersInput> {
         for id in std::mem::take(&mut self.waiting) {
             self.pump(id);
+        }
+        self.ticks = self.ticks.wrapping_add(1);
+        if !self.ticks.is_multiple_of(LOOK_TICKS) {
+            return Vec::new();
         }
         let mut gone = Vec::new();
         for (id, port) in &mut self.ports {

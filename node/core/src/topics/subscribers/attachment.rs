@@ -9,7 +9,7 @@ use ghostlight_protocol::closed::ClosedRange;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::Send;
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
-use ghostlight_protocol::limits::{BATCH_BYTES_MAX, TOPIC_PARTITIONS};
+use ghostlight_protocol::limits::{BATCH_BYTES_MAX, DELIVERY_LEASE, TOPIC_PARTITIONS};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::topic::{AckSet, Forward};
 use ghostlight_protocol::wire::topic::{
@@ -27,8 +27,15 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const NOT_LEADER_PAUSE: Duration = Duration::from_millis(50);
 /// Pause after a refusal that may be over by then.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
-/// A leader hears this often that the subscriber is there.
+/// A leader hears this often that the subscriber is there, while something is delivered or held: a frame that was lost is
+/// found out by it.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// The same while nothing comes, of which there may be tens of thousands.
+const RENEW_IDLE_EVERY: Duration = Duration::from_secs(20);
+const _: () = assert!(
+    RENEW_IDLE_EVERY.as_secs() + RENEW_WAIT.as_secs() < DELIVERY_LEASE.as_secs(),
+    "a leader waits for one that is idle"
+);
 /// A leader that does not answer that for so long is looked for anew.
 const RENEW_WAIT: Duration = Duration::from_secs(2);
 /// A verdict that is not confirmed is said again.
@@ -273,11 +280,18 @@ impl Attachment {
         };
         self.state = State::Attached {
             to,
-            renew: now + RENEW_EVERY,
+            renew: now + self.renew_every(),
             asked: asked.or(Some(now)),
         };
         let frame = self.attach_frame(group, wants, self.seen);
         Some(SubscribersEffect::Send { to, frame })
+    }
+
+    fn renew_every(&self) -> Duration {
+        match self.held.is_empty() {
+            true => RENEW_IDLE_EVERY,
+            false => RENEW_EVERY,
+        }
     }
 
     /// The node ends, or its program has gone: nothing more is taken.
@@ -414,7 +428,7 @@ impl Attachment {
                     }
                 }
             }
-            Some(TopicSaid::Deliver(deliver)) => self.delivered(from, term, deliver),
+            Some(TopicSaid::Deliver(deliver)) => self.delivered(now, from, term, deliver),
             Some(TopicSaid::Confirm(confirm)) => self.confirmed(&confirm),
             Some(TopicSaid::Attach(_) | TopicSaid::Detach(_) | TopicSaid::Verdicts(_)) | None => {
                 Heard::Nothing
@@ -437,7 +451,7 @@ impl Attachment {
         if !matches!(self.state, State::Attached { to, .. } if to == from) {
             self.state = State::Attached {
                 to: from,
-                renew: now + RENEW_EVERY,
+                renew: now + self.renew_every(),
                 asked: None,
             };
         }
@@ -450,9 +464,13 @@ impl Attachment {
         Heard::Attached { void }
     }
 
-    fn delivered(&mut self, from: NodeId, term: Term, deliver: Deliver) -> Heard {
+    fn delivered(&mut self, now: Instant, from: NodeId, term: Term, deliver: Deliver) -> Heard {
         if self.leader() != Some(from) || term != self.term || deliver.epoch != self.epoch {
             return Heard::Nothing;
+        }
+        if let State::Attached { renew, .. } = &mut self.state {
+            // More may follow, and be lost.
+            *renew = (*renew).min(now + RENEW_EVERY);
         }
         let gap = deliver.number > self.seen + 1;
         self.seen = self.seen.max(deliver.number);
