@@ -234,6 +234,10 @@ pub(super) fn publish(node: &NodeHandle, namespace: &str, load: &FanLoad) -> Res
         }));
         let seen = Seen::by(load.subscribers);
         events.listen(&seen).await?;
+        let mut stuck = Vec::new();
+        for _ in 0..load.stuck {
+            stuck.push(events.subscribe().await?);
+        }
         let known = async {
             while events.bus.reach(&events.name) != load.listeners as usize {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -253,6 +257,7 @@ pub(super) fn publish(node: &NodeHandle, namespace: &str, load: &FanLoad) -> Res
             },
         );
         let seconds = seconds.await?;
+        drop(stuck);
         Ok(seen.report(seconds))
     })
 }

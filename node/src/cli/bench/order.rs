@@ -181,6 +181,8 @@ pub(super) enum WebWork {
 pub(super) struct FanLoad {
     /// Subscribers in this process.
     pub(super) subscribers: u32,
+    /// More of them beside the publisher, which take nothing and are not counted.
+    pub(super) stuck: u32,
     /// Which listener this one is, from 0.
     pub(super) listener: u32,
     /// Other processes that listen.

@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub(super) settle: Duration,
     /// How long it is watched.
     pub(super) idle: Duration,
+    /// Topics, and subscriptions, of `topic_idle`.
+    pub(super) topics: u64,
     /// Reminders that are due at once.
     pub(super) reminders: u64,
     /// Due so long after they are set: longer than it takes to set them all.
@@ -45,6 +47,7 @@ impl Plan {
             activations: 100_000,
             settle: Duration::from_secs(12),
             idle: Duration::from_secs(10),
+            topics: 10_000,
             reminders: 20_000,
             reminders_due: Duration::from_secs(15),
             join_bytes: 100 << 20,
@@ -63,6 +66,7 @@ impl Plan {
             activations: 5_000,
             settle: Duration::from_millis(500),
             idle: Duration::from_secs(1),
+            topics: 100,
             reminders: 500,
             reminders_due: Duration::from_secs(2),
             join_bytes: 4 << 20,

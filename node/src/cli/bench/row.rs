@@ -33,7 +33,7 @@ const fn spec(name: &'static str, unit: &'static str, budget: Budget) -> Spec {
 }
 
 /// Every row, in the order in which they are shown.
-pub(super) const SPECS: [Spec; 46] = [
+pub(super) const SPECS: [Spec; 48] = [
     spec("machine", "cores", Budget::None),
     spec("fsync", "us", Budget::None),
     spec("load_generator", "calls/s", Budget::None),
@@ -72,6 +72,7 @@ pub(super) const SPECS: [Spec; 46] = [
     spec("publish_three", "events/s", Budget::RatioMin(5.0)),
     spec("topic_group", "events/s", Budget::RatioMin(1.0)),
     spec("topic_wakeup", "us", Budget::ValueMax(5_000.0)),
+    spec("topic_idle", "% of a core", Budget::ValueMax(1.0)),
     spec("ephemeral_8", "us", Budget::ValueMax(2.0)),
     spec("ephemeral_8_nats", "deliveries/s", Budget::RatioMin(0.5)),
     spec(
@@ -80,6 +81,7 @@ pub(super) const SPECS: [Spec; 46] = [
         Budget::RatioMin(3.0),
     ),
     spec("ephemeral_8_paced", "us", Budget::RatioMax(1.0)),
+    spec("ephemeral_8_stuck", "us", Budget::RatioMax(1.1)),
     spec("ephemeral_32", "us", Budget::ValueMax(2.0)),
     spec("ephemeral_32_nats", "deliveries/s", Budget::RatioMin(0.5)),
     spec(

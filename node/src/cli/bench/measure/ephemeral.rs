@@ -1,5 +1,5 @@
 //! Ephemeral topics: one publisher to 8 and to 32 subscribers, spread over three nodes with TLS between them, saturated and
-//! paced; next to NATS core and mosquitto, without TLS, in the same run when they are on the path.
+//! paced, and with one of them that takes nothing; next to NATS core and mosquitto, without TLS, in the same run when they are on the path.
 
 use super::{Bench, say};
 use crate::cli::Failure;
@@ -15,6 +15,10 @@ const EVENT_BYTES: usize = 1_024;
 const WINDOW: u64 = 512;
 /// Events a second where latency is measured.
 const PACE: u32 = 1_000;
+/// The subscriber that is stuck is one of so many; measured so often with it and without it, in turn.
+const STUCK_AMONG: u32 = 8;
+const STUCK_PAIRS: usize = 3;
+const STUCK: &str = "ephemeral_8_stuck";
 /// Nodes that the subscribers are spread over.
 const NODES: u32 = 3;
 
@@ -69,7 +73,7 @@ impl Bench {
     /// Every row about ephemeral topics.
     pub(super) async fn ephemeral(&mut self) -> Result<(), Failure> {
         let wanted: Vec<&Names> = NAMES.iter().filter(|names| self.wants_any(names)).collect();
-        if wanted.is_empty() {
+        if wanted.is_empty() && !self.wants(&[STUCK]) {
             return Ok(());
         }
         let mut baselines = Vec::new();
@@ -90,7 +94,39 @@ impl Bench {
             self.put_saturated(names, &saturated, theirs.nats, theirs.mosquitto);
             self.put_paced(names, &paced, theirs.nats_paced);
         }
+        if self.wants(&[STUCK]) {
+            self.one_stuck(&mut cluster).await?;
+        }
         cluster.end().await;
+        Ok(())
+    }
+
+    /// What one subscriber that takes nothing does to the others.
+    async fn one_stuck(&mut self, cluster: &mut Cluster) -> Result<(), Failure> {
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        let mut last = None;
+        for _ in 0..STUCK_PAIRS {
+            for (stuck, seen) in [(0, &mut without), (1, &mut with)] {
+                let load = FanLoad {
+                    stuck,
+                    ..self.fan(STUCK_AMONG - stuck, Some(PACE))
+                };
+                let fanned = self.fan_out_by(cluster, load).await?;
+                seen.push(fanned.report.micros_at(0.99));
+                last = Some(fanned.report);
+            }
+        }
+        let row = Row::new(STUCK, median(&mut with)).against(
+            median(&mut without),
+            format!("baseline: all of {STUCK_AMONG} subscribers take what comes; medians of {STUCK_PAIRS} runs in turn, p99"),
+        );
+        let row = row.noted(&format!(
+            "{PACE} events/s; one of {STUCK_AMONG} subscribers takes nothing"
+        ));
+        self.put(match &last {
+            Some(report) => row.seen(report),
+            None => row,
+        });
         Ok(())
     }
 
@@ -151,6 +187,7 @@ impl Bench {
         self.series += 1;
         FanLoad {
             subscribers,
+            stuck: 0,
             listener: 0,
             listeners: 0,
             bytes: EVENT_BYTES,
@@ -168,12 +205,18 @@ impl Bench {
         subscribers: u32,
         per_second: Option<u32>,
     ) -> Result<Fanned, Failure> {
+        let load = self.fan(subscribers, per_second);
+        self.fan_out_by(cluster, load).await
+    }
+
+    async fn fan_out_by(&self, cluster: &mut Cluster, load: FanLoad) -> Result<Fanned, Failure> {
         say(&format!(
-            "an ephemeral topic with {subscribers} subscribers"
+            "an ephemeral topic with {} subscribers",
+            load.subscribers + load.stuck
         ));
         let load = FanLoad {
             listeners: NODES - 1,
-            ..self.fan(subscribers, per_second)
+            ..load
         };
         let before = total(&cluster.cpu()?);
         let report = cluster.fan_out(load).await?;
@@ -209,6 +252,11 @@ impl Bench {
     }
 }
 
+fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
 fn total(cpu: &[std::time::Duration]) -> f64 {
     cpu.iter().map(std::time::Duration::as_secs_f64).sum()
 }
@@ -224,4 +272,5 @@ fn absent(peer: Peer, theirs: Theirs) -> String {
 pub(super) fn rows() -> impl Iterator<Item = &'static str> {
     let all = NAMES.iter();
     all.flat_map(|names| [names.cpu, names.nats, names.mosquitto, names.paced])
+        .chain([STUCK])
 }

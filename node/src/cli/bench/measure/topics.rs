@@ -1,6 +1,8 @@
 //! Topics: durable publishes, a group of four, the wake-up of a topic that was idle; next to Redis and NATS in the same
 //! run when they are on the path. Settings as others would set them who want what we promise: synced before the answer.
 
+use std::time::Instant;
+
 use super::{Bench, say};
 use crate::cli::Failure;
 use crate::cli::bench::cluster::Cluster;
@@ -21,12 +23,13 @@ const IDLE_TOPICS: u64 = 64;
 const WAKE_UPS: u32 = 20;
 
 /// The rows.
-const ROWS: [&str; 5] = [
+const ROWS: [&str; 6] = [
     "publish_one",
     "publish_one_nats",
     "publish_three",
     "topic_group",
     "topic_wakeup",
+    "topic_idle",
 ];
 
 impl Bench {
@@ -71,6 +74,7 @@ impl Bench {
             "publish_one_nats",
             "topic_group",
             "topic_wakeup",
+            "topic_idle",
         ]) {
             return Ok(());
         }
@@ -105,7 +109,34 @@ impl Bench {
                 ),
             );
         }
+        if self.wants(&["topic_idle"]) {
+            self.idle_topics(&mut cluster).await?;
+        }
         cluster.end().await;
+        Ok(())
+    }
+
+    /// What many topics and subscriptions cost while hardly anything is published.
+    async fn idle_topics(&mut self, cluster: &mut Cluster) -> Result<(), Failure> {
+        let topics = self.plan.topics;
+        say(&format!("{topics} idle topics, and a subscription to each"));
+        let (before, begun) = (cluster.cpu()?[0], Instant::now());
+        tokio::time::sleep(self.plan.idle).await;
+        let spent = (cluster.cpu()?[0] - before).as_secs_f64();
+        let alone = spent / begun.elapsed().as_secs_f64() * 100.0;
+        let paced = Loop {
+            in_flight: 1,
+            warm_ms: self.plan.idle.as_millis() as u64,
+            amount: Amount::TimeMs(self.plan.idle.as_millis() as u64),
+            per_second: Some(1),
+        };
+        let load = self.topic_load(topics, 1, paced);
+        let report = cluster.topics(0, load).await?;
+        let share = report.node_cpu_seconds() / report.seconds * 100.0;
+        let row = Row::new("topic_idle", share - alone).seen(&report);
+        self.put(row.noted(&format!(
+            "{topics} topics with a subscription each, one event a second; {share:.1} %, less {alone:.1} % without them"
+        )));
         Ok(())
     }
 
