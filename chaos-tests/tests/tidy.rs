@@ -167,6 +167,10 @@ fn dependencies_point_one_way() {
         ("node/disk", &["core", "protocol", "storage"][..]),
         ("node/transport", &["core", "protocol"][..]),
         (
+            "node/shell",
+            &["core", "disk", "protocol", "storage", "transport"][..],
+        ),
+        (
             "node",
             &[
                 "buses",
@@ -175,6 +179,7 @@ fn dependencies_point_one_way() {
                 "macros",
                 "placement",
                 "protocol",
+                "shell",
                 "storage",
                 "transport",
             ][..],

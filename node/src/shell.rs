@@ -1,20 +1,16 @@
-//! The shell around the core: threads and queues, no decisions.
+//! The shell around the core: threads and queues, no decisions. The loop itself, and the store's threads, are in
+//! `ghostlight_shell`; here is what a node has besides: programs, applications, subscriptions.
 //!
 //! Threads: *core* (all groups, gateway, membership), *disk* (the one writer, one sync at a time), *reads*
 //! (rows for turns), *transport* (QUIC), and the runtime of the caller (APIs, actors). Every queue is
-//! bounded; where two threads feed each other, they cannot wait for each other, see `queues`. A panic in one
-//! of the node's own threads ends the node, see `threads`.
+//! bounded; where two threads feed each other, they cannot wait for each other, see `ghostlight_shell::queues`. A panic in
+//! one of the node's own threads ends the node, see `ghostlight_shell::threads`.
 
-pub(crate) mod admission;
 pub(crate) mod apps;
 pub(crate) mod core_thread;
-pub(crate) mod disk_thread;
-pub(crate) mod events;
+mod guests;
 pub(crate) mod metrics;
-pub(crate) mod queues;
-pub(crate) mod reads;
-pub(crate) mod subscriptions;
-pub(crate) mod threads;
+mod subscriptions;
 
 #[cfg(test)]
 mod tests;

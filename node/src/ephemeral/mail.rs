@@ -19,12 +19,12 @@ use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::ephemeral::InterestFrame;
 use ghostlight_protocol::wire::hello::{ConnectionKind, NodeRecord};
+use ghostlight_shell::threads::{self, ThreadPanic};
 use prost::Message;
 use tokio::sync::mpsc;
 
 use super::Counts;
 use super::hub::{Hub, Stage, State};
-use crate::shell::threads::{self, ThreadPanic};
 use crate::transport::LinkHandle;
 
 /// Frames of peers that wait.

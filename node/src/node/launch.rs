@@ -10,6 +10,9 @@ use ghostlight_core::sdk::ActorRegistry;
 use ghostlight_disk::Disk;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::wire::hello::{Duty, NodeRecord};
+use ghostlight_shell::admission::Doorkeeper;
+use ghostlight_shell::queues::RUNNER_INPUTS_MAX;
+use ghostlight_shell::store_threads::StoreThreads;
 use ghostlight_storage::{Engine, NodeIdentity};
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
@@ -24,11 +27,8 @@ use crate::clock::Clock;
 use crate::config::{KeySource, NodeConfig, Samples};
 use crate::security::key::ClusterKey;
 use crate::security::tls::node_tls;
-use crate::shell::admission::Doorkeeper;
 use crate::shell::core_thread::CoreThread;
-use crate::shell::disk_thread::StoreThreads;
 use crate::shell::metrics;
-use crate::shell::queues::RUNNER_INPUTS_MAX;
 use crate::transport::{Events, Transport};
 
 /// Starts a node as the command line does.
@@ -162,10 +162,9 @@ where
         &addresses,
     ));
     let start = data::core_start(&config, record, &identity, recovered, addresses, trust);
-    let core = NodeCore::new(now(clock), start);
 
     let disk = Disk::new(store, identity);
-    let store = StoreThreads::start(disk, reader).map_err(internal)?;
+    let (ports, store) = StoreThreads::start(disk, reader).map_err(internal)?;
     let (events, event_queues) = Events::with_ephemeral(hub.clone());
     let transport =
         Transport::start(me, back.peer, tls, doorkeeper.clone(), events).map_err(internal)?;
@@ -179,8 +178,9 @@ where
     .map_err(internal)?;
     entrance.serve_back(back.admin, back.introduce);
     let thread = CoreThread {
-        core,
+        core: NodeCore::new(now(clock), start),
         clock,
+        ports,
         store,
         transport,
         events: event_queues,

@@ -1,15 +1,13 @@
-//! What keeps the threads from waiting for each other, and from outliving each other.
+//! A node's threads do not outlive each other, and whoever asks a node that ends is told.
 
 use std::net::SocketAddr;
-use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ghostlight_core::admin::{AdminAnswer, AdminRequest};
-use ghostlight_core::io::{HaltReason, Now, PersistTicket, ReadTicket, Rest, StoreEffect};
+use ghostlight_core::io::{HaltReason, Now, PersistTicket, StoreEffect};
 use ghostlight_core::node::{NodeCore, Start};
 use ghostlight_core::sdk::ActorRegistry;
-use ghostlight_core::turns::RowsWanted;
 use ghostlight_disk::Disk;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::code::Code;
@@ -19,15 +17,14 @@ use ghostlight_protocol::ids::{
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::replica::{EntryKind, LogEntry, LogWrite};
 use ghostlight_protocol::wire::hello::{NodeRecord, new_descriptor};
+use ghostlight_shell::admission::Doorkeeper;
+use ghostlight_shell::ports::Port;
+use ghostlight_shell::queues::DiskBatch;
+use ghostlight_shell::store_threads::StoreThreads;
 use ghostlight_storage::{MemoryDisk, NodeIdentity, Store};
 use tokio::sync::mpsc;
 
-use super::admission::Doorkeeper;
 use super::core_thread::CoreThread;
-use super::disk_thread::StoreThreads;
-use super::queues::{DiskBatch, ReadJob};
-use super::reads::Reads;
-use super::threads::{self, ThreadPanic};
 use crate::actors::Executor;
 use crate::clock::Clock;
 use crate::handle::{Invoke, NodeHandle};
@@ -38,76 +35,6 @@ use crate::transport::{Events, Transport};
 /// Longest wait for something that must happen; never reached in a run that passes.
 const PATIENCE: Duration = Duration::from_secs(30);
 const ME: NodeId = NodeId(1);
-
-fn job(number: u64) -> ReadJob {
-    ReadJob {
-        ticket: ReadTicket(number),
-        partition: PartitionId(0),
-        rows: RowsWanted::Keys(Vec::new()),
-    }
-}
-
-/// One input may ask for more reads than all queues hold, while the readers wait for room.
-#[test]
-fn core_and_readers_never_wait_for_each_other() {
-    const READS: u64 = 1_000;
-    const QUEUE: usize = 4;
-    const READERS: usize = 2;
-    let (jobs, queue) = sync_channel::<ReadJob>(QUEUE);
-    let (row, rows) = mpsc::channel(QUEUE + READERS + 1);
-    let queue = Arc::new(Mutex::new(queue));
-    for _ in 0..READERS {
-        let (queue, row) = (Arc::clone(&queue), row.clone());
-        std::thread::spawn(move || {
-            loop {
-                let job = queue.lock().unwrap().recv();
-                let Ok(ReadJob {
-                    ticket, partition, ..
-                }) = job
-                else {
-                    return;
-                };
-                let nothing = Ok((Vec::new(), Rest::Last));
-                if row.blocking_send((ticket, partition, nothing)).is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    let (done, over) = sync_channel(1);
-    std::thread::spawn(move || {
-        let mut reads = Reads::new(jobs, rows, QUEUE);
-        for number in 0..READS {
-            reads.submit(job(number));
-        }
-        assert!(reads.are_many());
-        let mut found = Vec::new();
-        while found.len() < READS as usize {
-            match reads.try_next() {
-                Some((ticket, ..)) => found.push(ticket.0),
-                None => std::thread::yield_now(),
-            }
-        }
-        assert!(!reads.are_many());
-        found.sort_unstable();
-        done.send(found).unwrap();
-    });
-    let found = over.recv_timeout(PATIENCE).expect("nobody waits for ever");
-    assert!(found.into_iter().eq(0..READS));
-}
-
-#[test]
-fn a_panic_in_a_thread_of_the_node_is_reported() {
-    let (panics, mut heard) = mpsc::channel(1);
-    let quiet = threads::spawn("quiet", panics.clone(), || {}).unwrap();
-    let loud = threads::spawn("loud", panics, || panic!("{}", "x".repeat(100_000))).unwrap();
-    quiet.join().unwrap();
-    loud.join().unwrap();
-    let ThreadPanic { thread, message } = heard.blocking_recv().unwrap();
-    assert_eq!(thread, "loud");
-    assert!(message.starts_with("xxx") && message.len() < 10_000);
-    assert_eq!(heard.blocking_recv(), None, "the other one ended well");
-}
 
 /// A batch over which the disk thread must panic: an entry of a replica that never was.
 fn poison() -> DiskBatch {
@@ -172,8 +99,11 @@ fn node() -> (
     };
     let doorkeeper = Arc::new(Doorkeeper::new(record, None, None, &[]));
     let reader = store.reader();
-    let store = StoreThreads::start(Disk::new(store, identity), reader).unwrap();
-    let batches = store.batches.clone();
+    let (ports, store) = StoreThreads::start(Disk::new(store, identity), reader).unwrap();
+    let Port::Thread(batches) = &ports.batches else {
+        panic!("they are taken by a thread");
+    };
+    let batches = batches.clone();
     let (events, event_queue) = Events::new();
     let socket = Transport::socket(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let tls = node_tls(&ClusterKey::generate()).unwrap();
@@ -189,6 +119,7 @@ fn node() -> (
     let thread = CoreThread {
         core: NodeCore::new(now, start),
         clock,
+        ports,
         store,
         transport,
         events: event_queue,

@@ -29,6 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 pub use endpoint::{Transport, TransportError, bare};
 pub use ground::{Chance, Ground};
 pub use lanes::{LinkHandle, SendError};
+pub use quinn::{AsyncTimer, Runtime, TokioRuntime};
 
 /// Decides who may speak with this node; shared between the core's thread and the transport's.
 pub trait Admission: Send + Sync + 'static {

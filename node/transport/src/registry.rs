@@ -3,7 +3,7 @@
 //! A newer generation replaces an older one at once. Of two dials that cross, the one by the smaller node
 //! id wins on both sides. A peer that dials again later has lost its end: then the newer one wins.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ghostlight_protocol::ids::NodeId;
@@ -16,7 +16,7 @@ const CROSSED_WITHIN: Duration = Duration::from_secs(1);
 /// Connections by peer and kind.
 #[derive(Default)]
 pub(super) struct Registry {
-    present: HashMap<(NodeId, ConnectionKind), Present>,
+    present: BTreeMap<(NodeId, ConnectionKind), Present>,
 }
 
 struct Present {

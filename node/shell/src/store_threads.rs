@@ -12,24 +12,20 @@ use ghostlight_disk::{Disk, PAGE_BYTES, Snapshots, read_rows};
 use ghostlight_storage::{Engine, Reader, Remedy, Room};
 use tokio::sync::mpsc;
 
-use super::metrics;
-use super::queues::{
+use crate::metrics;
+use crate::ports::{Port, StorePorts};
+use crate::queues::{
     DISK_ANSWERS_MAX, DISK_BATCHES_MAX, DiskAnswer, DiskBatch, READ_ANSWERS_MAX, READERS,
     READS_MAX, ReadAnswer, ReadJob, SNAPSHOTS_MAX,
 };
-use super::reads::Reads;
-use super::threads::{self, PANICS_MAX, ThreadPanic};
+use crate::reads::Reads;
+use crate::threads::{self, PANICS_MAX, ThreadPanic};
 
-/// The store's threads, as the core thread sees them. Dropping it ends them after what is queued.
-pub(crate) struct StoreThreads {
-    pub(crate) batches: SyncSender<DiskBatch>,
-    pub(crate) answers: mpsc::Receiver<DiskAnswer>,
-    pub(crate) reads: Reads,
-    pub(crate) snapshots: SyncSender<SnapshotEffect>,
-    /// Threads that panicked.
-    pub(crate) panics: mpsc::Receiver<ThreadPanic>,
-    /// Where other threads of the node say that they have.
-    pub(crate) panicked: mpsc::Sender<ThreadPanic>,
+/// The store's threads. They end after what is queued, once the loop's ends of their queues are gone.
+#[derive(Debug)]
+pub struct StoreThreads {
+    /// Where other threads of the node say that they have panicked.
+    pub panicked: mpsc::Sender<ThreadPanic>,
     threads: Vec<JoinHandle<()>>,
     /// Dropped: nobody wants to know of the disk's room any more.
     room: SyncSender<()>,
@@ -39,11 +35,11 @@ pub(crate) struct StoreThreads {
 const ROOM_PAUSE: Duration = Duration::from_secs(2);
 
 impl StoreThreads {
-    /// Starts them.
+    /// Starts them; gives the loop's ends of their queues.
     ///
     /// # Errors
     /// When the system gives no threads.
-    pub(crate) fn start<E: Engine>(disk: Disk<E>, reader: Reader<E>) -> std::io::Result<Self>
+    pub fn start<E: Engine>(disk: Disk<E>, reader: Reader<E>) -> std::io::Result<(StorePorts, Self)>
     where
         E::View: Send,
     {
@@ -76,30 +72,35 @@ impl StoreThreads {
                 read_all(&reader, &queue, &row);
             })?);
         }
-        Ok(Self {
-            batches,
+        let ports = StorePorts {
+            batches: Port::Thread(batches),
             answers,
-            reads: Reads::new(reads, rows, READS_MAX),
-            snapshots,
+            reads: Reads::new(Port::Thread(reads), rows, READS_MAX),
+            snapshots: Port::Thread(snapshots),
             panics,
+        };
+        let threads = Self {
             panicked: panic,
             threads,
             room,
-        })
+        };
+        Ok((ports, threads))
     }
 
     /// Waits until everything queued is done and the store is closed.
-    pub(crate) fn end(self) {
+    pub fn end(self, ports: StorePorts) {
         let Self {
+            panicked,
+            threads,
+            room,
+        } = self;
+        let StorePorts {
             batches,
             answers,
             reads,
             snapshots,
             panics,
-            panicked,
-            threads,
-            room,
-        } = self;
+        } = ports;
         drop((batches, reads, snapshots, room));
         for thread in threads {
             // A panic there has been reported by its thread.

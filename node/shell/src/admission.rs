@@ -9,14 +9,15 @@ use ghostlight_protocol::wire::hello::{
     ClusterDescriptor, ConnectionKind, Hello, HelloRefusal, Judge, NodeRecord, PROTOCOL_VERSION,
     Removed, Run,
 };
-
-use crate::transport::Admission;
+use ghostlight_transport::Admission;
 
 /// The shared state.
-pub(crate) struct Doorkeeper {
+#[derive(Debug)]
+pub struct Doorkeeper {
     state: Mutex<State>,
 }
 
+#[derive(Debug)]
 struct State {
     record: NodeRecord,
     /// Partition count that the operator asked for; 0: none.
@@ -27,7 +28,9 @@ struct State {
 }
 
 impl Doorkeeper {
-    pub(crate) fn new(
+    /// What is known when the node starts; `partitions`: how many its operator asked for, `known`: nodes that were met before.
+    #[must_use]
+    pub fn new(
         record: NodeRecord,
         partitions: Option<u16>,
         descriptor: Option<ClusterDescriptor>,
@@ -50,7 +53,7 @@ impl Doorkeeper {
     }
 
     /// What the core wants to be said from now on.
-    pub(crate) fn introduce(
+    pub fn introduce(
         &self,
         record: NodeRecord,
         descriptor: Option<ClusterDescriptor>,

@@ -13,20 +13,21 @@ use ghostlight_protocol::code::Code;
 use tokio::sync::mpsc;
 
 /// Panics that wait to be heard: the first one ends the node.
-pub(crate) const PANICS_MAX: usize = 8;
+pub const PANICS_MAX: usize = 8;
 
 /// A thread of the node has panicked.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct ThreadPanic {
+pub struct ThreadPanic {
     /// The thread.
-    pub(crate) thread: String,
+    pub thread: String,
     /// What it said.
-    pub(crate) message: String,
+    pub message: String,
 }
 
 impl ThreadPanic {
     /// The transport's thread is gone: its queue of events is closed, which it keeps open while it lives.
-    pub(crate) fn of_transport() -> Self {
+    #[must_use]
+    pub fn of_transport() -> Self {
         Self {
             thread: "transport".to_owned(),
             message: "its events have ended".to_owned(),
@@ -34,7 +35,8 @@ impl ThreadPanic {
     }
 
     /// Why the node ends.
-    pub(crate) fn halt(self) -> HaltReason {
+    #[must_use]
+    pub fn halt(self) -> HaltReason {
         let Self { thread, message } = self;
         HaltReason::Refused {
             code: Code::Internal,
@@ -50,7 +52,7 @@ impl ThreadPanic {
 ///
 /// # Errors
 /// When the system gives no thread.
-pub(crate) fn spawn(
+pub fn spawn(
     name: &str,
     panics: mpsc::Sender<ThreadPanic>,
     body: impl FnOnce() + Send + 'static,

@@ -4,16 +4,16 @@
 //! once, nobody would go on; so whoever wants to wait here takes the answers out first.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{SyncSender, TrySendError};
 
 use tokio::sync::mpsc;
 
-use super::queues::{ReadAnswer, ReadJob};
+use crate::ports::Port;
+use crate::queues::{ReadAnswer, ReadJob};
 
 /// Reads in flight.
 #[derive(Debug)]
-pub(crate) struct Reads {
-    jobs: SyncSender<ReadJob>,
+pub struct Reads {
+    jobs: Port<ReadJob>,
     rows: mpsc::Receiver<ReadAnswer>,
     /// Answers taken out to make room; never more than there are reads out.
     arrived: VecDeque<ReadAnswer>,
@@ -24,11 +24,8 @@ pub(crate) struct Reads {
 impl Reads {
     /// Over a queue of reads and one of answers that holds more. Inputs that read are to be left waiting
     /// while `out_max` reads are out.
-    pub(crate) fn new(
-        jobs: SyncSender<ReadJob>,
-        rows: mpsc::Receiver<ReadAnswer>,
-        out_max: usize,
-    ) -> Self {
+    #[must_use]
+    pub fn new(jobs: Port<ReadJob>, rows: mpsc::Receiver<ReadAnswer>, out_max: usize) -> Self {
         Self {
             jobs,
             rows,
@@ -39,21 +36,20 @@ impl Reads {
     }
 
     /// Hands a read to the readers; waits for them if their queue is full.
-    pub(crate) fn submit(&mut self, job: ReadJob) {
+    pub fn submit(&mut self, job: ReadJob) {
         self.out += 1;
-        let job = match self.jobs.try_send(job) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => return,
-            Err(TrySendError::Full(job)) => job,
+        let Some(job) = self.jobs.try_send(job) else {
+            return;
         };
         while let Ok(answer) = self.rows.try_recv() {
             self.arrived.push_back(answer);
         }
-        // Now their answers have room for all that waits. Readers that are gone have said why.
-        drop(self.jobs.send(job));
+        // Now their answers have room for all that waits.
+        self.jobs.send(job);
     }
 
     /// The next answer; `None`: the readers are gone.
-    pub(crate) async fn next(&mut self) -> Option<ReadAnswer> {
+    pub async fn next(&mut self) -> Option<ReadAnswer> {
         if let Some(answer) = self.arrived.pop_front() {
             self.out -= 1;
             return Some(answer);
@@ -64,7 +60,7 @@ impl Reads {
     }
 
     /// An answer that waits already.
-    pub(crate) fn try_next(&mut self) -> Option<ReadAnswer> {
+    pub fn try_next(&mut self) -> Option<ReadAnswer> {
         let answer = self
             .arrived
             .pop_front()
@@ -74,7 +70,8 @@ impl Reads {
     }
 
     /// Whether inputs that read should wait until some of the reads have come back.
-    pub(crate) fn are_many(&self) -> bool {
+    #[must_use]
+    pub fn are_many(&self) -> bool {
         self.out >= self.out_max
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ghostlight_core::io::Event;
 
-use super::metrics;
+use crate::metrics;
 
 /// Logs and counts an event. `failed_dials` has, by address, why the last dial failed.
 pub(crate) fn tell(event: Event, failed_dials: &BTreeMap<String, String>) {

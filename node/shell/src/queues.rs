@@ -9,40 +9,43 @@ use ghostlight_core::turns::RowsWanted;
 use ghostlight_protocol::ids::PartitionId;
 
 /// Batches that wait for the disk; then the core waits, and its peers with it.
-pub(crate) const DISK_BATCHES_MAX: usize = 1_024;
+pub const DISK_BATCHES_MAX: usize = 1_024;
 /// Answers of the disk and of the reader of snapshots: more than there can be, so that neither waits, also
 /// with a few words about the disk's room between them.
-pub(crate) const DISK_ANSWERS_MAX: usize = 2 * DISK_BATCHES_MAX + SNAPSHOTS_MAX + 64;
+pub const DISK_ANSWERS_MAX: usize = 2 * DISK_BATCHES_MAX + SNAPSHOTS_MAX + 64;
 /// Steps of snapshots being sent that wait to be read: more than the core wants at once.
-pub(crate) const SNAPSHOTS_MAX: usize = 256;
+pub const SNAPSHOTS_MAX: usize = 256;
 /// Reads that wait; then the core waits. From as many on, it also leaves what would read more waiting.
-pub(crate) const READS_MAX: usize = 16_384;
+pub const READS_MAX: usize = 16_384;
 /// Answers of reads: more than the reads that wait and those in the readers' hands.
-pub(crate) const READ_ANSWERS_MAX: usize = READS_MAX + READERS + 1;
+pub const READ_ANSWERS_MAX: usize = READS_MAX + READERS + 1;
 /// Threads that read.
-pub(crate) const READERS: usize = 2;
+pub const READERS: usize = 2;
 /// What turns ask and how they end; then turns wait.
-pub(crate) const RUNNER_INPUTS_MAX: usize = 65_536;
+pub const RUNNER_INPUTS_MAX: usize = 65_536;
 
 const _: () = assert!(DISK_ANSWERS_MAX > 2 * DISK_BATCHES_MAX + 1);
 const _: () = assert!(READ_ANSWERS_MAX > READS_MAX + READERS);
 
 /// Work for the disk thread.
-pub(crate) type DiskBatch = Vec<StoreEffect>;
+pub type DiskBatch = Vec<StoreEffect>;
 
 /// Its answer: the inputs of one batch, or the error that ends the node.
-pub(crate) type DiskAnswer = Result<Vec<StoreInput>, ghostlight_storage::StorageError>;
+pub type DiskAnswer = Result<Vec<StoreInput>, ghostlight_storage::StorageError>;
 
 /// One read of rows.
 #[derive(Debug)]
-pub(crate) struct ReadJob {
-    pub(crate) ticket: ReadTicket,
-    pub(crate) partition: PartitionId,
-    pub(crate) rows: RowsWanted,
+pub struct ReadJob {
+    /// The answer repeats it.
+    pub ticket: ReadTicket,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Which rows.
+    pub rows: RowsWanted,
 }
 
 /// Its answer.
-pub(crate) type ReadAnswer = (
+pub type ReadAnswer = (
     ReadTicket,
     PartitionId,
     Result<ghostlight_disk::RowsFound, ghostlight_storage::StorageError>,

@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+
+pub mod admission;
+pub mod core_loop;
+mod events;
+pub mod guests;
+pub mod metrics;
+pub mod ports;
+pub mod queues;
+pub mod reads;
+pub mod store_threads;
+#[cfg(test)]
+mod tests;
+pub mod threads;
