@@ -1,22 +1,17 @@
-//! The endpoint: binds, accepts, dials, on two threads.
+//! The endpoint: accepts and dials, driven by two threads (`system`).
 //!
 //! Whoever accepts a connection must know on which thread to drive it before the first byte is decrypted.
 //! So the dialer writes the kind into the first byte of the connection id it makes up for the acceptor,
 //! which that answers to for the handshake (RFC 9000, 7.2; a retry repeats it). It only chooses the thread:
 //! what the connection is for, and whether it is allowed, is said by `Hello`, and the two must agree.
 
-use std::net::{SocketAddr, UdpSocket};
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::wire::hello::ConnectionKind;
-use quinn::{
-    AsyncTimer, AsyncUdpSocket, ClientConfig, Connection, ConnectionId, Endpoint, Runtime,
-    ServerConfig, TokioRuntime, VarInt,
-};
-use tokio::runtime::Handle;
+use quinn::{ClientConfig, Connection, ConnectionId, Endpoint, Runtime, ServerConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::ground::{Chance, Ground, within};
@@ -63,14 +58,14 @@ pub struct Transport {
     dials: mpsc::Sender<Dial>,
     address: SocketAddr,
     pumps: Arc<Pumps>,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    pub(super) threads: Vec<std::thread::JoinHandle<()>>,
     /// Of its threads, bulk and control, and of its endpoint.
     #[cfg(test)]
-    pub(super) inside: Option<([Handle; 2], Endpoint)>,
+    pub(super) inside: Option<([tokio::runtime::Handle; 2], Endpoint)>,
 }
 
 #[derive(Debug)]
-struct Dial {
+pub(super) struct Dial {
     address: String,
     node: Option<NodeId>,
     kind: ConnectionKind,
@@ -78,9 +73,9 @@ struct Dial {
 
 /// Wakes what waits to be sent, on each thread.
 #[derive(Debug, Default)]
-struct Pumps {
+pub(super) struct Pumps {
     control: Arc<Pump>,
-    bulk: Arc<Pump>,
+    pub(super) bulk: Arc<Pump>,
 }
 
 impl Pumps {
@@ -102,14 +97,14 @@ struct Made {
 }
 
 #[derive(Clone)]
-struct Shared {
+pub(super) struct Shared {
     me: NodeId,
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     /// Time, and tasks that stay where they are begun.
     runtime: Arc<dyn Runtime>,
     control: Made,
     bulk: Made,
-    pumps: Arc<Pumps>,
+    pub(super) pumps: Arc<Pumps>,
     admission: SharedAdmission,
     events: Events,
     registry: Arc<Mutex<Registry>>,
@@ -130,69 +125,6 @@ impl Shared {
 }
 
 impl Transport {
-    /// Binds a peer socket; a port of 0 takes any.
-    ///
-    /// # Errors
-    /// When the address cannot be bound.
-    pub fn socket(address: SocketAddr) -> Result<UdpSocket, TransportError> {
-        UdpSocket::bind(address).map_err(|source| TransportError::Bind { address, source })
-    }
-
-    /// Starts on a bound socket, with threads of its own.
-    ///
-    /// # Errors
-    /// When the endpoint or its threads cannot be made.
-    pub fn start(
-        me: NodeId,
-        socket: UdpSocket,
-        tls: NodeTls,
-        admission: SharedAdmission,
-        events: Events,
-    ) -> Result<Self, TransportError> {
-        let (control, bulk) = (current_thread()?, current_thread()?);
-        let ground = {
-            let _inside = control.enter();
-            tuning::enlarge_buffers(&socket);
-            let socket = TokioRuntime.wrap_udp_socket(socket);
-            Ground {
-                socket: socket.map_err(TransportError::Endpoint)?,
-                runtime: Arc::new(TokioRuntime),
-                control: Arc::new(Thread(control.handle().clone())),
-                bulk: Arc::new(Thread(bulk.handle().clone())),
-                chance: Chance::System,
-            }
-        };
-        let (mut transport, shared, queue) = {
-            let _inside = control.enter();
-            Self::assemble(me, &ground, &tls, admission, events)?
-        };
-        #[cfg(test)]
-        {
-            let handles = [bulk.handle().clone(), control.handle().clone()];
-            transport.inside = Some((handles, shared.endpoint.clone()));
-        }
-        // The bulk thread ends after the other: closing needs both.
-        let (end_bulk, bulk_ends) = oneshot::channel::<()>();
-        let bulk_pump = Arc::clone(&shared.pumps.bulk);
-        let bulk = spawn("lanes", move || {
-            bulk.block_on(async {
-                tokio::select! {
-                    biased;
-                    _ = bulk_ends => {}
-                    () = bulk_pump.run() => {}
-                }
-            });
-            end(bulk);
-        })?;
-        let control = spawn("transport", move || {
-            control.block_on(run(shared, queue));
-            drop(end_bulk);
-            end(control);
-        })?;
-        transport.threads = vec![control, bulk];
-        Ok(transport)
-    }
-
     /// Starts on somebody else's ground, without threads: whoever drives the ground drives it all, also its end.
     ///
     /// # Errors
@@ -211,7 +143,7 @@ impl Transport {
         Ok(transport)
     }
 
-    fn assemble(
+    pub(super) fn assemble(
         me: NodeId,
         ground: &Ground,
         tls: &NodeTls,
@@ -268,7 +200,7 @@ impl Transport {
     }
 
     #[cfg(test)]
-    pub(super) fn handles(&self) -> &[Handle; 2] {
+    pub(super) fn handles(&self) -> &[tokio::runtime::Handle; 2] {
         &self.inside.as_ref().expect("it has threads").0
     }
 
@@ -296,75 +228,7 @@ impl Drop for Transport {
     }
 }
 
-/// An endpoint with the nodes' own settings of bulk connections and nothing of ours behind it, to measure
-/// against; driven by the runtime that is entered.
-///
-/// # Errors
-/// When the endpoint cannot be made.
-pub fn bare(socket: UdpSocket, tls: &NodeTls) -> Result<Endpoint, TransportError> {
-    tuning::enlarge_buffers(&socket);
-    let socket = TokioRuntime.wrap_udp_socket(socket);
-    let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime);
-    let ground = Ground {
-        socket: socket.map_err(TransportError::Endpoint)?,
-        runtime: Arc::clone(&runtime),
-        control: Arc::clone(&runtime),
-        bulk: runtime,
-        chance: Chance::System,
-    };
-    let mut endpoint = endpoint(&ground, tls)?;
-    let client = client_config(ConnectionKind::Bulk, tls, &ground.chance);
-    endpoint.set_default_client_config(client);
-    Ok(endpoint)
-}
-
-/// One of the threads: what is begun on it stays there.
-#[derive(Debug)]
-struct Thread(Handle);
-
-impl Runtime for Thread {
-    fn new_timer(&self, at: std::time::Instant) -> Pin<Box<dyn AsyncTimer>> {
-        let _inside = self.0.enter();
-        TokioRuntime.new_timer(at)
-    }
-
-    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.0.spawn(task);
-    }
-
-    fn wrap_udp_socket(&self, socket: UdpSocket) -> std::io::Result<Arc<dyn AsyncUdpSocket>> {
-        let _inside = self.0.enter();
-        TokioRuntime.wrap_udp_socket(socket)
-    }
-
-    fn now(&self) -> std::time::Instant {
-        TokioRuntime.now()
-    }
-}
-
-fn current_thread() -> Result<tokio::runtime::Runtime, TransportError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    runtime.map_err(TransportError::Endpoint)
-}
-
-/// Looking up a name cannot be given up, and may take as long as the resolver wants: nobody waits for it.
-fn end(runtime: tokio::runtime::Runtime) {
-    runtime.shutdown_background();
-}
-
-fn spawn(
-    name: &str,
-    body: impl FnOnce() + Send + 'static,
-) -> Result<std::thread::JoinHandle<()>, TransportError> {
-    let thread = std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(body);
-    thread.map_err(TransportError::Endpoint)
-}
-
-fn endpoint(ground: &Ground, tls: &NodeTls) -> Result<Endpoint, TransportError> {
+pub(super) fn endpoint(ground: &Ground, tls: &NodeTls) -> Result<Endpoint, TransportError> {
     let server = made(ConnectionKind::Bulk, tls, &ground.bulk, &ground.chance).server;
     Endpoint::new_with_abstract_socket(
         tuning::endpoint_config(&ground.chance),
@@ -420,7 +284,7 @@ fn marked(id: &ConnectionId) -> ConnectionKind {
     }
 }
 
-async fn run(shared: Shared, mut dials: mpsc::Receiver<Dial>) {
+pub(super) async fn run(shared: Shared, mut dials: mpsc::Receiver<Dial>) {
     let control = Arc::clone(&shared.control.runtime);
     control.spawn(Box::pin(Arc::clone(&shared.pumps.control).run()));
     let (accepts, mut accepting) = oneshot::channel::<()>();

@@ -9,6 +9,7 @@ mod queue;
 mod receive;
 mod registry;
 pub mod security;
+mod system;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -26,10 +27,11 @@ use ghostlight_protocol::wire::hello::{
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-pub use endpoint::{Transport, TransportError, bare};
+pub use endpoint::{Transport, TransportError};
 pub use ground::{Chance, Ground};
 pub use lanes::{LinkHandle, SendError};
 pub use quinn::{AsyncTimer, Runtime, TokioRuntime};
+pub use system::bare;
 
 /// Decides who may speak with this node; shared between the core's thread and the transport's.
 pub trait Admission: Send + Sync + 'static {
