@@ -195,6 +195,10 @@ fn dependencies_point_one_way() {
                 "storage",
             ][..],
         ),
+        (
+            "chaos-tests/shellsim",
+            &["core", "disk", "protocol", "shell", "storage", "transport"][..],
+        ),
         ("chaos-tests/histories", &[][..]),
     ]);
     let mut wrong = Vec::new();
