@@ -8,7 +8,7 @@ export CARGO_TERM_COLOR ?= auto
 
 REPORT := $(CARGO_TARGET_DIR)/debug/ghostlight-report
 
-.PHONY: help demo build test test-sdks test-buses test-kafka chaos canaries lint deny setup
+.PHONY: help demo build test test-sdks test-buses test-kafka chaos canaries fuzz corpus lint deny setup
 
 help:
 	@echo "make demo       build, then three nodes on this machine with load; Ctrl-C ends it"
@@ -18,6 +18,8 @@ help:
 	@echo "make test-kafka the Kafka component against a mock cluster; builds its client, a C library"
 	@echo "make chaos      the long versions of the simulation and of the real-process tests: MINUTES=60 OUT=chaos-report"
 	@echo "make canaries   deliberate bugs in the real code, each found by the simulator"
+	@echo "make fuzz       every decoder, fed by a fuzzer that follows coverage: SECONDS=60 for each"
+	@echo "make corpus     the fuzzer's first inputs made anew, of what simulated nodes say"
 	@echo "make lint       format and lints alone"
 	@echo "make build      the binary alone, as ./ghostlight"
 
@@ -66,6 +68,13 @@ lint: setup
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p ghostlight-sim --features canaries --tests -- -D warnings
 	cargo clippy -p ghostlight-buses --features kafka --all-targets -- -D warnings
+
+# Wants a toolchain and a tool that nothing else here wants; says so where they are missing.
+fuzz:
+	@bash chaos-tests/fuzz/run fuzz "$(or $(SECONDS),60)"
+
+corpus:
+	@bash chaos-tests/fuzz/run corpus
 
 # The dependency check needs a tool that is not part of the toolchain; it runs where it is installed.
 deny:

@@ -199,6 +199,10 @@ fn dependencies_point_one_way() {
             "chaos-tests/shellsim",
             &["core", "disk", "protocol", "shell", "storage", "transport"][..],
         ),
+        (
+            "chaos-tests/decoders",
+            &["core", "placement", "protocol", "storage"][..],
+        ),
         ("chaos-tests/histories", &[][..]),
     ]);
     let mut wrong = Vec::new();

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use ghostlight_protocol::ids::{LogIndex, LogPosition, PeerId, Term};
+use ghostlight_protocol::limits::COUNT_MAX;
 use ghostlight_protocol::replica::{EntryKind, HardState, LogEntry};
 
 use crate::engine::{Cf, WriteBatch};
@@ -134,6 +135,8 @@ fn words<const WORDS: usize, const BYTES: usize>(numbers: [u64; WORDS]) -> [u8; 
     bytes
 }
 
+/// All of them count something: a larger one than anything counts to is damage, whatever its checksum says, and
+/// adding to the others does not overflow.
 fn read_words<const WORDS: usize>(bytes: &[u8]) -> Result<[u64; WORDS], Damaged> {
     if bytes.len() != WORDS * 8 {
         return Err(Damaged);
@@ -141,6 +144,9 @@ fn read_words<const WORDS: usize>(bytes: &[u8]) -> Result<[u64; WORDS], Damaged>
     let mut numbers = [0; WORDS];
     for (number, chunk) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
         *number = u64::from_be_bytes(chunk.try_into().map_err(|_| Damaged)?);
+        if *number > COUNT_MAX {
+            return Err(Damaged);
+        }
     }
     Ok(numbers)
 }
@@ -167,6 +173,22 @@ mod tests {
         };
         let payload = open(Cf::Log, key, Bytes::copy_from_slice(value)).unwrap();
         assert_eq!(decode_entry(LogIndex(9), payload), Ok(entry));
+    }
+
+    #[test]
+    fn what_nothing_counts_to_is_damage() {
+        let stint = |truncated: u64| Stint {
+            peer: PeerId(3),
+            truncated: LogPosition {
+                term: Term(2),
+                index: LogIndex(truncated),
+            },
+        };
+        for (number, taken) in [(COUNT_MAX, true), (COUNT_MAX + 1, false), (u64::MAX, false)] {
+            let bytes = stint(number).encode();
+            assert_eq!(Stint::decode(&bytes).is_ok(), taken, "{number}");
+            assert_eq!(decode_number(&number.to_be_bytes()).is_ok(), taken);
+        }
     }
 
     #[test]

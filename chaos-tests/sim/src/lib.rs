@@ -21,4 +21,4 @@ pub use params::{FaultKind, Params};
 pub use run::{Report, compare, form, guarded, heal, reproduce, run_seed};
 pub use sometimes::Sometimes;
 pub use trace::Show;
-pub use world::{Failure, Origin, Restored, World};
+pub use world::{Failure, Kept, Listener, Origin, Restored, Spoken, World};

@@ -23,6 +23,7 @@ mod operators;
 mod queue;
 mod reached;
 mod scenario;
+mod spoken;
 mod store;
 mod topics;
 mod verdict;
@@ -30,6 +31,7 @@ mod work;
 
 pub use back_in_time::Restored;
 pub use boot::Origin;
+pub use spoken::{Kept, Listener, Spoken};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -236,6 +238,7 @@ pub struct World {
     pub(crate) left_out: Option<Place>,
     /// Until when no fault begins and clients seldom ask.
     pub(crate) lull_until: u64,
+    listener: Option<Listener>,
 }
 
 /// Whether faults may happen.
@@ -315,6 +318,7 @@ impl World {
             liar: None,
             left_out: None,
             lull_until: 0,
+            listener: None,
         }
     }
 

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::{PartitionId, PeerId};
+use ghostlight_protocol::limits::COUNT_MAX;
 use prost::Message;
 
 use super::replicas::{delete_prefix, delete_rows, put_tombstone};
@@ -105,7 +106,8 @@ impl<E: Engine> Store<E> {
 
 /// The peer in the key of a condemned stint.
 pub(super) fn condemned_peer(key: &[u8]) -> Option<PeerId> {
-    Some(PeerId(u64::from_be_bytes(key.get(3..)?.try_into().ok()?)))
+    let peer = u64::from_be_bytes(key.get(3..)?.try_into().ok()?);
+    (peer <= COUNT_MAX).then_some(PeerId(peer))
 }
 
 /// Moves a stint's own records aside and raises the tombstone.

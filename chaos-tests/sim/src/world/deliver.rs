@@ -9,7 +9,7 @@ use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::hello::ConnectionKind;
 use ghostlight_storage::memory::CrashKind;
 
-use super::{Event, Phase, World};
+use super::{Event, Phase, Spoken, World};
 use crate::dice::{MS, SEC};
 use crate::invariants;
 use crate::net::{ConnKey, KINDS, Place, key, kind_of, side};
@@ -183,6 +183,9 @@ impl World {
         match self.wire.pass(&frame) {
             Ok(frame) => {
                 self.trace.mix(self.now, b'>', place, self.wire.bytes());
+                if let Some(listener) = &mut self.listener {
+                    listener(Spoken::Frame(self.wire.bytes()));
+                }
                 self.overhear(place, other, &frame);
                 let key = key(place, other, kind_of(lane));
                 self.send_over(key, place, other, lane, frame);
@@ -312,6 +315,9 @@ impl World {
             return;
         }
         let epoch = self.net.conns[&key].epoch;
+        if let Some(listener) = &mut self.listener {
+            listener(Spoken::Datagram(&data));
+        }
         let delay = self.delay();
         self.after(
             delay,
