@@ -54,7 +54,7 @@ impl Stint {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
         let [peer, term, index] = read_words(bytes)?;
         Ok(Self {
-            peer: PeerId(peer),
+            peer: peer_id(peer)?,
             truncated: LogPosition {
                 term: Term(term),
                 index: LogIndex(index),
@@ -75,7 +75,15 @@ pub(crate) fn decode_hard_state(bytes: &[u8]) -> Result<(PeerId, HardState), Dam
         vote: PeerId(vote),
         commit: LogIndex(commit),
     };
-    Ok((PeerId(peer), state))
+    Ok((peer_id(peer)?, state))
+}
+
+/// A peer that has one after it: when it is condemned, that one's number is written down as its tombstone.
+pub(crate) fn peer_id(number: u64) -> Result<PeerId, Damaged> {
+    match number < COUNT_MAX {
+        true => Ok(PeerId(number)),
+        false => Err(Damaged),
+    }
 }
 
 /// One number: a tombstone, a transfer.
@@ -185,6 +193,8 @@ mod tests {
             },
         };
         for (number, taken) in [(COUNT_MAX, true), (COUNT_MAX + 1, false), (u64::MAX, false)] {
+            let peer = peer_id(number);
+            assert_eq!(peer.is_ok(), number < COUNT_MAX, "{number}");
             let bytes = stint(number).encode();
             assert_eq!(Stint::decode(&bytes).is_ok(), taken, "{number}");
             assert_eq!(decode_number(&number.to_be_bytes()).is_ok(), taken);

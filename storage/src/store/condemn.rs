@@ -7,7 +7,6 @@
 use bytes::Bytes;
 use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::{PartitionId, PeerId};
-use ghostlight_protocol::limits::COUNT_MAX;
 use prost::Message;
 
 use super::replicas::{delete_prefix, delete_rows, put_tombstone};
@@ -15,6 +14,7 @@ use super::{Condemned, Store};
 use crate::engine::{Cf, Durability, Engine, EngineError, Limit, WriteBatch};
 use crate::error::StorageError;
 use crate::layout::{Own, after, log_range, numbered_key, own_key, row_prefix};
+use crate::record::peer_id;
 
 /// What is kept of a condemned stint, beside its log and rows.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -106,8 +106,7 @@ impl<E: Engine> Store<E> {
 
 /// The peer in the key of a condemned stint.
 pub(super) fn condemned_peer(key: &[u8]) -> Option<PeerId> {
-    let peer = u64::from_be_bytes(key.get(3..)?.try_into().ok()?);
-    (peer <= COUNT_MAX).then_some(PeerId(peer))
+    peer_id(u64::from_be_bytes(key.get(3..)?.try_into().ok()?)).ok()
 }
 
 /// Moves a stint's own records aside and raises the tombstone.

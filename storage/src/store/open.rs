@@ -416,7 +416,10 @@ fn row(partition: PartitionId, found: &Found) -> Result<Option<PartitionRow>, Da
 fn peer_of(partition: PartitionId, found: &Found, node: Option<NodeId>) -> Option<PeerId> {
     let by_stint = stint(partition, found).ok().map(|stint| stint.peer);
     let by_hard_state = hard_state(partition, found).ok().map(|(peer, _)| peer);
-    let by_row = || row(partition, found).ok()??.membership?.peer_on(node?);
+    let by_row = || {
+        let membership = row(partition, found).ok()??.membership?;
+        record::peer_id(membership.peer_on(node?)?.0).ok()
+    };
     // The larger one, should they differ: the tombstone must rise above both.
     by_stint.max(by_hard_state).or_else(by_row)
 }
