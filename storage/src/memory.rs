@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::engine::{Cf, Durability, Engine, EngineError, Limit, Read, Room, Row, WriteBatch};
 use disk::Disk;
 pub use disk::DiskImage;
-pub use faults::{CrashKind, CrashReport, Fault, Operation, Pace};
+pub use faults::{CrashKind, CrashReport, Fault, LogDamage, Operation, Pace};
 
 /// One column family's rows.
 type Table = BTreeMap<Bytes, Bytes>;
@@ -90,6 +90,11 @@ impl MemoryDisk {
     /// Sets the room that engines report, and without any refuses writes.
     pub fn set_room(&self, room: Room) {
         self.lock().faults.room = room;
+    }
+
+    /// Ends every engine, and flips a bit of a random record among the latest in the log's file.
+    pub fn damage_log(&self) -> LogDamage {
+        self.lock().damage_log()
     }
 
     /// Flips one random bit of a stored value. Returns whether there was such a row.

@@ -10,8 +10,8 @@ use ghostlight_core::gateway::CallTicket;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::topic::{
-    GroupName, LettersPage, Nothing, PublishBody, Redrive, RedriveTo, Request, Seek, StartFrom,
-    TopicEvent, TopicRequest, event_name,
+    GroupName, GroupSettings, LettersPage, Nothing, PublishBody, PutGroup, Redrive, RedriveTo,
+    Request, Seek, StartFrom, TopicEvent, TopicRequest, event_name,
 };
 use prost::Message as _;
 
@@ -121,6 +121,12 @@ pub enum Steering {
     ToLast,
     /// It goes on at an offset.
     To(u64),
+    /// It goes on with the first event that was appended at or after a time, in milliseconds.
+    ToTime(u64),
+    /// It is made, if it is not there.
+    Make,
+    /// It is forgotten, its letters as well.
+    Delete,
     /// It gets nothing.
     Pause,
     /// It gets events again.
@@ -144,6 +150,17 @@ impl Steering {
             Self::ToFirst => seek(StartFrom::First as i32, None),
             Self::ToLast => seek(StartFrom::Last as i32, None),
             Self::To(offset) => seek(0, Some(*offset)),
+            Self::ToTime(time_ms) => Request::Seek(Seek {
+                group,
+                to: StartFrom::Time as i32,
+                time_ms: *time_ms,
+                ..Seek::default()
+            }),
+            Self::Make => Request::PutGroup(PutGroup {
+                group,
+                settings: Some(GroupSettings::default()),
+            }),
+            Self::Delete => Request::DeleteGroup(GroupName { group }),
             Self::Pause => Request::Pause(GroupName { group }),
             Self::Resume => Request::Resume(GroupName { group }),
             Self::Redrive(offsets) => Request::Redrive(Redrive {

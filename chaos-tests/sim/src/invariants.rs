@@ -73,7 +73,7 @@ pub(crate) struct FinalState {
 impl Checks {
     /// Nothing seen yet.
     #[must_use]
-    pub(crate) fn new(partitions: u16, factor: u8) -> Self {
+    pub(crate) fn new(partitions: u16, factor: u8, pace_max: u64) -> Self {
         Self {
             leaders: leaders::Leaders::default(),
             committed: committed::Committed::new(partitions),
@@ -89,7 +89,7 @@ impl Checks {
             versions: versions::Versions::default(),
             messages: messages::Messages::default(),
             strength: strength::Strength::of(factor),
-            topics: topics::Topics::default(),
+            topics: topics::Topics::new(pace_max),
             foreign: BTreeSet::new(),
         }
     }
@@ -111,6 +111,7 @@ impl Checks {
     pub(crate) fn started(
         &mut self,
         place: Place,
+        copy_of: Option<Place>,
         replicas: &[RecoveredReplica],
     ) -> Result<(), String> {
         if self.foreign.contains(&place) {
@@ -118,7 +119,10 @@ impl Checks {
         }
         self.applied.started(place, replicas);
         self.stints.started(place, replicas);
-        self.promises.started(place, replicas);
+        // What a copy begins with says nothing about what the original has.
+        if copy_of.is_none() {
+            self.promises.started(place, replicas);
+        }
         self.quorums.started(place, replicas);
         self.logs.started(place, replicas)
     }
@@ -132,6 +136,11 @@ impl Checks {
         self.quorums.stopped(place);
         self.completeness.stopped(place);
         self.topics.stopped(place);
+    }
+
+    /// A frame that carries promises leaves a place.
+    pub(crate) fn spoke(&mut self, place: Place) {
+        self.promises.spoke(place);
     }
 
     /// A disk was emptied.

@@ -18,6 +18,7 @@ pub use dice::{MS, SEC, US};
 pub use ghostlight_storage::Cf;
 pub use ghostlight_storage::memory::CrashKind;
 pub use params::{FaultKind, Params};
+pub use process::Build;
 pub use run::{Report, compare, form, guarded, heal, reproduce, run_seed};
 pub use sometimes::Sometimes;
 pub use trace::Show;

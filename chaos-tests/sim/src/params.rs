@@ -42,6 +42,8 @@ pub struct Params {
     pub topics: TopicParams,
     /// How much of a log is kept.
     pub log: LogBounds,
+    /// Millionths by which a monotonic clock is too fast or too slow at most.
+    pub pace_max: u64,
 }
 
 /// The network.
@@ -97,6 +99,9 @@ pub struct WorkParams {
 
 /// Of so many runs nothing goes wrong but crashes and what is aimed.
 const FOCUSED: f64 = 0.3;
+/// Monotonic clocks that are off by a fiftieth: a hundred times as much as those that are sold, and little enough for
+/// ranked election timeouts (0.55 s, 0.65 s, 0.75 s) to keep their order.
+const PACE_MAX: u64 = 20_000;
 /// How long a run is quiet altogether.
 const QUIET_TIME: u64 = 565 * SEC;
 /// Steps of turns that take no time to speak of.
@@ -238,6 +243,7 @@ impl Params {
             work,
             topics: TopicParams::draw(seed),
             log: LogBounds::default(),
+            pace_max: 0,
         };
         // Most runs are of the sizes that people run; the others find what only they can.
         if dice.chance(0.25) {
@@ -247,9 +253,17 @@ impl Params {
         params.disk.page_bytes = *dice.pick(&[ghostlight_disk::PAGE_BYTES, 400, 1]);
         draw_kinds(dice, &FaultKind::LATER, &mut params.faults);
         params.aim();
-        let dice = &mut Dice::new(seed, "latest params");
-        draw_kinds(dice, &FaultKind::LATEST, &mut params.faults);
+        params.add_what_came_later();
         params
+    }
+
+    /// Drawn with dice of their own, after everything else.
+    fn add_what_came_later(&mut self) {
+        let dice = &mut Dice::new(self.seed, "latest params");
+        draw_kinds(dice, &FaultKind::LATEST, &mut self.faults);
+        let dice = &mut Dice::new(self.seed, "newest params");
+        draw_kinds(dice, &FaultKind::NEWEST, &mut self.faults);
+        self.pace_max = *dice.pick(&[0, 0, 200, PACE_MAX]);
     }
 
     /// Draws what is aimed at the places where rules matter: who leads, who has just been told, who lags.
@@ -312,6 +326,7 @@ impl Params {
             },
             topics: TopicParams::none(),
             log: LogBounds::default(),
+            pace_max: 0,
         }
     }
 }

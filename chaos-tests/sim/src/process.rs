@@ -33,6 +33,12 @@ pub(crate) struct Node {
     pub skew_ms: i64,
     /// By how much that clock is too fast.
     pub drift: Drift,
+    /// Millionths by which its monotonic clock is too fast.
+    pub pace: i64,
+    /// Which frames its program speaks.
+    pub build: Build,
+    /// Whose data directory it has a copy of.
+    pub copy_of: Option<usize>,
     /// What becomes of it when it is down.
     pub fate: Fate,
     /// Syncs take this many times as long.
@@ -90,6 +96,15 @@ impl Node {
     }
 }
 
+/// A version of the program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Build {
+    /// That of all nodes at first and in the end.
+    Usual,
+    /// One with other frames.
+    Other,
+}
+
 /// Whether a node is meant to run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fate {
@@ -125,6 +140,10 @@ pub(crate) struct Process {
     pub tick_at: Option<u64>,
     /// When the process began.
     pub started: u64,
+    /// See [`Node::pace`].
+    pub pace: i64,
+    /// See [`Node::build`].
+    pub build: Build,
     /// Store effects.
     pub store: StoreQueue,
     /// When the latest input of each activation arrives.
@@ -169,14 +188,30 @@ impl Process {
     /// The process's monotonic clock at a true time.
     #[must_use]
     pub(crate) fn instant(&self, now: u64) -> Instant {
-        Instant(now - self.started + SEC)
+        let passed = now - self.started;
+        Instant(passed.saturating_add_signed(paced(passed, self.pace)) + SEC)
     }
 
-    /// The true time of one of its instants.
+    /// The first true time at which its clock shows an instant.
     #[must_use]
     pub(crate) fn true_time(&self, instant: Instant) -> u64 {
-        (instant.0 + self.started).saturating_sub(SEC)
+        let shown = instant.0.saturating_sub(SEC);
+        if self.pace == 0 {
+            return self.started + shown;
+        }
+        let rate = MILLION.saturating_add_signed(self.pace);
+        let passed = u128::from(shown) * u128::from(MILLION);
+        self.started + passed.div_ceil(u128::from(rate)) as u64
     }
+}
+
+const MILLION: u64 = 1_000_000;
+
+/// What a clock gains in so much true time.
+fn paced(passed: u64, millionths: i64) -> i64 {
+    // Whole seconds and the rest apart: together they would not fit.
+    let (seconds, rest) = ((passed / SEC).cast_signed(), (passed % SEC).cast_signed());
+    seconds * 1_000 * millionths + rest * millionths / MILLION.cast_signed()
 }
 
 /// Whether an effect waits for a sync.
@@ -193,5 +228,23 @@ pub(crate) fn syncs(effect: &StoreEffect) -> bool {
         | StoreEffect::Apply(_)
         | StoreEffect::Stage { .. }
         | StoreEffect::Truncate { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_clock_gains() {
+        for (passed, millionths, gained) in [
+            (0, 20_000, 0),
+            (SEC, 0, 0),
+            (SEC, 20_000, (20 * MS).cast_signed()),
+            (10 * SEC + SEC / 2, -20_000, -(210 * MS).cast_signed()),
+            (86_400 * SEC, 1, (86_400 * 1_000_i64)),
+        ] {
+            assert_eq!(paced(passed, millionths), gained, "{passed} {millionths}");
+        }
     }
 }

@@ -15,6 +15,9 @@ use crate::params::{Actors, TopicParams};
 /// The group whose events become messages to actors.
 pub(crate) const FOR_ACTORS: &str = "actors";
 
+/// A group without programs, which operators make and delete.
+pub(crate) const SPARE: &str = "spare";
+
 /// The one topic of a run.
 pub(crate) fn topic() -> TopicName {
     TopicName::new("default", "pubsub", "orders").expect("a valid name")

@@ -17,6 +17,7 @@ mod liveness;
 mod lost;
 mod lull;
 mod misfortunes;
+mod mishaps;
 mod nemesis;
 mod observe;
 mod operators;
@@ -50,7 +51,7 @@ use crate::dice::{Dice, SEC, US};
 use crate::invariants::{self, At, Checks};
 use crate::net::{ConnKey, Net, Place};
 use crate::params::Params;
-use crate::process::Node;
+use crate::process::{Build, Node};
 use crate::sometimes::Sometimes;
 use crate::subscribers::{Subscribed, Subscribers};
 use crate::trace::{Show, Trace};
@@ -184,6 +185,16 @@ pub(crate) enum Mend {
     Roll(Place),
     /// An operator removes a node that is dead.
     Remove(NodeId),
+    /// The log of a node is damaged as soon as its disk has nothing to do: so often it is looked at.
+    DamageLog(Place, u64),
+    /// An operator stops a copy of a data directory.
+    StopCopy(Place),
+    /// An operator starts the original of a copy again.
+    StartAgain(Place),
+    /// The node is started as another version.
+    Build(Place, Build),
+    /// So is the next place.
+    RollBuild(Place),
 }
 
 /// What ended a run.
@@ -285,7 +296,7 @@ impl World {
         Self {
             clients: Clients::new(&params.work),
             subscribers: Subscribers::new(&params.topics),
-            checks: Checks::new(params.partitions, params.factor),
+            checks: Checks::new(params.partitions, params.factor, params.pace_max),
             params,
             now: SEC,
             queue: queue::Queue::default(),

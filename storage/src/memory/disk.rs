@@ -8,12 +8,15 @@ use bytes::Bytes;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::faults::{CrashKind, CrashReport, Faults};
+use super::faults::{CrashKind, CrashReport, Faults, LogDamage};
 use super::{KeepNote, Tables};
 use crate::engine::{Cf, Change, Durability, EngineError, WriteBatch};
 
 /// What undoes one change: the row as it was before.
 type Before = (Cf, Bytes, Option<Bytes>);
+
+/// Records of the log that may still lie in its file: older ones are in tables.
+const LOG_RECORDS_MAX: usize = 64;
 
 /// Everything a disk held at one moment.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub(super) struct Disk {
     pub(super) tables: Tables,
     /// For each record that is not durable yet, in order, how to undo it.
     unsynced: VecDeque<Vec<Before>>,
+    /// The same for the latest records before those: a log that is damaged loses them as well.
+    synced: VecDeque<Vec<Before>>,
     /// A record whose write or sync failed: it may or may not be found after a crash.
     limbo: Option<WriteBatch>,
     pub(super) note: Option<Bytes>,
@@ -42,6 +47,7 @@ impl Disk {
         Self {
             tables: Tables::default(),
             unsynced: VecDeque::new(),
+            synced: VecDeque::new(),
             limbo: None,
             note: None,
             faults: Faults::default(),
@@ -64,10 +70,20 @@ impl Disk {
         }
         let undo = self.apply(batch);
         match durability {
-            Durability::Synced => self.unsynced.clear(),
+            Durability::Synced => {
+                self.synced.append(&mut self.unsynced);
+                self.logged(undo);
+            }
             Durability::Buffered => self.unsynced.push_back(undo),
         }
         Ok(())
+    }
+
+    /// One more record is safe in the log's file.
+    fn logged(&mut self, undo: Vec<Before>) {
+        self.synced.push_back(undo);
+        let over = self.synced.len().saturating_sub(LOG_RECORDS_MAX);
+        self.synced.drain(..over);
     }
 
     fn apply(&mut self, batch: &WriteBatch) -> Vec<Before> {
@@ -123,14 +139,15 @@ impl Disk {
         for undo in self.unsynced.drain(kept..).rev().collect::<Vec<_>>() {
             self.undo(undo);
         }
-        self.unsynced.clear();
+        self.synced.append(&mut self.unsynced);
         // The log is a prefix: a record that may be there can only be there when all before it are.
         if let Some(batch) = self.limbo.take()
             && kept == count
             && kind != CrashKind::PowerLossAll
             && self.rng.random_bool(0.5)
         {
-            self.apply(&batch);
+            let undo = self.apply(&batch);
+            self.logged(undo);
         }
         self.new_run();
         CrashReport {
@@ -154,6 +171,24 @@ impl Disk {
         self.limbo = None;
         self.faults.new_run();
         self.run += 1;
+    }
+
+    /// A bit flips in the log's file: what stands from there on is not read any more. Only between two runs.
+    pub(super) fn damage_log(&mut self) -> LogDamage {
+        if self.synced.is_empty() {
+            return LogDamage::None;
+        }
+        let from = self.rng.random_range(0..self.synced.len());
+        let lost: Vec<Vec<Before>> = self.synced.drain(from..).collect();
+        let count = lost.len();
+        for undo in lost.into_iter().rev() {
+            self.undo(undo);
+        }
+        self.new_run();
+        match count {
+            1 => LogDamage::Tail,
+            lost => LogDamage::Within { lost },
+        }
     }
 
     pub(super) fn flip_bit(&mut self, cf: Cf, key: &[u8]) -> bool {
@@ -202,12 +237,14 @@ impl Disk {
 
     pub(super) fn restore(&mut self, image: &DiskImage) {
         self.new_run();
+        self.synced.clear();
         self.tables = image.tables.clone();
         self.note.clone_from(&image.note);
     }
 
     pub(super) fn wipe(&mut self, note: KeepNote) {
         self.new_run();
+        self.synced.clear();
         self.tables = Tables::default();
         if note == KeepNote::Lost {
             self.note = None;

@@ -58,6 +58,20 @@ pub struct CrashReport {
     pub torn: usize,
 }
 
+/// What a flipped bit in the log's file does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogDamage {
+    /// Nothing: the file is empty.
+    None,
+    /// It is in the last record, which recovery takes for a torn end: the record is gone, without a word.
+    Tail,
+    /// Records stand behind it, so that recovery refuses; they are gone when the log is opened up to the damage.
+    Within {
+        /// Records that are gone.
+        lost: usize,
+    },
+}
+
 /// Armed faults and counters.
 #[derive(Debug)]
 pub(super) struct Faults {

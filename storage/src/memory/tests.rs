@@ -58,6 +58,34 @@ fn crashes_lose_only_a_suffix_of_what_was_not_synced() {
 }
 
 #[test]
+fn a_damaged_log_loses_what_stands_from_the_damage_on() {
+    let (mut tails, mut most) = (0, 0);
+    for seed in 0..200 {
+        let disk = MemoryDisk::new(seed);
+        assert_eq!(disk.damage_log(), LogDamage::None, "seed {seed}");
+        let engine = disk.open();
+        for key in 1..=9 {
+            let durability = [Durability::Buffered, Durability::Synced][usize::from(key % 3 == 0)];
+            put(&engine, &[key], durability).unwrap();
+        }
+        disk.crash(CrashKind::PowerLossAll);
+        let lost = match disk.damage_log() {
+            LogDamage::None => panic!("seed {seed}: the log is not empty"),
+            LogDamage::Tail => 1,
+            LogDamage::Within { lost } => lost,
+        };
+        assert_eq!(keys(&disk), 9 - lost, "seed {seed}");
+        for key in 1..=(9 - lost) as u8 {
+            assert!(disk.open().get(Cf::State, &[key]).unwrap().is_some());
+        }
+        tails += usize::from(lost == 1);
+        most = most.max(lost);
+        put(&disk.open(), &[1], Durability::Synced).unwrap();
+    }
+    assert!(tails > 0 && most == 9, "{tails} tails, {most} lost at most");
+}
+
+#[test]
 fn crashes_undo_overwrites_and_range_deletes() {
     let disk = MemoryDisk::new(1);
     let engine = disk.open();

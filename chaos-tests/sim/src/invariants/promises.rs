@@ -1,5 +1,5 @@
-//! What a stint has synced is a promise (reliability S4): a stint that begins, or goes on, without something
-//! it had synced is out of its group in the end.
+//! What a stint has synced, and has told since, is a promise (reliability S4): a stint that begins, or goes on, without
+//! something it had promised is out of its group in the end.
 //!
 //! A disk that went back in time has forgotten votes and acknowledged entries, while peers count on them. Such
 //! a node may start; that it has a vote still when all is healed means that nobody found out.
@@ -45,6 +45,8 @@ impl Promised {
 pub(super) struct Promises {
     made: BTreeMap<Stint, Promised>,
     waiting: BTreeMap<(Place, PersistTicket), Vec<(Stint, Promised)>>,
+    /// Synced, and nothing has left since that could tell of it: nobody counts on it yet.
+    unheard: BTreeMap<Place, Vec<(Stint, Promised)>>,
     /// Ends of logs that a process had asked for when it died: its disk may have them.
     perhaps: BTreeMap<Stint, Vec<LogPosition>>,
     broken: BTreeMap<Stint, String>,
@@ -74,6 +76,9 @@ impl Promises {
     pub(super) fn stopped(&mut self, place: Place) {
         let of_place = (place, PersistTicket(0))..=(place, PersistTicket(u64::MAX));
         let tickets: Vec<PersistTicket> = self.waiting.range(of_place).map(|(k, _)| k.1).collect();
+        for (stint, synced) in self.unheard.remove(&place).unwrap_or_default() {
+            self.perhaps.entry(stint).or_default().push(synced.end);
+        }
         for ticket in tickets {
             for (stint, asked) in self.waiting.remove(&(place, ticket)).unwrap_or_default() {
                 self.perhaps.entry(stint).or_default().push(asked.end);
@@ -126,7 +131,16 @@ impl Promises {
     }
 
     pub(super) fn persisted(&mut self, place: Place, ticket: PersistTicket) {
-        for (stint, more) in self.waiting.remove(&(place, ticket)).unwrap_or_default() {
+        let synced = self.waiting.remove(&(place, ticket)).unwrap_or_default();
+        self.unheard.entry(place).or_default().extend(synced);
+    }
+
+    /// Something leaves a place that carries promises, and the mark behind them.
+    pub(super) fn spoke(&mut self, place: Place) {
+        let Some(synced) = self.unheard.get_mut(&place) else {
+            return;
+        };
+        for (stint, more) in synced.drain(..) {
             self.made.entry(stint).or_default().add(more);
         }
     }

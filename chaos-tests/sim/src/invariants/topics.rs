@@ -1,6 +1,7 @@
 //! Topics (promise G9): an acknowledged publish reaches every group or its dead letters; order per key without a
 //! gap; an offset never means two events; what a group has settled is not delivered again, unless it was moved back;
-//! a paused group is given nothing; nothing is deleted before its time.
+//! a paused group is given nothing; nothing is deleted before its time; a time means the first event from it on; a group
+//! that was deleted and is made anew has nothing of the old one.
 
 mod changes;
 
@@ -42,11 +43,25 @@ pub(crate) struct Topics {
     copies: BTreeMap<At, (String, Bytes)>,
     /// The lowest offset that is kept.
     first: BTreeMap<u16, u64>,
+    /// Millionths by which a monotonic clock is too fast at most.
+    pace_max: u64,
+    /// When the log says that each event was appended, in milliseconds.
+    appended: BTreeMap<At, u64>,
+    /// Groups that are there.
+    groups: BTreeSet<(String, u16)>,
     /// When each event was first wanted.
     born: BTreeMap<Bytes, u64>,
 }
 
 impl Topics {
+    /// Nothing seen yet, by clocks that are too fast by so many millionths at most.
+    pub(super) fn new(pace_max: u64) -> Self {
+        Self {
+            pace_max,
+            ..Self::default()
+        }
+    }
+
     /// Somebody is about to publish an event.
     pub(crate) fn born(&mut self, data: Bytes, now: u64) {
         self.born.entry(data).or_insert(now);

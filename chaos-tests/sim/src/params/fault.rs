@@ -69,6 +69,14 @@ pub enum FaultKind {
     RestlessBridge,
     /// Who leads a partition dies while no disk syncs: for a while nobody can be elected.
     Headless,
+    /// A bit flips in the file of the log while its node is down: what stands behind it is not read any more.
+    LogDamage,
+    /// A copy of a data directory is started while the original runs.
+    Copy,
+    /// A node is started as a version that speaks other frames, and as the usual one later.
+    Version,
+    /// One node after the other is started as that version.
+    RollingVersion,
     /// Who leads a partition stands still until others lead, and wakes up cut off from them, with clients at its side.
     WakesAlone,
 }
@@ -113,6 +121,14 @@ impl FaultKind {
     /// Kinds that came last.
     pub const LATEST: [(Self, u32); 1] = [(Self::ClockDrift, 3)];
 
+    /// Kinds that came after those.
+    pub const NEWEST: [(Self, u32); 4] = [
+        (Self::LogDamage, 3),
+        (Self::Copy, 2),
+        (Self::Version, 3),
+        (Self::RollingVersion, 1),
+    ];
+
     /// Kinds that are aimed at who leads, or at who is in between. Drawn last of all.
     pub const AIMED: [(Self, u32); 5] = [
         (Self::Isolate, 4),
@@ -127,6 +143,10 @@ impl FaultKind {
     /// How many kinds a seed draws from.
     #[must_use]
     pub const fn count() -> usize {
-        Self::ALL.len() + Self::LATER.len() + Self::AIMED.len() + Self::LATEST.len()
+        Self::ALL.len()
+            + Self::LATER.len()
+            + Self::AIMED.len()
+            + Self::LATEST.len()
+            + Self::NEWEST.len()
     }
 }

@@ -8,14 +8,16 @@ use ghostlight_disk::{Disk, Snapshots};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{ClusterId, NodeId};
 use ghostlight_protocol::replica::log::RecoveredReplica;
-use ghostlight_protocol::wire::hello::{NodeRecord, new_descriptor};
+use ghostlight_protocol::wire::hello::{Company, NodeRecord, new_descriptor};
 use ghostlight_storage::memory::CrashKind;
-use ghostlight_storage::{MemoryDisk, MemoryEngine, NodeIdentity, Recovered, StorageError, Store};
+use ghostlight_storage::{
+    MemoryDisk, MemoryEngine, NodeIdentity, Note, Recovered, StorageError, Store,
+};
 
 use super::{Event, World};
-use crate::dice::{MS, SEC};
+use crate::dice::{Dice, MS, SEC};
 use crate::net::{KINDS, Place, key};
-use crate::process::{Drift, Fallen, Fate, Introduced, Node, Process, StoreQueue};
+use crate::process::{Build, Drift, Fallen, Fate, Introduced, Node, Process, StoreQueue};
 
 /// How a new node comes to its cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +32,15 @@ impl World {
     /// Adds a place with an empty disk, and starts a node there.
     pub fn add_node(&mut self, origin: Origin) -> Place {
         let place = self.nodes.len();
-        self.nodes.push(Node {
+        let node = self.empty_place(place);
+        self.nodes.push(node);
+        self.start(place, origin);
+        place
+    }
+
+    /// A place where nothing has run yet.
+    pub(super) fn empty_place(&mut self, place: Place) -> Node {
+        Node {
             address: format!("10.0.0.{}:7400", place + 1),
             disk: MemoryDisk::new(self.dice.node.any()),
             process: None,
@@ -38,6 +48,9 @@ impl World {
             run: 0,
             skew_ms: 0,
             drift: Drift::default(),
+            pace: self.draw_pace(place),
+            build: Build::Usual,
+            copy_of: None,
             fate: Fate::Returns,
             slowness: 1,
             loop_slowness: 1,
@@ -46,9 +59,14 @@ impl World {
             trust: Trust::Whole,
             fallen: Fallen::No,
             subscriptions: BTreeMap::new(),
-        });
-        self.start(place, origin);
-        place
+        }
+    }
+
+    /// By how much the monotonic clock of a place is off: drawn apart, so that other draws stay what they were.
+    fn draw_pace(&self, place: Place) -> i64 {
+        let most = self.params.pace_max;
+        let dice = &mut Dice::new(self.params.seed.wrapping_add(place as u64), "pace");
+        dice.between(0, 2 * most).cast_signed() - most.cast_signed()
     }
 
     /// Starts a process on a place's disk.
@@ -70,6 +88,9 @@ impl World {
             Ok(opened) => opened,
             Err(error) => return self.cannot_start(place, &error),
         };
+        if let Err(error) = self.is_usable(place, &recovered) {
+            return self.cannot_start(place, &error);
+        }
         for condemned in &recovered.condemned {
             self.sometimes.hit("replica found condemned on open");
             let (partition, why) = (condemned.partition, &condemned.why);
@@ -82,6 +103,9 @@ impl World {
             Ok(identity) => identity,
             Err(error) => return self.cannot_start(place, &error),
         };
+        if self.nodes[place].trust == Trust::InDoubt {
+            self.sometimes.hit("replica in doubt");
+        }
         let addresses = store.addresses().unwrap_or_default();
         let record = self.record(place, &identity);
         let Recovered {
@@ -91,7 +115,8 @@ impl World {
             marks,
             ..
         } = recovered;
-        if let Err(what) = self.checks.started(place, &replicas) {
+        let copy = self.nodes[place].copy_of;
+        if let Err(what) = self.checks.started(place, copy, &replicas) {
             self.violate(what);
         }
         let start = Start {
@@ -107,7 +132,8 @@ impl World {
                 .collect(),
             tombstones,
             marks,
-            trust: self.nodes[place].trust.clone(),
+            // Of this start alone: the log that is left has no damage any more.
+            trust: std::mem::take(&mut self.nodes[place].trust),
             seed: self.dice.node.any(),
             min_copies: self.params.min_copies,
             turns: ghostlight_core::turns::Settings::default(),
@@ -149,6 +175,8 @@ impl World {
             busy_until: now,
             tick_at: None,
             started: now,
+            pace: node.pace,
+            build: node.build,
             store: StoreQueue::default(),
             runner_latest: BTreeMap::new(),
             introduced: Introduced {
@@ -173,6 +201,29 @@ impl World {
             .line(self.now, format_args!("node {place} cannot start: {why}"));
         self.replace_disk(place);
         self.start(place, Origin::Joins);
+    }
+
+    /// Whether a database that opened may be used, as the shell judges it: not one that has forgotten whose it is, and
+    /// not one that was cut at a damaged place if nobody else could tell what it lacks.
+    fn is_usable(&self, place: Place, recovered: &Recovered) -> Result<(), StorageError> {
+        let node = &self.nodes[place];
+        let lost = |what| Err(StorageError::NodeDamaged { what });
+        let noted = node.disk.note().and_then(|bytes| Note::open(&bytes));
+        let noted = noted.and_then(|note| note.identity);
+        if recovered.identity.is_none() && noted.as_ref().is_some_and(|noted| noted.id().is_some())
+        {
+            return lost("who it is");
+        }
+        let alone = |replica: &RecoveredReplica| {
+            let membership = replica.row.as_ref().and_then(|row| row.membership.as_ref());
+            membership.is_some_and(|m| m.voters == [replica.peer.0] && !m.is_joint())
+        };
+        let cluster = noted.as_ref().and_then(|noted| noted.cluster.as_ref());
+        let company = cluster.is_some_and(|cluster| cluster.company() == Company::Shared);
+        if node.trust == Trust::InDoubt && (!company || recovered.replicas.iter().any(alone)) {
+            return lost("its log");
+        }
+        Ok(())
     }
 
     /// Empties a disk: what starts there next is a new node.

@@ -102,6 +102,9 @@ impl World {
         if code != Some(Code::UnknownNode) {
             self.sometimes.hit("hello refused");
         }
+        if code == Some(Code::ProtocolMismatch) {
+            self.sometimes.hit("another version refused");
+        }
         let detail = refusal.detail;
         self.trace.line(
             self.now,
@@ -270,7 +273,11 @@ fn judge(
         removed,
     };
     let hello = Hello {
-        protocol: PROTOCOL_VERSION,
+        // This program judges by the version that it was built with: the other one's is told from there.
+        protocol: match judging.build == judged.build {
+            true => PROTOCOL_VERSION,
+            false => PROTOCOL_VERSION + 1,
+        },
         cluster: judged.introduced.descriptor.clone(),
         node: Some(judged.introduced.record.clone()),
         connection: kind as i32,

@@ -122,6 +122,9 @@ impl World {
                 self.nodes[place].fate = Fate::Gone;
             }
             HaltReason::Refused { code, detail } => {
+                if self.copy_ends(place, *code) {
+                    return;
+                }
                 if self.has_gone_back(place, *code) {
                     return;
                 }
@@ -164,11 +167,8 @@ impl World {
         {
             return;
         }
-        let target = self.nodes.iter().position(|n| n.last_id == Some(to));
-        let up = target.is_some_and(|other| {
-            other != place && self.net.is_up(&key(place, other, kind_of(lane)), place)
-        });
-        let Some(other) = target.filter(|_| up) else {
+        let target = self.reached(place, to, kind_of(lane));
+        let Some(other) = target else {
             if let Frame::Call(request) = &frame {
                 let call = request.call;
                 self.sometimes.hit("call not sent");
@@ -186,12 +186,25 @@ impl World {
                 if let Some(listener) = &mut self.listener {
                     listener(Spoken::Frame(self.wire.bytes()));
                 }
+                if let Frame::Control(_) | Frame::Raft(_) = &frame {
+                    self.checks.spoke(place);
+                }
                 self.overhear(place, other, &frame);
                 let key = key(place, other, kind_of(lane));
                 self.send_over(key, place, other, lane, frame);
             }
             Err(what) => self.violate(format!("node {place} to {to}, {lane:?}: {what}")),
         }
+    }
+
+    /// Where a node is, as a place is connected to it: copies of its directory may run elsewhere.
+    fn reached(&self, from: Place, node: NodeId, kind: ConnectionKind) -> Option<Place> {
+        let mut places = 0..self.nodes.len();
+        places.find(|other| {
+            self.nodes[*other].last_id == Some(node)
+                && *other != from
+                && self.net.is_up(&key(from, *other, kind), from)
+        })
     }
 
     pub(crate) fn send_over(
@@ -305,13 +318,12 @@ impl World {
     }
 
     fn gossip(&mut self, place: Place, to: NodeId, data: Bytes) {
-        let Some(other) = self.nodes.iter().position(|n| n.last_id == Some(to)) else {
+        let lost = self.phase == Phase::Faults && self.dice.net.chance(self.params.net.gossip_loss);
+        let Some(other) = self.reached(place, to, ConnectionKind::Control) else {
             return;
         };
         let key = key(place, other, ConnectionKind::Control);
-        let lost = self.phase == Phase::Faults && self.dice.net.chance(self.params.net.gossip_loss);
-        if other == place || lost || !self.net.is_up(&key, place) || !self.net.passes(place, other)
-        {
+        if lost || !self.net.passes(place, other) {
             return;
         }
         let epoch = self.net.conns[&key].epoch;
@@ -347,7 +359,7 @@ impl World {
     }
 
     fn close_one(&mut self, place: Place, node: NodeId, kind: ConnectionKind) {
-        let Some(other) = self.nodes.iter().position(|n| n.last_id == Some(node)) else {
+        let Some(other) = self.reached(place, node, kind) else {
             return;
         };
         let key = key(place, other, kind);

@@ -50,6 +50,7 @@ impl World {
         self.phase = super::Phase::Quiet;
         self.apart.clear();
         self.heal();
+        self.end_mishaps();
         for node in &mut self.nodes {
             node.slowness = 1;
             node.loop_slowness = 1;

@@ -199,7 +199,7 @@ impl World {
     /// An operator gives a dead node up.
     pub(super) fn remove(&mut self, node: ghostlight_protocol::ids::NodeId) {
         if let Some(place) = self.alive().first().copied() {
-            self.order(place, AdminRequest::Remove(node.to_string()));
+            self.order(place, AdminRequest::Remove(format!("{node:?}")));
         }
     }
 }

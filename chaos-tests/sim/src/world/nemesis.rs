@@ -153,6 +153,10 @@ impl World {
             | FaultKind::DiskStall
             | FaultKind::Rolling
             | FaultKind::Replace => self.misfortune(kind, place),
+            FaultKind::LogDamage
+            | FaultKind::Copy
+            | FaultKind::Version
+            | FaultKind::RollingVersion => self.mishap(kind, place),
             FaultKind::Isolate
             | FaultKind::SlowLoop
             | FaultKind::RestlessBridge
@@ -203,6 +207,11 @@ impl World {
             Mend::Strobe(place, left) => self.strobe(place, left),
             Mend::Roll(place) => self.roll(place),
             Mend::Remove(node) => self.remove(node),
+            Mend::DamageLog(place, left) => self.damage_log(place, left),
+            Mend::StopCopy(place) => self.stop_copy(place),
+            Mend::StartAgain(place) => self.start_again(place),
+            Mend::Build(place, build) => self.start_as(place, build),
+            Mend::RollBuild(place) => self.roll_build(place),
         }
     }
 
@@ -378,16 +387,9 @@ impl World {
     /// Ends every fault: cuts heal, nodes start, disks and clocks are right again.
     pub fn calm(&mut self) {
         self.trace.line(self.now, format_args!("all faults end"));
-        self.phase = Phase::Quiet;
         self.left_out = None;
-        self.apart.clear();
-        self.heal();
+        self.end_faults();
         for place in 0..self.nodes.len() {
-            self.nodes[place].slowness = 1;
-            self.nodes[place].loop_slowness = 1;
-            self.nodes[place].stalled_until = 0;
-            self.nodes[place].disk.disarm();
-            self.nodes[place].set_right();
             if self.nodes[place].process.is_none() && self.nodes[place].fate == Fate::Returns {
                 self.closing.remove(&place);
                 self.start(place, Origin::Joins);

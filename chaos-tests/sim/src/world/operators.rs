@@ -4,15 +4,33 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use ghostlight_protocol::code::Code;
 use ghostlight_protocol::limits::TOPIC_PARTITIONS;
 use ghostlight_protocol::outcome::CallOutcome;
+use ghostlight_protocol::topic::Reply;
 
 use super::World;
 use crate::clients::{End, Op, Steering};
-use crate::subscribers::FOR_ACTORS;
+use crate::dice::MS;
+use crate::subscribers::{FOR_ACTORS, SPARE};
 
 /// Letters that are driven again at once.
 const REDRIVEN_MAX: usize = 8;
+
+/// What calendar clocks show at the beginning.
+const WALL_AT_START_MS: u64 = 1_700_000_000_000;
+/// Times that are sought: from so long after now to so long before that.
+const SOON_MS: u64 = 5_000;
+const LONG_AGO_MS: u64 = 60_000;
+
+/// An act on the group that nobody serves.
+fn spare(number: u16, how: Steering) -> Op {
+    Op::Steer {
+        group: SPARE.to_owned(),
+        number,
+        how,
+    }
+}
 
 impl World {
     /// An operator's act. Groups whose events become messages are left alone: what is moved back is told again.
@@ -21,12 +39,18 @@ impl World {
         let dice = &mut self.dice.topics;
         let group = dice.pick(&groups).clone();
         let number = dice.index(usize::from(TOPIC_PARTITIONS)) as u16;
-        let how = match dice.index(8) {
+        let wall_ms = WALL_AT_START_MS + self.now / MS;
+        let how = match dice.index(12) {
             0 => Steering::ToFirst,
             1 => Steering::ToLast,
             2 => Steering::To(dice.between(0, 40)),
             3 => Steering::Pause,
             4 | 5 => Steering::Resume,
+            8 => Steering::ToTime(wall_ms + SOON_MS - dice.between(0, LONG_AGO_MS)),
+            9 => return spare(number, Steering::Make),
+            10 => return spare(number, Steering::Delete),
+            // Refused, unless none of its programs is attached.
+            11 => Steering::Delete,
             _ => {
                 let mut offsets = self.checks.topics.ending(number, b"7");
                 let surplus = offsets.len().saturating_sub(REDRIVEN_MAX);
@@ -42,6 +66,9 @@ impl World {
         if let Some(Op::Steer { how, .. }) = self.clients.op_of(client) {
             self.sometimes.hit(match how {
                 Steering::ToFirst | Steering::ToLast | Steering::To(_) => "group moved",
+                Steering::ToTime(_) => "group moved to a time",
+                Steering::Make => "group made by an operator",
+                Steering::Delete => "group deleted",
                 Steering::Pause => "group paused",
                 Steering::Resume => "group resumed",
                 Steering::Redrive(_) => "letters driven again",
@@ -59,6 +86,27 @@ impl World {
             for number in 0..TOPIC_PARTITIONS {
                 let (group, how) = (group.clone(), Steering::Resume);
                 self.ask_topic(&Op::Steer { group, number, how })?;
+            }
+        }
+        self.delete_spare()
+    }
+
+    /// The group that nobody serves goes; what is left of it would be waited for.
+    fn delete_spare(&mut self) -> Result<(), String> {
+        for number in 0..TOPIC_PARTITIONS {
+            let place = *self.ours().first().ok_or("no node is there")?;
+            match self.ask(place, &spare(number, Steering::Delete)) {
+                Some(CallOutcome::Reply(_)) => self.sometimes.hit("group deleted"),
+                // It was not there, or an attempt had an answer that was lost: what is there now is looked at.
+                Some(CallOutcome::NotRun(refusal)) if refusal.code == Code::UnknownGroup => {}
+                Some(CallOutcome::Unknown { .. }) => {}
+                other => return Err(format!("{SPARE} cannot be deleted: {other:?}")),
+            }
+            let Reply::Described(reply) = self.ask_topic(&Op::Describe { number })? else {
+                return Err("a topic partition is not described".to_owned());
+            };
+            if reply.groups.iter().any(|group| group.group == SPARE) {
+                return Err(format!("a deleted group is gone: {SPARE} is in {reply:?}"));
             }
         }
         Ok(())

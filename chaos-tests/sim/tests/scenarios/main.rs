@@ -6,6 +6,7 @@ mod back_in_time;
 mod failures;
 mod forming;
 mod hostile;
+mod mishaps;
 mod moves;
 mod returns;
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use ghostlight_core::io::Applied;
 use ghostlight_protocol::ids::{LogIndex, PartitionId};
 use ghostlight_protocol::limits::RETENTION_AGE_DEFAULT;
-use ghostlight_protocol::replica::{EntryOutcome, GroupChanged, TopicOutcome};
+use ghostlight_protocol::replica::{Appended, EntryOutcome, GroupChanged, TopicOutcome};
 use ghostlight_protocol::topic::{
     AckSet, GroupRow, RedriveTo, Seek, StartFrom, TopicAct, TopicOps, TopicRow,
 };
@@ -27,8 +27,24 @@ enum Act {
     Seek(Seek),
     /// Letters of these offsets are driven again.
     Redrive(Vec<u64>),
+    /// A group is made or changed.
+    Put,
     /// Anything else.
     Other,
+}
+
+/// A group that was not there begins with the oldest event that is kept, and knows nothing.
+fn is_made_anew(number: u16, changed: &GroupChanged, row: &GroupRow) -> Result<(), String> {
+    let nothing = row.settled.is_empty() && row.attempts.is_empty() && row.letters == 0;
+    let start = row.settings.clone().unwrap_or_default().start();
+    if nothing && (start != StartFrom::First || row.floor == changed.topic.first) {
+        return Ok(());
+    }
+    Err(format!(
+        "a group that is made has nothing of one before it: {} of topic partition {number} begins as {row:?}, and {} \
+         is kept",
+        changed.group, changed.topic.first
+    ))
 }
 
 /// What a place knows of a group.
@@ -47,6 +63,7 @@ impl Topics {
                 Some(TopicAct::Redrive(redrive)) if redrive.to() == RedriveTo::Group => {
                     Act::Redrive(redrive.offsets)
                 }
+                Some(TopicAct::Put(_)) => Act::Put,
                 _ => Act::Other,
             },
         });
@@ -75,32 +92,94 @@ impl Topics {
                 })
                 .collect();
             for (number, act, outcome) in acts {
-                match (outcome, act) {
-                    (TopicOutcome::Group(changed), Act::Seek(seek)) => {
-                        self.moved(number, &seek, changed);
-                    }
-                    (TopicOutcome::Group(changed), Act::Redrive(offsets)) => {
-                        self.redriven(number, &offsets, changed);
-                    }
-                    (TopicOutcome::Trimmed(row), _) => self.trimmed(now, number, row)?,
-                    _ => {}
-                }
+                self.took(now, number, act, outcome)?;
             }
         }
         Ok(())
     }
 
+    fn took(
+        &mut self,
+        now: u64,
+        number: u16,
+        act: Act,
+        outcome: &TopicOutcome,
+    ) -> Result<(), String> {
+        match outcome {
+            TopicOutcome::Appended { appended, .. } => self.appended(number, appended.iter()),
+            TopicOutcome::Trimmed(row) => self.trimmed(now, number, row)?,
+            TopicOutcome::Settled(changed) => self.appended(number, changed.appended.iter()),
+            TopicOutcome::Group(changed) => {
+                self.appended(number, changed.appended.iter());
+                let there = (changed.group.clone(), number);
+                match (&changed.row, act) {
+                    (None, _) => self.deleted(number, changed),
+                    (Some(row), Act::Put) if self.groups.insert(there) => {
+                        is_made_anew(number, changed, row)?;
+                    }
+                    (Some(_), Act::Seek(seek)) => self.moved(number, &seek, changed)?,
+                    (Some(_), Act::Redrive(offsets)) => self.redriven(number, &offsets, changed),
+                    (Some(_), Act::Put | Act::Other) => {}
+                }
+            }
+            TopicOutcome::Skipped(_) | TopicOutcome::Refused(_) => {}
+        }
+        Ok(())
+    }
+
+    fn appended<'a>(&mut self, number: u16, batches: impl Iterator<Item = &'a Appended>) {
+        for appended in batches {
+            let batch = &appended.batch;
+            let offsets = batch.base..batch.base + batch.events.len() as u64;
+            let places = offsets.map(|offset| ((number, offset), batch.appended_ms));
+            self.appended.extend(places);
+        }
+    }
+
+    /// A group is gone. One that is made under its name begins with what is kept, and gets all of it.
+    fn deleted(&mut self, number: u16, changed: &GroupChanged) {
+        self.groups.remove(&(changed.group.clone(), number));
+        self.begins_at(&changed.group, number, changed.topic.first);
+    }
+
+    fn begins_at(&mut self, group: &str, number: u16, to: u64) {
+        self.moved.insert((group.to_owned(), number), to);
+        self.done
+            .retain(|(name, at)| name != group || at.0 != number || at.1 < to);
+    }
+
+    /// Where a group begins that was moved to a time: with the first event that was appended then or later. One that is
+    /// appended while it is sought may be older, if the time is to come.
+    fn is_of_time(&self, number: u16, seek: &Seek, changed: &GroupChanged) -> Result<(), String> {
+        let (Some(to), Some(row)) = (seek.offset, &changed.row) else {
+            return Ok(());
+        };
+        let (first, next) = (changed.topic.first, changed.topic.next);
+        let kept = self.appended.range((number, first)..(number, next));
+        let mut later = kept.filter(|(_, appended_ms)| **appended_ms >= seek.time_ms);
+        let expected = later.next().map_or(next, |((_, offset), _)| *offset);
+        if row.floor != to || to > expected || (to < expected && expected != next && to != first) {
+            return Err(format!(
+                "a time means the first event from it on: {} of topic partition {number} was moved to {}, and begins \
+                 at {}, not at {expected}, of {first}..{next}",
+                changed.group, seek.time_ms, row.floor
+            ));
+        }
+        Ok(())
+    }
+
     /// A group begins at another place: all from there on it gets once more.
-    fn moved(&mut self, number: u16, seek: &Seek, changed: &GroupChanged) {
-        let group = &changed.group;
+    fn moved(&mut self, number: u16, seek: &Seek, changed: &GroupChanged) -> Result<(), String> {
+        if seek.time_ms > 0 {
+            self.is_of_time(number, seek, changed)?;
+        }
         let to = match (seek.offset, seek.to()) {
             (Some(offset), _) => offset,
             (None, StartFrom::First) => changed.topic.first,
             (None, StartFrom::Last | StartFrom::Time) => changed.topic.next,
         };
-        self.moved.insert((group.clone(), number), to);
-        self.done
-            .retain(|(name, at)| name != group || at.0 != number || at.1 < to);
+        self.begins_at(&changed.group, number, to);
+        Ok(())
     }
 
     /// Letters are events again, for their group alone.
@@ -130,6 +209,8 @@ impl Topics {
             0 => RETENTION_AGE_DEFAULT.as_millis() as u64,
             ms => ms,
         };
+        // As clocks tell that may be too fast.
+        let age_max_ms = age_max_ms * 1_000_000 / (1_000_000 + self.pace_max);
         let gone = self.events.range((number, before)..(number, row.first));
         for (at, data) in gone {
             let born = self.born.get(data).copied().unwrap_or(0);
