@@ -118,12 +118,15 @@ impl World {
         };
         if self.nodes[place].fate == Fate::Returns {
             self.abandon(place, CrashKind::Process);
+            // Until then nothing counts as whole.
+            self.closing.insert(original);
             self.after(LOOKED_AFTER, Event::Mend(Mend::StartAgain(original)));
         }
     }
 
     pub(super) fn start_again(&mut self, place: Place) {
-        if self.nodes[place].process.is_some() && !self.closing.contains(&place) {
+        // It may have been started again already.
+        if self.closing.remove(&place) && self.nodes[place].process.is_some() {
             self.crash(place, CrashKind::Process);
             self.restart_later(place);
         }
