@@ -24,7 +24,7 @@ mod votes;
 use std::collections::BTreeSet;
 
 use ghostlight_core::io::{StoreEffect, StoreInput};
-use ghostlight_core::node::NodeCore;
+use ghostlight_core::node::ReplicaFacts;
 use ghostlight_protocol::command::{Command, Kind};
 use ghostlight_protocol::ids::{PartitionId, PeerId, Term};
 use ghostlight_protocol::replica::ApplyItem;
@@ -274,26 +274,23 @@ impl Checks {
         Ok(())
     }
 
-    /// A process has ended a turn of its loop.
+    /// How a replica stands when its process has ended a turn of its loop.
     ///
     /// # Errors
     /// The broken promise.
-    pub(crate) fn replicas(
+    pub(crate) fn replica(
         &mut self,
         place: Place,
         run: u64,
-        core: &NodeCore,
+        replica: &ReplicaFacts<'_>,
     ) -> Result<(), String> {
         if self.foreign.contains(&place) {
             return Ok(());
         }
-        for replica in core.replicas() {
-            self.leaders.replica(place, run, &replica)?;
-            self.applied.replica(place, &replica)?;
-            self.quorums.replica(place, &replica)?;
-            self.completeness.replica(place, &replica)?;
-        }
-        Ok(())
+        self.leaders.replica(place, run, replica)?;
+        self.applied.replica(place, replica)?;
+        self.quorums.replica(place, replica)?;
+        self.completeness.replica(place, replica)
     }
 }
 

@@ -576,10 +576,16 @@ impl World {
         let Some(process) = &self.nodes[place].process else {
             return;
         };
-        if let Err(what) = self.checks.replicas(place, run, &process.core) {
+        let mut broken = None;
+        for replica in process.core.replicas() {
+            if let Err(what) = self.checks.replica(place, run, &replica) {
+                broken.get_or_insert(what);
+            }
+            reached::note_replica(&mut self.sometimes, &replica);
+        }
+        if let Some(what) = broken {
             self.violate(what);
         }
-        self.note_replicas(place);
     }
 }
 

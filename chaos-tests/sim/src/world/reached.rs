@@ -1,11 +1,12 @@
 //! What was reached, seen from outside: what entries did, which roles and memberships replicas went through.
 
 use ghostlight_core::io::StoreInput;
+use ghostlight_core::node::ReplicaFacts;
 use ghostlight_core::replica::Role;
 use ghostlight_protocol::replica::{EntryOutcome, SkipReason, TopicOutcome, TurnOutcome};
 
 use super::World;
-use crate::net::Place;
+use crate::sometimes::Sometimes;
 
 impl World {
     pub(crate) fn note_answer(&mut self, input: &StoreInput) {
@@ -59,38 +60,33 @@ impl World {
         };
         self.sometimes.hit(what);
     }
+}
 
-    /// Roles and memberships of the replicas of a place.
-    pub(crate) fn note_replicas(&mut self, place: Place) {
-        let Some(process) = &self.nodes[place].process else {
-            return;
-        };
-        for replica in process.core.replicas() {
-            let membership = replica.membership;
-            if replica.role == Role::Candidate {
-                self.sometimes.hit("replica stands for election");
-            }
-            if membership.is_joint() {
-                self.sometimes.hit("joint membership");
-                if replica.role == Role::Leader && replica.serves.is_some() {
-                    self.sometimes.hit("leader serves in a joint membership");
-                }
-            }
-            if membership.learners.contains(&replica.peer.0) {
-                self.sometimes.hit("learner follows");
-            }
-            if replica.role == Role::Leader && replica.serves.is_none() {
-                self.sometimes.hit("leader that does not serve yet");
-            }
-            if membership.voters == [replica.peer.0] {
-                self.sometimes.hit("sole voter");
-            }
-            if replica.last.index.0 > replica.commit.0 + 8 {
-                self.sometimes.hit("log far ahead of its commit");
-            }
-            if replica.commit > replica.applied {
-                self.sometimes.hit("committed and not applied yet");
-            }
+/// The role and the membership of a replica.
+pub(super) fn note_replica(sometimes: &mut Sometimes, replica: &ReplicaFacts<'_>) {
+    let membership = replica.membership;
+    if replica.role == Role::Candidate {
+        sometimes.hit("replica stands for election");
+    }
+    if membership.is_joint() {
+        sometimes.hit("joint membership");
+        if replica.role == Role::Leader && replica.serves.is_some() {
+            sometimes.hit("leader serves in a joint membership");
         }
+    }
+    if membership.learners.contains(&replica.peer.0) {
+        sometimes.hit("learner follows");
+    }
+    if replica.role == Role::Leader && replica.serves.is_none() {
+        sometimes.hit("leader that does not serve yet");
+    }
+    if membership.voters == [replica.peer.0] {
+        sometimes.hit("sole voter");
+    }
+    if replica.last.index.0 > replica.commit.0 + 8 {
+        sometimes.hit("log far ahead of its commit");
+    }
+    if replica.commit > replica.applied {
+        sometimes.hit("committed and not applied yet");
     }
 }
