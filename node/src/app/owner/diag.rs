@@ -15,6 +15,8 @@ use netlink_sys::{Socket, SocketAddr as KernelAddr};
 
 /// Any socket with these addresses, whatever number the kernel gave it.
 const NO_COOKIE: [u8; 8] = [0xff; 8];
+/// The state of a socket that listens, by the kernel's number.
+const LISTEN: u8 = 10;
 /// More than one answer.
 const ANSWER_BYTES_MAX: usize = 8_192;
 
@@ -76,6 +78,12 @@ impl Diag {
         let length = self.0.recv(&mut &mut answer[..], 0)?;
         let answer = NetlinkMessage::<SockDiagMessage>::deserialize(&answer[..length]);
         match answer.map_err(io::Error::other)?.payload {
+            // Where there is no such connection, the kernel names who listens on the port.
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found))
+                if found.header.state == LISTEN =>
+            {
+                Ok(None)
+            }
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) => Ok(Some(Found {
                 state: found.header.state,
                 inode: found.header.inode.into(),

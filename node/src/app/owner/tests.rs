@@ -102,6 +102,12 @@ fn asked_and_read() {
             assert_eq!(asked, read, "{listen} {connect}: {step}");
             asked[0]
         };
+        // The other way round nobody is connected, and somebody listens.
+        let port_alone = Pair {
+            near: SocketAddr::new(pair.near.ip(), 1),
+            ..pair
+        };
+        assert_eq!(asked(&[port_alone]).unwrap(), [None], "{listen} {connect}");
         assert_eq!(both("not accepted"), Some(0));
         let (far, _) = listener.accept().unwrap();
         assert!(both("accepted").unwrap() > 0);
