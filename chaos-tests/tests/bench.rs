@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// A quick run takes about half a minute on two idle cores.
 const QUICK_MAX: Duration = Duration::from_secs(300);
 
-const ROWS: [&str; 46] = [
+const ROWS: [&str; 48] = [
     "machine",
     "fsync",
     "load_generator",
@@ -51,10 +51,12 @@ const ROWS: [&str; 46] = [
     "publish_three",
     "topic_group",
     "topic_wakeup",
+    "topic_idle",
     "ephemeral_8",
     "ephemeral_8_nats",
     "ephemeral_8_mosquitto",
     "ephemeral_8_paced",
+    "ephemeral_8_stuck",
     "ephemeral_32",
     "ephemeral_32_nats",
     "ephemeral_32_mosquitto",

@@ -78,9 +78,13 @@ pub(crate) fn decode_hard_state(bytes: &[u8]) -> Result<(PeerId, HardState), Dam
     Ok((peer_id(peer)?, state))
 }
 
+/// Largest number in a record. What comes from a peer is at most `COUNT_MAX` (`replica/border.rs`), and terms and peers are
+/// counted on from there.
+const STORED_MAX: u64 = 2 * COUNT_MAX;
+
 /// A peer that has one after it: when it is condemned, that one's number is written down as its tombstone.
 pub(crate) fn peer_id(number: u64) -> Result<PeerId, Damaged> {
-    match number < COUNT_MAX {
+    match number < STORED_MAX {
         true => Ok(PeerId(number)),
         false => Err(Damaged),
     }
@@ -152,7 +156,7 @@ fn read_words<const WORDS: usize>(bytes: &[u8]) -> Result<[u64; WORDS], Damaged>
     let mut numbers = [0; WORDS];
     for (number, chunk) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
         *number = u64::from_be_bytes(chunk.try_into().map_err(|_| Damaged)?);
-        if *number > COUNT_MAX {
+        if *number > STORED_MAX {
             return Err(Damaged);
         }
     }
@@ -192,9 +196,16 @@ mod tests {
                 index: LogIndex(truncated),
             },
         };
-        for (number, taken) in [(COUNT_MAX, true), (COUNT_MAX + 1, false), (u64::MAX, false)] {
+        for (number, taken) in [
+            (COUNT_MAX, true),
+            // A peer named the largest number, and it was counted on.
+            (COUNT_MAX + 1, true),
+            (STORED_MAX, true),
+            (STORED_MAX + 1, false),
+            (u64::MAX, false),
+        ] {
             let peer = peer_id(number);
-            assert_eq!(peer.is_ok(), number < COUNT_MAX, "{number}");
+            assert_eq!(peer.is_ok(), number < STORED_MAX, "{number}");
             let bytes = stint(number).encode();
             assert_eq!(Stint::decode(&bytes).is_ok(), taken, "{number}");
             assert_eq!(decode_number(&number.to_be_bytes()).is_ok(), taken);

@@ -128,7 +128,13 @@ pub(super) fn look(pairs: &[Pair], known: &[Image]) -> Vec<End> {
 fn asked(pairs: &[Pair]) -> io::Result<Vec<Option<u64>>> {
     let kernel = diag::Diag::open()?;
     let inode = |pair: &Pair| {
-        let found = kernel.find(canonical(pair.far), canonical(pair.near))?;
+        let (near, far) = (canonical(pair.near), canonical(pair.far));
+        let found = kernel.find(far, near)?;
+        if found.is_none() && kernel.find(near, far)?.is_none() {
+            // Our own end is there. A kernel that does not see it, for it has no such table or the socket is bound to a
+            // device, says nothing about the other one either.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         Ok(found.and_then(|found| held(found.state, found.inode)))
     };
     pairs.iter().map(inode).collect()
