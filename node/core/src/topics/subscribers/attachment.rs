@@ -78,24 +78,6 @@ enum Returned {
     Unsaid,
 }
 
-/// When the leader hears the next time that the subscriber is there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Pace {
-    /// Something was delivered, or may have been and was lost.
-    Lively,
-    /// Nothing was for a whole period.
-    Idle,
-}
-
-impl Pace {
-    fn period(self) -> Duration {
-        match self {
-            Self::Lively => RENEW_EVERY,
-            Self::Idle => RENEW_IDLE_EVERY,
-        }
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// Somebody is asked, or nobody could be.
@@ -293,26 +275,23 @@ impl Attachment {
         group: &str,
         wants: &Subscribing,
     ) -> Option<SubscribersEffect> {
-        self.renew_at(now, Pace::Lively, group, wants)
-    }
-
-    fn renew_at(
-        &mut self,
-        now: Instant,
-        pace: Pace,
-        group: &str,
-        wants: &Subscribing,
-    ) -> Option<SubscribersEffect> {
         let State::Attached { to, asked, .. } = self.state else {
             return None;
         };
         self.state = State::Attached {
             to,
-            renew: now + pace.period(),
+            renew: now + self.renew_every(),
             asked: asked.or(Some(now)),
         };
         let frame = self.attach_frame(group, wants, self.seen);
         Some(SubscribersEffect::Send { to, frame })
+    }
+
+    fn renew_every(&self) -> Duration {
+        match self.held.is_empty() {
+            true => RENEW_IDLE_EVERY,
+            false => RENEW_EVERY,
+        }
     }
 
     /// The node ends, or its program has gone: nothing more is taken.
@@ -385,11 +364,7 @@ impl Attachment {
                 out.extend(self.search(now, group, wants, routes));
             }
             State::Attached { renew, .. } if renew <= now => {
-                let pace = match self.held.is_empty() {
-                    true => Pace::Idle,
-                    false => Pace::Lively,
-                };
-                out.extend(self.renew_at(now, pace, group, wants));
+                out.extend(self.renew(now, group, wants));
             }
             State::Searching { .. } | State::Attached { .. } => {}
         }
@@ -476,7 +451,7 @@ impl Attachment {
         if !matches!(self.state, State::Attached { to, .. } if to == from) {
             self.state = State::Attached {
                 to: from,
-                renew: now + RENEW_EVERY,
+                renew: now + self.renew_every(),
                 asked: None,
             };
         }
