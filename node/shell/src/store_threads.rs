@@ -148,7 +148,7 @@ fn write_all<E: Engine>(
 ) {
     while let Ok(mut batch) = queue.recv() {
         let mut batches = 1;
-        // What waits is done together; answers stay one per batch, so that their queue never fills.
+        // What waits is done together; answers stay at most two per batch, so that their queue never fills.
         while let Ok(more) = queue.try_recv() {
             batch.extend(more);
             batches += 1;
