@@ -113,7 +113,7 @@ impl<P> LaneOrder<P> {
 
     /// The messages of a gathered frame wait apart.
     fn raft(&mut self, raft: RaftMessages, out: &mut Released<P>) {
-        let mark = raft.mark;
+        let (mark, nonce) = (raft.mark, raft.nonce);
         let mut messages = Vec::with_capacity(raft.messages.len());
         for message in raft.messages {
             let partition = u16::try_from(message.partition).map(PartitionId);
@@ -124,7 +124,11 @@ impl<P> LaneOrder<P> {
                     self.held_bytes += bytes;
                     let messages = vec![message];
                     queue.push_back(Waiting::Frame(
-                        Frame::Raft(RaftMessages { messages, mark }),
+                        Frame::Raft(RaftMessages {
+                            messages,
+                            mark,
+                            nonce,
+                        }),
                         bytes,
                     ));
                 }
@@ -132,8 +136,11 @@ impl<P> LaneOrder<P> {
             }
         }
         if !messages.is_empty() {
-            out.frames
-                .push(Frame::Raft(RaftMessages { messages, mark }));
+            out.frames.push(Frame::Raft(RaftMessages {
+                messages,
+                mark,
+                nonce,
+            }));
         }
     }
 
@@ -181,6 +188,7 @@ mod tests {
         Frame::Raft(RaftMessages {
             messages: messages.collect(),
             mark: 0,
+            nonce: 0,
         })
     }
 

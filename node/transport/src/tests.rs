@@ -207,6 +207,7 @@ async fn frames_keep_their_order_in_a_lane_and_datagrams_arrive() {
     let frame = Frame::Raft(RaftMessages {
         messages: vec![large.clone()],
         mark: 0,
+        nonce: 0,
     });
     of(ConnectionKind::Bulk).send(Lane::Append, frame).unwrap();
     of(ConnectionKind::Bulk).flush();

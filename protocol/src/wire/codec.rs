@@ -253,6 +253,7 @@ mod tests {
             let frame = Frame::Raft(RaftMessages {
                 messages: vec![message],
                 mark: 1,
+                nonce: 2,
             });
             encode_frame(&frame, frame_bytes(&frame), &mut stream);
             expected.push(LaneItem::Frame(frame.clone(), frame_bytes(&frame)));

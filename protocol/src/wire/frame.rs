@@ -316,6 +316,9 @@ pub struct Control {
     /// The sender's mark, at least as high as what it has answered here promises; 0: none yet.
     #[prost(uint64, tag = "15")]
     pub mark: u64,
+    /// Which of the sender's processes has the mark: the nonce of its record.
+    #[prost(fixed64, tag = "14")]
+    pub nonce: u64,
 }
 
 /// Whether a node is fit to lead. One that is not gives its leaderships away and takes none, as far as
@@ -380,6 +383,9 @@ pub struct RaftMessages {
     /// The sender's mark, at least as high as what these messages promise; 0: none yet.
     #[prost(uint64, tag = "2")]
     pub mark: u64,
+    /// Which of the sender's processes has the mark: the nonce of its record.
+    #[prost(fixed64, tag = "3")]
+    pub nonce: u64,
 }
 
 /// One message of the consensus engine, opaque to everything but its wrapper.

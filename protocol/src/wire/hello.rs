@@ -10,7 +10,7 @@ use crate::hash::HASH_VERSION;
 use crate::ids::{ClusterId, Generation, NodeId};
 
 /// Version of the frames; nodes with other versions refuse each other.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// The first frame of a connection.
 #[derive(Clone, PartialEq, Message)]

@@ -146,6 +146,7 @@ impl World {
                 });
                 Frame::Raft(RaftMessages {
                     mark: self.dice.fault.any() >> 8,
+                    nonce: self.dice.fault.any(),
                     ..raft
                 })
             }
@@ -206,6 +207,7 @@ impl World {
             leaders: dice.any() as u32,
             fitness: dice.between(0, 5) as i32,
             mark: dice.any() >> dice.between(1, 40),
+            nonce: dice.any(),
             ..Control::default()
         }
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
 use ghostlight_protocol::limits::LANE_FRAME_BYTES_MAX;
+use ghostlight_protocol::marks::Told;
 use ghostlight_protocol::partition_row::PartitionRow;
 use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::replica::{ApplyItem, LogWrite};
@@ -219,13 +220,14 @@ impl NodeCore {
         };
         let condemned = self.condemned_here();
         let fitness = self.fitness.present() as i32;
-        let mark = self.marks.synced().0;
+        let Told { mark, nonce } = self.marks.telling();
+        let mark = mark.0;
         for (to, mut control) in std::mem::take(&mut self.flush.control) {
             control.wall_ms = wall_ms;
             control.condemned.clone_from(&condemned);
             (control.replicas, control.leaders) = shares;
             control.fitness = fitness;
-            control.mark = mark;
+            (control.mark, control.nonce) = (mark, nonce);
             out.push(Effect::Send {
                 to,
                 lane: Lane::Control,
@@ -240,7 +242,11 @@ impl NodeCore {
             });
         }
         for (to, messages) in std::mem::take(&mut self.flush.votes) {
-            let frame = Frame::Raft(RaftMessages { messages, mark });
+            let frame = Frame::Raft(RaftMessages {
+                messages,
+                mark,
+                nonce,
+            });
             out.push(Effect::Send {
                 to,
                 lane: Lane::Control,
@@ -249,7 +255,11 @@ impl NodeCore {
         }
         for (to, messages) in std::mem::take(&mut self.flush.appends) {
             for messages in split(messages) {
-                let frame = Frame::Raft(RaftMessages { messages, mark });
+                let frame = Frame::Raft(RaftMessages {
+                    messages,
+                    mark,
+                    nonce,
+                });
                 out.push(Effect::Send {
                     to,
                     lane: Lane::Append,
@@ -491,6 +501,7 @@ mod tests {
             let frame = RaftMessages {
                 messages,
                 mark: u64::MAX,
+                nonce: u64::MAX,
             };
             let bytes = Frame::Raft(frame).encoded_len();
             assert!(

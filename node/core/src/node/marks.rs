@@ -85,9 +85,12 @@ impl Marks {
         }
     }
 
-    /// The latest batch that is synced.
-    pub(super) fn synced(&self) -> Mark {
-        self.synced
+    /// What is told with every promise: the latest batch that is synced, and by which process.
+    pub(super) fn telling(&self) -> Told {
+        Told {
+            mark: self.synced,
+            nonce: self.nonce,
+        }
     }
 
     /// A batch goes to the disk.
@@ -145,15 +148,15 @@ impl Marks {
 }
 
 impl NodeCore {
-    /// What carries promises carries the mark behind them.
+    /// What carries promises carries the mark behind them, and which process made them: what is known of
+    /// the sender otherwise may be of the process before or after.
     pub(super) fn note_mark(&mut self, from: NodeId, frame: &Frame) {
-        let mark = match frame {
-            Frame::Control(control) => control.mark,
-            Frame::Raft(raft) => raft.mark,
+        let (mark, nonce) = match frame {
+            Frame::Control(control) => (control.mark, control.nonce),
+            Frame::Raft(raft) => (raft.mark, raft.nonce),
             _ => return,
         };
-        if let Some(link) = self.links.link(from).filter(|_| mark > 0) {
-            let nonce = link.record.nonce;
+        if mark > 0 && self.links.link(from).is_some() {
             let mark = Mark(mark);
             self.marks.note(from, Told { mark, nonce });
         }

@@ -125,6 +125,7 @@ impl Dice {
             leaders: self.small(),
             fitness: self.0.random_range(-1..5),
             mark: self.number(),
+            nonce: self.number(),
         }
     }
 
@@ -383,6 +384,7 @@ impl Dice {
             2 | 3 => Frame::Raft(RaftMessages {
                 messages: self.many(Self::raft),
                 mark: self.number(),
+                nonce: self.number(),
             }),
             4 => Frame::Call(self.call()),
             5 => Frame::Answer(self.answer()),

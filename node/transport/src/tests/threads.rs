@@ -14,6 +14,7 @@ fn append(number: u32, size: usize) -> Frame {
             message: Bytes::from(vec![1; size]),
         }],
         mark: 0,
+        nonce: 0,
     })
 }
 

@@ -140,8 +140,10 @@ fn a_batch_has_the_next_mark_and_what_others_told_since_the_last() {
     let mut bed = again(Trust::Whole);
     connect(&mut bed, 2);
     word(&mut bed, 2, told(0, 0));
+    // Of a process that this node has not met: its greeting said nonce 5.
     let control = Control {
         mark: 33,
+        nonce: 6,
         ..Control::default()
     };
     bed.feed(Input::Frame {
@@ -156,21 +158,25 @@ fn a_batch_has_the_next_mark_and_what_others_told_since_the_last() {
     });
     let (ticket, marks) = found.expect("a batch");
     assert_eq!(marks.own, Mark(MARK + 1));
-    let others = BTreeMap::from([(node_id(2), told(33, 5)), (node_id(3), told(9, 5))]);
+    let others = BTreeMap::from([(node_id(2), told(33, 6)), (node_id(3), told(9, 5))]);
     assert_eq!(marks.others, Some(others));
     assert!(!answers(&wrote), "not before it is synced");
     let left = bed.feed(Input::Store(StoreInput::Persisted(ticket)));
-    let marks: Vec<u64> = left
+    let marks: Vec<(u64, u64)> = left
         .iter()
         .filter_map(|effect| match effect {
             Effect::Send {
                 frame: Frame::Control(control),
                 ..
-            } => Some(control.mark),
+            } => Some((control.mark, control.nonce)),
             _ => None,
         })
         .collect();
-    assert_eq!(marks, [MARK + 1], "what leaves after the sync says so");
+    assert_eq!(
+        marks,
+        [(MARK + 1, NOW)],
+        "what leaves after the sync says so"
+    );
 }
 
 #[test]

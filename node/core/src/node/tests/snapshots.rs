@@ -39,6 +39,7 @@ fn append(index: u64, log_term: u64) -> Frame {
             message,
         }],
         mark: 0,
+        nonce: 0,
     })
 }
 
