@@ -31,7 +31,7 @@ use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
 use ghostlight_protocol::partition_row::Membership;
 
 pub use decide::{Settled, plan};
-pub use facts::{NodeFact, NodeFacts, NodeState, Work};
+pub use facts::{Copies, NodeFact, NodeFacts, NodeState, Work};
 pub use reconciler::Reconciler;
 
 use limits::CAUGHT_UP_LAG_ENTRIES;

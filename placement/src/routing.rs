@@ -127,6 +127,12 @@ impl RoutingTable {
         }
     }
 
+    /// Who votes in a partition's group, as far as anybody has said.
+    #[must_use]
+    pub fn voters(&self, partition: PartitionId) -> &[NodeId] {
+        self.routes.get(&partition).map_or(&[], |r| &r.voters)
+    }
+
     /// Whom to ask for a partition, best first, each once: its leader, its voters, the nodes that
     /// should hold it, then anybody.
     #[must_use]

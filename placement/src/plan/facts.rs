@@ -36,6 +36,15 @@ impl NodeState {
     }
 }
 
+/// Whether a node holds data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Copies {
+    /// Copies of some partition, or nobody knows.
+    Some,
+    /// As far as the groups and the hints here tell, no group counts on it any more, or did ever.
+    None,
+}
+
 /// What is known of one node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeFact {
@@ -49,6 +58,8 @@ pub struct NodeFact {
     pub fitness: Fitness,
     /// Whether it was removed for good.
     pub removed: Removed,
+    /// Whether it holds data.
+    pub copies: Copies,
     /// Its weight; 0: an edge, which never gets a copy.
     pub weight: u32,
     /// Its zone, may be empty.
@@ -67,6 +78,7 @@ impl NodeFact {
             duty: Duty::Serving,
             fitness: Fitness::Fit,
             removed: Removed::No,
+            copies: Copies::Some,
             weight: 1,
             zone: String::new(),
             moves: 0,
@@ -149,17 +161,18 @@ impl NodeFacts {
     }
 
     /// Whether more than a third of the nodes that hold data are down: a split or an outage, and not
-    /// the time to move copies. Nodes that go for good do not count.
+    /// the time to move copies. Nodes that go for good do not count, nor those that are down and hold nothing: a node
+    /// that came back under another id each time it lost its disk would otherwise be an outage for ever.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        let counted = self
-            .nodes
-            .values()
-            .filter(|f| f.weight > 0 && !f.is_dismissed());
         let (mut total, mut down) = (0, 0);
-        for fact in counted {
+        for fact in self.nodes.values() {
+            let is_down = matches!(fact.state, NodeState::Down { .. });
+            if fact.weight == 0 || fact.is_dismissed() || (is_down && fact.copies == Copies::None) {
+                continue;
+            }
             total += 1;
-            down += usize::from(matches!(fact.state, NodeState::Down { .. }));
+            down += usize::from(is_down);
         }
         down * 3 > total
     }
@@ -249,6 +262,9 @@ mod tests {
         let mut removed = facts(&[alive, DOWN]);
         removed.nodes.get_mut(&NodeId(2)).unwrap().removed = Removed::Yes;
         assert!(!removed.is_outage());
+        let mut emptied = facts(&[alive, alive, alive, DOWN, DOWN]);
+        emptied.nodes.get_mut(&NodeId(4)).unwrap().copies = Copies::None;
+        assert!(!emptied.is_outage(), "one of four that hold data");
     }
 
     #[test]

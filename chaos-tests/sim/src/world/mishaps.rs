@@ -85,6 +85,9 @@ impl World {
         let node = Node {
             disk,
             copy_of: Some(place),
+            // With another program it would be a member among those that the original does not speak to: two halves, each
+            // with a node of that id that nobody can tell from the other.
+            build: self.nodes[place].build,
             ..self.empty_place(copy)
         };
         self.nodes.push(node);

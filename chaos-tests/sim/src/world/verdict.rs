@@ -87,22 +87,39 @@ impl World {
                             .flatten()
                             .filter(|n| alive.contains(n))
                             .count();
-                        (voters.len(), living, moving, format!("{r:?}"))
+                        (voters, living, moving, format!("{r:?}"))
                     })
             });
             match led {
                 None => return Some(format!("p{partition} has no leader")),
                 Some((voters, living, moving, facts)) => {
-                    if voters != wanted || living != wanted || moving {
+                    if voters.len() != wanted || living != wanted || moving {
                         return Some(format!("p{partition} wants {wanted} copies, has: {facts}"));
                     }
                     if let Some(what) = self.broken_promise(PartitionId(partition)) {
                         return Some(format!("p{partition} has a voter that forgot: {what}"));
                     }
+                    let voters = voters.into_iter().flatten().collect();
+                    if let Some(what) = self.unknown_voters(PartitionId(partition), &voters) {
+                        return Some(what);
+                    }
                 }
             }
         }
         None
+    }
+
+    /// A node that takes others for the voters of a partition than its leader does.
+    fn unknown_voters(&self, partition: PartitionId, voters: &BTreeSet<NodeId>) -> Option<String> {
+        self.ours().into_iter().find_map(|place| {
+            let process = self.nodes[place].process.as_ref()?;
+            let known = process.core.known_voters(partition);
+            (known != *voters).then(|| {
+                format!(
+                    "node {place} takes {known:?} for the voters of {partition}, and not {voters:?}"
+                )
+            })
+        })
     }
 
     /// A voter of a partition that has lost something it had synced.

@@ -1,5 +1,7 @@
 //! What each replica of this node is at this moment, for checkers and metrics. Changes nothing.
 
+use std::collections::BTreeSet;
+
 use ghostlight_placement::membership::MemberState;
 use ghostlight_placement::plan::Decision;
 use ghostlight_protocol::ids::{LogIndex, LogPosition, NodeId, PartitionId, PeerId, Term};
@@ -62,6 +64,24 @@ impl NodeCore {
     pub fn member_states(&self) -> impl Iterator<Item = (NodeId, MemberState)> {
         let members = self.membership.members();
         members.map(|member| (member.identity.node, member.state))
+    }
+
+    /// Who votes in a partition's group, by its own copy or by what its leader has told.
+    #[must_use]
+    pub fn known_voters(&self, partition: PartitionId) -> BTreeSet<NodeId> {
+        let Some(cluster) = &self.cluster else {
+            return BTreeSet::new();
+        };
+        match cluster.slot(partition) {
+            Some(slot) if slot.group.is_initialized() => {
+                let membership = slot.group.membership();
+                let voters = membership.voters.iter();
+                voters
+                    .filter_map(|voter| membership.node_of(PeerId(*voter)))
+                    .collect()
+            }
+            Some(_) | None => cluster.routes.voters(partition).iter().copied().collect(),
+        }
     }
 
     /// Calls that this node's gateway holds.

@@ -452,6 +452,7 @@ impl NodeCore {
         slot.group.set_applied(index);
         let before = slot.row.replace(applied.row).and_then(|row| row.membership);
         let after = slot.row.as_ref().and_then(|row| row.membership.as_ref());
+        let mut changed = false;
         if let (Some(before), Some(after)) = (&before, after)
             && before.index != after.index
         {
@@ -459,6 +460,7 @@ impl NodeCore {
             let peer = slot.group.peer();
             self.flush
                 .membership_applied(partition, peer, after.index, leavers);
+            changed = true;
         }
         let term = slot.leading.as_ref().map(|leading| leading.term);
         cluster.dirty.insert(partition);
@@ -475,6 +477,21 @@ impl NodeCore {
         self.settle(now, out);
         self.drive_handover(now, partition);
         self.follow_role(now, partition, out);
+        if changed {
+            self.announce_membership(partition);
+        }
+    }
+
+    /// Who votes has changed: nodes that have no copy, or no longer, know it from their leader alone.
+    fn announce_membership(&mut self, partition: PartitionId) {
+        let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
+        if slot.is_none_or(|slot| slot.serving().is_none()) {
+            return;
+        }
+        if let Some(hint) = self.own_hint(partition) {
+            self.announce(hint.clone());
+            self.take_hints(vec![hint]);
+        }
     }
 
     fn entry_applied(&mut self, partition: PartitionId, outcome: EntryOutcome) {

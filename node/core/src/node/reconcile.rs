@@ -1,19 +1,19 @@
 //! Placement at work: the facts about nodes, the preference lists, and each led group's next step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ghostlight_placement::membership::MemberState;
 use ghostlight_placement::plan::{
-    Condemned, Contact, Decision, GroupView, NodeFact, NodeFacts, NodeState, Progress, Readiness,
-    Reconciler, SnapshotState, Step, Work, work_in_flight, work_of,
+    Condemned, Contact, Copies, Decision, GroupView, NodeFact, NodeFacts, NodeState, Progress,
+    Readiness, Reconciler, SnapshotState, Step, Work, work_in_flight, work_of,
 };
 use ghostlight_placement::ring::PreferenceTable;
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, PeerId, Term};
 use ghostlight_protocol::partition_row::Membership;
 use ghostlight_protocol::wire::hello::{NodeRecord, Removed};
 
-use super::NodeCore;
 use super::slot::{Slot, Stage};
+use super::{Cluster, NodeCore};
 use crate::io::{Effect, Now};
 use crate::replica::{Change, Heard};
 
@@ -40,8 +40,14 @@ impl NodeCore {
     /// Facts as gossip, records and partition 0 give them.
     pub(super) fn facts(&self) -> NodeFacts {
         let factor = self.cluster.as_ref().map_or(3, |c| c.ring.factor());
+        let holders = self.cluster.as_ref().map(holders).unwrap_or_default();
+        let copies = |node: NodeId| match holders.contains(&node) {
+            true => Copies::Some,
+            false => Copies::None,
+        };
         let mut nodes = BTreeMap::new();
-        nodes.insert(self.me, self.fact(NodeState::Alive, &self.record));
+        let own = self.fact(NodeState::Alive, &self.record, copies(self.me));
+        nodes.insert(self.me, own);
         for (node, link) in self.links.iter() {
             let member = self.membership.member(node);
             let state = match member.map(|m| (m.state, m.since)) {
@@ -52,7 +58,7 @@ impl NodeCore {
                 },
                 None => NodeState::Down { since: self.begun },
             };
-            nodes.insert(node, self.fact(state, &link.record));
+            nodes.insert(node, self.fact(state, &link.record, copies(node)));
         }
         NodeFacts {
             me: self.me,
@@ -63,7 +69,7 @@ impl NodeCore {
         }
     }
 
-    fn fact(&self, state: NodeState, record: &NodeRecord) -> NodeFact {
+    fn fact(&self, state: NodeState, record: &NodeRecord, copies: Copies) -> NodeFact {
         let removed = record.id().is_some_and(|node| self.removed.contains(&node));
         NodeFact {
             state,
@@ -71,6 +77,7 @@ impl NodeCore {
             duty: record.duty(),
             fitness: self.fitness_of(record),
             removed: if removed { Removed::Yes } else { Removed::No },
+            copies,
             weight: record.weight,
             zone: record.zone.clone(),
             moves: 0,
@@ -288,6 +295,17 @@ impl NodeCore {
             .filter(|(peer, _)| after.peers.iter().all(|p| p.peer != peer.0))
             .collect()
     }
+}
+
+/// Nodes that have a replica of some group, as the groups here and the hints of all others tell.
+fn holders(cluster: &Cluster) -> BTreeSet<NodeId> {
+    let here = cluster.slots();
+    let members = here.flat_map(|slot| slot.group.membership().nodes().map(|(_, node)| node));
+    let elsewhere = (0..cluster.partitions()).map(PartitionId);
+    let hinted = elsewhere
+        .filter(|partition| cluster.slot(*partition).is_none())
+        .flat_map(|partition| cluster.routes.voters(partition));
+    members.chain(hinted.copied()).collect()
 }
 
 /// Replicas that other nodes reported as condemned.
