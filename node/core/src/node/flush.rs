@@ -414,8 +414,10 @@ impl NodeCore {
         if !self.may_speak_as(partition, peeked.from, from) {
             return;
         }
-        if peeked.sender == Sender::Leader {
-            self.ensure_replica(now, partition, peeked.to, out);
+        match peeked.sender {
+            Sender::Leader => self.ensure_replica(now, partition, peeked.to, out),
+            Sender::Follower => self.links.confirmed(from, now.instant),
+            Sender::Other => {}
         }
         let Some(cluster) = &mut self.cluster else {
             return;

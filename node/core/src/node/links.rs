@@ -28,6 +28,9 @@ use crate::topics::subscribers::SubscribersInput;
 
 /// A control connection without a frame for this long is silent: calls ask elsewhere.
 pub(super) const SILENT_AFTER: Duration = Duration::from_millis(400);
+/// Pause before a bulk connection on which nothing moves is made anew once more: at first, and at most, when nothing is confirmed
+/// in between.
+const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 /// First and longest pause between two dials of one node.
 const DIAL_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 /// A node that holds nothing and has been gone for so long is dialed more and more seldom, up to the pause that
@@ -75,6 +78,10 @@ pub(super) struct Link {
     pub(super) fitness: Fitness,
     /// When its bulk connection was last made anew because nothing moved on it.
     reconnected: Option<Instant>,
+    /// How long to wait until that is done again.
+    reconnect_pause: Duration,
+    /// When it last answered an append, of any partition: the bulk connection moves, there and back.
+    confirmed: Option<Instant>,
     pub(super) replicas: u32,
     pub(super) leaders: u32,
     /// Its condemned replicas: partition, smallest peer id it accepts.
@@ -261,14 +268,35 @@ impl Links {
         link.is_some_and(|link| link.control == Wire::Up && !link.told_silent)
     }
 
+    /// A node has answered an append.
+    pub(super) fn confirmed(&mut self, node: NodeId, now: Instant) {
+        if let Some(link) = self.nodes.get_mut(&node) {
+            link.confirmed = Some(now);
+            link.reconnected = None;
+            link.reconnect_pause = RECONNECT_PAUSE.0;
+        }
+    }
+
+    /// Whether a node has answered an append lately.
+    pub(super) fn confirms(&self, node: NodeId, now: Instant, lately: Duration) -> bool {
+        let confirmed = self.nodes.get(&node).and_then(|link| link.confirmed);
+        confirmed.is_some_and(|at| now.since(at) < lately)
+    }
+
     /// Whether a node's bulk connection may be made anew: it is up, and was not for a while.
-    pub(super) fn may_reconnect(&mut self, node: NodeId, now: Instant, pause: Duration) -> bool {
+    pub(super) fn may_reconnect(&mut self, node: NodeId, now: Instant) -> bool {
         let Some(link) = self.nodes.get_mut(&node) else {
             return false;
         };
-        let lately = link.reconnected.is_some_and(|at| now.since(at) < pause);
+        let lately = link
+            .reconnected
+            .is_some_and(|at| now.since(at) < link.reconnect_pause);
         if link.bulk == Wire::Down || lately {
             return false;
+        }
+        if link.reconnected.is_some() {
+            // Nothing was confirmed since: perhaps what is under way takes longer than it was given.
+            link.reconnect_pause = (2 * link.reconnect_pause).min(RECONNECT_PAUSE.1);
         }
         link.reconnected = Some(now);
         link.dial_at = now;
@@ -318,6 +346,8 @@ impl Link {
             wall_offset_ms: None,
             fitness: Fitness::Fit,
             reconnected: None,
+            reconnect_pause: RECONNECT_PAUSE.0,
+            confirmed: None,
             replicas: 0,
             leaders: 0,
             condemned: BTreeMap::new(),

@@ -1,5 +1,9 @@
 //! A proposal that stays uncommitted although heartbeats are answered: the way that appends take is broken
 //! while the control connection is not. First that way is made anew, then somebody else shall lead.
+//!
+//! A way that is only slow is no broken one: while appends of other partitions are answered on it, what is under way is given
+//! time. A new connection would lose it, begin slowly, and have all of it sent again: a link that carries a little less
+//! than is asked of it would carry nothing any more.
 
 use std::time::Duration;
 
@@ -14,6 +18,8 @@ use crate::io::{Effect, Now};
 
 /// A proposal that is not committed for so long is stuck; what is done about it has as long to help.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
+/// After so long it is stuck although the connection moves.
+const STUCK_ANYWAY_AFTER: Duration = Duration::from_secs(10);
 
 /// The oldest proposal of a leadership that is not known to be committed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,10 +54,23 @@ impl Uncommitted {
             })
     }
 
-    fn is_stuck(&self, ticks: u64) -> bool {
+    fn stuck(&self, ticks: u64) -> Stuck {
         let waited = u32::try_from(ticks.saturating_sub(self.since)).unwrap_or(u32::MAX);
-        TICK * waited >= STUCK_AFTER
+        match TICK * waited {
+            waited if waited >= STUCK_ANYWAY_AFTER => Stuck::Anyway,
+            waited if waited >= STUCK_AFTER => Stuck::UnlessOthersMove,
+            _ => Stuck::No,
+        }
     }
+}
+
+/// Whether something is to be done about a proposal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stuck {
+    No,
+    /// Unless the nodes that have not confirmed it confirm other things.
+    UnlessOthersMove,
+    Anyway,
 }
 
 impl NodeCore {
@@ -68,19 +87,24 @@ impl NodeCore {
                 continue;
             };
             leading.uncommitted = Uncommitted::follow(leading.uncommitted, commit, last, ticks);
-            if let Some(waiting) = &mut leading.uncommitted
-                && waiting.is_stuck(ticks)
+            if let Some(waiting) = leading.uncommitted
+                && waiting.stuck(ticks) != Stuck::No
             {
-                stuck.push((partition, *waiting));
-                waiting.since = ticks;
-                waiting.remedy = match waiting.remedy {
-                    Remedy::None => Remedy::Reconnected,
-                    Remedy::Reconnected => Remedy::None,
-                };
+                stuck.push((partition, waiting));
             }
         }
         for (partition, waiting) in stuck {
-            let behind = self.behind(partition, waiting.through);
+            let mut behind = self.behind(partition, waiting.through);
+            let behind_any = !behind.is_empty();
+            if waiting.stuck(ticks) == Stuck::UnlessOthersMove {
+                let links = &self.links;
+                behind.retain(|node| !links.confirms(*node, now.instant, STUCK_AFTER));
+            }
+            if behind_any && behind.is_empty() {
+                // They are slow, and get on with it.
+                continue;
+            }
+            self.remedied(partition, ticks);
             match waiting.remedy {
                 Remedy::None => self.reconnect(now, &behind, out),
                 Remedy::Reconnected if !behind.is_empty() => {
@@ -88,6 +112,19 @@ impl NodeCore {
                 }
                 Remedy::Reconnected => {}
             }
+        }
+    }
+
+    /// Something is done about a proposal: it has as long to help.
+    fn remedied(&mut self, partition: PartitionId, ticks: u64) {
+        let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
+        let leading = slot.and_then(|slot| slot.leading.as_mut());
+        if let Some(waiting) = leading.and_then(|leading| leading.uncommitted.as_mut()) {
+            waiting.since = ticks;
+            waiting.remedy = match waiting.remedy {
+                Remedy::None => Remedy::Reconnected,
+                Remedy::Reconnected => Remedy::None,
+            };
         }
     }
 
@@ -108,7 +145,7 @@ impl NodeCore {
     fn reconnect(&mut self, now: Now, nodes: &[NodeId], out: &mut Vec<Effect>) {
         for node in nodes {
             // Many groups share a connection; one new one serves them all.
-            if self.links.may_reconnect(*node, now.instant, STUCK_AFTER) {
+            if self.links.may_reconnect(*node, now.instant) {
                 let name = self.name_of(*node);
                 Self::say(
                     out,
@@ -163,8 +200,14 @@ mod tests {
         let next = follow(first, 9, 30, 20).expect("others wait");
         assert_eq!((next.through, next.since), (LogIndex(30), 20));
         assert_eq!(follow(first, 30, 30, 20), None);
-        for (ticks, stuck) in [(10, false), (29, false), (30, true)] {
-            assert_eq!(waiting.is_stuck(ticks), stuck, "tick {ticks}");
+        for (ticks, stuck) in [
+            (10, Stuck::No),
+            (29, Stuck::No),
+            (30, Stuck::UnlessOthersMove),
+            (209, Stuck::UnlessOthersMove),
+            (210, Stuck::Anyway),
+        ] {
+            assert_eq!(waiting.stuck(ticks), stuck, "tick {ticks}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The engine of one group: inputs. `group/ready.rs` has the outputs.
 
 mod change;
+mod probes;
 pub(super) mod ready;
 mod truncation;
 
@@ -119,6 +120,7 @@ pub struct Group {
     promised: (Term, PeerId),
     unpersisted: VecDeque<ready::Unpersisted>,
     log_bounds: LogBounds,
+    probes: probes::Probes,
 }
 
 impl Group {
@@ -182,6 +184,7 @@ impl Group {
             promised: (hard_state.term, hard_state.vote),
             unpersisted: VecDeque::new(),
             log_bounds: settings.log,
+            probes: probes::Probes::default(),
         };
         group.rank();
         group
@@ -309,6 +312,7 @@ impl Group {
             return;
         }
         self.heard.tick();
+        self.probes.tick();
         let elected_or_not = self.raw.tick();
         match self.role() {
             Role::Candidate if elected_or_not => {
@@ -499,6 +503,7 @@ impl Group {
             && let Some(peer) = self.membership.peer_on(node)
         {
             self.raw.report_unreachable(peer.0);
+            self.probes.forget(peer.0);
         }
     }
 
@@ -587,7 +592,7 @@ pub struct Peek {
     pub from: PeerId,
     /// Receiving peer.
     pub to: PeerId,
-    /// Whether it comes from a leader that replicates to the receiver.
+    /// Whose word it is.
     pub sender: Sender,
 }
 
@@ -596,6 +601,8 @@ pub struct Peek {
 pub enum Sender {
     /// A leader: its group contains the receiver.
     Leader,
+    /// A replica that answers an append.
+    Follower,
     /// Anybody else.
     Other,
 }
@@ -622,6 +629,7 @@ pub fn peek(bytes: &[u8]) -> Option<Peek> {
         MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot => {
             Sender::Leader
         }
+        MessageType::MsgAppendResponse => Sender::Follower,
         _ => Sender::Other,
     };
     Some(Peek {

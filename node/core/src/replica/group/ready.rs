@@ -13,8 +13,10 @@ use ghostlight_protocol::partition_row::Membership;
 use ghostlight_protocol::replica::{ApplyItem, HardState, LogWrite};
 use ghostlight_protocol::wire::frame::Heartbeat;
 use prost::Message as _;
+use raft::ProgressState;
 use raft::eraftpb::{self, EntryType, MessageType};
 
+use super::probes::{Leaves, SMALL_BYTES};
 use super::{Group, Role, encode};
 use crate::replica::tail::position;
 use crate::replica::{border, convert};
@@ -188,7 +190,11 @@ impl Group {
         } else {
             &mut out.send
         };
-        immediate.extend(now.into_iter().flat_map(|message| self.outgoing(message)));
+        let now: Vec<_> = now
+            .into_iter()
+            .flat_map(|message| self.outgoing(message))
+            .collect();
+        immediate.extend(now);
         for outgoing in later.into_iter().flat_map(|message| self.outgoing(message)) {
             match outgoing {
                 Outgoing::HeartbeatAnswer(..) if !promise_open => out.send.push(outgoing),
@@ -272,6 +278,8 @@ impl Group {
         for peer in &membership.peers {
             self.strangers.remove(&peer.peer);
         }
+        self.probes
+            .retain(|peer| membership.peers.iter().any(|p| p.peer == peer));
         self.heard
             .retain(|peer| membership.peers.iter().any(|p| p.peer == peer));
         // The engine would go on leading (trap 3) and end the process at its next acknowledgement.
@@ -283,7 +291,7 @@ impl Group {
         ApplyItem::Membership { at, membership }
     }
 
-    fn outgoing(&self, message: eraftpb::Message) -> Vec<Outgoing> {
+    fn outgoing(&mut self, message: eraftpb::Message) -> Vec<Outgoing> {
         let peer = PeerId(message.to);
         let Some(node) = self.node_of(peer) else {
             return Vec::new();
@@ -301,6 +309,7 @@ impl Group {
                 node,
                 message: encode(&message),
             },
+            MessageType::MsgAppend if self.is_repeated(&message) => return Vec::new(),
             MessageType::MsgAppend => {
                 let parts = split_append(message);
                 return parts
@@ -312,6 +321,17 @@ impl Group {
             _ => Outgoing::Vote(node, encode(&message)),
         };
         vec![one]
+    }
+
+    /// Whether an append only repeats what is on its way: see `probes`.
+    fn is_repeated(&mut self, append: &eraftpb::Message) -> bool {
+        let progress = self.raw.raft.prs().get(append.to);
+        let probes = progress.is_some_and(|progress| progress.state == ProgressState::Probe);
+        let bytes = append.entries.iter().map(|entry| entry.data.len());
+        if !probes || bytes.sum::<usize>() <= SMALL_BYTES {
+            return false;
+        }
+        self.probes.send(append.to, append.term, append.index) == Leaves::NotAgain
     }
 
     /// Whether this replica leads and has applied an entry of its own term: it may admit turns.
