@@ -74,6 +74,8 @@ pub mod domain {
     pub const EVENT_NAME: u8 = b'n';
     /// Topic and node to a place among the relays.
     pub const RELAY: u8 = b'l';
+    /// A subscriber, and the roll that it is on.
+    pub const SUBSCRIBER: u8 = b'u';
     /// Number of a snapshot transfer.
     pub const TRANSFER: u8 = b't';
 }

@@ -20,6 +20,7 @@ use ghostlight_protocol::wire::hello::{ClusterDescriptor, ConnectionKind, NodeRe
 use crate::admin::{AdminAnswer, AdminRequest, AdminTicket};
 use crate::gateway::{CallTicket, ClientCall};
 use crate::hosts::words::{AppEffect, AppInput};
+use crate::topics::UnsentDelivery;
 use crate::topics::subscribers::{SubscribersInput, SubscriptionId, Told};
 use crate::turn_io::{RunnerEffect, RunnerInput};
 use crate::turns::RowsWanted;
@@ -112,6 +113,13 @@ pub enum Input {
         to: NodeId,
         /// The gateway's number of the call.
         call: u64,
+    },
+    /// Events for a subscriber could not be queued: they certainly were not sent.
+    DeliveryNotSent {
+        /// The receiver they were meant for.
+        to: NodeId,
+        /// Which.
+        unsent: UnsentDelivery,
     },
     /// A client of this node calls.
     Call {

@@ -261,6 +261,11 @@ impl NodeCore {
                 self.local
                     .push_back(Local::Gateway(GatewayInput::NotSent { to, call }));
             }
+            Input::DeliveryNotSent { to, unsent } => {
+                let partition = unsent.partition;
+                let input = TopicsInput::NotSent { to, unsent };
+                self.local.push_back(Local::Topics(partition, input));
+            }
             Input::Call { ticket, call } => self.client_call(now, ticket, call, out),
             Input::Hangup(ticket) => {
                 self.local

@@ -4,12 +4,14 @@
 //! `leader.rs` serves publishes and what operators ask, and has the groups that somebody subscribes to;
 //! `group.rs` decides who gets which event; `sweep.rs` lets go what is too old. `subscribers.rs` is the other
 //! side: it attaches to each topic partition's leader, and keeps verdicts until they are committed.
-//! A topic, or a group, that nobody uses is in no memory here and costs no tick.
+//! A topic, or a group, that nobody uses is in no memory here and costs no tick; subscribers that get nothing cost one word for all of a
+//! node and partition (`subscribers/words.rs`, `leases.rs`).
 //! Absent: routing, frames' ways, the store; they are asked by effects.
 
 mod ask;
 mod group;
 mod leader;
+mod leases;
 mod load;
 mod proposals;
 mod requests;
@@ -21,10 +23,11 @@ mod tests;
 use bytes::Bytes;
 use ghostlight_protocol::call::{AnswerKind, CallRequest};
 use ghostlight_protocol::command::Kind;
-use ghostlight_protocol::ids::{Generation, NodeId};
+use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, Term};
 use ghostlight_protocol::replica::{Appended, TopicOutcome};
 use ghostlight_protocol::topic::TOPIC_TYPE;
-use ghostlight_protocol::wire::topic::TopicFrame;
+use ghostlight_protocol::wire::frame::Frame;
+use ghostlight_protocol::wire::topic::{TopicFrame, TopicSaid};
 
 pub use self::leader::{Bounds, TopicCounters, Topics, TopicsOpening};
 use crate::io::Rest;
@@ -46,6 +49,13 @@ pub enum TopicsInput {
         from: NodeId,
         /// What it says.
         frame: TopicFrame,
+    },
+    /// A delivery could not be queued for its subscriber's node: it certainly was not sent.
+    NotSent {
+        /// Which node.
+        to: NodeId,
+        /// What was not sent.
+        unsent: UnsentDelivery,
     },
     /// Nothing is heard of a node, or frames to it may be lost.
     NodeSilent(NodeId),
@@ -74,6 +84,41 @@ pub enum TopicsInput {
     Writes(Writes),
     /// A deadline has passed.
     Tick,
+}
+
+/// A frame with events that was not sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnsentDelivery {
+    /// The partition whose leader meant it.
+    pub partition: PartitionId,
+    /// In which term.
+    pub term: Term,
+    /// Canonical key of the topic partition.
+    pub topic: Bytes,
+    /// The subscriber, as its node counts them.
+    pub subscriber: u64,
+    /// `Deliver::number`.
+    pub number: u64,
+}
+
+impl UnsentDelivery {
+    /// What a frame that was not sent was to deliver, if it was.
+    #[must_use]
+    pub fn of(frame: &Frame) -> Option<Self> {
+        let Frame::Topic(frame) = frame else {
+            return None;
+        };
+        let Some(TopicSaid::Deliver(deliver)) = &frame.said else {
+            return None;
+        };
+        Some(Self {
+            partition: PartitionId(u16::try_from(frame.partition).ok()?),
+            term: Term(frame.term),
+            topic: frame.topic.clone(),
+            subscriber: frame.subscriber,
+            number: deliver.number,
+        })
+    }
 }
 
 /// What they want.

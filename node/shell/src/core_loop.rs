@@ -13,6 +13,7 @@ use ghostlight_core::io::{
     Effect, HaltReason, Input, Lane, Now, Refused, Refuser, StoreEffect, StoreInput,
 };
 use ghostlight_core::node::NodeCore;
+use ghostlight_core::topics::UnsentDelivery;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{NodeId, PartitionId};
 use ghostlight_protocol::time::Instant;
@@ -487,6 +488,7 @@ impl<G: Guests, C: Clocks> CoreLoop<G, C> {
             Frame::Call(request) => Some(request.call),
             _ => None,
         };
+        let delivery = UnsentDelivery::of(&frame);
         let sent = match self.links.get(&(to, kind)) {
             Some(link) => link.send(lane, frame),
             None => Err(SendError::NotConnected),
@@ -498,6 +500,9 @@ impl<G: Guests, C: Clocks> CoreLoop<G, C> {
         });
         if let Some(call) = call {
             self.feed_within(Input::CallNotSent { to, call });
+        }
+        if let Some(unsent) = delivery {
+            self.feed_within(Input::DeliveryNotSent { to, unsent });
         }
     }
 

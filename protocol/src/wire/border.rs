@@ -9,7 +9,7 @@
 use super::ephemeral::{EphemeralEvent, InterestFrame, InterestSaid, WantedTopic};
 use super::frame::{AskRows, Control, Frame, Heartbeat, OutboxPush, SnapshotAck, SnapshotChunk};
 use super::hello::{ClusterDescriptor, NodeRecord};
-use super::topic::{TopicFrame, TopicSaid};
+use super::topic::{Counted, Present, TopicFrame, TopicSaid};
 use crate::call::{AnswerKind, Ask, CallRequest, LeaderHint};
 use crate::hash::HASH_VERSION;
 use crate::limits::{COUNT_MAX, FACTOR_MAX, PARTITIONS_MAX, VIRTUAL_NODES_MAX};
@@ -299,7 +299,15 @@ fn check_topic(frame: &TopicFrame) -> Result<(), BorderError> {
             }
             &confirm.settled[..]
         }
-        Some(TopicSaid::Detach(_)) | None => &[],
+        Some(
+            TopicSaid::Present(Present { number, roll })
+            | TopicSaid::Counted(Counted { number, roll }),
+        ) => {
+            count("a word's number", *number)?;
+            count("a number of subscribers", roll.map_or(0, |roll| roll.count))?;
+            &[]
+        }
+        Some(TopicSaid::Detach(_) | TopicSaid::SpeakUp(_)) | None => &[],
     };
     for range in ranges {
         count("an offset", range.end)?;
@@ -381,6 +389,13 @@ mod tests {
                         end: value,
                     }],
                     ..Confirm::default()
+                })),
+                ..TopicFrame::default()
+            }),
+            Frame::Topic(TopicFrame {
+                said: Some(TopicSaid::Present(Present {
+                    number: value,
+                    roll: None,
                 })),
                 ..TopicFrame::default()
             }),

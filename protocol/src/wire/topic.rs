@@ -4,9 +4,12 @@
 //! subscriber's node keeps each verdict, and says it again, until the leader has confirmed that it is
 //! committed. Frames may be lost: an `Attach` says everything that the leader must know, and is repeated.
 
+mod roll;
+
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
+pub use self::roll::{Mark, Roll};
 use crate::call::LeaderHint;
 use crate::closed::ClosedRange;
 use crate::topic::{Forward, GroupSettings, TopicEvent};
@@ -27,11 +30,11 @@ pub struct TopicFrame {
     #[prost(uint64, tag = "4")]
     pub term: u64,
     /// What is said; absent: unknown to this build.
-    #[prost(oneof = "TopicSaid", tags = "5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "TopicSaid", tags = "5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     pub said: Option<TopicSaid>,
 }
 
-/// The variants of [`TopicFrame`]: the first three go to a leader, the others come from it.
+/// The variants of [`TopicFrame`]: the first three and `Present` go to a leader, the others come from it.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum TopicSaid {
     /// Deliver to it; also: it is still there.
@@ -55,6 +58,15 @@ pub enum TopicSaid {
     /// Verdicts that are committed.
     #[prost(message, tag = "11")]
     Confirm(Confirm),
+    /// Of no single subscriber: who of this node is attached in the partition, in this term.
+    #[prost(message, tag = "12")]
+    Present(Present),
+    /// The answer: who of that node the leader has there.
+    #[prost(message, tag = "13")]
+    Counted(Counted),
+    /// The subscriber is to say what it holds: something was sent to it, and it has said nothing since.
+    #[prost(message, tag = "14")]
+    SpeakUp(SpeakUp),
 }
 
 /// See [`TopicSaid::Attach`].
@@ -194,3 +206,29 @@ pub struct Confirm {
     #[prost(uint64, repeated, tag = "3")]
     pub counted: Vec<u64>,
 }
+
+/// See [`TopicSaid::Present`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Present {
+    /// The answer repeats it.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Who is there.
+    #[prost(message, optional, tag = "2")]
+    pub roll: Option<Roll>,
+}
+
+/// See [`TopicSaid::Counted`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Counted {
+    /// Of the `Present` that it answers.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Who is there as the leader has it; absent: it leads in another term.
+    #[prost(message, optional, tag = "2")]
+    pub roll: Option<Roll>,
+}
+
+/// See [`TopicSaid::SpeakUp`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct SpeakUp {}

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use ghostlight_core::io::{Effect, Event as CoreEvent, HaltReason, Input, Lane};
+use ghostlight_core::topics::UnsentDelivery;
 use ghostlight_core::turn_io::{RunnerEffect, RunnerInput};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::NodeId;
@@ -173,6 +174,10 @@ impl World {
                 let call = request.call;
                 self.sometimes.hit("call not sent");
                 self.arrive(place, Input::CallNotSent { to, call });
+            }
+            if let Some(unsent) = UnsentDelivery::of(&frame) {
+                self.sometimes.hit("delivery not sent");
+                self.arrive(place, Input::DeliveryNotSent { to, unsent });
             }
             return;
         };

@@ -36,6 +36,7 @@ impl Trace {
             Input::Dialed { .. }
             | Input::Refused(_)
             | Input::CallNotSent { .. }
+            | Input::DeliveryNotSent { .. }
             | Input::Hangup(_)
             | Input::App(_)
             | Input::Subscriber(_)
@@ -73,6 +74,7 @@ fn kind_of(input: &Input) -> u8 {
         Input::Disconnected { .. } => b'd',
         Input::Refused(_) => b'R',
         Input::CallNotSent { .. } => b'n',
+        Input::DeliveryNotSent { .. } => b'N',
         Input::Call { .. } => b'C',
         Input::Hangup(_) => b'h',
         Input::Runner(_) => b'r',

@@ -191,14 +191,21 @@ impl NodeCore {
         out: &mut Vec<Effect>,
     ) {
         match &frame.said {
-            Some(TopicSaid::Attach(_) | TopicSaid::Detach(_) | TopicSaid::Verdicts(_)) => {
+            Some(
+                TopicSaid::Attach(_)
+                | TopicSaid::Detach(_)
+                | TopicSaid::Verdicts(_)
+                | TopicSaid::Present(_),
+            ) => {
                 self.hand_to_topic_leader(from, frame, out);
             }
             Some(
                 TopicSaid::Attached(_)
                 | TopicSaid::Refused(_)
                 | TopicSaid::Deliver(_)
-                | TopicSaid::Confirm(_),
+                | TopicSaid::Confirm(_)
+                | TopicSaid::Counted(_)
+                | TopicSaid::SpeakUp(_),
             )
             | None => {
                 if let Some(TopicSaid::Refused(Refused {

@@ -417,6 +417,9 @@ impl Group {
         if self.quiet_until.is_some_and(|until| until <= now) {
             self.quiet_until = None;
         }
+        for subscriber in self.subscribers.values_mut() {
+            subscriber.wake(now);
+        }
     }
 
     fn max_deliver(&self) -> u32 {

@@ -17,11 +17,12 @@ use ghostlight_protocol::partition_row::Kept;
 use ghostlight_protocol::replica::{Appended, GroupChanged, TopicOutcome, TopicRefusal};
 use ghostlight_protocol::time::{Age, Instant, WallTime};
 use ghostlight_protocol::topic::{TopicAct, TopicOps, TopicPartition, TopicRow};
-use ghostlight_protocol::wire::topic::{Attached, TopicFrame, TopicSaid};
+use ghostlight_protocol::wire::topic::{Attached, SpeakUp, TopicFrame, TopicSaid};
 use prost::Message;
 
 use super::ask::Ask;
 use super::group::{Along, Changed, Confirms, Group, MayPropose, Room, Sent, SubscriberId, Word};
+use super::leases::Leases;
 use super::load::{GroupId, Loading, refusal_of};
 use super::proposals::{InLog, Proposals, Wanted, Who};
 use super::sweep::Sweep;
@@ -115,6 +116,7 @@ pub struct Topics {
     /// Groups with work since the last flush.
     pub(super) touched: BTreeSet<GroupId>,
     pub(super) due: BTreeSet<(Instant, GroupId)>,
+    pub(super) leases: Leases,
     pub(super) reads: BTreeMap<ReadId, ReadFor>,
     pub(super) next_read: u64,
     pub(super) asks: VecDeque<Ask>,
@@ -192,6 +194,7 @@ impl Topics {
             groups: BTreeMap::new(),
             touched: BTreeSet::new(),
             due: BTreeSet::new(),
+            leases: Leases::default(),
             reads: BTreeMap::new(),
             next_read: 0,
             asks: VecDeque::new(),
@@ -218,6 +221,7 @@ impl Topics {
         match input {
             TopicsInput::Call { from, request } => self.on_call(from, request, out),
             TopicsInput::Frame { from, frame } => self.on_frame(now, from, frame, out),
+            TopicsInput::NotSent { to, unsent } => self.not_sent(now, to, &unsent),
             TopicsInput::NodeSilent(node) => self.on_word(now, node, Word::Silence),
             TopicsInput::NodeHeard(node, run) => self.on_word(now, node, Word::Speech(run)),
             TopicsInput::Rows { read, rows, rest } => self.on_rows(now, read, rows, rest, out),
@@ -252,10 +256,8 @@ impl Topics {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let groups = self.due.first().map(|(at, _)| *at);
-        [groups, self.sweep.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let (leases, sweep) = (self.leases.next_deadline(), self.sweep.next_deadline());
+        [groups, leases, sweep].into_iter().flatten().min()
     }
 
     /// Bytes of the requests that it holds.
@@ -423,9 +425,13 @@ impl Topics {
         self.counters.delivered += after.delivered - before.delivered;
         self.counters.redelivered += after.redelivered - before.redelivered;
         serving.group.check();
+        let silent = serving.group.those_to_speak_up(now);
         let idle = serving.group.is_idle();
         self.confirm(id, known, out);
         self.deliver(id, sent, out);
+        for to in silent {
+            self.say(id, to, TopicSaid::SpeakUp(SpeakUp {}), out);
+        }
         self.feed(id, out);
         if idle {
             self.forget(id);
@@ -464,6 +470,7 @@ impl Topics {
         let due = self.due.iter().take_while(|(at, _)| *at <= now);
         let due: Vec<GroupId> = due.map(|(_, id)| id.clone()).collect();
         self.touched.extend(due);
+        self.tick_leases(now);
         self.tick_sweep(now, out);
     }
 

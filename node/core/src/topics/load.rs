@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::family::{self, Family};
-use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::ids::{NodeId, Term};
 use ghostlight_protocol::limits::GROUP_NAME_BYTES_MAX;
 use ghostlight_protocol::outcome::NotRun;
 use ghostlight_protocol::replica::{Appended, GroupChanged, TopicOutcome, TopicRefusal};
@@ -17,11 +17,11 @@ use ghostlight_protocol::topic::{
 use ghostlight_protocol::wire::topic::{Attach, Refused, TopicFrame, TopicSaid};
 use prost::Message;
 
-use super::TopicsEffect;
 use super::ask::{Step, TimeSearch};
 use super::group::{Hunger, SubscriberId};
 use super::leader::{Live, ReadFor, Topics};
 use super::proposals::{Wanted, Who, act_bytes};
+use super::{TopicsEffect, UnsentDelivery};
 use crate::io::Rest;
 use crate::turns::{ReadId, RowsWanted};
 
@@ -87,6 +87,9 @@ impl Topics {
         frame: TopicFrame,
         out: &mut Vec<TopicsEffect>,
     ) {
+        if let Some(TopicSaid::Present(present)) = frame.said {
+            return self.present(now, from, Term(frame.term), present, out);
+        }
         let topic = ActorKey::parse(frame.topic).ok();
         let topic = topic.filter(|key| TopicPartition::of_key(key).is_some());
         let Some(topic) = topic else {
@@ -117,9 +120,32 @@ impl Topics {
                 TopicSaid::Attached(_)
                 | TopicSaid::Refused(_)
                 | TopicSaid::Deliver(_)
-                | TopicSaid::Confirm(_),
+                | TopicSaid::Confirm(_)
+                | TopicSaid::Present(_)
+                | TopicSaid::Counted(_)
+                | TopicSaid::SpeakUp(_),
             )
             | None => {}
+        }
+    }
+
+    /// What a subscriber was to get did not leave this node.
+    pub(super) fn not_sent(&mut self, now: Instant, to: NodeId, unsent: &UnsentDelivery) {
+        let Ok(topic) = ActorKey::parse(unsent.topic.clone()) else {
+            return;
+        };
+        let subscriber = SubscriberId {
+            node: to,
+            number: unsent.subscriber,
+        };
+        if unsent.term != self.term {
+            return;
+        }
+        if let Some(id) = self.group_of(&topic, subscriber)
+            && let Some(Live::Ready(serving)) = self.groups.get_mut(&id)
+        {
+            serving.group.not_sent(now, subscriber, unsent.number);
+            self.touched.insert(id);
         }
     }
 
@@ -175,6 +201,7 @@ impl Topics {
             Some(Live::Ready(serving)) => {
                 let new = !serving.group.knows(from);
                 serving.group.attach(now, from, &attach);
+                self.leases.begun(now);
                 let epoch = serving.group.epoch();
                 let other = attach.settings.as_ref() != Some(serving.group.settings());
                 self.say_attached(&id, from, epoch, out);
@@ -413,6 +440,7 @@ impl Topics {
         for (from, attach) in loading.attaches {
             if let Some(Live::Ready(serving)) = self.groups.get_mut(id) {
                 serving.group.attach(now, from, &attach);
+                self.leases.begun(now);
                 let epoch = serving.group.epoch();
                 self.say_attached(id, from, epoch, out);
             }

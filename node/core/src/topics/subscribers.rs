@@ -2,10 +2,13 @@
 //!
 //! A verdict is kept, and said again, until its leader has confirmed that it is committed; a new leader hears
 //! what is held and what was said. So the death of a leader makes no event come twice to a subscriber that
-//! lives. Absent: routing (it asks `Routes`), how events reach the program that subscribes, and whether that
+//! lives. While nothing comes, one word is said for all of a partition (`words.rs`). Absent: routing (it asks `Routes`), how events reach the program that subscribes, and whether that
 //! program still wants any.
 
 mod attachment;
+#[cfg(test)]
+mod tests;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,6 +23,7 @@ use ghostlight_protocol::topic::{ForActor, GroupSettings, TopicEvent, TopicName}
 use ghostlight_protocol::wire::topic::{TopicFrame, TopicSaid};
 
 use self::attachment::{Attachment, Heard, Kept};
+use self::words::Words;
 use crate::gateway::Routes;
 
 /// Subscriptions of one node.
@@ -177,6 +181,7 @@ pub struct Subscribers {
     /// Which attachments a partition has.
     places: BTreeMap<PartitionId, BTreeSet<Place>>,
     due: BTreeSet<(Instant, Place)>,
+    words: Words,
     /// Attachments with verdicts that were not said yet.
     unsaid: BTreeSet<Place>,
     numbers: BTreeMap<u64, SubscriptionId>,
@@ -230,6 +235,7 @@ impl Subscribers {
             subscriptions: BTreeMap::new(),
             places: BTreeMap::new(),
             due: BTreeSet::new(),
+            words: Words::default(),
             unsaid: BTreeSet::new(),
             numbers: BTreeMap::new(),
             last: 0,
@@ -256,6 +262,9 @@ impl Subscribers {
             SubscribersInput::Verdict { id, token, said } => self.verdict(now, id, token, said),
             SubscribersInput::GiveBack { id, token } => self.give_back(id, token),
             SubscribersInput::Close => self.close(now, out),
+            SubscribersInput::Frame { from, frame } if frame.topic.is_empty() => {
+                self.partition_frame(now, from, &frame, routes, out);
+            }
             SubscribersInput::Frame { from, frame } => self.frame(now, from, frame, routes, out),
             SubscribersInput::Leader { partition, term } => {
                 for place in self.places_of(partition) {
@@ -265,7 +274,10 @@ impl Subscribers {
                 }
             }
             SubscribersInput::Connected(node) => self.renew_at(now, node, out),
-            SubscribersInput::Tick => self.tick(now, routes, out),
+            SubscribersInput::Tick => {
+                self.tick(now, routes, out);
+                self.tick_words(now, out);
+            }
         }
     }
 
@@ -293,7 +305,11 @@ impl Subscribers {
     /// When to call `handle` with `Tick`, if nothing else happens first.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+        let own = self.due.first().map(|(at, _)| *at);
+        [own, self.words.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether the leaders know, while the node ends, that nothing is held here: no verdict is lost with it, and
@@ -354,13 +370,14 @@ impl Subscribers {
         let attachments = wants.topic.partitions().map(|topic| {
             let key = topic.key();
             let partition = partition_of(&key, self.partitions);
-            Attachment::new(now, partition, key, number)
+            Attachment::new(now, partition, key, &group, number)
         });
         let attachments: Vec<Attachment> = attachments.collect();
         for (at, attachment) in (0..).zip(&attachments) {
             let place = (id, at);
-            let places = self.places.entry(attachment.partition()).or_default();
-            places.insert(place);
+            let partition = attachment.partition();
+            self.places.entry(partition).or_default().insert(place);
+            self.words.begin(now, partition);
         }
         let until = now + LEADER_WAIT_MAX;
         self.numbers.insert(number, id);
@@ -539,6 +556,9 @@ impl Subscribers {
                 }
                 self.unsaid.insert(place);
             }
+            Heard::AskedToSpeak => {
+                out.extend(attachment.renew(now, &subscription.group, &subscription.wants));
+            }
             Heard::Confirmed(tokens) => {
                 for token in tokens {
                     subscription.tokens.remove(&token);
@@ -553,6 +573,36 @@ impl Subscribers {
         }
         self.reschedule(place);
         self.end_if_left(place.0, out);
+    }
+
+    /// An answer to a word about a whole partition.
+    fn partition_frame(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        frame: &TopicFrame,
+        routes: &dyn Routes,
+        out: &mut Vec<SubscribersEffect>,
+    ) {
+        let Ok(partition) = u16::try_from(frame.partition) else {
+            return;
+        };
+        let partition = PartitionId(partition);
+        match &frame.said {
+            Some(TopicSaid::Counted(counted)) => self.counted(now, from, partition, *counted, out),
+            Some(TopicSaid::Refused(_)) => self.does_not_lead(now, from, partition, routes, out),
+            Some(
+                TopicSaid::Attach(_)
+                | TopicSaid::Detach(_)
+                | TopicSaid::Verdicts(_)
+                | TopicSaid::Attached(_)
+                | TopicSaid::Deliver(_)
+                | TopicSaid::Confirm(_)
+                | TopicSaid::Present(_)
+                | TopicSaid::SpeakUp(_),
+            )
+            | None => {}
+        }
     }
 
     /// A refusal that trying again does not change ends the subscription.
@@ -581,7 +631,9 @@ impl Subscribers {
 
     /// A leader delivers to a subscriber that has gone.
     fn disown(from: NodeId, frame: &TopicFrame, out: &mut Vec<SubscribersEffect>) {
-        if let Some(TopicSaid::Deliver(_) | TopicSaid::Attached(_)) = frame.said {
+        if let Some(TopicSaid::Deliver(_) | TopicSaid::Attached(_) | TopicSaid::SpeakUp(_)) =
+            frame.said
+        {
             let frame = TopicFrame {
                 said: Some(TopicSaid::Detach(
                     ghostlight_protocol::wire::topic::Detach {},
@@ -703,6 +755,7 @@ impl Subscribers {
                 places.remove(&place);
                 if places.is_empty() {
                     self.places.remove(&attachment.partition());
+                    self.words.end(attachment.partition());
                 }
             }
             self.unsaid.remove(&place);

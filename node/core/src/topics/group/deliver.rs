@@ -7,7 +7,7 @@ use ghostlight_protocol::ids::{Generation, NodeId};
 use ghostlight_protocol::limits::LANE_FRAME_BYTES_MAX;
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::topic::Purpose;
-use ghostlight_protocol::wire::topic::{Attach, Deliver, Delivered};
+use ghostlight_protocol::wire::topic::{Attach, Deliver, Delivered, Roll};
 
 use super::subscriber::{Subscriber, SubscriberId};
 use super::{Group, Lane, Place, is_expired};
@@ -15,7 +15,7 @@ use super::{Group, Lane, Place, is_expired};
 /// Bytes of events in one frame; what is larger travels alone.
 const DELIVER_BYTES: usize = LANE_FRAME_BYTES_MAX - 16 * 1_024;
 /// A delivery that its subscriber does not know of for so long is lost.
-const LOST_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
+pub(super) const LOST_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// A group that waits for room in the outbox looks again after this.
 const OUTBOX_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
@@ -31,10 +31,11 @@ impl Group {
     /// A subscriber says that it is there, and what it holds.
     pub(in crate::topics) fn attach(&mut self, now: Instant, id: SubscriberId, attach: &Attach) {
         let known = self.subscribers.contains_key(&id);
+        let mark = || self.verdicts.mark_of(id);
         let subscriber = self
             .subscribers
             .entry(id)
-            .or_insert_with(|| Subscriber::new(now, attach));
+            .or_insert_with(|| Subscriber::new(now, attach, mark()));
         subscriber.hear(now);
         subscriber.set_credits(attach);
         if attach.epoch != self.row.epoch {
@@ -44,6 +45,45 @@ impl Group {
             self.find_lost(now, id, attach);
         } else {
             self.claim(now, id, &attach.held);
+        }
+        if let Some(subscriber) = self.subscribers.get_mut(&id) {
+            subscriber.says_it_holds(now, &attach.held);
+        }
+    }
+
+    /// A frame with events for it did not leave this node: they are for whoever can be reached.
+    pub(in crate::topics) fn not_sent(&mut self, now: Instant, id: SubscriberId, frame: u64) {
+        let Some(subscriber) = self.subscribers.get_mut(&id) else {
+            return;
+        };
+        subscriber.hold_up(now);
+        let out: Vec<u64> = subscriber.out.keys().copied().collect();
+        for offset in out {
+            let place = self.held.get(&offset).map(|held| held.place);
+            if matches!(place, Some(Place::Out { number, .. }) if number == frame) {
+                self.take_back(offset);
+            }
+        }
+    }
+
+    /// Who has said nothing of what was sent to them. Each is asked once for each period.
+    pub(in crate::topics) fn those_to_speak_up(&mut self, now: Instant) -> Vec<SubscriberId> {
+        let mut silent = Vec::new();
+        for (id, subscriber) in &mut self.subscribers {
+            if subscriber.to_be_asked().is_some_and(|at| at <= now) {
+                subscriber.has_longer(now);
+                silent.push(*id);
+            }
+        }
+        silent
+    }
+
+    /// Those of a node that are there.
+    pub(in crate::topics) fn call_roll(&self, node: NodeId, roll: &mut Roll) {
+        for (id, subscriber) in &self.subscribers {
+            if id.node == node {
+                subscriber.answer_to(roll, self.row.epoch);
+            }
         }
     }
 
@@ -159,15 +199,34 @@ impl Group {
         }
     }
 
-    /// Subscribers whose time is over have failed to deliver what they held.
+    /// Subscribers of nodes that are silent for too long have failed to deliver what they held.
     fn expire_subscribers(&mut self, now: Instant) {
-        let over = |s: &Subscriber| s.deadline().is_some_and(|at| at <= now);
+        let over = |s: &Subscriber| s.patience().is_some_and(|at| at <= now);
         let gone: Vec<SubscriberId> = self
             .subscribers
             .iter()
             .filter(|(_, subscriber)| over(subscriber))
             .map(|(id, _)| *id)
             .collect();
+        self.have_gone(now, gone);
+    }
+
+    /// The same for those whose lease is over; `end` has it by when each was heard of. How many went, and when the next one
+    /// may.
+    pub(in crate::topics) fn end_leases(
+        &mut self,
+        now: Instant,
+        end: impl Fn(SubscriberId, Instant) -> Instant,
+    ) -> (usize, Option<Instant>) {
+        let ends = self.subscribers.iter();
+        let ends = ends.map(|(id, subscriber)| (end(*id, subscriber.heard()), *id));
+        let (over, stand): (Vec<_>, Vec<_>) = ends.partition(|(at, _)| *at <= now);
+        let gone = over.len();
+        self.have_gone(now, over.into_iter().map(|(_, id)| id).collect());
+        (gone, stand.into_iter().map(|(at, _)| at).min())
+    }
+
+    fn have_gone(&mut self, now: Instant, gone: Vec<SubscriberId>) {
         for id in gone {
             let out: Vec<u64> = self.subscribers[&id].out.keys().copied().collect();
             for offset in out {
@@ -266,10 +325,8 @@ impl Group {
             number,
             since: now,
         };
-        self.subscribers
-            .get_mut(&to)?
-            .out
-            .insert(offset, held.bytes);
+        let subscriber = self.subscribers.get_mut(&to)?;
+        subscriber.given(now, offset, held.bytes);
         self.counters.delivered += 1;
         if attempt > 1 {
             self.counters.redelivered += 1;

@@ -21,7 +21,7 @@ use ghostlight_protocol::topic::{
     AckSet, Attribute, DeadEvent, DeadLetterRule, Forward, PublishBody, Purpose, Settle,
     TopicEvent, TopicName, TopicPartition, is_topic_key,
 };
-use ghostlight_protocol::wire::topic::{Confirm, FailedDelivery, Failure, Verdicts as Said};
+use ghostlight_protocol::wire::topic::{Confirm, FailedDelivery, Failure, Mark, Verdicts as Said};
 use prost::Message;
 
 use super::subscriber::SubscriberId;
@@ -100,6 +100,12 @@ impl Verdicts {
         self.home.as_ref().map(|home| home.node)
     }
 
+    /// Of a subscriber of this group, as its node computes it.
+    pub(super) fn mark_of(&self, id: SubscriberId) -> Mark {
+        let topic = self.home.as_ref().map(|home| home.topic.key().to_bytes());
+        Mark::of(&topic.unwrap_or_default(), &self.group, id.number)
+    }
+
     pub(super) fn group(&self) -> &str {
         &self.group
     }
@@ -151,6 +157,7 @@ impl Group {
     pub(in crate::topics) fn verdicts(&mut self, now: Instant, from: SubscriberId, said: &Said) {
         if let Some(subscriber) = self.subscribers.get_mut(&from) {
             subscriber.hear(now);
+            subscriber.has_longer(now);
         }
         if said.epoch != self.row.epoch {
             let confirm = self.verdicts.known.entry(from).or_default();

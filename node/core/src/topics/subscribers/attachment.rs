@@ -9,12 +9,12 @@ use ghostlight_protocol::closed::ClosedRange;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::Send;
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
-use ghostlight_protocol::limits::{BATCH_BYTES_MAX, DELIVERY_LEASE, TOPIC_PARTITIONS};
+use ghostlight_protocol::limits::{BATCH_BYTES_MAX, TOPIC_PARTITIONS};
 use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::topic::{AckSet, Forward};
 use ghostlight_protocol::wire::topic::{
-    Attach, Confirm, Deliver, Delivered, Detach, FailedDelivery, Failure, TopicFrame, TopicSaid,
-    Verdicts,
+    Attach, Confirm, Deliver, Delivered, Detach, FailedDelivery, Failure, Mark, Roll, TopicFrame,
+    TopicSaid, Verdicts,
 };
 use prost::Message;
 
@@ -30,14 +30,8 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// A leader hears this often that the subscriber is there, while something is delivered or held: a frame that was lost is
 /// found out by it.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
-/// The same while nothing comes, of which there may be tens of thousands.
-const RENEW_IDLE_EVERY: Duration = Duration::from_secs(20);
-const _: () = assert!(
-    RENEW_IDLE_EVERY.as_secs() + RENEW_WAIT.as_secs() < DELIVERY_LEASE.as_secs(),
-    "a leader waits for one that is idle"
-);
 /// A leader that does not answer that for so long is looked for anew.
-const RENEW_WAIT: Duration = Duration::from_secs(2);
+pub(super) const RENEW_WAIT: Duration = Duration::from_secs(2);
 /// A verdict that is not confirmed is said again.
 const VERDICT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -46,6 +40,7 @@ pub(super) struct Attachment {
     partition: PartitionId,
     topic: ActorKey,
     number: u64,
+    mark: Mark,
     state: State,
     /// Latest leadership that was attached to.
     term: Term,
@@ -78,6 +73,26 @@ enum Returned {
     Unsaid,
 }
 
+/// Who says the next time that the subscriber is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pace {
+    /// It does, then: something was delivered in this period.
+    Busy(Instant),
+    /// It does, then: nothing was so far, or it may have been and was lost.
+    Quiet(Instant),
+    /// The word of its node does: nothing was for a whole period, and nothing is held.
+    Idle,
+}
+
+impl Pace {
+    fn renew(self) -> Option<Instant> {
+        match self {
+            Self::Busy(at) | Self::Quiet(at) => Some(at),
+            Self::Idle => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// Somebody is asked, or nobody could be.
@@ -85,7 +100,7 @@ enum State {
     /// The leader delivers.
     Attached {
         to: NodeId,
-        renew: Instant,
+        pace: Pace,
         /// Asked whether it is still there.
         asked: Option<Instant>,
     },
@@ -131,12 +146,21 @@ pub(super) enum Heard {
     },
     /// Tokens that are settled.
     Confirmed(Vec<u64>),
+    /// The leader lacks a word of what is held.
+    AskedToSpeak,
 }
 
 impl Attachment {
-    pub(super) fn new(now: Instant, partition: PartitionId, topic: ActorKey, number: u64) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        partition: PartitionId,
+        topic: ActorKey,
+        group: &str,
+        number: u64,
+    ) -> Self {
         Self {
             partition,
+            mark: Mark::of(topic.as_bytes(), group, number),
             topic,
             number,
             state: State::Searching { again: now },
@@ -176,6 +200,16 @@ impl Attachment {
         }
     }
 
+    /// The leadership that it is attached to.
+    pub(super) fn leadership(&self) -> Option<(Term, NodeId)> {
+        self.leader().map(|node| (self.term, node))
+    }
+
+    /// Stands on the roll of those that are attached.
+    pub(super) fn answer_to(&self, roll: &mut Roll) {
+        roll.add(self.mark, self.epoch);
+    }
+
     pub(super) fn refusal(&self) -> Option<&(Code, String)> {
         self.refusal.as_ref()
     }
@@ -192,14 +226,13 @@ impl Attachment {
 
     fn next_deadline(&self) -> Option<Instant> {
         let verdicts = self.said.map(|said| said + VERDICT_AGAIN);
-        let state = match self.state {
-            State::Searching { again } => again,
-            State::Attached { renew, asked, .. } => match asked {
-                Some(asked) => renew.min(asked + RENEW_WAIT),
-                None => renew,
-            },
+        let (search, renew) = match self.state {
+            State::Searching { again } => (Some(again), None),
+            State::Attached { pace, asked, .. } => {
+                (asked.map(|asked| asked + RENEW_WAIT), pace.renew())
+            }
         };
-        Some(verdicts.map_or(state, |at| at.min(state)))
+        [verdicts, search, renew].into_iter().flatten().min()
     }
 
     fn frame(&self, term: Term, said: TopicSaid) -> TopicFrame {
@@ -268,10 +301,42 @@ impl Attachment {
         Some(SubscribersEffect::Send { to, frame })
     }
 
-    /// Tells the leader that the subscriber is still there, and what it holds.
+    /// Tells the leader that the subscriber is still there, and what it holds: something may be under way, or lost.
     pub(super) fn renew(
         &mut self,
         now: Instant,
+        group: &str,
+        wants: &Subscribing,
+    ) -> Option<SubscribersEffect> {
+        self.speak(now, Pace::Quiet(now + RENEW_EVERY), group, wants)
+    }
+
+    /// The same, because the word of its node did not do: what is idle stays so.
+    pub(super) fn speak_for_itself(
+        &mut self,
+        now: Instant,
+        group: &str,
+        wants: &Subscribing,
+    ) -> Option<SubscribersEffect> {
+        let State::Attached { pace, .. } = self.state else {
+            return None;
+        };
+        self.speak(now, pace, group, wants)
+    }
+
+    /// How the next period begins when one has ended.
+    fn next_pace(&self, now: Instant, pace: Pace) -> Pace {
+        let at_rest = self.held.is_empty() && self.closing == Closing::No;
+        match pace {
+            Pace::Quiet(_) | Pace::Idle if at_rest => Pace::Idle,
+            Pace::Busy(_) | Pace::Quiet(_) | Pace::Idle => Pace::Quiet(now + RENEW_EVERY),
+        }
+    }
+
+    fn speak(
+        &mut self,
+        now: Instant,
+        pace: Pace,
         group: &str,
         wants: &Subscribing,
     ) -> Option<SubscribersEffect> {
@@ -280,18 +345,11 @@ impl Attachment {
         };
         self.state = State::Attached {
             to,
-            renew: now + self.renew_every(),
+            pace,
             asked: asked.or(Some(now)),
         };
         let frame = self.attach_frame(group, wants, self.seen);
         Some(SubscribersEffect::Send { to, frame })
-    }
-
-    fn renew_every(&self) -> Duration {
-        match self.held.is_empty() {
-            true => RENEW_IDLE_EVERY,
-            false => RENEW_EVERY,
-        }
     }
 
     /// The node ends, or its program has gone: nothing more is taken.
@@ -363,8 +421,8 @@ impl Attachment {
             } if asked + RENEW_WAIT <= now => {
                 out.extend(self.search(now, group, wants, routes));
             }
-            State::Attached { renew, .. } if renew <= now => {
-                out.extend(self.renew(now, group, wants));
+            State::Attached { pace, .. } if pace.renew().is_some_and(|at| at <= now) => {
+                out.extend(self.speak(now, self.next_pace(now, pace), group, wants));
             }
             State::Searching { .. } | State::Attached { .. } => {}
         }
@@ -402,14 +460,10 @@ impl Attachment {
         if term < self.term && !matches!(said, Some(TopicSaid::Refused(_))) {
             return Heard::Nothing;
         }
-        if let State::Attached { to, renew, .. } = self.state
-            && to == from
+        if let State::Attached { to, asked, .. } = &mut self.state
+            && *to == from
         {
-            self.state = State::Attached {
-                to,
-                renew,
-                asked: None,
-            };
+            *asked = None;
         }
         match said {
             Some(TopicSaid::Attached(attached)) => self.attached(now, from, term, attached.epoch),
@@ -430,9 +484,18 @@ impl Attachment {
             }
             Some(TopicSaid::Deliver(deliver)) => self.delivered(now, from, term, deliver),
             Some(TopicSaid::Confirm(confirm)) => self.confirmed(&confirm),
-            Some(TopicSaid::Attach(_) | TopicSaid::Detach(_) | TopicSaid::Verdicts(_)) | None => {
-                Heard::Nothing
+            Some(TopicSaid::SpeakUp(_)) if self.leadership() == Some((term, from)) => {
+                Heard::AskedToSpeak
             }
+            Some(
+                TopicSaid::Attach(_)
+                | TopicSaid::Detach(_)
+                | TopicSaid::Verdicts(_)
+                | TopicSaid::Present(_)
+                | TopicSaid::Counted(_)
+                | TopicSaid::SpeakUp(_),
+            )
+            | None => Heard::Nothing,
         }
     }
 
@@ -451,7 +514,7 @@ impl Attachment {
         if !matches!(self.state, State::Attached { to, .. } if to == from) {
             self.state = State::Attached {
                 to: from,
-                renew: now + self.renew_every(),
+                pace: Pace::Quiet(now + RENEW_EVERY),
                 asked: None,
             };
         }
@@ -468,9 +531,10 @@ impl Attachment {
         if self.leader() != Some(from) || term != self.term || deliver.epoch != self.epoch {
             return Heard::Nothing;
         }
-        if let State::Attached { renew, .. } = &mut self.state {
+        if let State::Attached { pace, .. } = &mut self.state {
             // More may follow, and be lost.
-            *renew = (*renew).min(now + RENEW_EVERY);
+            let due = now + RENEW_EVERY;
+            *pace = Pace::Busy(pace.renew().map_or(due, |at| at.min(due)));
         }
         let gap = deliver.number > self.seen + 1;
         self.seen = self.seen.max(deliver.number);
