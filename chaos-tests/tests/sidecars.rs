@@ -259,7 +259,14 @@ fn without_a_placement_address_actors_are_disabled() {
         .expect("it answers")
         .body;
     assert!(metadata.contains("\"ACTOR\""), "{metadata}");
+    until("its own cluster is there", READY_TIME_MAX, || {
+        sidecar.said().contains("placement: none").then_some(())
+    });
     let said = sidecar.end(Signal::INT);
+    for words in ["stands alone", "--placement-host-address", "--join"] {
+        assert!(said.contains(words), "{words} is not in {said}");
+    }
+    assert!(!said.contains("placement: connected"), "{said}");
     let line = said.lines().find(|line| line.contains("dapr initialized"));
     let line: Value = serde_json::from_str(line.expect("it says so")).expect("JSON");
     assert_eq!(

@@ -40,6 +40,12 @@ use hosting::{Actors, Layer, Stage};
 use introduced::Found;
 use options::{Asked, Cluster, FLAGS, LogForm, Options};
 
+/// What a sidecar is told that nobody told where its cluster is.
+const ALONE: &str = "no placement address was given: this sidecar stands alone, its actors are disabled, and what is \
+                     published through it stays in a temporary directory of this process and goes with it. To join a \
+                     cluster, say --placement-host-address 127.0.0.1:50005 (where \"ghostlight start\", \"demo\" and \
+                     \"placement\" introduce sidecars), or --join with the peer address of a node";
+
 /// Runs a sidecar with the arguments after the program's name.
 pub(super) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
     let usage = |why: String| Failure::usage(Code::ConfigInvalid, why);
@@ -181,10 +187,13 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
     if stage == Stage::Searching {
         layer.set(Stage::Member);
     }
-    tracing::info!(
-        "placement: connected; peers reach this sidecar at {}",
-        node.addresses().peer
-    );
+    match &directory {
+        Some(_) => tracing::info!("placement: none; this sidecar is a cluster of its own"),
+        None => tracing::info!(
+            "placement: connected; peers reach this sidecar at {}",
+            node.addresses().peer
+        ),
+    }
     let verdict = until_the_end(node, &mut signals, options.grace).await;
     drop(directory);
     verdict
@@ -397,7 +406,10 @@ enum Place {
 
 async fn find(options: &Options) -> Place {
     let addresses = match &options.cluster {
-        Cluster::Alone => return Place::Temporary,
+        Cluster::Alone => {
+            tracing::warn!("{ALONE}");
+            return Place::Temporary;
+        }
         Cluster::Joined(seeds) => {
             return Place::Cluster {
                 seeds: seeds.clone(),
