@@ -554,6 +554,39 @@ fn what_the_commands_refuse_and_what_applications_read() {
     );
 }
 
+/// `--builtin` and a component's own word make Ghostlight serve it, whatever its type says.
+#[test]
+fn commands_take_every_component_that_ghostlight_serves() {
+    let mut cluster = Cluster::plan(8);
+    let folder = cluster.path("resources");
+    std::fs::create_dir(&folder).expect("a folder");
+    let redis = component("flagged", "1").replace("pubsub.in-memory", "pubsub.redis");
+    let itself = component("itself", "true").replace("name: more", "name: ghostlight.builtin");
+    for (name, text) in [
+        ("flagged.yaml", redis),
+        ("itself.yaml", itself),
+        ("other.yaml", component("other", "1")),
+    ] {
+        std::fs::write(folder.join(name), text).expect("a file");
+    }
+    let path = folder.display().to_string();
+    cluster.found_with(&["--resources-path", &path, "--builtin", "pubsub.redis"]);
+    cluster.wait_healthy();
+    let node = cluster.admin_url(0);
+    let run = |line: &str| {
+        let words: Vec<&str> = line.split(' ').chain(["--node", &node]).collect();
+        let done = process::run(&words);
+        (done.status.code(), stderr(&done))
+    };
+    for name in ["flagged", "itself"] {
+        let (code, why) = run(&format!("publish orders -d 1 --pubsub {name}"));
+        assert_eq!(code, Some(0), "{name}: {why}");
+    }
+    let (code, why) = run("publish orders -d 1 --pubsub other");
+    assert_eq!(code, Some(1), "{why}");
+    assert!(why.contains("flagged, itself, pubsub"), "{why}");
+}
+
 #[test]
 fn the_commands_about_topics() {
     let cluster = Cluster::form(1, 8);

@@ -63,8 +63,19 @@ pub struct Component {
     pub classes: Classes,
     /// What is behind it.
     pub bus: Arc<dyn Bus>,
+    /// Who serves it, whatever its type says.
+    pub server: Server,
     /// Raised when another one has taken its place, or none: its streams end.
     pub retired: Retired,
+}
+
+/// Who keeps the topics of a component.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Server {
+    /// Ghostlight: by its type, or in place of its own system.
+    Ghostlight,
+    /// The system that its type names.
+    ItsSystem,
 }
 
 /// Whether a component is one of its application's still.
@@ -339,9 +350,10 @@ fn build(
     let name = declared.name.as_str();
     let classes = Classes::new(declared.value(EPHEMERAL), declared.value(LATCHED));
     let policy = |direction| Policy::new(of_pubsub(&resources.resiliency, name, direction));
-    let (bus, trouble) = match is_ours(declared, &resources.builtin) {
-        true => (ours.with(classes.clone()), None),
-        false => buses.of(owner, declared),
+    let server = server_of(declared, &resources.builtin);
+    let (bus, trouble) = match server {
+        Server::Ghostlight => (ours.with(classes.clone()), None),
+        Server::ItsSystem => buses.of(owner, declared),
     };
     let component = Component {
         name: name.to_owned(),
@@ -354,25 +366,25 @@ fn build(
         inbound: policy(Direction::Inbound),
         classes,
         bus,
+        server,
         retired: Retired::default(),
     };
     (component, trouble)
 }
 
-/// Whether Ghostlight's own topics are behind a component: by its type, or in place of its own system.
-fn is_ours(declared: &resources::Component, builtin: &[String]) -> bool {
+fn server_of(declared: &resources::Component, builtin: &[String]) -> Server {
     let resources::Component { name, kind, .. } = declared;
     if kind == OURS {
-        return true;
+        return Server::Ghostlight;
     }
     let itself = declared.value(BUILTIN).and_then(truth).unwrap_or(false);
-    let asked = itself || builtin.contains(kind);
-    if asked {
-        tracing::info!(
-            "component {name} ({kind}) is served by Ghostlight's own topics: what is on a bus of that type is not read"
-        );
+    if !itself && !builtin.contains(kind) {
+        return Server::ItsSystem;
     }
-    asked
+    tracing::info!(
+        "component {name} ({kind}) is served by Ghostlight's own topics: what is on a bus of that type is not read"
+    );
+    Server::Ghostlight
 }
 
 pub(super) fn filled(template: &str, owner: &Owner) -> String {
@@ -449,18 +461,15 @@ mod tests {
         let mut not = redis.clone();
         not.metadata.extend([builtin("false")]);
         for (component, flag, wanted) in [
-            (&redis, "", false),
-            (&redis, "pubsub.kafka", false),
-            (&redis, "pubsub.redis", true),
-            (&itself, "", true),
-            (&not, "", false),
-            (&declared("bus", OURS, ""), "", true),
+            (&redis, "", Server::ItsSystem),
+            (&redis, "pubsub.kafka", Server::ItsSystem),
+            (&redis, "pubsub.redis", Server::Ghostlight),
+            (&itself, "", Server::Ghostlight),
+            (&not, "", Server::ItsSystem),
+            (&declared("bus", OURS, ""), "", Server::Ghostlight),
         ] {
-            assert_eq!(
-                is_ours(component, &[flag.to_owned()]),
-                wanted,
-                "{component:?} {flag}"
-            );
+            let flags = [flag.to_owned()];
+            assert_eq!(server_of(component, &flags), wanted, "{component:?} {flag}");
         }
     }
 

@@ -18,7 +18,7 @@ use super::envelope::Body;
 use super::metadata::Metadata;
 use super::policy::Policy;
 use super::publish::{Beside, BusError};
-use super::registry::Retired;
+use super::registry::{Retired, Server};
 use super::scopes::Scopes;
 use super::*;
 use crate::resources::{Backoff, Matching, Retry, Target};
@@ -112,6 +112,7 @@ pub(crate) fn component(name: &str, bus: Arc<dyn Bus>) -> Component {
         inbound: Policy::default(),
         classes: Classes::default(),
         bus,
+        server: Server::ItsSystem,
         retired: Retired::default(),
     }
 }

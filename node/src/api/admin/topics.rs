@@ -24,7 +24,7 @@ use super::{LIST_WAIT_MAX, is_json, no_path};
 use crate::ephemeral::Keep;
 use crate::pubsub::envelope::{self, CLOUD_EVENT, Envelope, Place, Stamp, Trace};
 use crate::pubsub::metadata::Metadata;
-use crate::pubsub::registry::OURS;
+use crate::pubsub::registry::Server;
 use crate::pubsub::stamp;
 use crate::topics::look::{Change, LETTERS_PAGE_MAX, Refusal, SeekTo};
 use crate::topics::{
@@ -436,7 +436,7 @@ fn class(context: &Context, pubsub: &str, topic: &str, said: Option<ClassName>) 
 fn known(context: &Context, said: &PublishOrder) -> Result<(), Answer> {
     let registries: Vec<_> = context.pubsubs().map(|one| one.registry()).collect();
     let all = registries.iter().flat_map(|registry| registry.all());
-    let ours = all.filter(|component| component.kind == OURS);
+    let ours = all.filter(|component| component.server == Server::Ghostlight);
     let names: BTreeSet<&str> = ours.map(|component| component.name.as_str()).collect();
     if said.component == ComponentCheck::Any || names.contains(said.pubsub.as_str()) {
         return Ok(());
