@@ -585,6 +585,15 @@ fn commands_take_every_component_that_ghostlight_serves() {
     let (code, why) = run("publish orders -d 1 --pubsub other");
     assert_eq!(code, Some(1), "{why}");
     assert!(why.contains("flagged, itself, pubsub"), "{why}");
+    // A reader of events that never come would wait without a word, and make a topic.
+    for name in ["other", "nobody"] {
+        let (code, why) = run(&format!("subscribe orders --pubsub {name} --count 1"));
+        assert!(code == Some(1) && why.contains("--force"), "{name}: {why}");
+    }
+    let forced = "--pubsub nobody --force";
+    assert_eq!(run(&format!("publish orders -d 1 {forced}")).0, Some(0));
+    let read = format!("subscribe orders {forced} --group g --count 1");
+    assert_eq!(run(&read), (Some(0), String::new()));
 }
 
 #[test]

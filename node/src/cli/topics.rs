@@ -513,6 +513,9 @@ fn subscribe_path(args: &Subscribe) -> Result<String, Failure> {
     if let Some(group) = args.group.as_deref().filter(|_| args.is_shared()) {
         path.push_str(&format!("group={}&", encode(group)));
     }
+    if args.force {
+        path.push_str("component=any&");
+    }
     if args.ephemeral {
         path.push_str("class=ephemeral&");
     }

@@ -170,7 +170,7 @@ pub enum PayloadForm {
     Raw,
 }
 
-/// Which component a publish of an operator may name.
+/// Which component a publish, or a reader, of an operator may name.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ComponentCheck {
@@ -374,7 +374,7 @@ async fn order(context: &Context, rest: &[&str], request: Request) -> Result<Res
 
 async fn publish(context: &Context, said: PublishOrder) -> Result<Response, Failed> {
     let topic = name(context, &said.pubsub, &said.topic)?;
-    known(context, &said)?;
+    known(context, &said.pubsub, said.component)?;
     let data = STANDARD.decode(&said.data_base64).map_err(|error| {
         Answer::of(
             Code::InvalidArgument,
@@ -432,21 +432,23 @@ fn class(context: &Context, pubsub: &str, topic: &str, said: Option<ClassName>) 
     said.map_or_else(declared, Class::from)
 }
 
-/// Publishing to a name that no application here could subscribe to is most often a slip.
-fn known(context: &Context, said: &PublishOrder) -> Result<(), Answer> {
+/// A component that no application here has with topics of ours is most often a slip.
+fn known(context: &Context, pubsub: &str, check: ComponentCheck) -> Result<(), Answer> {
     let registries: Vec<_> = context.pubsubs().map(|one| one.registry()).collect();
     let all = registries.iter().flat_map(|registry| registry.all());
     let ours = all.filter(|component| component.server == Server::Ghostlight);
     let names: BTreeSet<&str> = ours.map(|component| component.name.as_str()).collect();
-    if said.component == ComponentCheck::Any || names.contains(said.pubsub.as_str()) {
+    if check == ComponentCheck::Any || names.contains(pubsub) {
         return Ok(());
     }
     let names: Vec<&str> = names.into_iter().collect();
+    let has = match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(", "),
+    };
     let text = format!(
-        "this node has no component {:?} with Ghostlight's own topics; it has: {}. If another node has it, say \
-         --force",
-        said.pubsub,
-        names.join(", ")
+        "this node has no component {pubsub:?} with Ghostlight's own topics; it has: {has}. If another node has it, say \
+         --force"
     );
     Err(Answer::of(Code::InvalidArgument, text))
 }
@@ -496,6 +498,14 @@ async fn subscribe(context: &Context, pubsub: &str, topic: &str, query: &str) ->
         Ok(topic) => topic,
         Err(refusal) => return told(refusal),
     };
+    let check = match parameter(query, "component").as_deref() {
+        None | Some("known") => ComponentCheck::Known,
+        Some("any") => ComponentCheck::Any,
+        Some(_) => return wrong("component is known or any"),
+    };
+    if let Err(answer) = known(context, topic.pubsub(), check) {
+        return answer.into_response();
+    }
     let said = match parameter(query, "class").as_deref() {
         None => None,
         Some("durable") => Some(ClassName::Durable),

@@ -227,6 +227,9 @@ pub struct Subscribe {
     /// Print events with their envelopes
     #[arg(long)]
     pub raw: bool,
+    /// Subscribe at a component that the node does not know, too
+    #[arg(long)]
+    pub force: bool,
     /// Listen to an ephemeral topic [default: as the node's component says]
     #[arg(long, conflicts_with_all = ["group", "from", "partition"])]
     pub ephemeral: bool,
