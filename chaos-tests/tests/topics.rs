@@ -542,8 +542,20 @@ fn what_the_commands_refuse_and_what_applications_read() {
     ] {
         assert!(whole.contains(part), "applications read envelopes: {whole}");
     }
-    let (code, _, why) = run("subscribe orders --group g --from 1 --partition 0");
-    assert!(code == Some(2) && why.contains("seek"), "{why}");
+    for (line, says) in [
+        ("subscribe orders --group g --from 1 --partition 0", "seek"),
+        ("subscribe orders --group g --from 1", "seek"),
+        ("subscribe orders --from 1", "--partition"),
+        (
+            "subscribe orders --from 1 --partition 8",
+            "there is no log 8: a topic's logs are 0 to 7",
+        ),
+        ("subscriptions seek orders g 0 --partition 8", "no log 8"),
+        ("subscribe orders --partition 0", "--from"),
+    ] {
+        let (code, _, why) = run(line);
+        assert!(code == Some(2) && why.contains(says), "{line}: {why}");
+    }
     let (code, _, why) = run("publish orders -d x --pubsub nobody");
     assert!(code == Some(1) && why.contains("--force"), "{why}");
     assert_eq!(run("publish orders").0, Some(2), "without data");

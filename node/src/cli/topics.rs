@@ -520,17 +520,17 @@ fn subscribe_path(args: &Subscribe) -> Result<String, Failure> {
         path.push_str("class=ephemeral&");
     }
     if let Some(from) = &args.from {
+        if args.is_shared() && (args.partition.is_some() || from.parse::<u64>().is_ok()) {
+            return Err(Failure::usage(
+                Code::InvalidArgument,
+                "a group goes on where it stands: an offset is for subscribers without --group. \
+                 \"ghostlight subscriptions seek\" moves a group",
+            ));
+        }
         let from = match position(from, args.partition)? {
             Position::First => "first".to_owned(),
             Position::Last => "last".to_owned(),
             Position::TimeMs(ms) => format!("{ms}ms"),
-            Position::Offset { .. } if args.is_shared() => {
-                return Err(Failure::usage(
-                    Code::InvalidArgument,
-                    "a group goes on where it stands: an offset is for subscribers without --group. \
-                     \"ghostlight subscriptions seek\" moves a group",
-                ));
-            }
             Position::Offset { number, offset } => format!("{number}/{offset}"),
         };
         path.push_str(&format!("from={from}"));

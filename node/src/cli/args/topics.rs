@@ -1,6 +1,7 @@
 //! What can be typed about topics, their groups and their dead letters.
 
 use clap::Subcommand;
+use ghostlight_protocol::limits::TOPIC_PARTITIONS;
 
 use super::{LetterRef, Output};
 
@@ -44,6 +45,17 @@ pub struct DeleteTopic {
     /// Really delete it: nothing brings it back
     #[arg(long)]
     pub yes: bool,
+}
+
+/// The number of one of a topic's logs.
+fn log_number(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|n| *n < TOPIC_PARTITIONS);
+    number.ok_or_else(|| {
+        format!(
+            "there is no log {text}: a topic's logs are 0 to {}",
+            TOPIC_PARTITIONS - 1
+        )
+    })
 }
 
 /// `subscriptions`.
@@ -101,7 +113,7 @@ pub struct SeekGroup {
     #[arg(value_name = "first|last|TIME|OFFSET")]
     pub to: String,
     /// The log that an offset is of, 0 to 7
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..8))]
+    #[arg(long, value_name = "N", value_parser = log_number)]
     pub partition: Option<u16>,
 }
 
@@ -218,8 +230,8 @@ pub struct Subscribe {
     /// Where a new group begins; one that exists goes on where it stands [default: first; last without a group]
     #[arg(long, value_name = "first|last|TIME|OFFSET")]
     pub from: Option<String>,
-    /// Which of the topic's logs an offset is of; without a group alone
-    #[arg(long, value_name = "NUMBER")]
+    /// The log that an offset is of, 0 to 7; without a group alone
+    #[arg(long, value_name = "N", value_parser = log_number, requires = "from")]
     pub partition: Option<u16>,
     /// End after so many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
