@@ -224,25 +224,18 @@ impl NodeCore {
     }
 
     fn refuse_unhosted(&mut self, start: &TurnStart) {
+        let known = self.type_views().into_iter().map(|view| view.actor_type);
+        let known: Vec<String> = known.collect();
+        let others = match known.is_empty() {
+            true => "Nor is there a host of any other type".to_owned(),
+            false => format!("Known: {}", known.join(", ")),
+        };
         let text = format!(
-            "no node hosts actor type `{}`. Known: {}",
-            start.actor.actor_type(),
-            self.known_types().join(", ")
+            "no node hosts actor type `{}`. {others}",
+            start.actor.actor_type()
         );
         let refusal = NotRun::new(Code::UnknownActorType, text);
         self.end_turn(start.turn, TurnEnd::Refused(refusal));
-    }
-
-    /// Types that some node hosts, ascending.
-    fn known_types(&self) -> Vec<String> {
-        let others = self.links.iter().map(|(_, link)| &link.record);
-        let records = std::iter::once(&self.record).chain(others);
-        let types = records.flat_map(|record| {
-            let apps = record.app_types.iter().map(|hosted| &hosted.name);
-            record.actor_types.iter().chain(apps).cloned()
-        });
-        let types: BTreeSet<String> = types.collect();
-        types.into_iter().collect()
     }
 
     fn end_turn(&mut self, turn: TurnId, end: TurnEnd) {
@@ -717,7 +710,7 @@ impl NodeCore {
         self.record_of(node).is_some_and(|r| hosts(r, actor_type))
     }
 
-    fn is_there(&self, node: NodeId) -> bool {
+    pub(super) fn is_there(&self, node: NodeId) -> bool {
         node == self.me || self.links.answers(node)
     }
 

@@ -299,9 +299,13 @@ impl NodeCore {
         views
     }
 
-    /// Actor types that some node has, by name.
+    /// Actor types that some node has, by name. One that is down, or was removed, has none: it may be away for good.
     pub(super) fn type_views(&self) -> Vec<TypeView> {
         let others = self.links.iter().map(|(node, link)| (node, &link.record));
+        let others = others.filter(|(node, _)| {
+            let is_member = self.is_there(*node) || self.member_state(*node) != MemberState::Down;
+            is_member && !self.removed.contains(node)
+        });
         let mut all: BTreeMap<&str, TypeView> = BTreeMap::new();
         let empty = |name: &str| TypeView {
             actor_type: name.to_owned(),

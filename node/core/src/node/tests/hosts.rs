@@ -120,6 +120,38 @@ fn a_host_that_is_given_up_still_hears_what_ran_for_it() {
     assert_eq!(again.last(), before.first(), "in the same sequence");
 }
 
+/// Types are those of nodes that are there: who asks for one whose host is gone must not be sent after it.
+#[test]
+fn types_of_nodes_that_are_gone_are_not_known() {
+    let types = |bench: &mut Bench, me: u64| {
+        let views = bench.at(me).core.type_views();
+        let named = views.into_iter().find(|view| view.actor_type == "Account");
+        named.map(|view| view.applications.len())
+    };
+    for removed in [false, true] {
+        let (mut bench, me) = Bench::led(1, 1);
+        assert_eq!(types(&mut bench, me), None);
+        let mut peer = record(2);
+        peer.app_types = vec![AppTypeRecord {
+            name: "Account".to_owned(),
+            ..AppTypeRecord::default()
+        }];
+        let connected = Input::Connected {
+            peer,
+            descriptor: None,
+            kind: ConnectionKind::Control,
+        };
+        bench.feed(me, connected);
+        assert_eq!(types(&mut bench, me), Some(1));
+        match removed {
+            true => drop(bench.at(me).core.removed.insert(node_id(2))),
+            // Nothing is heard of it any more, and gossip does not know it.
+            false => bench.pass(1_000),
+        }
+        assert_eq!(types(&mut bench, me), None, "removed: {removed}");
+    }
+}
+
 /// Who was removed leads nothing here any more, and is told nothing.
 #[test]
 fn what_a_removed_node_led_here_is_over() {
