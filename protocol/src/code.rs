@@ -118,6 +118,7 @@ codes! {
     HashRulesMismatch = 218, Denied, "HASH_RULES_MISMATCH";
     ClockOff = 220, Retry, "CLOCK_OFF";
     OrderUnconfirmed = 221, Unknown, "ORDER_UNCONFIRMED";
+    AmbiguousNode = 222, Conflict, "AMBIGUOUS_NODE";
 
     DataDirLocked = 301, Fatal, "DATA_DIR_LOCKED";
     DataDirReadOnly = 302, Fatal, "DATA_DIR_READ_ONLY";

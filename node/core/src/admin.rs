@@ -42,6 +42,18 @@ pub enum AdminRequest {
     Remove(String),
 }
 
+/// What an operator is told whose name for a node is that of several, each with its id and what it is believed to be.
+#[must_use]
+pub fn several_called(name: &str, nodes: &[(String, String)]) -> String {
+    let each = nodes.iter().map(|(id, state)| format!("{id} ({state})"));
+    let each: Vec<String> = each.collect();
+    format!(
+        "{} nodes are called {name:?}, and nothing was done: {}. Say the id of the one that is meant",
+        nodes.len(),
+        each.join(", ")
+    )
+}
+
 /// See [`AdminRequest::Drain`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DrainChange {

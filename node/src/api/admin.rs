@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use ghostlight_core::admin::{AdminAnswer, AdminRequest, DrainChange};
+use ghostlight_core::admin::{AdminAnswer, AdminRequest, DrainChange, MemberView, several_called};
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::code::Code;
 use hyper::header::CONTENT_TYPE;
@@ -204,13 +204,17 @@ fn members(answer: AdminAnswer, wanted: Option<&&str>) -> Response {
     let Some(wanted) = wanted else {
         return json(StatusCode::OK, &status.members);
     };
-    match status
-        .members
-        .iter()
-        .find(|member| member.name == **wanted || member.id == **wanted)
-    {
-        Some(member) => json(StatusCode::OK, member),
-        None => Answer::of(
+    let all = status.members.iter();
+    let asked = |member: &&MemberView| member.name == **wanted || member.id == **wanted;
+    let found: Vec<&MemberView> = all.filter(asked).collect();
+    match found[..] {
+        [member] => json(StatusCode::OK, member),
+        [_, ..] => {
+            let each = found.iter().map(|m| (m.id.clone(), m.state.clone()));
+            let text = several_called(wanted, &each.collect::<Vec<_>>());
+            Answer::of(Code::AmbiguousNode, text).into_response()
+        }
+        [] => Answer::of(
             Code::UnknownNode,
             format!(
                 "there is no node {wanted:?} in this cluster. \"ghostlight members\" lists them"

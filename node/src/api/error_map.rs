@@ -138,9 +138,12 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::TopicBusy
         | C::MessagesFull
         | C::NodeBusy => (StatusCode::TOO_MANY_REQUESTS, ours),
-        C::RequestIdReused | C::TurnOver | C::Cycle | C::LeaveBelowFactor | C::RemoveLiveNode => {
-            (StatusCode::CONFLICT, ours)
-        }
+        C::RequestIdReused
+        | C::TurnOver
+        | C::Cycle
+        | C::LeaveBelowFactor
+        | C::RemoveLiveNode
+        | C::AmbiguousNode => (StatusCode::CONFLICT, ours),
         C::ChainTooDeep => (StatusCode::INTERNAL_SERVER_ERROR, "ERR_ACTOR_STACK_DEPTH"),
         C::OutcomeUnknown
         | C::Interrupted

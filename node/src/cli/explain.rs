@@ -97,6 +97,7 @@ pub(super) fn page(code: Code) -> &'static str {
         C::HashRulesMismatch => include_str!("../../../docs/errors/E0218.md"),
         C::ClockOff => include_str!("../../../docs/errors/E0220.md"),
         C::OrderUnconfirmed => include_str!("../../../docs/errors/E0221.md"),
+        C::AmbiguousNode => include_str!("../../../docs/errors/E0222.md"),
         C::DataDirLocked => include_str!("../../../docs/errors/E0301.md"),
         C::DataDirReadOnly => include_str!("../../../docs/errors/E0302.md"),
         C::DataDirFull => include_str!("../../../docs/errors/E0303.md"),

@@ -14,7 +14,7 @@ use ghostlight_protocol::wire::hello::Duty;
 
 use super::orders::Asker;
 use super::{Ending, Introduced, NodeCore};
-use crate::admin::{AdminAnswer, AdminRequest, AdminTicket, DrainChange};
+use crate::admin::{AdminAnswer, AdminRequest, AdminTicket, DrainChange, several_called};
 use crate::io::{Effect, HaltReason, Now};
 use crate::turns::RowsWanted;
 
@@ -72,18 +72,31 @@ impl NodeCore {
         out.push(Effect::AdminReply { ticket, answer });
     }
 
-    pub(super) fn find_node(&self, wanted: &str) -> Option<NodeId> {
-        if wanted == self.record.name {
-            return Some(self.me);
-        }
+    /// The one node of this name or id; of those of one name, the ones that are gone for good do not count beside others.
+    pub(super) fn find_node(&self, wanted: &str) -> Result<NodeId, AdminAnswer> {
         let named = self
             .links
-            .iter()
-            .find(|(_, link)| link.record.name == wanted);
-        named.map(|(node, _)| node).or_else(|| {
-            let node = NodeId::parse(wanted)?;
-            self.links.known().find(|known| *known == node)
-        })
+            .known()
+            .filter(|node| self.name_of(*node) == wanted);
+        let (gone, there): (Vec<_>, Vec<_>) =
+            named.partition(|node| self.removed.contains(node) || self.state_text(*node) == "left");
+        let named = if there.is_empty() { gone } else { there };
+        match named[..] {
+            [] => {
+                let id = NodeId::parse(wanted);
+                let found = self.links.known().find(|known| Some(*known) == id);
+                found.ok_or_else(|| unknown_node(wanted))
+            }
+            [one] => Ok(one),
+            [..] => {
+                let each = named.iter().map(|node| {
+                    let state = self.state_text(*node).to_owned();
+                    (format!("{node:?}"), state)
+                });
+                let each: Vec<_> = each.collect();
+                Err(refused(Code::AmbiguousNode, several_called(wanted, &each)))
+            }
+        }
     }
 
     /// Answered when the removal is recorded; the refusal, if it cannot be.
@@ -94,18 +107,24 @@ impl NodeCore {
         wanted: &str,
         out: &mut Vec<Effect>,
     ) -> Option<AdminAnswer> {
-        let Some(node) = self.find_node(wanted) else {
-            return Some(unknown_node(wanted));
+        let node = match self.find_node(wanted) {
+            Ok(node) => node,
+            Err(refusal) => return Some(refusal),
         };
         let name = self.name_of(node);
         if node == self.me || self.member_state(node) != MemberState::Down {
-            return Some(refused(
-                Code::RemoveLiveNode,
-                format!(
+            let text = match self.state_text(node) {
+                // Gossip gives it two seconds to answer.
+                "silent" | "suspect" => format!(
+                    "{name} does not answer, and it is not certain yet that it is down: that takes a few seconds. Give \
+                     the order again when \"ghostlight members\" shows it as down"
+                ),
+                _ => format!(
                     "{name} is not down, and only a dead node is removed. To take a live one out, run \
                      \"ghostlight leave\" against it"
                 ),
-            ));
+            };
+            return Some(refused(Code::RemoveLiveNode, text));
         }
         if self.removed.contains(&node) {
             return Some(AdminAnswer::Done(format!(
@@ -299,7 +318,7 @@ pub(super) fn refused(code: Code, detail: String) -> AdminAnswer {
     AdminAnswer::Refused { code, detail }
 }
 
-pub(super) fn unknown_node(wanted: &str) -> AdminAnswer {
+fn unknown_node(wanted: &str) -> AdminAnswer {
     refused(
         Code::UnknownNode,
         format!("no node is called {wanted:?}. See \"ghostlight members\" for names and ids"),

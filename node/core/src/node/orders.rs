@@ -15,7 +15,7 @@ use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::frame::{Frame, Order, OrderAnswer, OrderKind, OrderStage};
 use ghostlight_protocol::wire::hello::{ConnectionKind, Duty};
 
-use super::facts::{FACTS, refused, unknown_node};
+use super::facts::{FACTS, refused};
 use super::{Ending, NodeCore};
 use crate::admin::{AdminAnswer, AdminTicket};
 use crate::io::{Effect, Lane, Now};
@@ -95,18 +95,18 @@ impl NodeCore {
         out: &mut Vec<Effect>,
     ) {
         let target = match &node {
-            None => Some(self.me),
+            None => Ok(self.me),
             Some(name) => self.find_node(name),
         };
         let refusal = match target {
-            Some(me) if me == self.me => {
+            Ok(me) if me == self.me => {
                 return self.carry_out(now, Asker::Operator(ticket), kind, out);
             }
-            Some(other) => match self.send_order(now, ticket, other, other, kind, out) {
+            Ok(other) => match self.send_order(now, ticket, other, other, kind, out) {
                 None => return,
                 Some(refusal) => refusal,
             },
-            None => unknown_node(node.as_deref().unwrap_or("")),
+            Err(refusal) => refusal,
         };
         out.push(Effect::AdminReply {
             ticket,

@@ -167,6 +167,19 @@ impl NodeCore {
         unfit
     }
 
+    /// What a node is believed to be, in the word that operators see.
+    pub(super) fn state_text(&self, node: NodeId) -> &'static str {
+        let record = self.links.link(node).map(|link| &link.record);
+        let has_left = record.is_some_and(|record| record.duty() == Duty::Leaving);
+        match self.member_state(node) {
+            MemberState::Alive if self.links.is_silent(node) => "silent",
+            MemberState::Alive => "alive",
+            MemberState::Suspect => "suspect",
+            MemberState::Down if has_left => "left",
+            MemberState::Down => "down",
+        }
+    }
+
     fn member_view(
         &self,
         node: NodeId,
@@ -174,13 +187,7 @@ impl NodeCore {
         replicas: u32,
         leaders: u32,
     ) -> MemberView {
-        let state = match self.member_state(node) {
-            MemberState::Alive if self.links.is_silent(node) => "silent",
-            MemberState::Alive => "alive",
-            MemberState::Suspect => "suspect",
-            MemberState::Down if record.duty() == Duty::Leaving => "left",
-            MemberState::Down => "down",
-        };
+        let state = self.state_text(node);
         let duty = match record.duty() {
             Duty::Serving => "serving",
             Duty::Draining => "draining",

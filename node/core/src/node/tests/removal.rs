@@ -15,7 +15,10 @@ fn one_is_dead() -> (Bench, u64, u64) {
 }
 
 fn order(bench: &mut Bench, at: u64) {
-    let request = AdminRequest::Remove(format!("{:?}", node_id(3)));
+    ask(bench, at, AdminRequest::Remove(format!("{:?}", node_id(3))));
+}
+
+fn ask(bench: &mut Bench, at: u64, request: AdminRequest) {
     bench.feed(
         at,
         Input::Admin {
@@ -69,4 +72,51 @@ fn an_order_that_never_arrives_is_said_to_be_unconfirmed() {
     bench.pass(1_000);
     let said = answers_at(&mut bench, follower);
     assert_eq!(said, [Code::OrderUnconfirmed.to_string()]);
+}
+
+/// Two nodes of one name: nothing is done to either, until one of them is gone for good.
+#[test]
+fn an_order_for_a_name_that_two_nodes_have_is_refused() {
+    let (mut bench, leader, follower) = one_is_dead();
+    let of_name = |bench: &mut Bench, number: u64, name: &str| {
+        let mut peer = super::bench::record(number);
+        (peer.generation, peer.name) = (2, name.to_owned());
+        let connected = Input::Connected {
+            peer,
+            descriptor: None,
+            kind: ghostlight_protocol::wire::hello::ConnectionKind::Control,
+        };
+        bench.feed(leader, connected);
+    };
+    of_name(&mut bench, follower, "bank");
+    of_name(&mut bench, 3, "bank");
+    let drain = AdminRequest::Drain {
+        node: Some("bank".to_owned()),
+        change: crate::admin::DrainChange::Begin,
+    };
+    for request in [drain.clone(), AdminRequest::Remove("bank".to_owned())] {
+        ask(&mut bench, leader, request);
+        let said = std::mem::take(&mut bench.at(leader).admin);
+        match &said[..] {
+            [AdminAnswer::Refused { code, detail }] => {
+                assert_eq!(*code, Code::AmbiguousNode);
+                for node in [follower, 3] {
+                    assert!(detail.contains(&format!("{:?}", node_id(node))), "{detail}");
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    bench.at(leader).core.removed.insert(node_id(3));
+    let found = bench.at(leader).core.find_node("bank");
+    assert_eq!(found, Ok(node_id(follower)));
+    ask(
+        &mut bench,
+        leader,
+        AdminRequest::Remove("nobody".to_owned()),
+    );
+    assert_eq!(
+        answers_at(&mut bench, leader),
+        [Code::UnknownNode.to_string()]
+    );
 }
