@@ -21,7 +21,7 @@ pub(crate) use file::nearest;
 pub use file::{KEYS, Settings};
 pub use remembered::Remembered;
 pub use units::parse_duration;
-pub(crate) use values::socket_addr;
+pub(crate) use values::{replaceable, socket_addr};
 
 use values::{
     api_tokens, apps, drain_timeout, in_range, introduce, key_source, listen_addr, log, name,
@@ -263,9 +263,7 @@ impl NodeConfig {
             .map_or_else(AppDoor::default, |app| app.door.clone());
         let mut config = Self {
             name: name(given.name, data_dir.as_deref())?,
-            namespace: namespace
-                .or(given.namespace)
-                .unwrap_or_else(|| "default".to_owned()),
+            namespace: values::namespace(namespace.or(given.namespace))?,
             data_dir,
             listen: listen_addr("listen", given.listen.as_deref(), PEER_PORT)?,
             advertise: given
@@ -291,7 +289,7 @@ impl NodeConfig {
             },
             apps,
             resources: given.resources_path.unwrap_or_default(),
-            builtin: given.builtin.unwrap_or_default(),
+            builtin: replaceable(given.builtin.unwrap_or_default())?,
             profile: profile(given.profile.as_deref())?,
             drain_timeout: drain_timeout(given.drain_timeout.as_deref())?,
             log: log(given.log_level, given.log_format.as_deref())?,
@@ -303,8 +301,6 @@ impl NodeConfig {
 
     /// Every relation between values.
     fn check(&mut self) -> Result<(), Error> {
-        ghostlight_protocol::actor::ActorKey::new(&self.namespace, "t", "i")
-            .map_err(|error| Error::invalid(format!("namespace: {error}. Choose another name")))?;
         if self.weight == 0 && self.join.is_empty() {
             return Err(Error::new(
                 Code::EdgeCannotFound,

@@ -100,7 +100,15 @@ fn what_is_refused() {
         ("partitions = 8192", Code::PartitionsInvalid, "4096"),
         ("partitions = 0", Code::PartitionsInvalid, "power of two"),
         ("name = 'a b'", Code::ConfigInvalid, "--name"),
-        ("namespace = 'a#b'", Code::ConfigInvalid, "namespace"),
+        ("namespace = 'a#b'", Code::ConfigInvalid, "--namespace"),
+        ("namespace = 'a b/c'", Code::ConfigInvalid, "letters"),
+        ("namespace = ''", Code::ConfigInvalid, "letters"),
+        ("builtin = ['redis']", Code::ConfigInvalid, "pubsub.redis"),
+        (
+            "builtin = ['pubsub.redis', 'pubsub.foo']",
+            Code::ConfigInvalid,
+            "ghostlight.builtin",
+        ),
         ("listen = '0.0.0.0'", Code::ConfigInvalid, "--advertise"),
         ("listen = '10.0.0.1'", Code::ProfileRefuses, "keygen"),
         ("profile = 'test'", Code::ConfigInvalid, "dev or prod"),
@@ -111,6 +119,8 @@ fn what_is_refused() {
         ),
         ("drain-timeout = '30'", Code::ConfigInvalid, "unit"),
         ("log-level = 'a=b=c'", Code::ConfigInvalid, "filter"),
+        ("log-level = 'wran'", Code::ConfigInvalid, "warn"),
+        ("log-level = 'info,wran'", Code::ConfigInvalid, "warn"),
         ("log-format = 'xml'", Code::ConfigInvalid, "text or json"),
         (
             "api-token-file = '/nowhere/tokens'",
@@ -219,4 +229,23 @@ fn a_restart_is_the_last_start_unless_it_says_what_the_node_is() {
     let nowhere = dir.path().join("nowhere");
     let nothing = Remembered::read(&nowhere, &Settings::default()).unwrap();
     assert_eq!(nothing, Remembered::default());
+}
+
+#[test]
+fn levels_filters_and_types_that_are_meant() {
+    for level in [
+        "warn",
+        "WARN",
+        "off",
+        "info,ghostlight=debug",
+        "info, ghostlight_core=trace",
+        "ghostlight[span{field=1}]=debug",
+    ] {
+        let config = build(&format!("log-level = '{level}'")).expect(level);
+        assert_eq!(config.log.level, level);
+    }
+    for kind in ghostlight_buses::KINDS {
+        let config = build(&format!("builtin = ['{kind}']")).expect(kind);
+        assert_eq!(config.builtin, [*kind]);
+    }
 }

@@ -15,18 +15,67 @@ use super::{
 };
 use crate::app::settings::{AppFlagError, AppSettings};
 
+/// Types of pub/sub components that Dapr has a system for: what `--builtin` may name.
+const REPLACEABLE: [&str; 19] = [
+    "pubsub.aws.snssqs",
+    "pubsub.azure.eventhubs",
+    "pubsub.azure.servicebus",
+    "pubsub.azure.servicebus.queues",
+    "pubsub.azure.servicebus.topics",
+    "pubsub.gcp.pubsub",
+    "pubsub.hazelcast",
+    "pubsub.in-memory",
+    "pubsub.jetstream",
+    "pubsub.kafka",
+    "pubsub.kubemq",
+    "pubsub.mqtt",
+    "pubsub.mqtt3",
+    "pubsub.natsstreaming",
+    "pubsub.pulsar",
+    "pubsub.rabbitmq",
+    "pubsub.redis",
+    "pubsub.rocketmq",
+    "pubsub.solace.amqp",
+];
+
+/// Types of components that are to be served in place of their own system.
+pub(crate) fn replaceable(given: Vec<String>) -> Result<Vec<String>, Error> {
+    let unknown = given
+        .iter()
+        .find(|kind| !REPLACEABLE.contains(&kind.as_str()));
+    match unknown {
+        None => Ok(given),
+        Some(kind) => Err(Error::invalid(format!(
+            "builtin = {kind:?} is no type of a pub/sub component of Dapr's. Use one of {}; a component of any other \
+             type asks for it itself, with the metadata ghostlight.builtin: \"true\"",
+            REPLACEABLE.join(", ")
+        ))),
+    }
+}
+
+pub(super) fn namespace(given: Option<String>) -> Result<String, Error> {
+    let namespace = given.unwrap_or_else(|| "default".to_owned());
+    if is_plain(&namespace) {
+        return Ok(namespace);
+    }
+    Err(Error::invalid(format!(
+        "namespace = {namespace:?} is not a name. Use 1 to 64 letters, digits, '-', '_' or '.', with --namespace"
+    )))
+}
+
+/// Whether a name needs no quotes anywhere.
+fn is_plain(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && name.len() <= 64 && name.chars().all(fits)
+}
+
 pub(super) fn name(given: Option<String>, data_dir: Option<&Path>) -> Result<String, Error> {
     let name = given.unwrap_or_else(|| {
         data_dir
             .and_then(Path::file_name)
             .map_or_else(|| "edge".to_owned(), |n| n.to_string_lossy().into_owned())
     });
-    let fits = !name.is_empty()
-        && name.len() <= 64
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if fits {
+    if is_plain(&name) {
         return Ok(name);
     }
     Err(Error::invalid(format!(
@@ -271,12 +320,24 @@ pub(super) fn drain_timeout(given: Option<&str>) -> Result<Duration, Error> {
         })
 }
 
+/// A word that is no level would be the name of a target, and silence all others.
+fn is_filter(text: &str) -> bool {
+    let is_level = |word: &str| {
+        word.parse::<tracing_subscriber::filter::LevelFilter>()
+            .is_ok()
+    };
+    let mut words = text.split(',').map(str::trim);
+    let plain = |word: &str| is_level(word) || word.contains('=');
+    let is_known = text.contains('[') || words.all(plain);
+    is_known && text.parse::<tracing_subscriber::EnvFilter>().is_ok()
+}
+
 pub(super) fn log(level: Option<String>, format: Option<&str>) -> Result<Log, Error> {
     let level = level.unwrap_or_else(|| "info".to_owned());
-    if level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+    if !is_filter(&level) {
         return Err(Error::invalid(format!(
             "log-level = {level:?} is neither a level nor a filter. \
-             Use error, warn, info, debug or trace, or a list such as info,ghostlight=debug"
+             Use off, error, warn, info, debug or trace, or a list such as info,ghostlight=debug"
         )));
     }
     let format = match format.unwrap_or("text") {

@@ -96,7 +96,8 @@ fn opened(declared: &Declared, place: &str) -> Result<Arc<dyn Bus>, String> {
         (_, None) => {
             let served: Vec<_> = SERVED_HERE.iter().chain(KINDS).copied().collect();
             Err(format!(
-                "component {name} ({place}) is a {kind}, which is not served here. Use one of: {}",
+                "component {name} ({place}) is a {kind}, which is not served here. Use one of: {}; or let \
+                 Ghostlight serve it, with the metadata ghostlight.builtin: \"true\"",
                 served.join(", ")
             ))
         }

@@ -9,7 +9,7 @@ use ghostlight_protocol::schedule::{Signed, parse_go};
 
 use super::flags::{Flag, Typed, Use, size, switch, value, values};
 use crate::api::sidecar::{AppConnection, AppHealth};
-use crate::config::{Environment, GRPC_PORT, HTTP_PORT};
+use crate::config::{Environment, GRPC_PORT, HTTP_PORT, replaceable};
 
 /// Every flag of Dapr's daprd.
 pub(super) const FLAGS: &[Flag] = &[
@@ -207,7 +207,7 @@ impl Options {
             },
             cluster,
             folders: folders.into_iter().map(PathBuf::from).collect(),
-            builtin: typed.all("builtin"),
+            builtin: replaceable(typed.all("builtin")).map_err(|error| error.to_string())?,
             configs: typed.all("config").into_iter().map(PathBuf::from).collect(),
             log_level: log_level(typed)?,
             log: match typed.is_on("log-as-json") {
@@ -311,7 +311,7 @@ fn public(typed: &Typed) -> Result<Option<SocketAddr>, String> {
     Ok(Some(SocketAddr::new(host, port)))
 }
 
-fn log_level(typed: &Typed) -> Result<String, String> {
+pub(super) fn log_level(typed: &Typed) -> Result<String, String> {
     match typed.text("log-level") {
         None => Ok("info".to_owned()),
         Some("fatal") => Ok("error".to_owned()),
@@ -497,6 +497,7 @@ mod tests {
                 "--dapr-public-listen-address: \"x\" is no IP address",
             ),
             ("--app-id s --log-level loud", "--log-level is debug"),
+            ("--app-id s --builtin redis", "pubsub.redis"),
             ("--app-id s --max-body-size x", "such as 4Mi"),
             ("--app-id s --dapr-http-port 99999", "1 to 65535"),
             (

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ghostlight_protocol::code::Code;
 
 use super::flags::{Flag, Typed, Use, switch, value};
+use super::options::log_level;
 use super::{Found, introduced, user_environment};
 use crate::api::sidecar::DAPR_VERSION;
 use crate::cli::start::{self, Signals};
@@ -133,7 +134,7 @@ impl Options {
                 .map(|(_, at)| at.clone())
                 .collect(),
             turn: if first { Turn::First } else { Turn::Later },
-            level: typed.text("log-level").unwrap_or("info").to_owned(),
+            level: log_level(typed)?,
             format: if typed.is_on("log-as-json") {
                 "json"
             } else {
