@@ -16,7 +16,9 @@ use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, PeerId};
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::wire::border;
 use ghostlight_protocol::wire::frame::{Control, Fitness, Frame};
-use ghostlight_protocol::wire::hello::{ClusterDescriptor, Company, ConnectionKind, NodeRecord};
+use ghostlight_protocol::wire::hello::{
+    ClusterDescriptor, Company, ConnectionKind, Duty, NodeRecord,
+};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -33,19 +35,15 @@ pub(super) const SILENT_AFTER: Duration = Duration::from_millis(400);
 const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 /// First and longest pause between two dials of one node.
 const DIAL_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
-/// A node that holds nothing and has been gone for so long is dialed more and more seldom, up to the pause that
-/// follows: should it live behind a split, it dials, too.
-const GONE_AFTER: Duration = Duration::from_secs(30);
-/// See [`GONE_AFTER`].
-const GONE_DIAL_PAUSE: Duration = Duration::from_secs(60);
 /// Pause between two rounds of dialing the seeds.
 const SEED_PAUSE: Duration = Duration::from_secs(1);
 /// The same for seeds that no connected node has as its address.
 const STRANGER_PAUSE: Duration = Duration::from_secs(5);
 /// Rounds of silent seeds before the first word about it, and between two words.
 const SEED_ROUNDS: (u32, u32) = (3, 10);
-/// A node without copies that has been gone for so long is forgotten: it comes back as a new one.
-const EDGE_FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
+/// A node without copies that has been silent and down for so long is forgotten; should it live behind a split, it
+/// dials, and is met as a new one. One that said that it ends is forgotten at once.
+const EDGE_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// Ticks between two looks for such.
 const EDGE_TICKS: u64 = 20;
 /// A node whose clock is further from the members' median writes no wall time.
@@ -355,11 +353,10 @@ impl Link {
         }
     }
 
-    fn dial_pause_max(&self, now: Instant) -> Duration {
-        match self.gone {
-            Some(since) if now.since(since) >= GONE_AFTER => GONE_DIAL_PAUSE,
-            Some(_) | None => DIAL_PAUSE.1,
-        }
+    /// An edge that was told to end, and did.
+    fn has_said_goodbye(&self) -> bool {
+        let unconnected = (self.control, self.bulk) == (Wire::Down, Wire::Down);
+        self.record.weight == 0 && self.record.duty() == Duty::Leaving && unconnected
     }
 
     fn wire_mut(&mut self, kind: ConnectionKind) -> Option<&mut Wire> {
@@ -662,6 +659,9 @@ impl NodeCore {
     fn forget_edges(&mut self, now: Now) {
         let membership = &self.membership;
         self.links.nodes.retain(|node, link| {
+            if link.has_said_goodbye() {
+                return false;
+            }
             let edge = link.record.weight == 0;
             let down = membership.state_of(*node).unwrap_or(MemberState::Down) == MemberState::Down;
             if !edge || !down || link.control == Wire::Up {
@@ -686,7 +686,7 @@ impl NodeCore {
                 continue;
             }
             link.dial_at = now.instant + link.dial_pause;
-            link.dial_pause = (link.dial_pause * 2).min(link.dial_pause_max(now.instant));
+            link.dial_pause = (link.dial_pause * 2).min(DIAL_PAUSE.1);
             for (kind, wire) in [
                 (ConnectionKind::Control, link.control),
                 (ConnectionKind::Bulk, link.bulk),

@@ -155,7 +155,7 @@ fn a_seed_is_a_stranger_until_the_node_behind_it_is_connected() {
 }
 
 #[test]
-fn an_edge_that_is_gone_for_a_day_leaves_the_address_book_and_a_storage_node_does_not() {
+fn an_edge_that_is_gone_for_a_minute_leaves_the_address_book_and_a_storage_node_does_not() {
     let mut bed = ByHand::new();
     for (number, weight) in [(7, 0), (8, 1)] {
         let record = NodeRecord {
@@ -190,35 +190,37 @@ fn an_edge_that_is_gone_for_a_day_leaves_the_address_book_and_a_storage_node_doe
     assert_eq!(told, Some(2), "nodes 2 and 8");
 }
 
-/// Sidecars that ended are not dialed every two seconds for a day; a storage node is, for it comes back.
+/// Sidecars end every day, and what is shown and dialed is not to grow by each.
 #[test]
-fn who_holds_nothing_and_is_gone_is_dialed_once_a_minute() {
-    let mut bed = ByHand::new();
-    for (number, weight, generation) in [(7, 0, 1), (8, 1, 1), (9, 0, 0)] {
-        bed.core.links.take_record(NodeRecord {
-            node: NodeId(number).to_bytes().to_vec(),
-            generation,
-            address: format!("10.0.0.{number}:7400"),
+fn an_edge_that_said_that_it_ends_is_forgotten_at_once() {
+    // (weight, duty, connected, whether it stays)
+    let table = [
+        (0, Duty::Leaving, false, false),
+        (0, Duty::Leaving, true, true),
+        (0, Duty::Serving, false, true),
+        (1, Duty::Leaving, false, true),
+    ];
+    for (weight, duty, connected, stays) in table {
+        let mut bed = ByHand::new();
+        let record = NodeRecord {
+            node: NodeId(7).to_bytes().to_vec(),
+            generation: 1,
+            address: "10.0.0.7:7400".to_owned(),
             weight,
+            duty: duty as i32,
             ..NodeRecord::default()
-        });
-    }
-    let dials = |effects: &[Effect], number| {
-        let to = effects.iter().filter(|effect| {
-            matches!(effect, Effect::Dial { node: Some(node), kind: ConnectionKind::Control, .. } if *node == NodeId(number))
-        });
-        to.count()
-    };
-    let seconds = |n: u64| n * 1_000 / crate::node::TICK.as_millis() as u64;
-    let first = bed.run(seconds(20));
-    for number in [7, 8, 9] {
-        assert!((9..=15).contains(&dials(&first, number)), "{number}");
-    }
-    bed.run(seconds(300));
-    let later = bed.run(seconds(600));
-    for (number, wanted) in [(7, 9..=11), (8, 290..=310), (9, 9..=11)] {
-        let dials = dials(&later, number);
-        assert!(wanted.contains(&dials), "{number}: {dials}");
+        };
+        match connected {
+            true => drop(bed.feed(Input::Connected {
+                peer: record,
+                descriptor: None,
+                kind: ConnectionKind::Control,
+            })),
+            false => drop(bed.core.links.take_record(record)),
+        }
+        bed.run(2 * EDGE_TICKS);
+        let there = bed.core.links.link(NodeId(7)).is_some();
+        assert_eq!(there, stays, "{weight} {duty:?} connected: {connected}");
     }
 }
 
