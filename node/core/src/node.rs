@@ -7,6 +7,7 @@
 mod audit;
 mod calls;
 mod control;
+mod copies;
 mod expiry;
 mod facts;
 mod fitness;
@@ -99,6 +100,8 @@ pub struct NodeCore {
     ticks: u64,
     ending: Ending,
     fitness: fitness::Watch,
+    /// Too few copies for writes.
+    few: copies::Few,
     orders: orders::Orders,
     pauses: pauses::Pauses,
     hosting: hosting::Hosting,
@@ -216,6 +219,7 @@ impl NodeCore {
             ticks: 0,
             ending: Ending::No,
             fitness: fitness::Watch::default(),
+            few: copies::Few::default(),
             orders: orders::Orders::default(),
             pauses: pauses::Pauses::new(now.instant),
             hosting: hosting::Hosting::new(NativeTypes::new(start.record.actor_types.clone())),
@@ -470,6 +474,7 @@ impl NodeCore {
         self.tick_transfers(now, out);
         self.tick_audits(now, out);
         self.tick_stuck(now, out);
+        self.tick_copies(now, out);
         self.tick_handovers(now, out);
         self.tick_standing(now, out);
         self.tick_replaced(now);

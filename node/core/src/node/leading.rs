@@ -62,29 +62,6 @@ impl NodeCore {
         self.learn_from_group(partition);
     }
 
-    /// Tells an open leadership whether there are copies enough, and room enough here, to take writes.
-    pub(super) fn count_copies(&mut self, partition: PartitionId) {
-        let (min_copies, room) = (self.start.min_copies, self.fitness.room());
-        let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
-            return;
-        };
-        let writes = slot.writes(min_copies, room);
-        let Some(Leading {
-            stage: Stage::Open(serving),
-            ..
-        }) = &mut slot.leading
-        else {
-            return;
-        };
-        if serving.writes != writes {
-            serving.writes = writes;
-            self.local
-                .push_back(Local::Turns(partition, TurnsInput::Writes(writes)));
-            self.local
-                .push_back(Local::Topics(partition, TopicsInput::Writes(writes)));
-        }
-    }
-
     fn elected(&mut self, now: Now, partition: PartitionId, term: Term) {
         let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
             return;

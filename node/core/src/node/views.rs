@@ -131,6 +131,13 @@ impl NodeCore {
                 format!("the data has {copies} of {factor} copies, more are being made")
             });
         }
+        let wanted = u32::from(self.start.min_copies);
+        if copies < wanted {
+            health = health.max_with(Health::Degraded);
+            reasons.push(format!(
+                "writes to partitions with fewer than {wanted} copies wait: --min-copies asks for so many"
+            ));
+        }
         // Edges come and go with what runs beside them: the cluster is as well without them.
         for member in members
             .iter()

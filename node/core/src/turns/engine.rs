@@ -218,8 +218,9 @@ impl Writes {
             Self::FewCopies { voters, wanted } => (
                 Code::MinCopies,
                 format!(
-                    "{partition} has {voters} voting copies, --min-copies asks for {wanted}: writes are \
-                     refused. Start or bring back nodes"
+                    "{partition} has {voters} voting {}, --min-copies asks for {wanted}: writes are refused. Start or \
+                     bring back nodes, or lower --min-copies",
+                    if voters == 1 { "copy" } else { "copies" }
                 ),
             ),
             Self::NoRoom => (

@@ -289,3 +289,31 @@ fn a_leader_refuses_what_its_log_would_come_to_too_late() {
     let one = Some(AnswerKind::Reply(Bytes::from_static(b"1")));
     assert_eq!(answers(&sent)[0].kind, one, "the line is short again");
 }
+
+/// Writers wait, and hear why when their patience is over: whoever looks at the log or at the status knows at once.
+#[test]
+fn too_few_copies_are_said_within_two_seconds_and_then_every_minute() {
+    let (mut bench, me) = Bench::led(1, 4);
+    let said = |bench: &mut Bench| {
+        let events = std::mem::take(&mut bench.at(me).events);
+        let texts = events.iter().filter(
+            |event| matches!(event, crate::io::Event::Said(text) if text.contains("--min-copies asks for 2")),
+        );
+        texts.count()
+    };
+    bench.pass(5_000);
+    assert_eq!(said(&mut bench), 0, "one copy is enough");
+    bench.at(me).core.start.min_copies = 2;
+    for number in 0..4 {
+        bench.at(me).core.count_copies(PartitionId(number));
+    }
+    bench.pass(900);
+    assert_eq!(said(&mut bench), 0, "it may be over in a moment");
+    bench.pass(700);
+    assert_eq!(said(&mut bench), 1);
+    let now = bench.now;
+    let reasons = bench.at(me).core.status_view(now).reasons.join("; ");
+    assert!(reasons.contains("--min-copies"), "{reasons}");
+    bench.pass(61_000);
+    assert_eq!(said(&mut bench), 1);
+}
