@@ -61,6 +61,7 @@ use crate::expiry::ExpiryInput;
 use crate::gateway::{Gateway, GatewayInput};
 use crate::io::{Effect, Event, HaltReason, Input, Now, StoreInput};
 use crate::outbox::OutboxInput;
+use crate::replica::AllLogs;
 use crate::topics::subscribers::{Subscribers, SubscribersInput};
 use crate::topics::{TopicCounters, TopicsInput};
 use crate::turns::{NativeTypes, TurnsInput};
@@ -116,6 +117,7 @@ pub struct NodeCore {
 struct Cluster {
     descriptor: ClusterDescriptor,
     slots: Vec<Option<Slot>>,
+    logs: AllLogs,
     ring: Ring,
     table: PreferenceTable,
     routes: RoutingTable,
@@ -499,22 +501,16 @@ impl NodeCore {
         );
         let mut slots: Vec<Option<Slot>> = Vec::new();
         slots.resize_with(usize::from(partitions), || None);
-        let replicas = std::mem::take(&mut self.start.replicas);
-        let mut dirty = BTreeSet::new();
-        for replica in replicas {
-            dirty.insert(replica.partition);
-            let slot = Slot::recovered(now.instant, &replica, self.start.group());
-            slots[usize::from(replica.partition.0)] = Some(slot);
-        }
-        self.cluster = Some(Cluster {
+        let mut cluster = Cluster {
             descriptor,
             slots,
+            logs: AllLogs::default(),
             ring,
             table,
             routes: RoutingTable::new(partitions),
             gateway,
             touched: BTreeSet::new(),
-            dirty,
+            dirty: BTreeSet::new(),
             moved: BTreeSet::new(),
             call_bytes: 0,
             backlog: Backlog::default(),
@@ -523,7 +519,12 @@ impl NodeCore {
             topics_due: BTreeSet::new(),
             topics_due_of: BTreeMap::new(),
             topic_counts: TopicCounters::default(),
-        });
+        };
+        for replica in std::mem::take(&mut self.start.replicas) {
+            cluster.dirty.insert(replica.partition);
+            cluster.put_slot(Slot::recovered(now.instant, &replica, self.start.group()));
+        }
+        self.cluster = Some(cluster);
         self.introduced = Introduced::Outdated;
         self.recompute_table(now);
     }
@@ -559,6 +560,13 @@ impl Cluster {
             || !self.dirty.is_empty()
             || !self.topics_touched.is_empty()
             || self.subscribers.wants_flush()
+    }
+
+    /// A replica begins here, in the place of what was there.
+    fn put_slot(&mut self, mut slot: Slot) {
+        slot.group.count_log_among(&self.logs);
+        let place = usize::from(slot.partition().0);
+        self.slots[place] = Some(slot);
     }
 
     fn slot(&self, partition: PartitionId) -> Option<&Slot> {

@@ -20,3 +20,4 @@ pub use group::{
     Peek, PeerProgress, Promise, ProposeRefused, ReadIndex, Role, Sender, SnapshotResult, peek,
 };
 pub use heard::Heard;
+pub use tail::AllLogs;

@@ -385,7 +385,7 @@ impl NodeCore {
         self.transfers.forget(partition);
         let slot = Slot::recovered(now.instant, replica, self.start.group());
         if let Some(cluster) = &mut self.cluster {
-            cluster.slots[usize::from(partition.0)] = Some(slot);
+            cluster.put_slot(slot);
             cluster.dirty.insert(partition);
         }
     }

@@ -67,7 +67,7 @@ impl NodeCore {
         }));
         let slot = Slot::recovered(now.instant, &replica, self.start.group());
         if let Some(cluster) = &mut self.cluster {
-            cluster.slots[usize::from(partition.0)] = Some(slot);
+            cluster.put_slot(slot);
         }
     }
 

@@ -27,8 +27,8 @@ impl NodeCore {
         let Some(cluster) = &mut self.cluster else {
             return;
         };
-        let logs = cluster.slots.iter().flatten();
-        let room = bounds.room(logs.map(|slot| slot.group.log_bytes()).sum());
+        let each = || cluster.slots().map(|slot| slot.group.log_bytes());
+        let room = bounds.room(cluster.logs.bytes(), each);
         for slot in cluster.slots.iter_mut().flatten() {
             let partition = slot.group.partition();
             // Memory that is scarce cannot wait until it is each one's turn.

@@ -9,17 +9,63 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ghostlight_protocol::ids::{LogIndex, LogPosition, PeerId, Term};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError, util};
+
+/// Bytes of all logs of a node: kept where their entries come and go, so that nobody adds them up.
+#[derive(Clone, Default, Debug)]
+pub struct AllLogs(Arc<AtomicUsize>);
+
+impl AllLogs {
+    /// As of now.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one log has of them; it goes with the log.
+#[derive(Default)]
+struct Share {
+    bytes: usize,
+    of: AllLogs,
+}
+
+impl Share {
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.of.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn take(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.of.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn move_to(&mut self, all: &AllLogs) {
+        let bytes = self.bytes;
+        self.take(bytes);
+        self.of = all.clone();
+        self.add(bytes);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.take(self.bytes);
+    }
+}
 
 /// The log of one replica, as the engine sees it.
 pub(super) struct TailLog {
     initial: RaftState,
     truncated: LogPosition,
     entries: VecDeque<Entry>,
-    bytes: usize,
+    share: Share,
     snapshots: RefCell<BTreeMap<u64, SnapshotSlot>>,
 }
 
@@ -41,7 +87,8 @@ impl TailLog {
         truncated: LogPosition,
         entries: VecDeque<Entry>,
     ) -> Self {
-        let bytes = entries.iter().map(entry_bytes).sum();
+        let mut share = Share::default();
+        share.add(entries.iter().map(entry_bytes).sum());
         let log = Self {
             initial: RaftState {
                 hard_state,
@@ -49,7 +96,7 @@ impl TailLog {
             },
             truncated,
             entries,
-            bytes,
+            share,
             snapshots: RefCell::default(),
         };
         for (expected, entry) in (truncated.index.0 + 1..).zip(&log.entries) {
@@ -69,7 +116,12 @@ impl TailLog {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.share.bytes
+    }
+
+    /// Its bytes count among these from now on.
+    pub(super) fn count_among(&mut self, all: &AllLogs) {
+        self.share.move_to(all);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -78,7 +130,7 @@ impl TailLog {
 
     /// The index above which at most so many bytes and entries stand.
     pub(super) fn newest_within(&self, bytes: usize, entries: usize) -> LogIndex {
-        let (mut left, mut count) = (self.bytes, self.entries.len());
+        let (mut left, mut count) = (self.share.bytes, self.entries.len());
         let mut through = self.truncated.index;
         for entry in &self.entries {
             if left <= bytes && count <= entries {
@@ -107,10 +159,10 @@ impl TailLog {
             .is_some_and(|last| last.index >= first.index)
         {
             if let Some(replaced) = self.entries.pop_back() {
-                self.bytes -= entry_bytes(&replaced);
+                self.share.take(entry_bytes(&replaced));
             }
         }
-        self.bytes += entries.iter().map(entry_bytes).sum::<usize>();
+        self.share.add(entries.iter().map(entry_bytes).sum());
         self.entries.extend(entries.iter().cloned());
     }
 
@@ -126,7 +178,7 @@ impl TailLog {
         );
         while self.entries.front().is_some_and(|e| e.index <= through.0) {
             if let Some(gone) = self.entries.pop_front() {
-                self.bytes -= entry_bytes(&gone);
+                self.share.take(entry_bytes(&gone));
                 self.truncated = position(gone.index, gone.term);
             }
         }
@@ -136,7 +188,7 @@ impl TailLog {
     /// Begins again after an installed snapshot.
     pub(super) fn reset(&mut self, at: LogPosition) {
         self.entries.clear();
-        self.bytes = 0;
+        self.share.take(self.share.bytes);
         self.truncated = at;
     }
 

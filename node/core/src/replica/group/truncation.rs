@@ -5,6 +5,7 @@
 use ghostlight_protocol::ids::{LogIndex, LogPosition};
 
 use super::{Group, Role};
+use crate::replica::AllLogs;
 use crate::replica::heard::Heard;
 
 /// Log entries kept below applied, so that a peer that lags a little needs no snapshot.
@@ -17,7 +18,7 @@ const STEP_ENTRIES: u64 = 64;
 const LOG_BYTES_MAX: usize = 8 << 20;
 /// Entries above which it is crowded.
 const LOG_ENTRIES_MAX: usize = 10_000;
-/// Bytes of all logs of a node above which its memory is scarce.
+/// Bytes of all logs of a node above which its memory is scarce: each log then keeps a share of them at most.
 const ALL_BYTES_MAX: usize = 32 << 20;
 /// No peer is waited for when the log has so many times the bytes of a crowded one,
 const WAIT_BYTES_FACTOR: usize = 2;
@@ -44,8 +45,11 @@ pub struct LogBounds {
 pub enum LogRoom {
     /// A log at ease keeps what a peer that comes back may need.
     Ample,
-    /// It keeps little: such a peer gets a snapshot.
-    Scarce,
+    /// No log keeps more bytes than this, and each keeps fewer entries: such a peer gets a snapshot.
+    Scarce {
+        /// Bytes for each log.
+        share: usize,
+    },
 }
 
 impl Default for LogBounds {
@@ -60,13 +64,22 @@ impl Default for LogBounds {
 }
 
 impl LogBounds {
-    /// The room that is left beside logs of so many bytes.
+    /// The room that is left beside logs of so many bytes together; `each` has the bytes of every one, and is asked only
+    /// where memory is scarce. Logs that have less than an equal share leave the rest of theirs to the others.
     #[must_use]
-    pub fn room(self, all_bytes: usize) -> LogRoom {
-        match all_bytes > self.all_bytes_max {
-            true => LogRoom::Scarce,
-            false => LogRoom::Ample,
+    pub fn room<I: Iterator<Item = usize>>(
+        self,
+        all_bytes: usize,
+        each: impl Fn() -> I,
+    ) -> LogRoom {
+        if all_bytes <= self.all_bytes_max {
+            return LogRoom::Ample;
         }
+        let equal = self.all_bytes_max / each().count().max(1);
+        let small: usize = each().filter(|bytes| *bytes <= equal).sum();
+        let large = each().filter(|bytes| *bytes > equal).count();
+        let share = (self.all_bytes_max - small) / large.max(1);
+        LogRoom::Scarce { share }
     }
 
     fn is_crowded(self, bytes: usize, entries: usize) -> bool {
@@ -84,17 +97,23 @@ impl Group {
     /// Forgets the front of the log where nobody near needs it; returns the position to cut on disk.
     ///
     /// A log at ease keeps `kept_entries`, less where memory is scarce and nothing where no peer could ever ask,
-    /// is cut in steps that are worth a write, and waits for its slow peers. A crowded one is cut to half of its bound, by bytes and entries alike, and waits for a slow
-    /// peer only up to a second bound. What is not applied here is never cut.
+    /// is cut in steps that are worth a write, and waits for its slow peers. A crowded one is cut to half of its bound, by bytes and
+    /// entries alike, and waits for a slow peer only up to a second bound. One with more bytes than its share of scarce memory is cut to half
+    /// of that. What is not applied here is never cut.
     pub fn truncate(&mut self, room: LogRoom) -> Option<LogPosition> {
         let crowded = self.is_crowded();
         let kept = self.kept_entries(room);
+        let share = self.share_that_is_exceeded(room);
         let log = self.raw.store();
         let bounds = self.log_bounds;
         let patient = bounds.is_patient(log.bytes(), log.len());
         let mut through = if crowded {
             let kept = log.newest_within(bounds.bytes_max / 2, bounds.entries_max / 2);
             self.applied.0.min(kept.0)
+        } else if let Some(share) = share {
+            let within = log.newest_within(share / 2, bounds.entries_max);
+            let by_entries = self.applied.0.saturating_sub(kept);
+            self.applied.0.min(within.0.max(by_entries))
         } else {
             self.applied.0.saturating_sub(kept)
         };
@@ -111,7 +130,7 @@ impl Group {
         }
         let step = kept.max(STEP_ENTRIES.min(bounds.kept_entries));
         let small = through < log.truncated().index.0 + step;
-        if small && !crowded {
+        if small && !crowded && share.is_none() {
             return None;
         }
         self.raw.mut_store().truncate(LogIndex(through))
@@ -123,8 +142,20 @@ impl Group {
         match room {
             _ if alone => 0,
             LogRoom::Ample => kept,
-            LogRoom::Scarce => kept / SCARCE_PART,
+            LogRoom::Scarce { .. } => kept / SCARCE_PART,
         }
+    }
+
+    fn share_that_is_exceeded(&self, room: LogRoom) -> Option<usize> {
+        match room {
+            LogRoom::Scarce { share } if self.raw.store().bytes() > share => Some(share),
+            LogRoom::Scarce { .. } | LogRoom::Ample => None,
+        }
+    }
+
+    /// Its log counts among those of its node.
+    pub fn count_log_among(&mut self, all: &AllLogs) {
+        self.raw.mut_store().count_among(all);
     }
 
     /// Bytes of the log.

@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::cluster::Cluster;
-use crate::replica::{Heard, LogRoom, Outgoing, ProposeRefused, Role, ranks};
+use crate::replica::{AllLogs, Heard, LogBounds, LogRoom, Outgoing, ProposeRefused, Role, ranks};
 
 /// Guards `transfer` and `abort_transfer`.
 #[test]
@@ -291,11 +291,12 @@ fn the_log_is_cut_where_nobody_near_needs_it() {
 /// nothing where there is no peer.
 #[test]
 fn a_log_keeps_what_there_is_room_for_and_nothing_for_nobody() {
+    const SCARCE: LogRoom = LogRoom::Scarce { share: 128 << 10 };
     for (seed, nodes, room, kept) in [
         (36, 3, LogRoom::Ample, 512),
-        (37, 3, LogRoom::Scarce, 64),
+        (37, 3, SCARCE, 64),
         (38, 1, LogRoom::Ample, 0),
-        (39, 1, LogRoom::Scarce, 0),
+        (39, 1, SCARCE, 0),
     ] {
         let (mut cluster, leader) = Cluster::led(seed, nodes);
         cluster.ticks(4);
@@ -310,6 +311,60 @@ fn a_log_keeps_what_there_is_room_for_and_nothing_for_nobody() {
         // Few entries are not worth a write of the disk.
         cluster.propose(leader, "one more");
         assert_eq!(cluster.truncate_in(leader, room), None);
+    }
+}
+
+/// Guards the memory of a node with many logs of large entries: 64 entries each would be a gigabyte.
+#[test]
+fn many_logs_of_large_entries_stay_within_the_bound_of_all() {
+    const LOGS: u16 = 256;
+    const ENTRY: usize = 60_000;
+    let bounds = LogBounds::default();
+    let mut logs: Vec<(Cluster, u64)> = (0..LOGS).map(|p| Cluster::led(p, 2)).collect();
+    let all = AllLogs::default();
+    for (cluster, leader) in &mut logs {
+        cluster.group(*leader).count_log_among(&all);
+    }
+    let large = "x".repeat(ENTRY);
+    let mut most = 0;
+    for _ in 0..6 {
+        for (cluster, leader) in &mut logs {
+            cluster.propose(*leader, &large);
+            cluster.ticks(1);
+        }
+        let each = logs.iter_mut();
+        let each = each.map(|(cluster, leader)| cluster.group(*leader).log_bytes());
+        let each: Vec<usize> = each.collect();
+        assert_eq!(all.bytes(), each.iter().sum::<usize>());
+        most = most.max(all.bytes());
+        let room = bounds.room(all.bytes(), || each.iter().copied());
+        for (cluster, leader) in &mut logs {
+            cluster.truncate_in(*leader, room);
+        }
+        assert!(all.bytes() <= bounds.all_bytes_max, "{}", all.bytes());
+    }
+    assert!(most > bounds.all_bytes_max, "it was never scarce");
+    drop(logs);
+    assert_eq!(all.bytes(), 0, "a log takes its bytes along");
+}
+
+/// One log with much beside many with little: what those do not need is for it.
+#[test]
+fn what_small_logs_leave_is_for_the_large_ones() {
+    let bounds = LogBounds {
+        all_bytes_max: 1_000,
+        ..LogBounds::default()
+    };
+    for (logs, share) in [
+        (vec![10, 10, 980], None),
+        (vec![10, 10, 2_000], Some(980)),
+        (vec![10, 600, 2_000], Some(495)),
+        (vec![400, 400, 400], Some(333)),
+        (vec![2_000], Some(1_000)),
+    ] {
+        let room = bounds.room(logs.iter().sum(), || logs.iter().copied());
+        let expected = share.map_or(LogRoom::Ample, |share| LogRoom::Scarce { share });
+        assert_eq!(room, expected, "{logs:?}");
     }
 }
 
