@@ -523,15 +523,24 @@ pub enum HaltReason {
     },
 }
 
+/// A node with its name for people; its short id while nothing else is known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Named {
+    /// Which.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+}
+
 /// What the core tells about itself; the shell logs and counts it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
     /// A node is a member now.
-    MemberUp(NodeId),
+    MemberUp(Named),
     /// SWIM suspects it.
-    MemberSuspect(NodeId),
+    MemberSuspect(Named),
     /// SWIM says that it is down.
-    MemberDown(NodeId),
+    MemberDown(Named),
     /// This node has joined a cluster.
     Joined(ClusterDescriptor),
     /// This node leads and serves a partition.

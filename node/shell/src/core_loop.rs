@@ -29,6 +29,7 @@ use crate::admission::Doorkeeper;
 use crate::guests::{Clocks, GuestEffect, Guests};
 use crate::ports::StorePorts;
 use crate::queues::{DiskAnswer, ReadAnswer, ReadJob};
+use crate::repeats::Repeats;
 use crate::threads::ThreadPanic;
 use crate::{events, metrics};
 
@@ -72,6 +73,7 @@ pub struct CoreLoop<G, C> {
     halt: Option<HaltReason>,
     guests_seen: Instant,
     failed_dials: BTreeMap<String, String>,
+    repeats: Repeats,
     longest_turn: Duration,
     stalls_told: Instant,
 }
@@ -107,6 +109,7 @@ impl<G: Guests, C: Clocks> CoreLoop<G, C> {
             halt: None,
             guests_seen: Instant::default(),
             failed_dials: BTreeMap::new(),
+            repeats: Repeats::default(),
             longest_turn: Duration::ZERO,
             stalls_told: Instant::default(),
         }
@@ -367,7 +370,10 @@ impl<G: Guests, C: Clocks> CoreLoop<G, C> {
             .insert(address.to_owned(), why.to_string());
         match why {
             DialError::KeyRejected => {
-                tracing::warn!(address, "cannot join: {why} [E0205]");
+                let code = Code::ClusterKeyRejected;
+                if self.is_due(address, Some(code)) {
+                    tracing::warn!(address, "cannot join: {why} [{code}]");
+                }
             }
             DialError::Refused(refused) => self.refused(address, *refused),
             DialError::Unresolved(_) | DialError::Silent(_) | DialError::Broken(_) => {
@@ -384,10 +390,17 @@ impl<G: Guests, C: Clocks> CoreLoop<G, C> {
         match (by, code) {
             // Another node lives there now: its own connection is what counts.
             (_, Some(Code::UnknownNode)) => tracing::debug!(address, "{detail}"),
+            // It dials again and again.
+            _ if !self.is_due(address, *code) => {}
             (Refuser::Us, _) => tracing::warn!(address, "refused a peer: {detail}{shown}"),
             (Refuser::Peer, _) => tracing::warn!(address, "refused by a peer: {detail}{shown}"),
         }
         self.feed(Input::Refused(refused));
+    }
+
+    fn is_due(&mut self, address: &str, code: Option<Code>) -> bool {
+        let now = self.parts.clocks.now();
+        self.repeats.is_due(now, address, code)
     }
 
     fn perform(&mut self) {

@@ -2,29 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use ghostlight_core::io::Event;
+use ghostlight_core::io::{Event, Named};
 
 use crate::metrics;
 
 /// Logs and counts an event. `failed_dials` has, by address, why the last dial failed.
 pub(crate) fn tell(event: Event, failed_dials: &BTreeMap<String, String>) {
     match event {
-        Event::MemberUp(node) => {
+        Event::MemberUp(Named { node, name }) => {
             metrics::member("up");
-            tracing::info!(%node, "a member is up");
+            tracing::info!(%node, %name, "a member is up");
         }
-        Event::MemberSuspect(node) => {
+        Event::MemberSuspect(Named { node, name }) => {
             metrics::member("suspect");
-            tracing::info!(%node, "a member does not answer and is suspected");
+            tracing::info!(%node, %name, "a member does not answer and is suspected");
         }
-        Event::MemberDown(node) => {
+        Event::MemberDown(Named { node, name }) => {
             metrics::member("down");
-            tracing::warn!(%node, "a member is down");
+            tracing::warn!(%node, %name, "a member is down");
         }
         Event::Joined(descriptor) => {
-            let cluster = descriptor.id();
+            let cluster = descriptor.id().map(|id| format!("{id:?}"));
             tracing::info!(
-                ?cluster,
+                cluster = %cluster.unwrap_or_default(),
                 partitions = descriptor.partitions,
                 "joined a cluster"
             );
@@ -58,7 +58,7 @@ pub(crate) fn tell(event: Event, failed_dials: &BTreeMap<String, String>) {
             });
             let tried: Vec<String> = tried.collect();
             tracing::warn!(
-                "no seed has answered so far, trying on: {}. Is a node running there, with the same cluster \
+                "no seed has answered so far: {}. Still trying. Is a node running there, with the same cluster \
                  key? [E0217]",
                 tried.join(", ")
             );

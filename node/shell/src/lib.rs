@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod ports;
 pub mod queues;
 pub mod reads;
+mod repeats;
 pub mod store_threads;
 #[cfg(test)]
 mod tests;

@@ -120,7 +120,9 @@ pub enum DialError {
     #[error("no answer: {0}")]
     Silent(String),
     /// The peer holds another cluster key.
-    #[error("the other side has another cluster key. Give both nodes the same --cluster-key-file")]
+    #[error(
+        "the other side has another cluster key. Give both nodes the same --cluster-key-file, or correct the address if they are of two clusters"
+    )]
     KeyRejected,
     /// The peer said no, or we did.
     #[error("{}", .0.detail)]

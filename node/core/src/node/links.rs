@@ -25,7 +25,7 @@ use rand_chacha::ChaCha8Rng;
 use super::flush::Outbound;
 use super::{Introduced, Local, NodeCore, Start};
 use crate::gateway::{GatewayInput, Reachable};
-use crate::io::{Effect, Event, Lane, Now, StoreEffect};
+use crate::io::{Effect, Event, Lane, Named, Now, StoreEffect};
 use crate::topics::subscribers::SubscribersInput;
 
 /// A control connection without a frame for this long is silent: calls ask elsewhere.
@@ -586,15 +586,15 @@ impl NodeCore {
             }
             membership::Effect::MemberUp(Member { identity, .. }) => {
                 self.member_seen(now, &identity);
-                out.push(Effect::Event(Event::MemberUp(identity.node)));
+                out.push(Effect::Event(Event::MemberUp(self.named(identity.node))));
             }
             membership::Effect::MemberChanged { after, .. } => self.member_seen(now, &after),
             membership::Effect::MemberDown { node, .. } => {
                 self.recompute_table(now);
-                out.push(Effect::Event(Event::MemberDown(node)));
+                out.push(Effect::Event(Event::MemberDown(self.named(node))));
             }
             membership::Effect::Suspected(node) => {
-                out.push(Effect::Event(Event::MemberSuspect(node)));
+                out.push(Effect::Event(Event::MemberSuspect(self.named(node))));
             }
             membership::Effect::Refused(error) => Self::say(out, error.to_string()),
             membership::Effect::Refuted(_)
@@ -604,6 +604,11 @@ impl NodeCore {
             | membership::Effect::Rejoined(_) => {}
             membership::Effect::Left => self.leave_if_said(now, out),
         }
+    }
+
+    fn named(&self, node: NodeId) -> Named {
+        let name = self.name_of(node);
+        Named { node, name }
     }
 
     /// Gossip tells of a node and where it is: worth dialing.

@@ -46,7 +46,8 @@ impl NodeCore {
                 "this node founded cluster {} by itself, and has now met cluster {}, which holds the \
                  same key and has had several members: it stops serving. If its data directory was \
                  emptied by mistake or on purpose, wipe it again and start the node with --join and the \
-                 address of a member; what was written here since the founding goes with it",
+                 address of a member; what was written here since the founding goes with it. A cluster of its own on \
+                 the same machine needs a key of its own: \"ghostlight keygen > other.key\", --cluster-key-file other.key",
                 show(ours),
                 show(theirs)
             );
