@@ -24,6 +24,7 @@ mod version;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 pub use args::{Args, Command};
@@ -35,7 +36,7 @@ pub fn run() -> ExitCode {
     let result = match played() {
         Some(Role::Daprd(arguments)) => daprd::run(&arguments),
         Some(Role::Placement(arguments)) => daprd::placement::run(&arguments),
-        None => dispatch(Args::parse()),
+        None => dispatch(parsed()),
     };
     match result {
         Ok(Verdict::Ok) => ExitCode::SUCCESS,
@@ -45,6 +46,17 @@ pub fn run() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// The command line. Without a word of one the help is what was asked for, whatever the environment says.
+fn parsed() -> Args {
+    Args::try_parse().unwrap_or_else(|error| {
+        if std::env::args_os().len() > 1 || error.kind() != ErrorKind::MissingSubcommand {
+            error.exit();
+        }
+        eprintln!("{}", Args::command().render_help());
+        std::process::exit(2)
+    })
 }
 
 /// A program of Dapr that this one plays. Their flags have a form of their own.

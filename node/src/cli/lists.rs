@@ -100,15 +100,13 @@ pub(super) fn status_text(view: &StatusView) -> String {
         Health::Degraded => "degraded",
         Health::Unhealthy => "unhealthy",
     };
-    let mut text = format!("{word}: {}\n", view.reasons.join("; "));
-    let alive = view
-        .members
-        .iter()
-        .filter(|member| member.state == "alive")
-        .count();
+    let mut text = format!("{word}: {}\n", view.reasons.join("\n  "));
+    let expected = view.members.iter().filter(|member| is_expected(member));
+    let alive = view.members.iter().filter(|member| member.state == "alive");
     text.push_str(&format!(
-        "{alive} of {} members   {} of {} partitions led   at least {} of {} copies   {} moves\n",
-        view.members.len(),
+        "{} of {} members   {} of {} partitions led   at least {} of {} copies   {} moves\n",
+        alive.count(),
+        expected.count(),
         view.partitions_led,
         view.partitions,
         view.copies_min,
@@ -126,6 +124,15 @@ pub(super) fn status_text(view: &StatusView) -> String {
     text
 }
 
+/// Whether a member is there, or is missed: not one that has left, nor an edge that is gone.
+fn is_expected(member: &MemberView) -> bool {
+    match member.state.as_str() {
+        "left" => false,
+        "down" => member.weight > 0,
+        _ => true,
+    }
+}
+
 /// `members`.
 pub(super) fn members(target: &Target, args: &Members) -> Result<Verdict, Failure> {
     block_on(async {
@@ -135,7 +142,7 @@ pub(super) fn members(target: &Target, args: &Members) -> Result<Verdict, Failur
             return Ok(describe(&view, args.output));
         }
         let views: Vec<MemberView> = client.read("members").await?;
-        Ok(show(&views, args.output, members_text))
+        Ok(show(&views, args.output, members_text, "no members"))
     })
 }
 
@@ -178,11 +185,24 @@ pub(super) fn partitions(target: &Target, args: &Partitions) -> Result<Verdict, 
         if let Some(partition) = &args.partition {
             let path = format!("partitions/{}", encode(partition));
             let view: PartitionView = client.read(&path).await?;
-            return Ok(describe(&view, args.output));
+            let shown = describe(&view, args.output);
+            if !is_here(&view) && args.output.form() == Form::Text {
+                eprintln!(
+                    "the node that was asked has no copy of p{}: its index and hash are to be asked of one that has",
+                    view.partition
+                );
+            }
+            return Ok(shown);
         }
         let views: Vec<PartitionView> = client.read("partitions").await?;
-        Ok(show(&views, args.output, partitions_text))
+        let none = "no partitions: the node has not joined a cluster yet";
+        Ok(show(&views, args.output, partitions_text, none))
     })
+}
+
+/// Whether the node that was asked has a copy, so that there is something to count.
+fn is_here(view: &PartitionView) -> bool {
+    view.role != "none"
 }
 
 fn partitions_text(views: &[PartitionView]) -> String {
@@ -199,6 +219,10 @@ fn partitions_text(views: &[PartitionView]) -> String {
         ("INBOX", Align::Right),
     ]);
     for view in views {
+        let count = |count: u64| match is_here(view) {
+            true => count.to_string(),
+            false => "-".to_owned(),
+        };
         table.row(vec![
             format!("p{}", view.partition),
             view.leader
@@ -208,10 +232,10 @@ fn partitions_text(views: &[PartitionView]) -> String {
             view.role.clone(),
             names(&view.voters),
             names(&view.learners),
-            view.commit.to_string(),
-            view.applied.to_string(),
-            view.outbox.to_string(),
-            view.inbox.to_string(),
+            count(view.commit),
+            count(view.applied),
+            count(view.outbox),
+            count(view.inbox),
         ]);
     }
     table.render()
@@ -226,7 +250,9 @@ pub(super) fn actors(target: &Target, args: &Actors) -> Result<Verdict, Failure>
         let mut client = Client::to(target)?;
         let Some(actor) = &args.actor else {
             let views: Vec<ActorView> = client.read("actors").await?;
-            return Ok(show(&views, args.output, actors_text));
+            let none = "no activations on the node that was asked. \"ghostlight actors list TYPE\" has those of the \
+                        whole cluster, \"ghostlight where TYPE/ID\" says which node leads one";
+            return Ok(show(&views, args.output, actors_text, none));
         };
         let (actor_type, actor_id) = split_actor(actor)?;
         let path = format!("actors/{}/{}", encode(actor_type), encode(actor_id));
@@ -317,10 +343,11 @@ pub(super) fn show<T: Serialize>(
     views: &[T],
     output: Output,
     table: fn(&[T]) -> String,
+    none: &str,
 ) -> Verdict {
     match output.form() {
         Form::Json => print_json(&views),
-        Form::Text if views.is_empty() => eprintln!("there is none"),
+        Form::Text if views.is_empty() => eprintln!("{none}"),
         Form::Text => print_text(&table(views)),
     }
     if views.is_empty() {

@@ -47,7 +47,14 @@ pub(super) fn topics(target: &Target, args: &Topics) -> Result<Verdict, Failure>
         let Some(topic) = &args.topic else {
             let path = listed("topics", args.pubsub.as_deref());
             let views: Vec<TopicView> = client.read(&path).await?;
-            return Ok(show(&views, args.output, topics_text));
+            let of = args.pubsub.as_ref();
+            let of = of.map_or_else(String::new, |name| format!(" of component {name}"));
+            return Ok(show(
+                &views,
+                args.output,
+                topics_text,
+                &format!("no topics{of}: nothing was published"),
+            ));
         };
         let pubsub = component(args.pubsub.as_deref());
         let path = format!("topics/{}/{}", encode(pubsub), encode(topic));
@@ -80,7 +87,7 @@ fn delete_topic(target: &Target, which: &DeleteTopic) -> Result<Verdict, Failure
         let ask = Ask::post(format!("{BASE}/topics/delete"), body).within(ORDER_TIME_MAX);
         let reply = Client::to(target)?.ask(ask).await?;
         let done: ChangedView = parse(&reply)?;
-        eprintln!("deleted: {}, {} logs", order.topic, done.changed);
+        eprintln!("deleted: topic {}, {}", order.topic, logs(done.changed));
         Ok(Verdict::Ok)
     })
 }
@@ -171,7 +178,10 @@ pub(super) fn subscriptions(target: &Target, args: Subscriptions) -> Result<Verd
                 }
             };
             let views: Vec<SubscriptionView> = client.read(&path).await?;
-            Ok(show(&views, args.output, subscriptions_text))
+            let of = args.topic.as_ref();
+            let of = of.map_or_else(String::new, |topic| format!(" of topic {topic}"));
+            let none = format!("no groups of subscribers{of}");
+            Ok(show(&views, args.output, subscriptions_text, &none))
         }),
         Some(SubscriptionsDo::Pause(group)) => order(target, "pause", group, None),
         Some(SubscriptionsDo::Resume(group)) => order(target, "resume", group, None),
@@ -237,12 +247,27 @@ fn order(
         let ask = Ask::post(path, body).within(ORDER_TIME_MAX);
         let reply = Client::to(target)?.ask(ask).await?;
         let done: ChangedView = parse(&reply)?;
+        let done_to = match verb {
+            "pause" => "paused",
+            "resume" => "resumed",
+            "seek" => "moved",
+            _ => "deleted",
+        };
         eprintln!(
-            "{verb}: group {} of {}, in {} of its logs",
-            order.group, order.topic, done.changed
+            "{done_to}: group {} of topic {}, in {}",
+            order.group,
+            order.topic,
+            logs(done.changed)
         );
         Ok(Verdict::Ok)
     })
+}
+
+fn logs(count: usize) -> String {
+    match count {
+        1 => "1 log".to_owned(),
+        count => format!("{count} logs"),
+    }
 }
 
 /// `first`, `last`, a time, or an offset of one log.
@@ -291,7 +316,11 @@ pub(super) fn dead_letters(target: &Target, args: DeadLetters) -> Result<Verdict
     match args {
         DeadLetters::List { group, output } => block_on(async {
             let letters = letters(target, &group).await?;
-            Ok(show(&letters, output, letters_text))
+            let none = match letters.is_empty() {
+                true => no_letters(target, &group).await?,
+                false => String::new(),
+            };
+            Ok(show(&letters, output, letters_text, &none))
         }),
         DeadLetters::Show {
             group,
@@ -323,6 +352,27 @@ async fn letters(target: &Target, group: &GroupRef) -> Result<Vec<LetterHead>, F
             return Ok(all);
         }
     }
+}
+
+/// A group that is misspelt has none either: those that there are.
+async fn no_letters(target: &Target, group: &GroupRef) -> Result<String, Failure> {
+    let GroupRef {
+        pubsub,
+        topic,
+        group,
+    } = group;
+    let path = format!("subscriptions/{}/{}", encode(pubsub), encode(topic));
+    // A topic that is not there has none either.
+    let mut client = Client::to(target)?;
+    let views: Vec<SubscriptionView> = client.read(&path).await.unwrap_or_default();
+    let groups: Vec<&str> = views.iter().map(|view| view.group.as_str()).collect();
+    let groups = match groups.is_empty() {
+        true => "it has no groups".to_owned(),
+        false => format!("its groups are: {}", groups.join(", ")),
+    };
+    Ok(format!(
+        "no dead letters of group {group} for topic {topic}; {groups}"
+    ))
 }
 
 fn letters_path(group: &GroupRef) -> String {

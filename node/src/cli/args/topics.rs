@@ -191,7 +191,8 @@ pub struct Publish {
     /// Media type of the data [default: application/json if it is JSON, else text/plain]
     #[arg(long, value_name = "TYPE")]
     pub content_type: Option<String>,
-    /// Publishing again with the same id and key appends nothing
+    /// Id of the event [default: a random one]; published again with the same id and key it is appended once, and
+    /// to an ephemeral topic it is sent again
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
     /// Publish the data alone, without the envelope that applications expect

@@ -25,7 +25,10 @@ pub(super) fn run(target: &Target, command: &ActorsCommand) -> Result<Verdict, F
     match command {
         ActorsCommand::Types { output } => {
             let types: Vec<TypeView> = ask(target, "types")?;
-            Ok(show(&types, types.len(), *output, || types_text(&types)))
+            let none = "no node that is there has an actor type";
+            Ok(show(&types, types.len(), *output, none, || {
+                types_text(&types)
+            }))
         }
         ActorsCommand::List {
             actor_type,
@@ -35,13 +38,16 @@ pub(super) fn run(target: &Target, command: &ActorsCommand) -> Result<Verdict, F
             let path = format!("types/{}/actors{}", encode(actor_type), query(page));
             let listed: ActorsPage = ask(target, &path)?;
             let count = listed.actors.len();
-            let shown = show(&listed, count, *output, || lines(&listed.actors));
+            let none = format!(
+                "no actors of type {actor_type:?}. \"ghostlight actors types\" lists the types"
+            );
+            let shown = show(&listed, count, *output, &none, || lines(&listed.actors));
             more(*output, listed.next.as_deref());
             Ok(shown)
         }
         ActorsCommand::Why { actor, output } => {
             let view: StandingView = ask(target, &below(actor, "standing")?)?;
-            Ok(show(&view, 1, *output, || standing_text(&view)))
+            Ok(show(&view, 1, *output, "", || standing_text(&view)))
         }
         ActorsCommand::Keys {
             actor,
@@ -51,7 +57,8 @@ pub(super) fn run(target: &Target, command: &ActorsCommand) -> Result<Verdict, F
             let path = below(actor, &format!("state{}", query(page)))?;
             let listed: KeysPage = ask(target, &path)?;
             let count = listed.keys.len();
-            let shown = show(&listed, count, *output, || lines(&listed.keys));
+            let none = format!("no state of {actor}");
+            let shown = show(&listed, count, *output, &none, || lines(&listed.keys));
             more(*output, listed.next.as_deref());
             Ok(shown)
         }
@@ -68,7 +75,8 @@ fn schedules(target: &Target, args: &Schedules, what: &str) -> Result<Verdict, F
     };
     let listed: SchedulesPage = ask(target, &path)?;
     let count = listed.items.len();
-    let shown = show(&listed, count, args.output, || {
+    let none = format!("no {what} of {}", args.of);
+    let shown = show(&listed, count, args.output, &none, || {
         schedules_text(&listed.items)
     });
     more(args.output, listed.next.as_deref());
@@ -115,11 +123,12 @@ fn show<T: Serialize>(
     view: &T,
     count: usize,
     output: Output,
+    none: &str,
     text: impl FnOnce() -> String,
 ) -> Verdict {
     match output.form() {
         Form::Json => print_json(view),
-        Form::Text if count == 0 => eprintln!("there is none"),
+        Form::Text if count == 0 => eprintln!("{none}"),
         Form::Text => print_text(&text()),
     }
     match count {
