@@ -230,6 +230,17 @@ fn a_sidecar_listens_wherever_it_was_told_to() {
         let reply = Sidecar::ask_at(&address, "GET", path).expect(path);
         assert_eq!(reply.status, status, "{path}: {reply:?}");
     }
+    // One that has no port at all says which flag chooses it, once.
+    let http = sidecar.http_on("127.0.0.1");
+    let mut second = process::command();
+    second.env("HOME", directory.path());
+    second.args(["daprd", "--app-id", "x", "--dapr-http-port", &port(&http)]);
+    let refused = second.output().expect("the binary runs");
+    let why = process::stderr(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{why}");
+    assert!(why.contains("--dapr-http-port"), "{why}");
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned() + &why;
+    assert_eq!(said.matches("cannot listen on").count(), 1, "{said}");
     let said = sidecar.end(Signal::INT);
     assert!(said.contains("cannot listen on 192.0.2.1"), "{said}");
 }
@@ -358,6 +369,27 @@ fn the_placement_service_introduces_sidecars() {
     until("the placement service is healthy", READY_TIME_MAX, || {
         healthy(&health)
     });
+    let told = until("it says what it is", READY_TIME_MAX, || {
+        let told = placement.said();
+        told.contains("this is storage node").then_some(told)
+    });
+    for words in [
+        "it founds a cluster",
+        ".local/share/ghostlight/dapr-placement-0",
+    ] {
+        assert!(told.contains(words), "{words} is not in {told}");
+    }
+    // Another one for the same port leaves nothing behind.
+    let mut second = alone(process::command());
+    second.args(["placement", "--id", "second", "--port", &port(&introduce)]);
+    let refused = second.output().expect("the binary runs");
+    let why = process::stderr(&refused);
+    assert!(
+        refused.status.code() == Some(1) && why.contains("with --port"),
+        "{why}"
+    );
+    let left = directory.path().join(".local/share/ghostlight/second");
+    assert!(!left.exists(), "{}", left.display());
     let log = directory.path().join("sidecar.log");
     let address = ["--placement-host-address", &introduce];
     let sidecar = Sidecar::start(alone(process::command()), &address, &log);

@@ -31,7 +31,7 @@ pub use lobby::{Lobby, Waited};
 pub use reload::{Loaded, ReadVariable, Reading};
 
 use crate::actors::events::Events;
-use crate::api::serve::{self, Api};
+use crate::api::serve::{self, Api, Purpose};
 use crate::config::{AddrOrigin, ListenAddr};
 use crate::handle::NodeHandle;
 
@@ -95,13 +95,21 @@ pub struct RunningNode {
 }
 
 impl RunningNode {
-    /// Answers introductions and health at one more address.
+    /// Answers introductions and health at one more address, which `flag` has named.
     ///
     /// # Errors
     /// The address cannot be had.
-    pub async fn introduce_at(&mut self, addr: SocketAddr) -> Result<(), StartError> {
+    pub async fn introduce_at(
+        &mut self,
+        addr: SocketAddr,
+        flag: &'static str,
+    ) -> Result<(), StartError> {
         let origin = AddrOrigin::Explicit;
-        let listener = serve::bind("introductions", ListenAddr { addr, origin }, None)
+        let purpose = Purpose {
+            what: "introductions and health",
+            flag,
+        };
+        let listener = serve::bind(purpose, ListenAddr { addr, origin }, None)
             .await
             .map_err(|error| StartError::new(error.code(), error.to_string()))?;
         let context = Arc::clone(&self.contexts.own);

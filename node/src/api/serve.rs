@@ -144,7 +144,16 @@ pub struct BindError {
     /// What for.
     pub what: &'static str,
     why: String,
-    advice: &'static str,
+    advice: String,
+}
+
+/// What a port is for, and the flag that chooses it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Purpose {
+    /// In a sentence: "listen for ...".
+    pub what: &'static str,
+    /// The flag.
+    pub flag: &'static str,
 }
 
 impl BindError {
@@ -161,15 +170,16 @@ impl BindError {
 /// # Errors
 /// When no allowed port is free.
 pub async fn bind(
-    what: &'static str,
+    purpose: Purpose,
     listen: ListenAddr,
     kept: Option<u16>,
 ) -> Result<TcpListener, BindError> {
-    let refused = |addr, error: &io::Error, advice| BindError {
+    let Purpose { what, flag } = purpose;
+    let refused = |addr, error: &io::Error, advice: &str| BindError {
         addr,
         what,
         why: error.to_string(),
-        advice,
+        advice: format!("{advice} with {flag}"),
     };
     let movable = listen.origin == AddrOrigin::Default && listen.addr.ip().is_loopback();
     if !movable {
@@ -193,7 +203,7 @@ pub async fn bind(
     Err(refused(
         listen.addr,
         &error,
-        "This port and the 200 after it are taken: choose one by its flag",
+        "This port and the 200 after it are taken: choose another one",
     ))
 }
 

@@ -26,6 +26,11 @@ mod joining;
 mod publish;
 mod rules;
 
+const TEST_PORT: serve::Purpose = serve::Purpose {
+    what: "a test",
+    flag: "--test-port",
+};
+
 const NODE: &str = "n00000000000000000000000000000001";
 
 /// A node that answers by the name of the called actor.
@@ -264,7 +269,7 @@ pub(crate) async fn listen_with(
         addr: "127.0.0.1:0".parse().unwrap(),
         origin: AddrOrigin::Explicit,
     };
-    let listener = serve::bind("a test", any, None).await.unwrap();
+    let listener = serve::bind(TEST_PORT, any, None).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (end, ended) = watch::channel(false);
     let serving = serve::serve_within(limits, api, listener, context, ended);
@@ -659,7 +664,7 @@ async fn a_listener_ends_with_its_requests_answered() {
         origin: AddrOrigin::Explicit,
     };
     let freed = async {
-        while serve::bind("a test", again, None).await.is_err() {
+        while serve::bind(TEST_PORT, again, None).await.is_err() {
             tokio::task::yield_now().await;
         }
     };
@@ -674,17 +679,20 @@ async fn ports_move_only_when_nobody_chose_them() {
         addr: "127.0.0.1:0".parse().unwrap(),
         origin: AddrOrigin::Explicit,
     };
-    let taken = serve::bind("a test", any, None).await.unwrap();
+    let taken = serve::bind(TEST_PORT, any, None).await.unwrap();
     let addr = taken.local_addr().unwrap();
-    let explicit = serve::bind("the Dapr HTTP API", ListenAddr { addr, ..any }, None).await;
+    let explicit = serve::bind(TEST_PORT, ListenAddr { addr, ..any }, None).await;
     let error = explicit.expect_err("the port is taken");
     assert_eq!(error.code(), Code::PortInUse);
-    has(&error.to_string(), &["the Dapr HTTP API", "choose another"]);
+    has(
+        &error.to_string(),
+        &["a test", "another one with --test-port"],
+    );
     let default = ListenAddr {
         addr,
         origin: AddrOrigin::Default,
     };
-    let moved = serve::bind("a test", default, None).await.unwrap();
+    let moved = serve::bind(TEST_PORT, default, None).await.unwrap();
     assert_ne!(moved.local_addr().unwrap().port(), addr.port());
 }
 

@@ -66,7 +66,7 @@ pub enum Command {
     /// Play Dapr's sidecar: every flag of daprd; also through a link named daprd
     #[command(
         disable_help_flag = true,
-        after_help = "Example:\n  ghostlight daprd --app-id shop --app-port 8000 --placement-host-address 127.0.0.1:50005"
+        after_help = "Example:\n  ghostlight daprd --app-id shop --app-port 8000 --dapr-http-port 3501 --dapr-grpc-port 50002 \\\n    --placement-host-address 127.0.0.1:50005"
     )]
     Daprd {
         /// Dapr's flags
@@ -133,10 +133,10 @@ pub enum Command {
         action: DeadLetters,
     },
     /// Publish one event
-    #[command(after_help = "Example:\n  ghostlight publish orders -d '{\"id\":7}' --key alice")]
+    #[command(after_help = "Example:\n  ghostlight publish news -d '{\"id\":7}' --key alice")]
     Publish(Publish),
     /// Print the events of a topic as they come
-    #[command(after_help = "Example:\n  ghostlight subscribe orders --group audit --from first")]
+    #[command(after_help = "Example:\n  ghostlight subscribe news --group audit --from first")]
     Subscribe(Subscribe),
     /// Move leaders and activations away from a node; it stays a member
     #[command(after_help = "Example:\n  ghostlight drain n2\n  ghostlight drain n2 --undo")]
@@ -335,7 +335,7 @@ pub struct Start {
     /// Form of the log lines [default: text]
     #[arg(long, value_name = "text|json", env = "GHOSTLIGHT_LOG_FORMAT")]
     pub log_format: Option<String>,
-    /// Host the sample actors counter, log, account and echo
+    /// Host the sample actors counter, log, account, echo and tally
     #[arg(long, env = "GHOSTLIGHT_SAMPLES", num_args = 0..=1, default_missing_value = "true")]
     pub samples: Option<bool>,
     /// Application beside this node: ID=PORT, then words such as protocol=h2c; may be repeated

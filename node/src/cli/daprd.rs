@@ -80,7 +80,11 @@ fn help(program: &str, known: &[flags::Flag]) -> String {
         text.push_str(&format!("  --{}{value}{remark}\n", flag.name));
     }
     let example = match program {
-        "daprd" => "daprd --app-id shop --app-port 8000 --placement-host-address 127.0.0.1:50005",
+        // Beside a node that has Dapr's own ports.
+        "daprd" => {
+            "daprd --app-id shop --app-port 8000 --dapr-http-port 3501 --dapr-grpc-port 50002 \\\n    \
+             --placement-host-address 127.0.0.1:50005"
+        }
         _ => "placement --port 50005",
     };
     text + &format!("\nExample:\n  ghostlight {example}")

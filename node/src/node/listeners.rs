@@ -7,7 +7,7 @@ use ghostlight_storage::{ChosenPort, NodeIdentity};
 use tokio::net::TcpListener;
 
 use super::StartError;
-use crate::api::serve::{self, Api};
+use crate::api::serve::{self, Api, Purpose};
 use crate::config::{AddrOrigin, ListenAddr, NodeConfig};
 
 /// The API listeners of an application, or of a node without any.
@@ -41,12 +41,27 @@ pub(super) struct Back {
     pub(super) introduce: Option<TcpListener>,
 }
 
+const fn purpose(what: &'static str, flag: &'static str) -> Purpose {
+    Purpose { what, flag }
+}
+
+const HTTP: Purpose = purpose("the Dapr HTTP API", "--http");
+const GRPC: Purpose = purpose("the Dapr gRPC API", "--grpc");
+/// Of an application that is not the first.
+const APP_HTTP: Purpose = purpose("an application's Dapr HTTP API", "http= in its --app");
+const APP_GRPC: Purpose = purpose("an application's Dapr gRPC API", "grpc= in its --app");
+const SIDECAR_HTTP: Purpose = purpose("the Dapr HTTP API", "--dapr-http-port");
+const SIDECAR_GRPC: Purpose = purpose("the Dapr gRPC API", "--dapr-grpc-port");
+const SIDECAR_PUBLIC: Purpose = purpose("health and metadata", "--dapr-public-port");
+const ADMIN: Purpose = purpose("the admin API", "--admin (--metrics-port of a sidecar)");
+const INTRODUCE: Purpose = purpose("introductions", "--introduce (--port of placement)");
+
 async fn tcp(
-    what: &'static str,
+    purpose: Purpose,
     listen: ListenAddr,
     kept: Option<u16>,
 ) -> Result<TcpListener, StartError> {
-    serve::bind(what, listen, kept)
+    serve::bind(purpose, listen, kept)
         .await
         .map_err(|error| StartError::new(error.code(), error.to_string()))
 }
@@ -56,14 +71,14 @@ pub(super) async fn fronts(
     config: &NodeConfig,
     mut identity: Option<&mut NodeIdentity>,
 ) -> Result<Fronts, StartError> {
-    let places = (("http", config.http), ("grpc", config.grpc));
+    let places = (("http", HTTP, config.http), ("grpc", GRPC, config.grpc));
     let own = front(places, identity.as_deref_mut()).await?;
     let mut others = Vec::new();
     for app in config.apps.iter().skip(1) {
         let (http, grpc) = (format!("http of {}", app.id), format!("grpc of {}", app.id));
         let places = (
-            (http.as_str(), free_unless(app.door.http)),
-            (grpc.as_str(), free_unless(app.door.grpc)),
+            (http.as_str(), APP_HTTP, free_unless(app.door.http)),
+            (grpc.as_str(), APP_GRPC, free_unless(app.door.grpc)),
         );
         others.push(front(places, identity.as_deref_mut()).await?);
     }
@@ -77,13 +92,13 @@ pub(super) async fn fronts(
 /// The ports of a sidecar, which keeps none: on every address that can be had.
 pub(super) async fn sidecar(config: &NodeConfig, also: &Also) -> Result<Fronts, StartError> {
     let mut more = Vec::new();
-    let http = each("the Dapr HTTP API", config.http, &also.addresses).await?;
-    let grpc = each("the Dapr gRPC API", config.grpc, &also.addresses).await?;
+    let http = each(SIDECAR_HTTP, config.http, &also.addresses).await?;
+    let grpc = each(SIDECAR_GRPC, config.grpc, &also.addresses).await?;
     more.extend(http.1.into_iter().map(|listener| (Api::Dapr, listener)));
     more.extend(grpc.1.into_iter().map(|listener| (Api::Grpc, listener)));
     if let Some(addr) = also.public {
         let origin = AddrOrigin::Explicit;
-        let listener = tcp("health and metadata", ListenAddr { addr, origin }, None).await?;
+        let listener = tcp(SIDECAR_PUBLIC, ListenAddr { addr, origin }, None).await?;
         more.push((Api::Public, listener));
     }
     Ok(Fronts {
@@ -98,7 +113,7 @@ pub(super) async fn sidecar(config: &NodeConfig, also: &Also) -> Result<Fronts, 
 
 /// A listener on each address that can be had, at least one, all with the same port.
 async fn each(
-    what: &'static str,
+    purpose: Purpose,
     listen: ListenAddr,
     addresses: &[IpAddr],
 ) -> Result<(TcpListener, Vec<TcpListener>), StartError> {
@@ -108,33 +123,35 @@ async fn each(
     };
     let mut port = listen.addr.port();
     let mut found = Vec::new();
-    let mut failed = None;
+    let mut failed = Vec::new();
     for ip in ips {
         let place = ListenAddr {
             addr: SocketAddr::new(ip, port),
             ..listen
         };
-        match tcp(what, place, None).await {
+        match tcp(purpose, place, None).await {
             Ok(listener) => {
                 port = port_of(listener.local_addr());
                 found.push(listener);
             }
-            Err(error) => {
-                tracing::warn!("{error}");
-                failed = Some(error);
-            }
+            Err(error) => failed.push(error),
         }
     }
     let mut found = found.into_iter();
-    match (found.next(), failed) {
-        (Some(first), _) => Ok((first, found.collect())),
+    match (found.next(), failed.pop()) {
+        (Some(first), last) => {
+            for error in failed.into_iter().chain(last) {
+                tracing::warn!("{error}");
+            }
+            Ok((first, found.collect()))
+        }
         (None, Some(error)) => Err(error),
         (None, None) => unreachable!("there is one address at least"),
     }
 }
 
-/// A listener's name in `identity`, and where it is to be.
-type Place<'a> = (&'a str, ListenAddr);
+/// A listener's name in `identity`, what it is for, and where it is to be.
+type Place<'a> = (&'a str, Purpose, ListenAddr);
 
 async fn front(
     (http, grpc): (Place<'_>, Place<'_>),
@@ -143,8 +160,8 @@ async fn front(
     let before = |listener| identity.as_deref().and_then(|known| kept(known, listener));
     let (kept_http, kept_grpc) = (before(http.0), before(grpc.0));
     let front = Front {
-        http: tcp("the Dapr HTTP API", http.1, kept_http).await?,
-        grpc: tcp("the Dapr gRPC API", grpc.1, kept_grpc).await?,
+        http: tcp(http.1, http.2, kept_http).await?,
+        grpc: tcp(grpc.1, grpc.2, kept_grpc).await?,
     };
     if let Some(identity) = identity {
         note(identity, http.0, port_of(front.http.local_addr()));
@@ -173,14 +190,14 @@ pub(super) async fn back(
     identity: &mut NodeIdentity,
 ) -> Result<Back, StartError> {
     let peer = peer_socket(config.listen, kept(identity, "peer"))?;
-    let admin = tcp("the admin API", config.admin, kept(identity, "admin")).await?;
+    let admin = tcp(ADMIN, config.admin, kept(identity, "admin")).await?;
     let introduce = match config.introduce {
         None => None,
         // Sidecars look for this port: one at another would be of no use to them.
         Some(listen) if listen.origin == AddrOrigin::Default => {
             TcpListener::bind(listen.addr).await.ok()
         }
-        Some(listen) => Some(tcp("introductions", listen, None).await?),
+        Some(listen) => Some(tcp(INTRODUCE, listen, None).await?),
     };
     note(identity, "peer", port_of(peer.local_addr()));
     note(identity, "admin", port_of(admin.local_addr()));

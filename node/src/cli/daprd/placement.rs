@@ -206,21 +206,56 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
     for mark in &config.weakened {
         tracing::warn!("{mark}");
     }
+    // A port that somebody has is said before anything is made in the data directory.
+    for (addr, flag) in [
+        (options.introduce, "--port"),
+        (options.health, "--healthz-port"),
+    ] {
+        std::net::TcpListener::bind(addr).map_err(|error| taken(addr, flag, &error))?;
+    }
     let drain = config.drain_timeout;
+    let story = story(&config, fresh);
     let mut node = tokio::select! {
         started = crate::node::start(config) => started?,
         () = signals.next() => return Ok(Verdict::Ok),
     };
-    node.introduce_at(options.health).await?;
+    node.introduce_at(options.health, "--healthz-port").await?;
     if let Some(own) = &options.own {
         let resolved = tokio::net::lookup_host(own.as_str()).await;
         match resolved.ok().and_then(|mut found| found.next()) {
-            Some(addr) => node.introduce_at(addr).await?,
+            Some(addr) => node.introduce_at(addr, "--initial-cluster").await?,
             None => tracing::warn!("--initial-cluster: {own} is no address of this machine"),
         }
     }
     tracing::info!("placement service started on {}", options.introduce);
+    tracing::info!(
+        "{story}; admin and metrics at http://{}",
+        node.addresses().admin
+    );
     start::until_the_end(node, &mut signals, drain).await
+}
+
+/// What it is: a node, with its data somewhere, in some cluster.
+fn story(config: &NodeConfig, fresh: bool) -> String {
+    let cluster = match (fresh, &config.join[..]) {
+        (false, _) => "goes on in its cluster".to_owned(),
+        (true, []) => "founds a cluster".to_owned(),
+        (true, members) => format!("joins the cluster of {}", members.join(", ")),
+    };
+    let data = config.data_dir.as_ref();
+    let data = data.map_or_else(String::new, |dir| {
+        format!(", its data is in {}", dir.display())
+    });
+    format!("this is storage node {}: it {cluster}{data}", config.name)
+}
+
+fn taken(addr: SocketAddr, flag: &str, error: &std::io::Error) -> Failure {
+    Failure::new(
+        Code::PortInUse,
+        format!(
+            "cannot listen on {addr} ({error}). Stop what uses the port, or choose another one with {flag}"
+        ),
+    )
 }
 
 /// Whom to join: the first of an initial cluster founds it, unless another one has already.
