@@ -230,7 +230,7 @@ fn a_repeated_id_with_other_content(cluster: &Cluster) {
         let case = Refused::post(
             &format!("/v1.0/actors/counter/repeated/method/{method}"),
             (409, "ERR_GHOSTLIGHT_REQUEST_ID_REUSED", "E0109"),
-            "outside:order-17 was used for another request before; use a new id for new content",
+            "request id order-17 was used for another request before; use a new id for new content",
         )
         .header("Idempotency-Key", "order-17")
         .body(body);

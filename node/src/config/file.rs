@@ -113,7 +113,11 @@ impl Settings {
     /// See [`Settings::read`].
     pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
         let unreadable = |error: toml::de::Error| {
-            Error::invalid(format!("{origin} is not a valid configuration: {error}"))
+            let why = error.to_string();
+            Error::invalid(format!(
+                "{origin} is not a valid configuration: {}",
+                why.trim_end()
+            ))
         };
         let table: toml::Table = toml::from_str(text).map_err(unreadable)?;
         for key in table.keys() {

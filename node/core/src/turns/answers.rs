@@ -196,9 +196,14 @@ pub(super) fn unknown(code: Code, detail: &str) -> AnswerKind {
 }
 
 pub(crate) fn reused(id: &RequestId) -> AnswerKind {
+    // As its client wrote it.
+    let id = match id {
+        RequestId::Outside(id) => format!("request id {}", id.escape_ascii()),
+        RequestId::Session { .. } | RequestId::Derived(_) => format!("{id:?}"),
+    };
     not_run(&NotRun::new(
         Code::RequestIdReused,
-        format!("{id:?} was used for another request before; use a new id for new content"),
+        format!("{id} was used for another request before; use a new id for new content"),
     ))
 }
 
