@@ -346,7 +346,9 @@ impl NodeCore {
         if let Err(error) = border::check(&frame) {
             return Self::say(out, format!("a frame from node {from} is dropped: {error}"));
         }
-        self.note_mark(from, &frame);
+        if self.note_mark(from, &frame, out) == marks::Speaker::AnotherProcess {
+            return;
+        }
         match frame {
             Frame::Control(control) => self.take_control(now, from, control, out),
             Frame::Mark(word) => self.take_mark_word(now, from, &word, out),

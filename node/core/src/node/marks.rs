@@ -55,6 +55,22 @@ enum Saved {
     No,
 }
 
+/// Whether a mark is higher than what was known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum News {
+    Yes,
+    No,
+}
+
+/// Which of a node's processes a frame is from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaker {
+    /// The one that greeted last, or one that has promised nothing yet.
+    Known,
+    /// Another one.
+    AnotherProcess,
+}
+
 /// Whose word on this node's mark is there.
 enum Meeting {
     /// It is not needed: the first run of a node id has nothing to forget.
@@ -130,12 +146,14 @@ impl Marks {
         self.in_doubt.remove(&partition);
     }
 
-    fn note(&mut self, node: NodeId, told: Told) {
+    fn note(&mut self, node: NodeId, told: Told) -> News {
         let known = self.others.entry(node).or_default();
-        if told.mark > known.mark {
-            *known = told;
-            self.saved = Saved::No;
+        if told.mark <= known.mark {
+            return News::No;
         }
+        *known = told;
+        self.saved = Saved::No;
+        News::Yes
     }
 
     /// Whether what a peer remembers shows that this node has lost something. What this very process told
@@ -150,16 +168,34 @@ impl Marks {
 impl NodeCore {
     /// What carries promises carries the mark behind them, and which process made them: what is known of
     /// the sender otherwise may be of the process before or after.
-    pub(super) fn note_mark(&mut self, from: NodeId, frame: &Frame) {
+    ///
+    /// A process that is not the one which greeted last (a copy's original, or what was late) is remembered, and not listened to:
+    /// promises of two processes would be counted as one's. The one that greeted hears of it at once, for the first word on
+    /// its connection was said before.
+    pub(super) fn note_mark(
+        &mut self,
+        from: NodeId,
+        frame: &Frame,
+        out: &mut Vec<Effect>,
+    ) -> Speaker {
         let (mark, nonce) = match frame {
             Frame::Control(control) => (control.mark, control.nonce),
             Frame::Raft(raft) => (raft.mark, raft.nonce),
-            _ => return,
+            _ => return Speaker::Known,
         };
-        if mark > 0 && self.links.link(from).is_some() {
-            let mark = Mark(mark);
-            self.marks.note(from, Told { mark, nonce });
+        let Some(link) = self.links.link(from).filter(|_| mark > 0) else {
+            return Speaker::Known;
+        };
+        let greeted = link.record.nonce;
+        let mark = Mark(mark);
+        let news = self.marks.note(from, Told { mark, nonce });
+        if nonce == greeted {
+            return Speaker::Known;
         }
+        if news == News::Yes {
+            self.tell_mark(from, out);
+        }
+        Speaker::AnotherProcess
     }
 
     /// The first word on a control connection.

@@ -115,15 +115,26 @@ fn a_frame_that_waited_through_a_pause_says_nothing_bad_about_clocks() {
 }
 
 #[test]
-fn a_connection_is_made_anew_once_in_a_while_and_only_if_it_is_up() {
+fn a_connection_is_made_anew_more_and_more_seldom_and_only_if_it_is_up() {
     let mut links = links(1);
-    let pause = Duration::from_secs(1);
-    for (time, may) in [(0, true), (999, false), (1_000, true), (1_500, false)] {
-        assert_eq!(
-            links.may_reconnect(OTHER, ms(time), pause),
-            may,
-            "at {time} ms"
-        );
+    let rows = [
+        (0, true),
+        (999, false),
+        (1_000, true),
+        (2_999, false),
+        (3_000, true),
+        (6_999, false),
+        (7_000, true),
+    ];
+    for (time, may) in rows {
+        assert_eq!(links.may_reconnect(OTHER, ms(time)), may, "at {time} ms");
+    }
+    // Something was confirmed: it is as if nothing had been.
+    links.confirmed(OTHER, ms(7_100));
+    assert!(links.confirms(OTHER, ms(8_000), Duration::from_secs(1)));
+    assert!(!links.confirms(OTHER, ms(8_100), Duration::from_secs(1)));
+    for (time, may) in [(8_100, true), (9_099, false), (9_100, true)] {
+        assert_eq!(links.may_reconnect(OTHER, ms(time)), may, "at {time} ms");
     }
     *links
         .nodes
@@ -131,8 +142,8 @@ fn a_connection_is_made_anew_once_in_a_while_and_only_if_it_is_up() {
         .unwrap()
         .wire_mut(ConnectionKind::Bulk)
         .unwrap() = Wire::Down;
-    assert!(!links.may_reconnect(OTHER, ms(9_000), pause));
-    assert!(!links.may_reconnect(NodeId(9), ms(9_000), pause));
+    assert!(!links.may_reconnect(OTHER, ms(90_000)));
+    assert!(!links.may_reconnect(NodeId(9), ms(90_000)));
 }
 
 #[test]

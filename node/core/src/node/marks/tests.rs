@@ -122,6 +122,30 @@ fn a_node_that_is_told_more_than_it_has_ends_before_it_promises_anything() {
     }
 }
 
+/// A directory was copied, and the copy has greeted: its original still speaks over the connection before.
+#[test]
+fn another_process_than_the_one_that_greeted_is_remembered_and_not_listened_to() {
+    let rows = [(5, true), (6, false)];
+    for (nonce, answered) in rows {
+        let mut bed = again(Trust::Whole);
+        connect(&mut bed, 2);
+        word(&mut bed, 2, told(0, 0));
+        let heard = bed.heartbeat_of(told(33, nonce), 1, 0);
+        assert_eq!(promises(&heard), answered, "{nonce}");
+        let words = heard.iter().filter_map(|effect| match effect {
+            Effect::Send {
+                to,
+                frame: Frame::Mark(word),
+                ..
+            } if *to == node_id(2) => Some(word.told()),
+            _ => None,
+        });
+        let expected = (!answered).then_some(told(33, nonce));
+        assert!(words.eq(expected), "{nonce}: who greeted has lost that");
+        assert!(!promises(&bed.heartbeat_of(told(33, 6), 1, 0)));
+    }
+}
+
 #[test]
 fn the_first_word_is_what_is_remembered_of_the_other() {
     let mut bed = again(Trust::Whole);

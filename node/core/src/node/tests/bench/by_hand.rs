@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ghostlight_protocol::ids::{ClusterId, NodeId, PartitionId};
+use ghostlight_protocol::marks::Told;
 use ghostlight_protocol::partition_row::{Membership, PartitionRow, Peer};
 use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::wire::frame::{Control, Frame, Heartbeat};
@@ -77,6 +78,16 @@ impl ByHand {
     }
 
     pub(in crate::node) fn heartbeat(&mut self, to: u64, commit: u64) -> Vec<Effect> {
+        self.heartbeat_of(Told::default(), to, commit)
+    }
+
+    /// Of a process with this mark.
+    pub(in crate::node) fn heartbeat_of(
+        &mut self,
+        told: Told,
+        to: u64,
+        commit: u64,
+    ) -> Vec<Effect> {
         let heartbeat = Heartbeat {
             partition: u32::from(P.0),
             from: OTHER,
@@ -89,6 +100,8 @@ impl ByHand {
             from: node_id(OTHER),
             frame: Frame::Control(Control {
                 heartbeats: vec![heartbeat],
+                mark: told.mark.0,
+                nonce: told.nonce,
                 ..Control::default()
             }),
         })
