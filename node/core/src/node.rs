@@ -65,6 +65,7 @@ use crate::replica::AllLogs;
 use crate::topics::subscribers::{Subscribers, SubscribersInput};
 use crate::topics::{TopicCounters, TopicsInput};
 use crate::turns::{NativeTypes, TurnsInput};
+use crate::wakeups::SharedFirings;
 use crate::wakeups::WakeupsInput;
 
 /// One tick of every group.
@@ -118,6 +119,8 @@ struct Cluster {
     descriptor: ClusterDescriptor,
     slots: Vec<Option<Slot>>,
     logs: AllLogs,
+    /// Reminders and timers under way.
+    firings: SharedFirings,
     ring: Ring,
     table: PreferenceTable,
     routes: RoutingTable,
@@ -507,6 +510,7 @@ impl NodeCore {
             descriptor,
             slots,
             logs: AllLogs::default(),
+            firings: SharedFirings::default(),
             ring,
             table,
             routes: RoutingTable::new(partitions),

@@ -7,6 +7,7 @@
 //! Absent: the clock (the calendar comes in with each input), what a firing does, and what becomes of its row.
 
 mod firings;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -23,6 +24,8 @@ use prost::Message;
 
 pub use self::firings::FIRINGS_MAX;
 use self::firings::{Bound, Firings, Moved, Says};
+use self::shared::Shared;
+pub use self::shared::{NODE_FIRINGS_MAX, SharedFirings, rotation};
 use self::timers::Timers;
 use crate::io::Rest;
 use crate::turns::{Due, RowsWanted, Standing, WakeupEnd};
@@ -126,33 +129,42 @@ impl Wakeups {
         }
     }
 
-    /// Feeds one input; `wall` is a calendar clock that can be believed.
+    /// Counts what it has under way, and what waits, among all of its node.
+    pub fn count_among(&self, node: &mut SharedFirings) {
+        let waiting = self.bounds.iter();
+        self.reminders.count_among(&mut node.reminders, waiting);
+        let waiting = self.timers.waiting();
+        self.timer_firings.count_among(&mut node.timers, waiting);
+    }
+
+    /// Feeds one input; `wall` is a calendar clock that can be believed, `node` what runs in all partitions.
     pub fn handle(
         &mut self,
         now: Instant,
         wall: WallTime,
+        node: &mut SharedFirings,
         input: WakeupsInput,
         out: &mut Vec<WakeupsEffect>,
     ) {
         match input {
             WakeupsInput::Tick => {}
-            WakeupsInput::Rows { rows, rest } => self.on_rows(now, wall, rows, rest, out),
+            WakeupsInput::Rows { rows, rest } => self.on_rows((now, wall), node, rows, rest, out),
             WakeupsInput::Scheduled(actor, writes) => self.on_scheduled(wall, &actor, writes),
-            WakeupsInput::Over(due, end) => self.on_over(now, wall, &due, end),
+            WakeupsInput::Over(due, end) => self.on_over((now, wall), node, &due, end),
         }
-        self.try_rested(now);
-        self.fire_timers(wall, out);
-        self.look(now, wall, out);
+        self.try_rested(now, &mut node.reminders);
+        self.fire_timers(wall, &mut node.timers, out);
+        self.look(now, wall, &node.reminders, out);
     }
 
     /// Of each type that has rested, one firing tries.
-    fn try_rested(&mut self, now: Instant) {
+    fn try_rested(&mut self, now: Instant, node: &mut Shared) {
         for row in self.reminders.rested(now) {
             if let Some((actor, ..)) = family::parse_schedule_key(&row)
                 && !self.reminders.contains(&row)
-                && self.reminders.bound(&actor).is_none()
+                && self.reminders.bound(node, &actor).is_none()
             {
-                self.reminders.begin(row.clone(), &actor);
+                self.reminders.begin(node, row.clone(), &actor);
                 self.tries.push_back(row);
             }
         }
@@ -161,7 +173,7 @@ impl Wakeups {
     }
 
     /// Begins a read, if one is needed and none is under way.
-    fn look(&mut self, now: Instant, wall: WallTime, out: &mut Vec<WakeupsEffect>) {
+    fn look(&mut self, now: Instant, wall: WallTime, node: &Shared, out: &mut Vec<WakeupsEffect>) {
         if let Read::TimersWanted(after) = &mut self.read {
             let after = after.take();
             self.read = Read::TimersDue;
@@ -178,7 +190,8 @@ impl Wakeups {
             return;
         }
         let ahead = self.next.filter(|next| *next <= wall.0);
-        let wanted = now >= self.back_at && self.bounds.iter().any(|b| self.reminders.is_roomy(b));
+        let wanted =
+            now >= self.back_at && self.bounds.iter().any(|b| self.reminders.is_roomy(node, b));
         let back = self.passed.filter(|_| wanted);
         let Some(from) = back.into_iter().chain(ahead).min() else {
             return;
@@ -209,8 +222,8 @@ impl Wakeups {
 
     fn on_rows(
         &mut self,
-        now: Instant,
-        wall: WallTime,
+        (now, wall): (Instant, WallTime),
+        node: &mut SharedFirings,
         rows: Vec<(Bytes, Option<Bytes>)>,
         rest: Rest,
         out: &mut Vec<WakeupsEffect>,
@@ -233,11 +246,13 @@ impl Wakeups {
                     self.read = Read::TimersWanted(Some(after));
                 }
             }
-            Read::Walk(walk) => self.on_page(now, wall, walk, &rows, rest, out),
+            Read::Walk(walk) => {
+                self.on_page((now, wall), &mut node.reminders, walk, (&rows, rest), out)
+            }
             Read::Reminders { keys, walk } => {
                 for (key, (_, value)) in keys.into_iter().zip(rows) {
                     let row = value.map(|value| ScheduleRow::decode(value).unwrap_or_default());
-                    self.fire_reminder(now, wall, &key, row, out);
+                    self.fire_reminder((now, wall), &mut node.reminders, &key, row, out);
                 }
                 if let Some(walk) = walk {
                     self.walk(walk, out);
@@ -273,11 +288,10 @@ impl Wakeups {
     /// A page of a walk.
     fn on_page(
         &mut self,
-        now: Instant,
-        wall: WallTime,
+        (now, wall): (Instant, WallTime),
+        node: &mut Shared,
         walk: Walk,
-        rows: &[(Bytes, Option<Bytes>)],
-        rest: Rest,
+        (rows, rest): (&[(Bytes, Option<Bytes>)], Rest),
         out: &mut Vec<WakeupsEffect>,
     ) {
         let mut keys = VecDeque::new();
@@ -298,9 +312,9 @@ impl Wakeups {
             if self.reminders.contains(&key) {
                 continue;
             }
-            match self.reminders.bound(&actor) {
+            match self.reminders.bound(node, &actor) {
                 None => {
-                    self.reminders.begin(key.clone(), &actor);
+                    self.reminders.begin(node, key.clone(), &actor);
                     keys.push_back(key);
                 }
                 Some(Bound::Partition) => {
@@ -340,8 +354,8 @@ impl Wakeups {
     /// `None`: it was removed between the two reads.
     fn fire_reminder(
         &mut self,
-        now: Instant,
-        wall: WallTime,
+        (now, wall): (Instant, WallTime),
+        node: &mut Shared,
         key: &Bytes,
         row: Option<ScheduleRow>,
         out: &mut Vec<WakeupsEffect>,
@@ -355,7 +369,8 @@ impl Wakeups {
             self.expect(row.due_ms);
         }
         let Some(row) = row.filter(|row| row.due_ms <= wall.0) else {
-            self.reminders.end(now, key, &actor, Says::Nothing);
+            let ended = (key, &actor);
+            self.reminders.end(node, now, ended, Says::Nothing);
             return;
         };
         let tick = if row.tick_ms > 0 {
@@ -398,7 +413,13 @@ impl Wakeups {
         }
     }
 
-    fn on_over(&mut self, now: Instant, wall: WallTime, due: &Due, end: WakeupEnd) {
+    fn on_over(
+        &mut self,
+        (now, wall): (Instant, WallTime),
+        node: &mut SharedFirings,
+        due: &Due,
+        end: WakeupEnd,
+    ) {
         let key = family::schedule_key(&due.actor, due.kind, &due.name);
         match due.kind {
             ScheduleKind::Reminder => {
@@ -408,7 +429,9 @@ impl Wakeups {
                     (true, WakeupEnd::Called) => Says::Fit,
                     (true, WakeupEnd::Overtaken) => Says::Nothing,
                 };
-                if self.reminders.end(now, &key, &due.actor, says) == Some(Moved::No) {
+                let ended = (&key, &due.actor);
+                let moved = self.reminders.end(&mut node.reminders, now, ended, says);
+                if moved == Some(Moved::No) {
                     let of_type = Bound::Type(due.actor.actor_type().to_owned());
                     self.pass_over(due.row.due_ms, of_type);
                 }
@@ -419,7 +442,8 @@ impl Wakeups {
                     WakeupEnd::NotCalled => Says::Unfit,
                     WakeupEnd::Overtaken => Says::Nothing,
                 };
-                match self.timer_firings.end(now, &key, &due.actor, says) {
+                let ended = (&key, &due.actor);
+                match self.timer_firings.end(&mut node.timers, now, ended, says) {
                     Some(Moved::No) => self.timers.over(wall, key, due),
                     Some(Moved::Yes) => self.timers.earlier_over(&key),
                     None => {}
@@ -428,10 +452,10 @@ impl Wakeups {
         }
     }
 
-    fn fire_timers(&mut self, wall: WallTime, out: &mut Vec<WakeupsEffect>) {
-        self.timers.release(&self.timer_firings);
+    fn fire_timers(&mut self, wall: WallTime, node: &mut Shared, out: &mut Vec<WakeupsEffect>) {
+        self.timers.release(node, &self.timer_firings);
         for _ in 0..STEPS_MAX {
-            if self.timer_firings.room(&Bound::Partition) == 0 {
+            if self.timer_firings.room(node, &Bound::Partition) == 0 {
                 return;
             }
             let Some((key, due)) = self.timers.pop(wall) else {
@@ -440,10 +464,10 @@ impl Wakeups {
             if self.timer_firings.contains(&key) {
                 continue; // Until the firing of the row before is over.
             }
-            match self.timer_firings.bound(&due.actor) {
+            match self.timer_firings.bound(node, &due.actor) {
                 Some(bound) => self.timers.hold(key, bound),
                 None => {
-                    self.timer_firings.begin(key, &due.actor);
+                    self.timer_firings.begin(node, key, &due.actor);
                     out.push(WakeupsEffect::Fire(Box::new(due)));
                 }
             }

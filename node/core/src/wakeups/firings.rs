@@ -1,5 +1,5 @@
-//! What fires at the moment, and what keeps more from firing: bounds for the partition, for an actor's type and for
-//! an actor, so that an application that hangs holds up nobody else's.
+//! What fires at the moment, and what keeps more from firing: bounds for the node (`shared.rs`), for the partition, for an actor's
+//! type and for an actor, so that an application that hangs holds up nobody else's.
 //!
 //! A type whose firing could not start *rests*; then one firing *tries*, and the others follow when it was called.
 //! Absent: what is due.
@@ -10,6 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::time::Instant;
+
+use super::shared::Shared;
 
 /// Firings of one partition that run at the same time: so many reminders, and as many timers.
 pub const FIRINGS_MAX: usize = 1_024;
@@ -27,7 +29,7 @@ const _: () = assert!(ACTOR_FIRINGS_MAX < TYPE_FIRINGS_MAX && TYPE_FIRINGS_MAX <
 pub(super) enum Bound {
     /// The partition has as many as it may.
     Partition,
-    /// The actors of this type have, or the type rests.
+    /// The actors of this type have, here or on the node, or the type rests.
     Type(String),
     /// The actor has.
     Actor(ActorKey),
@@ -96,30 +98,31 @@ impl Firings {
     }
 
     /// What keeps a firing of this actor from starting.
-    pub(super) fn bound(&self, actor: &ActorKey) -> Option<Bound> {
+    pub(super) fn bound(&self, node: &Shared, actor: &ActorKey) -> Option<Bound> {
         let of_type = Bound::Type(actor.actor_type().to_owned());
         let bounds = [Bound::Partition, of_type, Bound::Actor(actor.clone())];
-        bounds.into_iter().find(|bound| self.room(bound) == 0)
+        bounds.into_iter().find(|bound| self.room(node, bound) == 0)
     }
 
     /// How many more may start.
-    pub(super) fn room(&self, bound: &Bound) -> usize {
-        let (running, most) = self.share(bound);
+    pub(super) fn room(&self, node: &Shared, bound: &Bound) -> usize {
+        let (running, most) = self.share(node, bound);
         most.saturating_sub(running)
     }
 
     /// Whether so many may start that it is worth to look for them.
-    pub(super) fn is_roomy(&self, bound: &Bound) -> bool {
-        let (running, most) = self.share(bound);
+    pub(super) fn is_roomy(&self, node: &Shared, bound: &Bound) -> bool {
+        let (running, most) = self.share(node, bound);
         most > 0 && running <= most / 2
     }
 
-    fn share(&self, bound: &Bound) -> (usize, usize) {
+    fn share(&self, node: &Shared, bound: &Bound) -> (usize, usize) {
         match bound {
             Bound::Partition => (self.running.len(), FIRINGS_MAX),
             Bound::Type(name) => {
                 let of_type = self.types.get(name);
-                of_type.map_or((0, TYPE_FIRINGS_MAX), |t| (t.running, t.most()))
+                let here = of_type.map_or((0, TYPE_FIRINGS_MAX), |t| (t.running, t.most()));
+                (here.0, here.1.min(node.most(name, here.0)))
             }
             Bound::Actor(actor) => {
                 let running = self.actors.get(actor).copied().unwrap_or(0);
@@ -128,11 +131,12 @@ impl Firings {
         }
     }
 
-    pub(super) fn begin(&mut self, row: Bytes, actor: &ActorKey) {
+    pub(super) fn begin(&mut self, node: &mut Shared, row: Bytes, actor: &ActorKey) {
         let before = self.running.insert(row, Moved::No);
         assert!(before.is_none(), "{actor}: a row fires once at a time");
         let of_type = self.types.entry(actor.actor_type().to_owned());
         of_type.or_default().running += 1;
+        node.begin(actor.actor_type());
         *self.actors.entry(actor.clone()).or_default() += 1;
         assert!(self.running.len() <= FIRINGS_MAX, "firings are bounded");
     }
@@ -151,9 +155,9 @@ impl Firings {
     /// A firing is over. `None`: it did not run here.
     pub(super) fn end(
         &mut self,
+        node: &mut Shared,
         now: Instant,
-        row: &Bytes,
-        actor: &ActorKey,
+        (row, actor): (&Bytes, &ActorKey),
         says: Says,
     ) -> Option<Moved> {
         let moved = self.running.remove(row)?;
@@ -166,6 +170,7 @@ impl Firings {
         let name = actor.actor_type();
         let of_type = self.types.get_mut(name)?;
         of_type.running -= 1;
+        node.end(name);
         match (says, &of_type.health) {
             (Says::Fit, _) => of_type.health = Health::Fit,
             (Says::Unfit, Health::Fit | Health::Trying(_)) => {
@@ -180,6 +185,24 @@ impl Firings {
             self.types.remove(name);
         }
         Some(moved)
+    }
+
+    /// Counts what runs here, and what waits, among all of the node.
+    pub(super) fn count_among<'a>(
+        &self,
+        node: &mut Shared,
+        waiting: impl Iterator<Item = &'a Bound>,
+    ) {
+        for (name, of_type) in &self.types {
+            node.count(name, of_type.running);
+        }
+        for bound in waiting {
+            if let Bound::Type(name) = bound
+                && !self.types.contains_key(name)
+            {
+                node.count(name, 0);
+            }
+        }
     }
 
     /// Types that have rested may be tried: the rows of which it was seen that they do not start. What nobody has

@@ -26,6 +26,7 @@ fn row(due_ms: u64, period: &str) -> ScheduleRow {
 struct Bed {
     rows: BTreeMap<Bytes, ScheduleRow>,
     wakeups: Wakeups,
+    node: SharedFirings,
     now: Instant,
     wall: u64,
     fired: Vec<(String, u64)>,
@@ -40,7 +41,8 @@ impl Bed {
     fn feed(&mut self, input: WakeupsInput) {
         let mut effects = Vec::new();
         let wall = WallTime(self.wall);
-        self.wakeups.handle(self.now, wall, input, &mut effects);
+        self.wakeups
+            .handle(self.now, wall, &mut self.node, input, &mut effects);
         for effect in effects {
             match effect {
                 WakeupsEffect::Fire(due) => {
@@ -434,4 +436,125 @@ fn firings_that_do_not_end_hold_up_nobody_else() {
             bed.reads - reads
         );
     }
+}
+
+/// Partitions of one node.
+struct Node {
+    beds: Vec<Bed>,
+    ticks: u64,
+}
+
+impl Node {
+    /// Each with so many of a type that are due.
+    fn of(partitions: u64, kind: ScheduleKind, name: &str, each: u64) -> Self {
+        let beds = (0..partitions).map(|partition| {
+            let mut bed = Bed::default();
+            for number in 0..each {
+                let actor = actor_of(name, &format!("{partition}-{number}"));
+                bed.store(&actor, kind, "n", row(number, ""));
+            }
+            bed
+        });
+        Self {
+            beds: beds.collect(),
+            ticks: 0,
+        }
+    }
+
+    /// Does something in one of them, which sees what runs in all.
+    fn at(&mut self, place: usize, work: impl FnOnce(&mut Bed)) {
+        let mut node = SharedFirings::default();
+        for bed in &self.beds {
+            bed.wakeups.count_among(&mut node);
+        }
+        let bed = &mut self.beds[place];
+        bed.node = node;
+        work(bed);
+        assert!(self.running() <= NODE_FIRINGS_MAX);
+    }
+
+    fn pass(&mut self, ms: u64) {
+        let count = self.beds.len();
+        let first = rotation(self.ticks, count);
+        self.ticks += 1;
+        for place in (first..count).chain(0..first) {
+            self.at(place, |bed| bed.pass(ms));
+        }
+    }
+
+    fn running(&self) -> usize {
+        self.beds.iter().map(|bed| bed.running.len()).sum()
+    }
+}
+
+/// An application hangs whose actors are everywhere: it takes half, and another type's firings start at once, everywhere.
+#[test]
+fn firings_of_a_node_are_bounded_and_no_type_has_all() {
+    for kind in [ScheduleKind::Reminder, ScheduleKind::Timer] {
+        let mut node = Node::of(64, kind, "hangs", TYPE_FIRINGS_MAX as u64);
+        for _ in 0..40 {
+            node.pass(50);
+        }
+        let hung = node.running();
+        assert!((900..=NODE_FIRINGS_MAX / 2 + 1).contains(&hung), "{hung}");
+        for place in 0..64 {
+            let actor = actor_of("fast", &place.to_string());
+            node.at(place, |bed| {
+                bed.set_of(&actor, kind, "n", Some(row(1, "")));
+                bed.pass(50);
+            });
+            assert_eq!(node.beds[place].runs("fast"), 1, "{kind:?} in {place}");
+        }
+    }
+}
+
+/// The first partitions take what there is; as their firings end, those that have none come first.
+#[test]
+fn partitions_share_what_a_node_may_have() {
+    for kind in [ScheduleKind::Reminder, ScheduleKind::Timer] {
+        let each = 100;
+        let mut node = Node::of(200, kind, "t", each);
+        for _ in 0..40 {
+            node.pass(50);
+        }
+        let fewest = |node: &Node| node.beds.iter().map(|bed| bed.fired.len() as u64).min();
+        assert_eq!(
+            fewest(&node),
+            Some(0),
+            "{kind:?}: the bound was not reached"
+        );
+        // Half of what each one has ends, the oldest first.
+        let mut rounds = 0;
+        while fewest(&node) < Some(each) {
+            for place in 0..node.beds.len() {
+                node.at(place, |bed| {
+                    let half = bed.running.len().div_ceil(2);
+                    let over: Vec<Due> = bed.running.drain(..half).collect();
+                    for due in over {
+                        bed.end(due, Some(1_000_000_000));
+                    }
+                });
+            }
+            node.pass(50);
+            rounds += 1;
+            let begun = fewest(&node) > Some(0);
+            assert!(begun || rounds < 12, "{kind:?}: somebody starves");
+            assert!(rounds < 100, "{kind:?}: not all have fired");
+        }
+    }
+}
+
+#[test]
+fn what_a_leadership_had_that_ended_is_free_again() {
+    let mut node = Node::of(64, ScheduleKind::Reminder, "t", TYPE_FIRINGS_MAX as u64);
+    for _ in 0..40 {
+        node.pass(50);
+    }
+    let before = node.running();
+    node.beds.truncate(1);
+    for _ in 0..40 {
+        node.pass(50);
+    }
+    assert!(node.running() > before / 64);
+    assert_eq!(node.running(), TYPE_FIRINGS_MAX);
 }

@@ -11,6 +11,7 @@ use ghostlight_protocol::family;
 use ghostlight_protocol::time::WallTime;
 
 use super::firings::{AGAIN, Bound, Firings};
+use super::shared::Shared;
 use crate::turns::{Due, Standing, next_tick};
 
 /// Timers of one partition in memory; those beyond it fire when there is room again after an opening.
@@ -117,15 +118,20 @@ impl Timers {
         }
     }
 
+    /// What held timers wait for.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Bound> {
+        self.held.keys()
+    }
+
     /// As many of the held are looked at again as there is room for.
-    pub(super) fn release(&mut self, firings: &Firings) {
+    pub(super) fn release(&mut self, node: &Shared, firings: &Firings) {
         let Self {
             timers,
             order,
             held,
         } = self;
         held.retain(|bound, held| {
-            for _ in 0..firings.room(bound) {
+            for _ in 0..firings.room(node, bound) {
                 let Some((at, key)) = held.pop_first() else {
                     break;
                 };
