@@ -366,6 +366,16 @@ impl Cluster {
         process.expect("it runs").signal(signal);
     }
 
+    /// The process id of a node.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn pid(&self, node: usize) -> u32 {
+        let process = self.nodes[node].process.as_ref();
+        process.expect("it runs").pid()
+    }
+
     /// Addresses of the actor API, by node.
     #[must_use]
     pub fn http(&self) -> Vec<String> {

@@ -3,8 +3,9 @@
 //!
 //! `tests/` by what they prove: `failover` (gaps after kills and freezes), `moves` (drain, restart, join, leave
 //! without a failed call), `forming` (growth, seeds, restarts), `demo`, `bad_input` (every refusal of the API),
-//! `commands` (every command of the binary), `clocks` (jumps of an hour), `room` (disks that fill up), `gray` (nodes neither well nor dead), `splits` (networks that are cut, lossy, one-way), `apps` (applications
-//! that die, misbehave, or speak as .NET does), `cluster` (recorded replies).
+//! `commands` (every command of the binary), `clocks` (jumps of an hour), `room` (disks that fill up), `gray` (nodes
+//! neither well nor dead), `overload` (more calls than can be done), `splits` (networks that are cut, lossy, one-way),
+//! `apps` (applications that die, misbehave, or speak as .NET does), `cluster` (recorded replies).
 //!
 //! The binary is run, never linked: it is what users get, and these tests compile in seconds. Absent on
 //! purpose: any knowledge of the inside of a node; what is asked goes through HTTP and the command line.
@@ -21,6 +22,7 @@ pub mod http;
 pub mod load;
 pub mod log_check;
 pub mod network;
+pub mod open_loop;
 pub mod played;
 pub mod ports;
 pub mod process;
@@ -29,4 +31,5 @@ pub mod sidecar;
 pub mod small_disk;
 pub mod spread;
 pub mod sync_faults;
+pub mod usage;
 pub mod wait;

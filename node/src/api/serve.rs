@@ -38,8 +38,11 @@ pub const RESERVE_TIME_MAX: Duration = Duration::from_secs(5);
 pub const HEADER_TIME_MAX: Duration = Duration::from_secs(75);
 /// Headers of one request, in bytes.
 pub const HEADER_BYTES_MAX: usize = 16 << 10;
-/// Streams of one HTTP/2 connection: a client may send all its traffic over one.
-pub const STREAMS_MAX: u32 = 16_384;
+/// Streams of one HTTP/2 connection over gRPC: a client may send all its traffic over one.
+pub const GRPC_STREAMS_MAX: u32 = 16_384;
+/// The same over HTTP, as in Dapr. What is beyond waits at the client, where giving it up costs nothing here: with thousands, a
+/// node under overload answers nobody but those who have given up.
+pub const HTTP_STREAMS_MAX: u32 = 250;
 /// Resets an HTTP/2 client may have pending.
 pub const PENDING_RESETS_MAX: usize = 128;
 /// How far a taken default port moves.
@@ -324,7 +327,10 @@ async fn connection(
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(HEADER_BYTES_MAX as u32)
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(match api {
+            Api::Grpc => GRPC_STREAMS_MAX,
+            Api::Dapr | Api::Public | Api::Admin | Api::Introduction => HTTP_STREAMS_MAX,
+        })
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX);
     let served = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
