@@ -73,7 +73,7 @@ impl NodeCore {
     }
 
     /// The one node of this name or id; of those of one name, the ones that are gone for good do not count beside others.
-    pub(super) fn find_node(&self, wanted: &str) -> Result<NodeId, AdminAnswer> {
+    pub(super) fn find_node(&self, wanted: &str) -> Result<NodeId, Box<AdminAnswer>> {
         let named = self
             .links
             .known()
@@ -85,7 +85,7 @@ impl NodeCore {
             [] => {
                 let id = NodeId::parse(wanted);
                 let found = self.links.known().find(|known| Some(*known) == id);
-                found.ok_or_else(|| unknown_node(wanted))
+                found.ok_or_else(|| Box::new(unknown_node(wanted)))
             }
             [one] => Ok(one),
             [..] => {
@@ -94,7 +94,8 @@ impl NodeCore {
                     (format!("{node:?}"), state)
                 });
                 let each: Vec<_> = each.collect();
-                Err(refused(Code::AmbiguousNode, several_called(wanted, &each)))
+                let refusal = refused(Code::AmbiguousNode, several_called(wanted, &each));
+                Err(Box::new(refusal))
             }
         }
     }
@@ -109,7 +110,7 @@ impl NodeCore {
     ) -> Option<AdminAnswer> {
         let node = match self.find_node(wanted) {
             Ok(node) => node,
-            Err(refusal) => return Some(refusal),
+            Err(refusal) => return Some(*refusal),
         };
         let name = self.name_of(node);
         if node == self.me || self.member_state(node) != MemberState::Down {

@@ -106,7 +106,7 @@ impl NodeCore {
                 None => return,
                 Some(refusal) => refusal,
             },
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         };
         out.push(Effect::AdminReply {
             ticket,

@@ -362,6 +362,14 @@ impl Dice {
         }
     }
 
+    fn raft_messages(&mut self) -> RaftMessages {
+        RaftMessages {
+            messages: self.many(Self::raft),
+            mark: self.number(),
+            nonce: self.number(),
+        }
+    }
+
     fn comparison(&mut self) -> Frame {
         match self.0.random_range(0..3) {
             0 => Frame::AskRows(AskRows {
@@ -381,11 +389,7 @@ impl Dice {
         }
         match self.0.random_range(0..21) {
             0 | 1 => Frame::Control(self.control()),
-            2 | 3 => Frame::Raft(RaftMessages {
-                messages: self.many(Self::raft),
-                mark: self.number(),
-                nonce: self.number(),
-            }),
+            2 | 3 => Frame::Raft(self.raft_messages()),
             4 => Frame::Call(self.call()),
             5 => Frame::Answer(self.answer()),
             6 => Frame::OutboxPush(OutboxPush {

@@ -190,16 +190,20 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
     let config = build(Vec::new())?;
     start::start_log(&config.log);
     start::raise_file_limit();
-    let fresh = config.data_dir.as_ref().is_some_and(|dir| {
-        std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none())
-    });
+    let directory = match &config.data_dir {
+        Some(dir) if std::fs::read_dir(dir).is_ok_and(|mut found| found.next().is_some()) => {
+            Directory::Used
+        }
+        Some(_) => Directory::New,
+        None => Directory::Used,
+    };
     if let Some(parent) = config.data_dir.as_ref().and_then(|dir| dir.parent()) {
         std::fs::create_dir_all(parent).map_err(|error| {
             let why = format!("cannot make the directory {} ({error})", parent.display());
             Failure::new(Code::DataDirUnusable, why)
         })?;
     }
-    let config = match fresh && !options.others.is_empty() {
+    let config = match directory == Directory::New && !options.others.is_empty() {
         true => build(members(&options, &mut signals).await)?,
         false => config,
     };
@@ -214,7 +218,7 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
         std::net::TcpListener::bind(addr).map_err(|error| taken(addr, flag, &error))?;
     }
     let drain = config.drain_timeout;
-    let story = story(&config, fresh);
+    let story = story(&config, directory);
     let mut node = tokio::select! {
         started = crate::node::start(config) => started?,
         () = signals.next() => return Ok(Verdict::Ok),
@@ -235,12 +239,19 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
     start::until_the_end(node, &mut signals, drain).await
 }
 
+/// Whether a node was here before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Directory {
+    New,
+    Used,
+}
+
 /// What it is: a node, with its data somewhere, in some cluster.
-fn story(config: &NodeConfig, fresh: bool) -> String {
-    let cluster = match (fresh, &config.join[..]) {
-        (false, _) => "goes on in its cluster".to_owned(),
-        (true, []) => "founds a cluster".to_owned(),
-        (true, members) => format!("joins the cluster of {}", members.join(", ")),
+fn story(config: &NodeConfig, directory: Directory) -> String {
+    let cluster = match (directory, &config.join[..]) {
+        (Directory::Used, _) => "goes on in its cluster".to_owned(),
+        (Directory::New, []) => "founds a cluster".to_owned(),
+        (Directory::New, members) => format!("joins the cluster of {}", members.join(", ")),
     };
     let data = config.data_dir.as_ref();
     let data = data.map_or_else(String::new, |dir| {

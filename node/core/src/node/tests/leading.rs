@@ -297,7 +297,7 @@ fn too_few_copies_are_said_within_two_seconds_and_then_every_minute() {
     let said = |bench: &mut Bench| {
         let events = std::mem::take(&mut bench.at(me).events);
         let texts = events.iter().filter(
-            |event| matches!(event, crate::io::Event::Said(text) if text.contains("--min-copies asks for 2")),
+            |event| matches!(event, Event::Said(text) if text.contains("--min-copies asks for 2")),
         );
         texts.count()
     };

@@ -79,7 +79,7 @@ fn an_order_that_never_arrives_is_said_to_be_unconfirmed() {
 fn an_order_for_a_name_that_two_nodes_have_is_refused() {
     let (mut bench, leader, follower) = one_is_dead();
     let of_name = |bench: &mut Bench, number: u64, name: &str| {
-        let mut peer = super::bench::record(number);
+        let mut peer = bench::record(number);
         (peer.generation, peer.name) = (2, name.to_owned());
         let connected = Input::Connected {
             peer,
