@@ -114,6 +114,13 @@ pub enum Input {
         /// The gateway's number of the call.
         call: u64,
     },
+    /// Raft messages could not be queued: they certainly were not sent.
+    AppendsNotSent {
+        /// The receiver they were meant for.
+        to: NodeId,
+        /// Of these groups.
+        partitions: Vec<PartitionId>,
+    },
     /// Events for a subscriber could not be queued: they certainly were not sent.
     DeliveryNotSent {
         /// The receiver they were meant for.
@@ -150,6 +157,31 @@ pub enum Input {
         /// When to end in any case.
         deadline: Instant,
     },
+}
+
+impl Input {
+    /// What the core is to hear of a frame that could not be queued; `None`: nothing, it is made good by itself.
+    #[must_use]
+    pub fn not_sent(to: NodeId, frame: &Frame) -> Option<Self> {
+        match frame {
+            Frame::Call(request) => Some(Self::CallNotSent {
+                to,
+                call: request.call,
+            }),
+            Frame::Raft(raft) => {
+                let partitions = raft.messages.iter();
+                let partitions = partitions.filter_map(|m| u16::try_from(m.partition).ok());
+                Some(Self::AppendsNotSent {
+                    to,
+                    partitions: partitions.map(PartitionId).collect(),
+                })
+            }
+            frame => {
+                let unsent = UnsentDelivery::of(frame)?;
+                Some(Self::DeliveryNotSent { to, unsent })
+            }
+        }
+    }
 }
 
 /// See [`Input::Refused`].

@@ -270,6 +270,7 @@ impl NodeCore {
                 self.local
                     .push_back(Local::Gateway(GatewayInput::NotSent { to, call }));
             }
+            Input::AppendsNotSent { to, partitions } => self.appends_not_sent(to, &partitions),
             Input::DeliveryNotSent { to, unsent } => {
                 let partition = unsent.partition;
                 let input = TopicsInput::NotSent { to, unsent };

@@ -13,7 +13,6 @@ use ghostlight_core::io::{
     Effect, HaltReason, Input, Lane, Now, Refused, Refuser, StoreEffect, StoreInput,
 };
 use ghostlight_core::node::NodeCore;
-use ghostlight_core::topics::UnsentDelivery;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{NodeId, PartitionId};
 use ghostlight_protocol::time::Instant;
@@ -497,11 +496,7 @@ impl<G: Guests, C: Clocks> CoreLoop<G, C> {
             }
             Lane::Inquiry => ConnectionKind::Inquiry,
         };
-        let call = match &frame {
-            Frame::Call(request) => Some(request.call),
-            _ => None,
-        };
-        let delivery = UnsentDelivery::of(&frame);
+        let not_sent = Input::not_sent(to, &frame);
         let sent = match self.links.get(&(to, kind)) {
             Some(link) => link.send(lane, frame),
             None => Err(SendError::NotConnected),
@@ -511,11 +506,8 @@ impl<G: Guests, C: Clocks> CoreLoop<G, C> {
             SendError::NotConnected => "not_connected",
             SendError::Full => "lane_full",
         });
-        if let Some(call) = call {
-            self.feed_within(Input::CallNotSent { to, call });
-        }
-        if let Some(unsent) = delivery {
-            self.feed_within(Input::DeliveryNotSent { to, unsent });
+        if let Some(not_sent) = not_sent {
+            self.feed_within(not_sent);
         }
     }
 

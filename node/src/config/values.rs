@@ -334,6 +334,9 @@ fn is_filter(text: &str) -> bool {
 
 pub(super) fn log(level: Option<String>, format: Option<&str>) -> Result<Log, Error> {
     let level = level.unwrap_or_else(|| "info".to_owned());
+    // The library takes no blanks in a list.
+    let words: Vec<&str> = level.split(',').map(str::trim).collect();
+    let level = words.join(",");
     if !is_filter(&level) {
         return Err(Error::invalid(format!(
             "log-level = {level:?} is neither a level nor a filter. \

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use ghostlight_core::io::{Effect, Event as CoreEvent, HaltReason, Input, Lane};
-use ghostlight_core::topics::UnsentDelivery;
 use ghostlight_core::turn_io::{RunnerEffect, RunnerInput};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::NodeId;
@@ -170,14 +169,13 @@ impl World {
         }
         let target = self.reached(place, to, kind_of(lane));
         let Some(other) = target else {
-            if let Frame::Call(request) = &frame {
-                let call = request.call;
-                self.sometimes.hit("call not sent");
-                self.arrive(place, Input::CallNotSent { to, call });
-            }
-            if let Some(unsent) = UnsentDelivery::of(&frame) {
-                self.sometimes.hit("delivery not sent");
-                self.arrive(place, Input::DeliveryNotSent { to, unsent });
+            if let Some(not_sent) = Input::not_sent(to, &frame) {
+                match &not_sent {
+                    Input::CallNotSent { .. } => self.sometimes.hit("call not sent"),
+                    Input::DeliveryNotSent { .. } => self.sometimes.hit("delivery not sent"),
+                    _ => {}
+                }
+                self.arrive(place, not_sent);
             }
             return;
         };

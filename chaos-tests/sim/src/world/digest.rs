@@ -36,6 +36,7 @@ impl Trace {
             Input::Dialed { .. }
             | Input::Refused(_)
             | Input::CallNotSent { .. }
+            | Input::AppendsNotSent { .. }
             | Input::DeliveryNotSent { .. }
             | Input::Hangup(_)
             | Input::App(_)
@@ -75,6 +76,7 @@ fn kind_of(input: &Input) -> u8 {
         Input::Refused(_) => b'R',
         Input::CallNotSent { .. } => b'n',
         Input::DeliveryNotSent { .. } => b'N',
+        Input::AppendsNotSent { .. } => b'a',
         Input::Call { .. } => b'C',
         Input::Hangup(_) => b'h',
         Input::Runner(_) => b'r',

@@ -23,7 +23,8 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::flush::Outbound;
-use super::{Introduced, Local, NodeCore, Start};
+use super::slot::Slot;
+use super::{Cluster, Introduced, Local, NodeCore, Start};
 use crate::gateway::{GatewayInput, Reachable};
 use crate::io::{Effect, Event, Lane, Named, Now, StoreEffect};
 use crate::topics::subscribers::SubscribersInput;
@@ -418,6 +419,11 @@ impl NodeCore {
         if before == Some(Wire::Up) && kind == ConnectionKind::Bulk {
             self.bulk_lost(node);
         }
+        if kind == ConnectionKind::Bulk {
+            let slots = self.cluster.iter().flat_map(Cluster::slots);
+            let all: Vec<_> = slots.map(Slot::partition).collect();
+            self.appends_not_sent(node, &all);
+        }
         self.host_connected(now, node, out);
         if kind == ConnectionKind::Bulk {
             let input = SubscribersInput::Connected(node);
@@ -529,6 +535,18 @@ impl NodeCore {
                 self.topics_silent(node);
             }
             ConnectionKind::Inquiry => {}
+        }
+    }
+
+    /// What leaders have sent to a node was not sent, or came before there was a way: it may be sent again at once.
+    pub(super) fn appends_not_sent(&mut self, to: NodeId, partitions: &[PartitionId]) {
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        for partition in partitions {
+            if let Some(slot) = cluster.slot_mut(*partition) {
+                slot.group.not_sent(to);
+            }
         }
     }
 

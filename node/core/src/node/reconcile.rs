@@ -40,10 +40,10 @@ impl NodeCore {
     /// Facts as gossip, records and partition 0 give them.
     pub(super) fn facts(&self) -> NodeFacts {
         let factor = self.cluster.as_ref().map_or(3, |c| c.ring.factor());
-        let holders = self.cluster.as_ref().map(holders).unwrap_or_default();
-        let copies = |node: NodeId| match holders.contains(&node) {
-            true => Copies::Some,
-            false => Copies::None,
+        let holders = self.cluster.as_ref().and_then(holders);
+        let copies = |node: NodeId| match &holders {
+            Some(holders) if !holders.contains(&node) => Copies::None,
+            Some(_) | None => Copies::Some,
         };
         let mut nodes = BTreeMap::new();
         let own = self.fact(NodeState::Alive, &self.record, copies(self.me));
@@ -297,15 +297,25 @@ impl NodeCore {
     }
 }
 
-/// Nodes that have a replica of some group, as the groups here and the hints of all others tell.
-fn holders(cluster: &Cluster) -> BTreeSet<NodeId> {
-    let here = cluster.slots();
-    let members = here.flat_map(|slot| slot.group.membership().nodes().map(|(_, node)| node));
-    let elsewhere = (0..cluster.partitions()).map(PartitionId);
-    let hinted = elsewhere
-        .filter(|partition| cluster.slot(*partition).is_none())
-        .flat_map(|partition| cluster.routes.voters(partition));
-    members.chain(hinted.copied()).collect()
+/// Nodes that have a replica of some group, as the groups here and the hints of all others tell; `None` while there is
+/// a group of which nobody has told anything.
+fn holders(cluster: &Cluster) -> Option<BTreeSet<NodeId>> {
+    let mut holders = BTreeSet::new();
+    for partition in (0..cluster.partitions()).map(PartitionId) {
+        match cluster.slot(partition) {
+            Some(slot) if slot.group.is_initialized() => {
+                holders.extend(slot.group.membership().nodes().map(|(_, node)| node));
+            }
+            Some(_) | None => {
+                let voters = cluster.routes.voters(partition);
+                if voters.is_empty() {
+                    return None;
+                }
+                holders.extend(voters);
+            }
+        }
+    }
+    Some(holders)
 }
 
 /// Replicas that other nodes reported as condemned.

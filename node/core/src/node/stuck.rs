@@ -105,7 +105,12 @@ impl NodeCore {
                 continue;
             }
             self.remedied(partition, ticks);
+            let moves = |node: &NodeId| self.links.confirms(*node, now.instant, STUCK_AFTER);
             match waiting.remedy {
+                // The way is whole, this partition alone is stuck: a new connection would not help.
+                Remedy::None if behind_any && behind.iter().all(moves) => {
+                    self.lead_elsewhere(now, partition, out);
+                }
                 Remedy::None => self.reconnect(now, &behind, out),
                 Remedy::Reconnected if !behind.is_empty() => {
                     self.lead_elsewhere(now, partition, out)

@@ -507,6 +507,13 @@ impl Group {
         }
     }
 
+    /// What was sent to a node last was not sent: the next probe of it leaves at once.
+    pub fn not_sent(&mut self, node: NodeId) {
+        if let Some(peer) = self.membership.peer_on(node) {
+            self.probes.forget(peer.0);
+        }
+    }
+
     /// A snapshot for `to` is open: offers it to the engine at once.
     pub fn snapshot_opened(&mut self, to: PeerId, at: LogPosition, membership: &Membership) {
         let metadata = eraftpb::SnapshotMetadata {

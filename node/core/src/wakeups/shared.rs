@@ -18,10 +18,11 @@ const _: () = assert!(FIRINGS_MAX < NODE_FIRINGS_MAX);
 /// Which of so many partitions is looked at first at this tick: all of them are within `partitions` ticks, far apart.
 #[must_use]
 pub fn rotation(tick: u64, partitions: usize) -> usize {
-    const STEP: u64 = 97; // A prime: shared by no number of partitions that is a power of two.
-    match partitions {
+    const STEP: u64 = 97; // A prime: it reaches all of any number that it does not divide.
+    match partitions as u64 {
         0 => 0,
-        partitions => (tick.wrapping_mul(STEP) % partitions as u64) as usize,
+        partitions if partitions % STEP == 0 => (tick % partitions) as usize,
+        partitions => (tick.wrapping_mul(STEP) % partitions) as usize,
     }
 }
 
@@ -60,8 +61,12 @@ impl Shared {
         let here = self.types.get(of_type).copied().unwrap_or_default();
         let others = self.all - here.running;
         let most = ((NODE_FIRINGS_MAX - others) / 2).max(1);
-        if here.running >= most || self.all >= NODE_FIRINGS_MAX {
+        if self.all >= NODE_FIRINGS_MAX {
             return running;
+        }
+        if here.running >= most {
+            // One has nothing only where the node is full: where an application hangs, those of its type elsewhere go on.
+            return running.max(1);
         }
         let part = most / here.partitions.max(1);
         part.max(1).max(running)
@@ -97,6 +102,35 @@ impl Shared {
         if let Some(of_type) = self.types.get_mut(of_type) {
             of_type.running -= 1;
             self.all -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn firings_that_never_end_leave_something_to_the_same_type_elsewhere() {
+        for hung in [1, 2, 4, 8, 16, 32, 64, 128] {
+            let mut node = Shared::default();
+            for _ in 0..hung {
+                node.count("counter", (NODE_FIRINGS_MAX / 2 / hung).min(FIRINGS_MAX));
+            }
+            for number in 0..100 {
+                assert!(node.most("counter", 0) > 0, "{hung} hang, {number} others");
+                node.begin("counter");
+            }
+        }
+    }
+
+    #[test]
+    fn every_partition_is_the_first_one_in_its_turn() {
+        for partitions in 1..=300 {
+            let ticks = 0..partitions as u64;
+            let firsts: std::collections::BTreeSet<usize> =
+                ticks.map(|tick| rotation(tick, partitions)).collect();
+            assert_eq!(firsts.len(), partitions);
         }
     }
 }

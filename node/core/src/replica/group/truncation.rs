@@ -117,6 +117,7 @@ impl Group {
         } else {
             self.applied.0.saturating_sub(kept)
         };
+        let wanted = through;
         if patient && self.role() == Role::Leader {
             let term = self.raw.raft.term;
             // A leader that has only begun has heard nobody: that says nothing about who is there.
@@ -130,7 +131,9 @@ impl Group {
         }
         let step = kept.max(STEP_ENTRIES.min(bounds.kept_entries));
         let small = through < log.truncated().index.0 + step;
-        if small && !crowded && share.is_none() {
+        // Where a peer is waited for, what is beyond the share goes as the peer gets on: in steps that are worth a write.
+        let all_at_once = crowded || (share.is_some() && through == wanted);
+        if small && !all_at_once {
             return None;
         }
         self.raw.mut_store().truncate(LogIndex(through))
