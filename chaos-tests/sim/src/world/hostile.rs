@@ -94,9 +94,17 @@ impl World {
         let Some(from) = self.id_of(place).filter(|_| to != place) else {
             return;
         };
-        let Some(frame) = self.a_lie(to, frame) else {
+        let Some(mut frame) = self.a_lie(to, frame) else {
             return;
         };
+        // Of its own process: with the name of another it would only have itself taken for a copy.
+        let process = self.nodes[place].process.as_ref();
+        let own = process.map_or(0, |process| process.introduced.record.nonce);
+        match &mut frame {
+            Frame::Control(control) => control.nonce = own,
+            Frame::Raft(raft) => raft.nonce = own,
+            _ => {}
+        }
         match self.wire.pass(&frame) {
             Ok(frame) => self.arrive(to, Input::Frame { from, frame }),
             Err(what) => return self.violate(format!("a lie must be well formed: {what}")),
@@ -146,7 +154,6 @@ impl World {
                 });
                 Frame::Raft(RaftMessages {
                     mark: self.dice.fault.any() >> 8,
-                    nonce: self.dice.fault.any(),
                     ..raft
                 })
             }
@@ -207,7 +214,6 @@ impl World {
             leaders: dice.any() as u32,
             fitness: dice.between(0, 5) as i32,
             mark: dice.any() >> dice.between(1, 40),
-            nonce: dice.any(),
             ..Control::default()
         }
     }

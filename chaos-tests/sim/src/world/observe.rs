@@ -145,7 +145,10 @@ impl World {
             let wished: BTreeSet<NodeId> = replica.wish.iter().copied().collect();
             let moving = membership.is_joint() || !membership.learners.is_empty();
             if voters != wished || moving {
-                return Some(format!("{partition} is on {voters:?}, wished {wished:?}"));
+                let decided = replica.decided;
+                return Some(format!(
+                    "{partition} is on {voters:?}, wished {wished:?}: {decided:?}"
+                ));
             }
             if self.id_of(*place) != replica.wish.first().copied() {
                 let (wish, decided) = (replica.wish, replica.decided);

@@ -45,6 +45,8 @@ const SEED_ROUNDS: (u32, u32) = (3, 10);
 /// A node without copies that has been silent and down for so long is forgotten; should it live behind a split, it
 /// dials, and is met as a new one. One that said that it ends is forgotten at once.
 const EDGE_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// The same where gossip alone has told of it: it may be a storage node that was gone before it could be met, which groups count on.
+const HEARSAY_FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
 /// Ticks between two looks for such.
 const EDGE_TICKS: u64 = 20;
 /// A node whose clock is further from the members' median writes no wall time.
@@ -692,7 +694,11 @@ impl NodeCore {
                 return true;
             }
             let gone = *link.gone.get_or_insert(now.instant);
-            now.instant.since(gone) < EDGE_FORGOTTEN_AFTER
+            let after = match link.record.generation {
+                0 => HEARSAY_FORGOTTEN_AFTER,
+                _ => EDGE_FORGOTTEN_AFTER,
+            };
+            now.instant.since(gone) < after
         });
     }
 
