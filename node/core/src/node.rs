@@ -163,6 +163,15 @@ enum Introduced {
     Outdated,
 }
 
+/// Why a node says goodbye.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Parting {
+    /// Its copies have moved away.
+    Left,
+    /// It is an edge that ends: it had none.
+    EdgeEnds,
+}
+
 /// How the node's life goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Ending {
@@ -175,9 +184,10 @@ enum Ending {
     Leave {
         asker: orders::Asker,
     },
-    /// Left for good: says goodbye until the others know, or the time is up.
+    /// Gone for good: says goodbye until the others know, or the time is up.
     Goodbye {
         deadline: Instant,
+        parting: Parting,
     },
     Halted,
 }

@@ -13,7 +13,7 @@ use ghostlight_protocol::wire::frame::OrderKind;
 use ghostlight_protocol::wire::hello::Duty;
 
 use super::orders::Asker;
-use super::{Ending, Introduced, NodeCore};
+use super::{Ending, Introduced, NodeCore, Parting};
 use crate::admin::{AdminAnswer, AdminRequest, AdminTicket, DrainChange, several_called};
 use crate::io::{Effect, HaltReason, Now};
 use crate::turns::RowsWanted;
@@ -241,6 +241,7 @@ impl NodeCore {
             self.answer_order(asker, OrderKind::Leave, None, out);
             self.ending = Ending::Goodbye {
                 deadline: now.instant + GOODBYE_MAX,
+                parting: Parting::Left,
             };
             self.say_goodbye(now, out);
         }
@@ -249,12 +250,15 @@ impl NodeCore {
     /// The others know that this node has left, or had time enough to hear it; and so had the calls that
     /// clients made here.
     pub(super) fn leave_if_said(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let Ending::Goodbye { deadline } = self.ending else {
+        let Ending::Goodbye { deadline, parting } = self.ending else {
             return;
         };
         if now.instant >= deadline || (self.membership.is_gone() && !self.is_busy()) {
             self.ending = Ending::Halted;
-            out.push(Effect::Halt(HaltReason::Left));
+            out.push(Effect::Halt(match parting {
+                Parting::Left => HaltReason::Left,
+                Parting::EdgeEnds => HaltReason::ShutDown,
+            }));
         }
     }
 
@@ -291,7 +295,16 @@ impl NodeCore {
             c.slots()
                 .any(|slot| slot.leading.is_some() && slot.group.membership().voters.len() > 1)
         });
-        if now.instant >= deadline || ((alone || !leads) && !self.is_busy()) {
+        let is_done = (alone || !leads) && !self.is_busy();
+        if is_done && self.record.weight == 0 && !alone && now.instant < deadline {
+            // The others would take it for one that fails, and look for it.
+            self.ending = Ending::Goodbye {
+                deadline: deadline.min(now.instant + GOODBYE_MAX),
+                parting: Parting::EdgeEnds,
+            };
+            return self.say_goodbye(now, out);
+        }
+        if now.instant >= deadline || is_done {
             self.ending = Ending::Halted;
             out.push(Effect::Halt(HaltReason::ShutDown));
         }

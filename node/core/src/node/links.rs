@@ -682,14 +682,22 @@ impl NodeCore {
     /// Edges come and go with what runs beside them; the address book must not grow by each, nor by those of whom
     /// gossip told when they had gone.
     fn forget_edges(&mut self, now: Now) {
+        let is_candidate = |link: &Link| link.record.weight == 0 && link.control == Wire::Down;
+        // Copies are replaced only as long as their node is known to be down, whatever its weight is by now.
+        let mut holders = BTreeSet::new();
+        if self.links.nodes.values().any(is_candidate) {
+            let slots = self.cluster.iter().flat_map(|cluster| cluster.slots());
+            let nodes = slots.flat_map(|slot| slot.group.membership().nodes());
+            holders.extend(nodes.map(|(_, node)| node));
+        }
         let membership = &self.membership;
         self.links.nodes.retain(|node, link| {
-            if link.has_said_goodbye() {
+            let holds = holders.contains(node);
+            if link.has_said_goodbye() && !holds {
                 return false;
             }
-            let edge = link.record.weight == 0;
             let down = membership.state_of(*node).unwrap_or(MemberState::Down) == MemberState::Down;
-            if !edge || !down || link.control == Wire::Up {
+            if !is_candidate(link) || !down || holds {
                 link.gone = None;
                 return true;
             }

@@ -1,6 +1,7 @@
 //! Silence, clocks, and connections that are made anew.
 
 use super::super::tests::bench::by_hand::ByHand;
+use super::super::tests::bench::node_id;
 use super::*;
 use crate::io::{Event, Input};
 
@@ -205,17 +206,18 @@ fn an_edge_that_is_gone_for_a_minute_leaves_the_address_book_and_a_storage_node_
 /// Sidecars end every day, and what is shown and dialed is not to grow by each.
 #[test]
 fn an_edge_that_said_that_it_ends_is_forgotten_at_once() {
-    // (weight, duty, connected, whether it stays)
+    // (number, weight, duty, connected, whether it stays); node 3 has a copy still
     let table = [
-        (0, Duty::Leaving, false, false),
-        (0, Duty::Leaving, true, true),
-        (0, Duty::Serving, false, true),
-        (1, Duty::Leaving, false, true),
+        (7, 0, Duty::Leaving, false, false),
+        (7, 0, Duty::Leaving, true, true),
+        (7, 0, Duty::Serving, false, true),
+        (7, 1, Duty::Leaving, false, true),
+        (3, 0, Duty::Leaving, false, true),
     ];
-    for (weight, duty, connected, stays) in table {
+    for (number, weight, duty, connected, stays) in table {
         let mut bed = ByHand::new();
         let record = NodeRecord {
-            node: NodeId(7).to_bytes().to_vec(),
+            node: node_id(number).to_bytes().to_vec(),
             generation: 1,
             address: "10.0.0.7:7400".to_owned(),
             weight,
@@ -231,8 +233,11 @@ fn an_edge_that_said_that_it_ends_is_forgotten_at_once() {
             false => drop(bed.core.links.take_record(record)),
         }
         bed.run(2 * EDGE_TICKS);
-        let there = bed.core.links.link(NodeId(7)).is_some();
-        assert_eq!(there, stays, "{weight} {duty:?} connected: {connected}");
+        let there = bed.core.links.link(node_id(number)).is_some();
+        assert_eq!(
+            there, stays,
+            "{number} {weight} {duty:?} connected: {connected}"
+        );
     }
 }
 

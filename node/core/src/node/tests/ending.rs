@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use ghostlight_protocol::wire::hello::ConnectionKind;
+use ghostlight_placement::membership::MemberState;
+use ghostlight_protocol::wire::hello::{ConnectionKind, Duty};
 use ghostlight_protocol::wire::host::{End, HostFrame, HostRole, Said};
 
 use super::hosts::{INCARNATION, run, run_for_other};
@@ -63,4 +64,23 @@ fn a_node_that_ends_finishes_what_runs_there_for_others() {
     bench.frame(me, 2, Frame::Host(heard));
     bench.pass(100);
     assert!(bench.ended.contains(&node_id(me)), "nobody waits for it");
+}
+
+/// Sidecars come and go: one that is told to end is gone for the others at once, and not when gossip has missed it.
+#[test]
+fn an_edge_that_ends_says_goodbye() {
+    let (mut bench, leader) = Bench::led(2, 1);
+    let edge = 3 - leader;
+    bench.pass(2_000);
+    let state = |bench: &mut Bench| bench.at(leader).core.member_state(node_id(edge));
+    assert_eq!(state(&mut bench), MemberState::Alive);
+    bench.at(edge).core.record.weight = 0;
+    let deadline = bench.now.instant + Duration::from_secs(30);
+    bench.feed(edge, Input::Shutdown { deadline });
+    bench.pass(600);
+    assert!(bench.ended.contains(&node_id(edge)), "it ends");
+    assert_eq!(state(&mut bench), MemberState::Down);
+    let told = bench.at(leader).core.links.link(node_id(edge));
+    let duty = told.map(|link| link.record.duty());
+    assert_eq!(duty, Some(Duty::Leaving));
 }
