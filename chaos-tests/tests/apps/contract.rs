@@ -12,7 +12,7 @@ use super::{CALL_TIME_MAX, PARTITIONS, port};
 
 /// A node with an application that hosts [`TYPE`].
 pub(super) struct Bed {
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     pub(super) app: Played,
     pub(super) address: String,
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ghostlight_chaos::http::{Ask, Connection, Reply};
 use ghostlight_chaos::played::{Heard, Said};
+use ghostlight_chaos::wait::until;
+use rustix::process::Signal;
 
 use super::CALL_TIME_MAX;
 use super::contract::{Bed, is};
@@ -83,6 +85,7 @@ impl Host {
                 let code = inner.header("ghostlight-error").unwrap_or_default();
                 Said::new(200, format!("{} {code}", inner.status))
             }
+            "fail" => Said::new(500, "no"),
             _ => Said::new(200, "fine"),
         }
     }
@@ -202,4 +205,25 @@ fn idle_objects_are_told_to_go() {
     let expected = ["PUT /method/save", "DELETE ", "PUT /method/next", "DELETE "];
     assert_eq!(lines(&bed, "Brief/a"), expected);
     assert_eq!(lines(&bed, "Plain/a"), ["PUT /method/save"]);
+}
+
+/// A node that is told to end tells the objects that its application has made, and no others, as Dapr's sidecar does; an
+/// application that answers no such word does not keep it from ending.
+#[test]
+fn objects_are_told_to_go_when_their_node_ends() {
+    let mut bed = bed();
+    for actor in ["Plain/a", "Plain/b", "Chain/a"] {
+        is(&call(&bed, actor, "save"), 200, "saved");
+    }
+    assert_eq!(call(&bed, "Plain/failed", "fail").status, 500);
+    bed.cluster.signal(0, Signal::TERM);
+    let gone = bed.app.until_heard("DELETE /actors/", 3);
+    until("the node has ended", CALL_TIME_MAX, || {
+        (!bed.cluster.ended().is_empty()).then_some(())
+    });
+    let mut gone: Vec<String> = gone.into_iter().map(|heard| heard.line).collect();
+    gone.sort();
+    let expected = ["Chain/a", "Plain/a", "Plain/b"].map(|actor| format!("DELETE /actors/{actor}"));
+    assert_eq!(gone, expected);
+    assert_eq!(lines(&bed, "Plain/a"), ["PUT /method/save", "DELETE "]);
 }

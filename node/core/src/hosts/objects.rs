@@ -7,6 +7,7 @@
 
 mod adoption;
 mod calls;
+mod ending;
 mod entries;
 mod held;
 mod joining;
@@ -28,6 +29,7 @@ use ghostlight_protocol::wire::host::{Wakeup, Wish};
 
 use self::adoption::{CallId, Unconfirmed};
 use self::calls::PendingCall;
+use self::ending::Departure;
 use self::held::{Held, Needs, Trust};
 use self::joining::Joined;
 use super::words::{
@@ -80,6 +82,8 @@ pub struct Objects {
     /// Turns that run and whose leadership is over.
     orphans: BTreeMap<ActorKey, Instant>,
     unconfirmed: Unconfirmed,
+    /// `None`: the node goes on.
+    departure: Option<Departure>,
     /// Time of the last tick.
     clock: Instant,
 }

@@ -233,7 +233,7 @@ impl NodeCore {
             .cluster
             .as_ref()
             .is_none_or(|c| c.slots().next().is_none());
-        if empty {
+        if empty && !self.sends_objects_off(now, out) {
             if let Some(cluster) = &mut self.cluster {
                 cluster.gateway.begin_shutdown();
             }
@@ -296,7 +296,11 @@ impl NodeCore {
                 .any(|slot| slot.leading.is_some() && slot.group.membership().voters.len() > 1)
         });
         let is_done = (alone || !leads) && !self.is_busy();
-        if is_done && self.record.weight == 0 && !alone && now.instant < deadline {
+        let has_time = now.instant < deadline;
+        if has_time && (!is_done || self.sends_objects_off(now, out)) {
+            return;
+        }
+        if has_time && self.record.weight == 0 && !alone {
             // The others would take it for one that fails, and look for it.
             self.ending = Ending::Goodbye {
                 deadline: deadline.min(now.instant + GOODBYE_MAX),
@@ -304,10 +308,8 @@ impl NodeCore {
             };
             return self.say_goodbye(now, out);
         }
-        if now.instant >= deadline || is_done {
-            self.ending = Ending::Halted;
-            out.push(Effect::Halt(HaltReason::ShutDown));
-        }
+        self.ending = Ending::Halted;
+        out.push(Effect::Halt(HaltReason::ShutDown));
     }
 
     pub(super) fn name_of(&self, node: NodeId) -> String {

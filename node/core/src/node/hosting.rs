@@ -67,6 +67,8 @@ pub(super) struct Hosting {
     /// Types that some application here or elsewhere hosts as re-entrant.
     pub(super) reentrant: ReentrantTypes,
     incarnations: u64,
+    /// Since when the objects here are told to go, because this node ends.
+    departing: Option<Instant>,
 }
 
 struct Placed {
@@ -112,6 +114,7 @@ impl Hosting {
             tables: BTreeMap::new(),
             reentrant: ReentrantTypes::default(),
             incarnations: 0,
+            departing: None,
         }
     }
 }

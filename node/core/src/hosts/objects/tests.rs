@@ -1,6 +1,7 @@
 //! Each rule that guards an application's objects, by itself.
 
 mod adoption;
+mod ending;
 mod entered;
 mod histories;
 mod joined;

@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use ghostlight_placement::membership::MemberState;
 use ghostlight_protocol::wire::hello::{ConnectionKind, Duty};
-use ghostlight_protocol::wire::host::{End, HostFrame, HostRole, Said};
+use ghostlight_protocol::wire::host::{End, HostFrame, HostRole, Said, Wish};
 
+use super::bench::by_hand::ByHand;
 use super::hosts::{INCARNATION, run, run_for_other};
 use super::*;
-use crate::io::Input;
+use crate::hosts::words::{
+    AnswerKind, AppAnswer, AppEffect, AppInput, AppInstance, AppType, Callback, Drains, Exchange,
+    Reentrancy,
+};
+use crate::io::{Effect, Input};
 use crate::turn_io::{RunnerInput, TurnEnd};
 
 /// Turns of node 2's actors that have ended, as this node says, and the last frame about it.
@@ -83,4 +88,59 @@ fn an_edge_that_ends_says_goodbye() {
     let told = bench.at(leader).core.links.link(node_id(edge));
     let duty = told.map(|link| link.record.duty());
     assert_eq!(duty, Some(Duty::Leaving));
+}
+
+/// Dapr's sidecar tells the objects of its application to go when it ends; so does a node, which waits for that no longer
+/// than a sidecar would.
+#[test]
+fn objects_of_applications_are_told_to_go_before_their_node_ends() {
+    // (whether the application answers, when the node has ended, in ticks)
+    for (answers, by) in [(true, 3), (false, 101)] {
+        let mut bed = ByHand::new();
+        let cart = AppType {
+            name: "cart".to_owned(),
+            idle: Duration::from_secs(3_600),
+            drain: Duration::from_secs(2),
+            drains: Drains::Yes,
+            depth: Reentrancy::Off,
+        };
+        let actor = ActorKey::new("default", "cart", "a").expect("a valid name");
+        bed.feed(Input::App(AppInput::Hosting {
+            app: "shop".to_owned(),
+            instance: AppInstance(1),
+            types: vec![cart],
+            objects: vec![actor.clone()],
+            living: Vec::new(),
+        }));
+        let deadline = bed.now.instant + Duration::from_secs(30);
+        let mut said = bed.feed(Input::Shutdown { deadline });
+        let asked: Vec<Exchange> = said
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::App(AppEffect::Ask {
+                    exchange, request, ..
+                }) if request.actor == actor && request.callback == Callback::Deactivate => {
+                    Some(*exchange)
+                }
+                _ => None,
+            })
+            .collect();
+        let [exchange] = asked[..] else {
+            panic!("told to go once: {said:?}")
+        };
+        let halts = |said: &[Effect]| said.iter().any(|effect| matches!(effect, Effect::Halt(_)));
+        said.extend(bed.run(2));
+        assert!(!halts(&said), "{answers}: the object has not gone");
+        if answers {
+            let answer = AppAnswer::Answered {
+                status: 200,
+                headers: Vec::new(),
+                body: Bytes::new(),
+                kind: AnswerKind::Plain,
+                wish: Wish::GoesOn,
+            };
+            bed.feed(Input::App(AppInput::Answered { exchange, answer }));
+        }
+        assert!(halts(&bed.run(by - 2)), "{answers}: it ends");
+    }
 }

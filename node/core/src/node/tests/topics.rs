@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use ghostlight_protocol::call::Stamp;
+use ghostlight_protocol::command::IfThere;
 use ghostlight_protocol::hash::partition_of;
 use ghostlight_protocol::ids::NodeId;
 use ghostlight_protocol::outcome::CallOutcome;
@@ -108,6 +109,7 @@ impl Shop {
             topic: topic(),
             group: SharedWith::Cluster(group.to_owned()),
             settings,
+            if_there: IfThere::Replace,
             credit_events: 64,
             credit_bytes: 1 << 20,
         };

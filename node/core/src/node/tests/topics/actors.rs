@@ -60,6 +60,7 @@ impl Shop {
             topic,
             group: SharedWith::Cluster(group.to_owned()),
             settings: how,
+            if_there: IfThere::Replace,
             credit_events: 64,
             credit_bytes: 1 << 20,
         };
