@@ -50,6 +50,16 @@ use resilience::Resilience;
 use sidecar::Sidecar;
 use token::Verdict;
 
+/// Whether a listener of the HTTP API speaks HTTP/2 without TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum H2c {
+    /// Beside HTTP/1.1, on one port.
+    #[default]
+    Spoken,
+    /// HTTP/1.1 alone (`DAPR_HTTP_DISABLE_H2C`).
+    Off,
+}
+
 /// What every request handler needs to know.
 #[derive(Debug)]
 pub struct Context {
@@ -89,6 +99,8 @@ pub struct Context {
     pub key_file: Option<PathBuf>,
     /// Largest body of a request, in bytes; at most `REQUEST_BODY_BYTES_MAX`.
     pub body_max: usize,
+    /// Whether HTTP/2 is spoken without TLS, beside HTTP/1.1.
+    pub h2c: H2c,
     /// Longest drain of a shutdown that is asked for through the API.
     pub drain_timeout: Duration,
     /// Who reads events over the admin port.

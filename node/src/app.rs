@@ -44,6 +44,8 @@ use owner::Image;
 use registrar::Registrar;
 use settings::{AppSettings, Protocol};
 
+use crate::config::is_truthy;
+
 /// Events that wait for the core; then the channel waits, and announces nothing more.
 pub const APP_EVENTS_MAX: usize = 1_024;
 /// Processes that are remembered, so that one which comes back is known again. Ended ones go first.
@@ -205,10 +207,7 @@ impl Answered {
     /// Whether it ends the reminder or timer that fired.
     #[must_use]
     pub fn cancels(&self) -> bool {
-        self.header(CANCEL_HEADER).is_some_and(|value| {
-            let value = value.trim().to_ascii_lowercase();
-            matches!(value.as_str(), "y" | "yes" | "true" | "t" | "on" | "1")
-        })
+        self.header(CANCEL_HEADER).is_some_and(is_truthy)
     }
 
     /// Whether it is an error of the actor, to be passed on untouched.

@@ -20,7 +20,7 @@ use ghostlight_protocol::limits::WEIGHT_MAX;
 pub(crate) use file::nearest;
 pub use file::{KEYS, Settings};
 pub use remembered::Remembered;
-pub use units::parse_duration;
+pub use units::{is_truthy, parse_duration};
 pub(crate) use values::{replaceable, socket_addr};
 
 use values::{

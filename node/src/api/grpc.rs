@@ -11,9 +11,11 @@ mod service;
 mod topic_stream;
 mod wire;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
+use http_body_util::BodyExt;
+use hyper::body::Frame;
 use hyper::header::HeaderValue;
 use tonic::Status;
 use tonic::service::Routes;
@@ -141,9 +143,24 @@ impl Server {
                 metrics::refused("invalid");
                 status.into_http()
             }
-            None => response.map(Body::new),
+            None => response.map(|body| Body::new(body.map_frame(in_words_of_go))),
         }
     }
+}
+
+/// A message of ours over the limit shows when it is encoded: its status comes behind, not before it.
+fn in_words_of_go(frame: Frame<Bytes>) -> Frame<Bytes> {
+    let mut trailers = match frame.into_trailers() {
+        Ok(trailers) => trailers,
+        Err(frame) => return frame,
+    };
+    let refusal = Status::from_header_map(&trailers);
+    if let Some(status) = refusal.as_ref().and_then(larger_than_max) {
+        metrics::refused("invalid");
+        // Its words are numbers and letters, which every header takes.
+        drop(status.add_header(&mut trailers));
+    }
+    Frame::trailers(trailers)
 }
 
 impl Server {

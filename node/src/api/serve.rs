@@ -22,7 +22,7 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use super::{Shared, admin, dapr, error_map, grpc, introduction};
+use super::{H2c, Shared, admin, dapr, error_map, grpc, introduction};
 use crate::app::stream::StreamPeer;
 use crate::config::{AddrOrigin, ListenAddr};
 
@@ -300,6 +300,7 @@ async fn connection(
     };
     let activity = Arc::new(Activity::new());
     let counted = Arc::clone(&activity);
+    let h2c = context.h2c;
     let grpc = (api == Api::Grpc).then(|| grpc::Server::new(Arc::clone(&context)));
     let service = service_fn(move |mut request: Request<Incoming>| {
         if let Some(peer) = peer {
@@ -318,6 +319,9 @@ async fn connection(
         }
     });
     let mut builder = Builder::new(TokioExecutor::new());
+    if api == Api::Dapr && h2c == H2c::Off {
+        builder = builder.http1_only();
+    }
     builder
         .http1()
         .timer(TokioTimer::new())

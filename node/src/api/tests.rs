@@ -253,6 +253,7 @@ pub(crate) fn context(tokens: &[&str], calls: Arc<dyn AppCalls>) -> Context {
         access: Access::default(),
         key_file: None,
         body_max: ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX,
+        h2c: H2c::default(),
         drain_timeout: Duration::from_secs(30),
         readers: Arc::default(),
         forced: Arc::default(),

@@ -243,6 +243,7 @@ fn setup(
     Ok(ApiSetup {
         hosts: Hosts::default(),
         body_max: options.body_max,
+        h2c: options.h2c,
         actor_types: Vec::new(),
         renderer,
         own,

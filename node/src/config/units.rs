@@ -1,4 +1,4 @@
-//! Values that carry their unit in the text, such as `250ms` or `1h`.
+//! Values as they are written: those that carry their unit in the text, such as `250ms` or `1h`, and yes or no.
 
 use std::time::Duration;
 
@@ -17,6 +17,13 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(millis).map(Duration::from_millis)
+}
+
+/// Whether a text means yes, as Dapr reads headers and variables.
+#[must_use]
+pub fn is_truthy(text: &str) -> bool {
+    let text = text.trim().to_ascii_lowercase();
+    matches!(text.as_str(), "y" | "yes" | "true" | "t" | "on" | "1")
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::api::metrics::{Renderer, UPKEEP_PERIOD};
 use crate::api::resilience::Resilience;
 use crate::api::serve::{Api, serve};
 use crate::api::sidecar::{self, Sidecar};
-use crate::api::{Context, Door, Shared};
+use crate::api::{Context, Door, H2c, Shared};
 use crate::app::settings::AppSettings;
 use crate::app::{AppChannel, AppId, bridge};
 use crate::config::{NodeConfig, Secret};
@@ -47,6 +47,8 @@ pub struct ApiSetup {
     pub hosts: Hosts,
     /// Largest body of a request, in bytes.
     pub body_max: usize,
+    /// Of the HTTP API.
+    pub h2c: H2c,
     /// Types of native actors that are hosted, in order.
     pub actor_types: Vec<String>,
     /// Renders the metrics of this process.
@@ -114,6 +116,7 @@ impl ApiSetup {
         Ok(Self {
             hosts: Hosts::default(),
             body_max: REQUEST_BODY_BYTES_MAX,
+            h2c: H2c::default(),
             actor_types,
             renderer,
             own,
@@ -193,6 +196,7 @@ impl AppSetup {
             access: self.access,
             key_file: config.cluster_key.file(),
             body_max: setup.body_max,
+            h2c: setup.h2c,
             drain_timeout: config.drain_timeout,
             readers: Arc::default(),
             doors,
@@ -207,6 +211,7 @@ struct Whole<'a> {
     handle: NodeHandle,
     hosts: Hosts,
     body_max: usize,
+    h2c: H2c,
     actor_types: Vec<String>,
     renderer: Renderer,
     forced: Arc<AtomicBool>,
@@ -225,6 +230,7 @@ impl Contexts {
         let ApiSetup {
             hosts,
             body_max,
+            h2c,
             actor_types,
             renderer,
             own,
@@ -236,6 +242,7 @@ impl Contexts {
             handle,
             hosts,
             body_max,
+            h2c,
             actor_types,
             renderer,
             forced: Arc::default(),

@@ -74,18 +74,21 @@ impl Answer {
     }
 }
 
-/// A request over the limit of its size, in the code and the words of gRPC for Go, in which Dapr is written; `None`: it
-/// is another status. The message was not read, so that nobody was asked.
+/// A message over the limit of its size, in the code and the words of gRPC for Go, in which Dapr is written; `None`: it
+/// is another status. A request was not read, so that nobody was asked; an answer was not sent, and what it answers has happened.
 #[must_use]
 pub fn larger_than_max(status: &Status) -> Option<Status> {
     let said = status.message();
-    if status.code() != Code::OutOfRange || !said.contains("decoded message length too large") {
-        return None;
-    }
+    let what = match said {
+        _ if status.code() != Code::OutOfRange => return None,
+        _ if said.contains("decoded message length too large") => "grpc: received message",
+        _ if said.contains("encoded message length too large") => "trying to send message",
+        _ => return None,
+    };
     let numbers = said.split(|c: char| !c.is_ascii_digit());
     let mut numbers = numbers.filter(|part| !part.is_empty());
     let (found, max) = (numbers.next()?, numbers.next()?);
-    let words = format!("grpc: received message larger than max ({found} vs. {max})");
+    let words = format!("{what} larger than max ({found} vs. {max})");
     Some(Status::resource_exhausted(words))
 }
 

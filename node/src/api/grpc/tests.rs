@@ -664,6 +664,30 @@ async fn a_message_over_the_limit_is_refused() {
     bed.client.invoke_actor(invoke("alice")).await.unwrap();
 }
 
+/// The limit is both ways.
+#[tokio::test]
+async fn an_answer_over_the_limit_is_refused() {
+    let change = |context| Context {
+        body_max: 1_024,
+        ..context
+    };
+    let mut bed = bed(change, &[]).await;
+    let state = |key: &str| pb::GetActorStateRequest {
+        actor_type: "bank".into(),
+        actor_id: "a".into(),
+        key: key.into(),
+    };
+    let bytes = pb::GetActorStateResponse {
+        data: Bytes::from(vec![b'1'; 2_048]),
+        ..Default::default()
+    };
+    let bytes = bytes.encoded_len();
+    let words = format!("trying to send message larger than max ({bytes} vs. 1024)");
+    let refusal = bed.client.get_actor_state(state("large")).await;
+    refused(refusal, Code::ResourceExhausted, &words);
+    bed.client.get_actor_state(state("k")).await.unwrap();
+}
+
 #[test]
 fn what_is_generated_is_that_of_the_sources() {
     // FNV-1a, as the generator writes it.

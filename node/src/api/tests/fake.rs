@@ -99,6 +99,7 @@ fn reply(actor: &ActorKey, call: &AppCall) -> AppReply {
         AppCall::StateGet { key } => AppReply::State(Some(StateValue {
             value: match key.as_str() {
                 "empty" => Bytes::new(),
+                "large" => Bytes::from(vec![b'1'; 2_048]),
                 _ => Bytes::from_static(b"\"raw \xff\""),
             },
             expires: (key == "brief").then_some(WallTime(1_772_366_400_000)),

@@ -301,6 +301,28 @@ async fn a_large_header_is_taken() {
     assert!(answer.contains(&header), "it is not whole");
 }
 
+/// As after `DAPR_HTTP_DISABLE_H2C`: HTTP/1.1 is spoken as ever.
+#[tokio::test]
+async fn http2_is_not_spoken_where_it_is_switched_off() {
+    let context = Context {
+        h2c: H2c::Off,
+        ..context(&[], FakeApp::new())
+    };
+    let (addr, _end) = listen_with(serve::Limits::default(), Api::Dapr, context).await;
+    let answer = raw(addr, "GET /v1.0/healthz HTTP/1.1", b"").await;
+    has(&answer, &["HTTP/1.1 "]);
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let opened =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = opened.unwrap();
+    drop(tokio::spawn(connection));
+    let request = hyper::Request::builder()
+        .uri(format!("http://{addr}/v1.0/healthz"))
+        .body(Full::new(Bytes::new()));
+    let response = sender.send_request(request.unwrap()).await;
+    response.expect_err("nobody there speaks HTTP/2");
+}
+
 /// Cleartext HTTP/2 with prior knowledge, on the port of HTTP/1.1.
 #[tokio::test]
 async fn http2_is_spoken_on_the_same_port() {

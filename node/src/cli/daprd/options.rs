@@ -8,8 +8,9 @@ use ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX;
 use ghostlight_protocol::schedule::{Signed, parse_go};
 
 use super::flags::{Flag, Typed, Use, size, switch, value, values};
+use crate::api::H2c;
 use crate::api::sidecar::{AppConnection, AppHealth};
-use crate::config::{Environment, GRPC_PORT, HTTP_PORT, replaceable};
+use crate::config::{Environment, GRPC_PORT, HTTP_PORT, is_truthy, replaceable};
 
 /// Every flag of Dapr's daprd.
 pub(super) const FLAGS: &[Flag] = &[
@@ -121,6 +122,8 @@ pub(super) struct Options {
     pub(super) log_level: String,
     pub(super) log: LogForm,
     pub(super) body_max: usize,
+    /// `DAPR_HTTP_DISABLE_H2C`.
+    pub(super) h2c: H2c,
     pub(super) grace: Duration,
     /// Bound of the drain of an application's calls.
     pub(super) disseminate_timeout: Duration,
@@ -215,6 +218,10 @@ impl Options {
                 false => LogForm::Text,
             },
             body_max,
+            h2c: match environment("DAPR_HTTP_DISABLE_H2C").is_some_and(|text| is_truthy(&text)) {
+                true => H2c::Off,
+                false => H2c::Spoken,
+            },
             grace: seconds(typed, "dapr-graceful-shutdown-seconds", 5)?,
             disseminate_timeout: seconds(typed, "actors-disseminate-timeout", 30)?,
             warnings,
@@ -397,6 +404,28 @@ mod tests {
         match read(line) {
             Ok(Asked::Run(options)) => *options,
             other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    /// What counts as yes is Dapr's list.
+    #[test]
+    fn http2_without_tls_is_switched_off_by_a_variable() {
+        for (said, h2c) in [
+            (None, H2c::Spoken),
+            (Some("false"), H2c::Spoken),
+            (Some(""), H2c::Spoken),
+            (Some("true"), H2c::Off),
+            (Some(" Y "), H2c::Off),
+            (Some("1"), H2c::Off),
+        ] {
+            let environment = |name: &str| {
+                let said = said.filter(|_| name == "DAPR_HTTP_DISABLE_H2C");
+                said.map(str::to_owned)
+            };
+            match Asked::read(&["--app-id".to_owned(), "shop".to_owned()], &environment) {
+                Ok(Asked::Run(options)) => assert_eq!(options.h2c, h2c, "{said:?}"),
+                other => panic!("{said:?}: {other:?}"),
+            }
         }
     }
 
