@@ -12,9 +12,9 @@ mod own;
 pub use classes::{Class, Classes, OwnTopics};
 pub use ghostlight_buses::{
     BulkEntry, BulkPublish, Bus, BusFuture, Content, Credits, Delivery, Ending, Event, EventName,
-    Farewell, Feature, ForActor, Group, Order, Promise, Publish, PublishOutcome, Published,
-    Purpose, Retention, Settlement, Standing, Start, Subscribe, SubscribeError, Subscription,
-    SubscriptionFeed, TopicName, TurnMessage, Verdict,
+    Existing, Farewell, Feature, ForActor, Group, Order, Promise, Publish, PublishOutcome,
+    Published, Purpose, Retention, Settlement, Standing, Start, Subscribe, SubscribeError,
+    Subscription, SubscriptionFeed, TopicName, TurnMessage, Verdict,
 };
 
 pub(crate) use classes::{EPHEMERAL, LATCHED};

@@ -26,7 +26,7 @@ pub use event::{
 };
 pub use source::{Source, Taken};
 pub use subscription::{
-    Content, Credits, Delivery, Ending, Farewell, Group, Settlement, Start, Subscribe,
+    Content, Credits, Delivery, Ending, Existing, Farewell, Group, Settlement, Start, Subscribe,
     Subscription, SubscriptionFeed, Verdict,
 };
 

@@ -25,6 +25,8 @@ pub struct Subscribe {
     pub topic: TopicName,
     /// Together with whom.
     pub group: Group,
+    /// Whether a group that is there is served from now on as is said below.
+    pub existing: Existing,
     /// Where a new group begins; one that exists goes on where it stands.
     pub start: Start,
     /// Which events wait for each other.
@@ -53,6 +55,15 @@ pub enum Group {
     /// Each event goes to every node that has a subscriber of this name; within a node it goes to one. The
     /// cursor is kept for ten minutes after the node has gone.
     EachNode(String),
+}
+
+/// What a subscriber does to a group that is there. Of Ghostlight's own topics alone: another bus has its own rules.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Existing {
+    /// It is served as this subscriber says.
+    Change,
+    /// It is served as it was: this one looks on, and what it says counts where there is no group yet.
+    Leave,
 }
 
 impl Group {
@@ -102,6 +113,7 @@ impl Subscribe {
         Self {
             topic,
             group: Group::Shared(group.into()),
+            existing: Existing::Change,
             start: Start::First,
             order: Order::Key,
             credits: Credits::default(),

@@ -10,7 +10,7 @@ use super::actor_route::ActorRoute;
 use super::metadata::find;
 use super::registry::{Component, Owner};
 use super::wanted::Wanted;
-use crate::topics::{Credits, Group, Order, Purpose, Start, Subscribe};
+use crate::topics::{Credits, Existing, Group, Order, Purpose, Start, Subscribe};
 
 /// The request to the bus.
 ///
@@ -41,6 +41,7 @@ pub(super) fn subscribe(
     Ok(Subscribe {
         topic,
         group: actor.map_or_else(|| component.group(owner), |a| Group::Shared(a.group())),
+        existing: Existing::Change,
         start: match option("startFrom") {
             None | Some("first") => Start::First,
             Some("last") => Start::Last,

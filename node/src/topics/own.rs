@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use ghostlight_core::topics::subscribers::{SharedWith, Subscribing};
 use ghostlight_protocol::code::Code;
+use ghostlight_protocol::command::IfThere;
 use ghostlight_protocol::limits::{
     EVENT_HEADER_BYTES_MAX, EVENT_NAME_BYTES, PUBLISH_EVENTS_MAX, REQUEST_BODY_BYTES_MAX,
 };
@@ -18,8 +19,9 @@ use ghostlight_protocol::topic::{
 use prost::Message;
 
 use super::{
-    BulkPublish, Bus, BusFuture, Event, EventName, Feature, Group, Publish, PublishOutcome,
-    Published, Retention, Start, Subscribe, SubscribeError, Subscription, TurnMessage,
+    BulkPublish, Bus, BusFuture, Event, EventName, Existing, Feature, Group, Publish,
+    PublishOutcome, Published, Retention, Start, Subscribe, SubscribeError, Subscription,
+    TurnMessage,
 };
 use crate::clock::wall_now;
 use crate::handle::{Invoke, NodeHandle};
@@ -343,6 +345,10 @@ fn wants(subscribe: &Subscribe) -> Subscribing {
             retry_pause_max_ms: millis(most),
             idle_ms: 0,
             purpose: subscribe.purpose as i32,
+        },
+        if_there: match subscribe.existing {
+            Existing::Change => IfThere::Replace,
+            Existing::Leave => IfThere::Skip,
         },
         credit_events: subscribe.credits.events.max(1),
         credit_bytes: subscribe.credits.bytes.max(1),

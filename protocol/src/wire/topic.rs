@@ -12,6 +12,7 @@ use prost::{Message, Oneof};
 pub use self::roll::{Mark, Roll};
 use crate::call::LeaderHint;
 use crate::closed::ClosedRange;
+use crate::command::IfThere;
 use crate::topic::{Forward, GroupSettings, TopicEvent};
 
 /// One word about one subscriber in one topic partition.
@@ -93,6 +94,9 @@ pub struct Attach {
     /// `Deliver::number` of the latest that has come from this leadership.
     #[prost(uint64, tag = "7")]
     pub seen: u64,
+    /// Whether a group that is there is to be served as `settings` say from now on.
+    #[prost(enumeration = "IfThere", tag = "8")]
+    pub if_there: i32,
 }
 
 /// See [`TopicSaid::Detach`].

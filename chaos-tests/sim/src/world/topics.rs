@@ -8,6 +8,7 @@ use ghostlight_core::io::Input;
 use ghostlight_core::topics::subscribers::{
     Said, SharedWith, SubscribersInput, Subscribing, SubscriptionId, Told, ToldEvent,
 };
+use ghostlight_protocol::command::IfThere;
 use ghostlight_protocol::limits::TOPIC_PARTITIONS;
 use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::topic::{GroupSettings, Order, Purpose, Reply, TopicEvent, TopicReply};
@@ -77,6 +78,7 @@ impl World {
                 purpose: one.purpose as i32,
                 ..GroupSettings::default()
             },
+            if_there: IfThere::Replace,
             credit_events: CREDIT,
             credit_bytes: 1 << 20,
         };

@@ -93,6 +93,9 @@ struct Held {
     place: Place,
 }
 
+/// In place of a delivery's number: the event came from the leader before.
+const CLAIMED: u64 = 0;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
     /// Another of its lane comes first.
@@ -335,8 +338,11 @@ impl Group {
         {
             // It holds the event already, whatever stands before it here.
             subscriber.out.insert(offset, bytes);
-            let (number, since) = (0, now);
-            place = Place::Out { to, number, since };
+            place = Place::Out {
+                to,
+                number: CLAIMED,
+                since: now,
+            };
         }
         if place == Place::Ready {
             self.ready.insert(offset);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::code::Code;
+use ghostlight_protocol::command::IfThere;
 use ghostlight_protocol::family::{self, Family};
 use ghostlight_protocol::ids::{NodeId, Term};
 use ghostlight_protocol::limits::GROUP_NAME_BYTES_MAX;
@@ -206,7 +207,7 @@ impl Topics {
                 let other = attach.settings.as_ref() != Some(serving.group.settings());
                 self.say_attached(&id, from, epoch, out);
                 self.touched.insert(id.clone());
-                if new && other && attach.settings.is_some() && takes_any(&attach) {
+                if new && other && changes(&attach) && takes_any(&attach) {
                     self.put(&id, &attach, 0);
                 }
             }
@@ -296,18 +297,15 @@ impl Topics {
             self.groups.remove(id);
             return;
         }
-        let mut takers = loading
-            .attaches
-            .iter()
-            .rev()
-            .filter(|(_, attach)| takes_any(attach));
-        let wanted = takers.next().map(|(_, attach)| attach.settings.clone());
-        let Some(wanted) = wanted.or_else(|| row.is_some().then_some(None)) else {
+        let maker = maker(&loading.attaches);
+        if maker.is_none() && row.is_none() {
             return self.nothing_to_leave(id, out);
-        };
-        let settings = wanted.clone().unwrap_or_default();
+        }
+        let wanted = maker.and_then(|attach| attach.settings.clone());
+        let settings = wanted.unwrap_or_default();
+        let stays = !maker.is_some_and(changes);
         match row {
-            Some(row) if wanted.is_none() || row.settings.as_ref() == Some(&settings) => {
+            Some(row) if stays || row.settings.as_ref() == Some(&settings) => {
                 let changed = GroupChanged {
                     group: id.group.clone(),
                     row: Some(row),
@@ -364,12 +362,7 @@ impl Topics {
             return;
         }
         loading.stage = Stage::Making;
-        let mut takers = loading
-            .attaches
-            .iter()
-            .rev()
-            .filter(|(_, attach)| takes_any(attach));
-        match takers.next().map(|(_, attach)| attach.clone()) {
+        match maker(&loading.attaches).cloned() {
             Some(attach) => self.put(id, &attach, at),
             None => self.nothing_to_leave(id, out),
         }
@@ -523,6 +516,19 @@ impl Topics {
 /// Whether a subscriber wants events still. One that leaves is there for what it owes: it makes no group, and changes none.
 fn takes_any(attach: &Attach) -> bool {
     attach.credit_events > 0
+}
+
+/// Whether a group that is there is to be served as it says.
+fn changes(attach: &Attach) -> bool {
+    attach.settings.is_some() && attach.if_there() == IfThere::Replace
+}
+
+/// Whose settings a group gets that several wait for: the last one's that would change it, else the last one's.
+fn maker(attaches: &[(SubscriberId, Attach)]) -> Option<&Attach> {
+    let takers = attaches.iter().rev().map(|(_, attach)| attach);
+    let mut takers = takers.filter(|attach| takes_any(attach));
+    let changing = takers.clone().find(|attach| changes(attach));
+    changing.or_else(|| takers.next())
 }
 
 /// The refusal of an operation, for whoever asked for it.

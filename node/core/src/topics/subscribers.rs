@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ghostlight_protocol::code::{Class, Code};
+use ghostlight_protocol::command::IfThere;
 use ghostlight_protocol::hash::partition_of;
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, Term};
 use ghostlight_protocol::limits::{LEADER_WAIT_MAX, TOPIC_PARTITIONS};
@@ -46,6 +47,8 @@ pub struct Subscribing {
     pub group: SharedWith,
     /// How its group is served.
     pub settings: GroupSettings,
+    /// Whether a group that is there is served so from now on, or stays as it is.
+    pub if_there: IfThere,
     /// Events that it holds without a verdict.
     pub credit_events: u32,
     /// Bytes of them.

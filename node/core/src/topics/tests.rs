@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::command::Kind;
+use ghostlight_protocol::command::{IfThere, Kind};
 use ghostlight_protocol::family::{self, DueKind, Family};
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
 use ghostlight_protocol::limits::ENTRY_BYTES_MAX;
@@ -285,6 +285,72 @@ fn who_leaves_makes_no_group_and_holds_none_up() {
         serving.group.attach(NOW, subscriber, &attach("h"));
         let unused = topics.check_unused(&topic(), "h");
         assert_eq!(unused.is_ok(), credit_events == 0, "{credit_events}");
+    }
+}
+
+/// Whoever looks at a group that is there leaves it as it is, ready or not yet loaded; where there is none, it makes one.
+#[test]
+fn a_subscriber_that_looks_on_does_not_change_its_group() {
+    let row = TopicRow::default();
+    let ours = GroupSettings {
+        max_deliver: 3,
+        dead_letter_topic: "dead".to_owned(),
+        ..GroupSettings::default()
+    };
+    let group = GroupRow {
+        epoch: 9,
+        settings: Some(ours.clone()),
+        ..GroupRow::default()
+    };
+    for (if_there, loaded, there, written) in [
+        (IfThere::Replace, true, true, true),
+        (IfThere::Skip, true, true, false),
+        (IfThere::Replace, false, true, true),
+        (IfThere::Skip, false, true, false),
+        (IfThere::Replace, false, false, true),
+        (IfThere::Skip, false, false, true),
+    ] {
+        let mut topics = open();
+        let mut out = Vec::new();
+        if loaded {
+            serve(&mut topics, "g", ours.clone(), &row);
+        }
+        let attach = Attach {
+            group: "g".to_owned(),
+            settings: Some(GroupSettings::default()),
+            if_there: if_there as i32,
+            credit_events: 64,
+            credit_bytes: 1 << 20,
+            ..Attach::default()
+        };
+        let frame = TopicFrame {
+            partition: 0,
+            topic: topic().to_bytes(),
+            subscriber: 1 << 32 | 7,
+            term: 3,
+            said: Some(TopicSaid::Attach(attach)),
+        };
+        let from = NodeId(1);
+        topics.handle(NOW, TopicsInput::Frame { from, frame }, &mut out);
+        if !loaded {
+            let Some(TopicsEffect::Read { read, .. }) = out.pop() else {
+                panic!("{out:?}");
+            };
+            let group = there.then(|| group.encode_to_vec().into());
+            let rows = vec![
+                (topic().to_bytes(), Some(row.encode_to_vec().into())),
+                (family::group_key(&topic(), "g"), group),
+            ];
+            let rest = Rest::Last;
+            topics.handle(NOW, TopicsInput::Rows { read, rows, rest }, &mut out);
+        }
+        topics.flush(NOW, &mut out);
+        let proposes = |effect: &TopicsEffect| matches!(effect, TopicsEffect::Propose(_));
+        assert_eq!(
+            out.iter().any(proposes),
+            written,
+            "{if_there:?}, loaded: {loaded}, there: {there}: {out:?}"
+        );
     }
 }
 

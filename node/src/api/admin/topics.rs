@@ -28,7 +28,7 @@ use crate::pubsub::registry::Server;
 use crate::pubsub::stamp;
 use crate::topics::look::{Change, LETTERS_PAGE_MAX, Refusal, SeekTo};
 use crate::topics::{
-    Class, Event, Group, Publish, PublishOutcome, Start, Subscribe, SubscribeError,
+    Class, Event, Existing, Group, Publish, PublishOutcome, Start, Subscribe, SubscribeError,
 };
 
 /// Longest wait for a publish of an operator.
@@ -519,6 +519,8 @@ async fn subscribe(context: &Context, pubsub: &str, topic: &str, query: &str) ->
     let acks = match parameter(query, "group") {
         Some(group) => {
             wanted.group = Group::Shared(group);
+            // Whoever looks at a group of an application does not change how it is served.
+            wanted.existing = Existing::Leave;
             Acks::Said
         }
         None => {

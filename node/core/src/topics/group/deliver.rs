@@ -10,7 +10,7 @@ use ghostlight_protocol::topic::Purpose;
 use ghostlight_protocol::wire::topic::{Attach, Deliver, Delivered, Roll};
 
 use super::subscriber::{Subscriber, SubscriberId};
-use super::{Group, Lane, Place, is_expired};
+use super::{CLAIMED, Group, Lane, Place, is_expired};
 
 /// Bytes of events in one frame; what is larger travels alone.
 const DELIVER_BYTES: usize = LANE_FRAME_BYTES_MAX - 16 * 1_024;
@@ -126,11 +126,10 @@ impl Group {
                 };
                 if let Place::Waiting | Place::Ready = event.place {
                     self.ready.remove(&offset);
-                    let (number, since) = (0, now);
                     event.place = Place::Out {
                         to: id,
-                        number,
-                        since,
+                        number: CLAIMED,
+                        since: now,
                     };
                     if let Some(subscriber) = self.subscribers.get_mut(&id) {
                         subscriber.out.insert(offset, event.bytes);

@@ -25,7 +25,7 @@ use ghostlight_protocol::wire::topic::{Confirm, FailedDelivery, Failure, Mark, V
 use prost::Message;
 
 use super::subscriber::SubscriberId;
-use super::{Group, Place};
+use super::{CLAIMED, Group, Place};
 
 /// Acks wait for so long.
 const ACK_PAUSE: Duration = Duration::from_millis(50);
@@ -308,6 +308,18 @@ impl Group {
                     Failure::Drop => self.dropped(now, offset, reason, from),
                 }
             }
+            // The leader before has counted it, and did not live to say so: nobody holds it any more.
+            Some(Place::Out {
+                to,
+                number: CLAIMED,
+                ..
+            }) if to == from && !self.acks.contains(offset) => {
+                self.take_out(offset);
+                self.pause(now, offset);
+                let confirm = self.verdicts.known.entry(from).or_default();
+                confirm.epoch = self.row.epoch;
+                confirm.counted.push(offset);
+            }
             // Its outcome is on its way to the log, or it is not taken yet: it is said again.
             Some(Place::Failing) | None if !known => {}
             _ => {
@@ -335,15 +347,9 @@ impl Group {
             };
             return self.bury(now, offset, held.event, attempts, reason.to_owned(), by);
         }
-        let Some(held) = self.held.get_mut(&offset) else {
+        if !self.take_out(offset) {
             return;
-        };
-        if let Place::Out { to, .. } = held.place
-            && let Some(subscriber) = self.subscribers.get_mut(&to)
-        {
-            subscriber.out.remove(&offset);
         }
-        held.place = Place::Failing;
         let epoch = self.row.epoch;
         let gathered = &mut self.verdicts.gathered;
         gathered.failed.push(offset);
@@ -354,6 +360,20 @@ impl Group {
         }
         self.verdicts.urgent = true;
         self.verdicts.note(now);
+    }
+
+    /// Nobody has it any more, and it may not be delivered yet. `false`: it is not held.
+    fn take_out(&mut self, offset: u64) -> bool {
+        let Some(held) = self.held.get_mut(&offset) else {
+            return false;
+        };
+        if let Place::Out { to, .. } = held.place
+            && let Some(subscriber) = self.subscribers.get_mut(&to)
+        {
+            subscriber.out.remove(&offset);
+        }
+        held.place = Place::Failing;
+        true
     }
 
     /// Parked letters, those on their way included.

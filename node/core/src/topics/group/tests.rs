@@ -12,9 +12,10 @@ use ghostlight_protocol::limits::{BATCH_BYTES_MAX, GROUP_WINDOW};
 use ghostlight_protocol::replica::GroupChanged;
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::topic::{
-    Forward, GroupRow, GroupSettings, Order, Purpose, TopicBatch, TopicEvent, TopicName, TopicRow,
+    Attempts, Forward, GroupRow, GroupSettings, Order, Purpose, TopicBatch, TopicEvent, TopicName,
+    TopicRow,
 };
-use ghostlight_protocol::wire::topic::{Attach, Verdicts as Said};
+use ghostlight_protocol::wire::topic::{Attach, FailedDelivery, Verdicts as Said};
 use prost::Message;
 
 use super::settle::{Along, Home};
@@ -322,6 +323,57 @@ fn what_is_under_way_to_a_subscriber_that_was_forgotten_is_not_taken_back() {
     assert_eq!((offsets(&sent), sent[0].deliver.number), (vec![0], 11));
     // It renews before the frame has come.
     group.attach(NOW, S, &attach);
+    assert_eq!(group.in_flight(), 1);
+}
+
+/// A failure was counted by a leader that did not live to say so. Its subscriber, attached again, still holds the event and says its
+/// verdict again: the pause of a counted failure runs, and nobody waits for a lease.
+#[test]
+fn a_failure_that_the_leader_before_has_counted_pauses_its_event() {
+    let topic = TopicRow {
+        next: 1,
+        first_age_ms: Some(0),
+        ..TopicRow::default()
+    };
+    let counted = GroupRow {
+        attempts: vec![Attempts {
+            offset: 0,
+            count: 1,
+        }],
+        ..row(0, GroupSettings::default())
+    };
+    let mut group = group(counted, &topic);
+    group.detach(S);
+    let attach = Attach {
+        group: "g".to_owned(),
+        epoch: 9,
+        held: vec![ClosedRange { first: 0, end: 1 }],
+        credit_events: 64,
+        credit_bytes: 1 << 20,
+        ..Attach::default()
+    };
+    group.attach(NOW, S, &attach);
+    group.read([batch(0, 1, "x", 8, 0)]);
+    assert!(group.drive(NOW, None, Room::Some).is_empty(), "S holds it");
+    let failed = Said {
+        epoch: 9,
+        failed: vec![FailedDelivery {
+            offset: 0,
+            attempt: 1,
+            ..FailedDelivery::default()
+        }],
+        ..Said::default()
+    };
+    group.verdicts(NOW, S, &failed);
+    let known = group.take_known();
+    assert_eq!(known[&S].counted, [0], "it is told again");
+    assert!(group.drive(NOW, None, Room::Some).is_empty(), "it pauses");
+    let later = NOW + Duration::from_millis(500);
+    let sent = group.drive(later, None, Room::Some);
+    assert_eq!(offsets(&sent), [0]);
+    assert_eq!(sent[0].deliver.events[0].attempt, 2);
+    // Said once more, it does not take back what is out by now.
+    group.verdicts(later, S, &failed);
     assert_eq!(group.in_flight(), 1);
 }
 

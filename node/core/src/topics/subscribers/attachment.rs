@@ -263,6 +263,7 @@ impl Attachment {
         let attach = Attach {
             group: group.to_owned(),
             settings: Some(wants.settings.clone()),
+            if_there: wants.if_there as i32,
             credit_events,
             credit_bytes: wants.credit_bytes.div_ceil(u64::from(parts)),
             epoch: self.epoch,

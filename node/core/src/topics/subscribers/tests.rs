@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ghostlight_protocol::command::IfThere;
 use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, Term};
 use ghostlight_protocol::limits::{DELIVERY_LEASE, TOPIC_PARTITIONS};
@@ -116,6 +117,7 @@ impl Bed {
                 topic: topic(number),
                 group: SharedWith::Cluster("g".to_owned()),
                 settings: GroupSettings::default(),
+                if_there: IfThere::Replace,
                 credit_events: 64,
                 credit_bytes: 1 << 20,
             };
