@@ -654,9 +654,14 @@ fn the_commands_about_topics() {
     let (_, groups, _) = run("subscriptions orders --json");
     let groups: Value = serde_json::from_str(&groups).expect("JSON");
     assert_eq!(g(&groups).expect("g")["lag"], Value::from(2), "{groups}");
-    assert_eq!(run("subscriptions delete orders g").0, Some(0));
     assert_eq!(
         run("subscriptions delete orders g").0,
+        Some(2),
+        "without --yes"
+    );
+    assert_eq!(run("subscriptions delete orders g --yes").0, Some(0));
+    assert_eq!(
+        run("subscriptions delete orders g --yes").0,
         Some(1),
         "it is gone"
     );

@@ -90,7 +90,7 @@ codes! {
     InvalidArgument = 118, Invalid, "INVALID_ARGUMENT";
     TurnTooLarge = 119, Invalid, "TURN_TOO_LARGE";
     SessionClosed = 120, Unknown, "SESSION_CLOSED";
-    ReplyNotKept = 121, Conflict, "REPLY_NOT_KEPT";
+    ReplyNotKept = 121, Unknown, "REPLY_NOT_KEPT";
     InvalidDeadline = 122, Invalid, "INVALID_DEADLINE";
     ActorTypeReserved = 123, Denied, "ACTOR_TYPE_RESERVED";
     NoHost = 124, Retry, "NO_HOST";
@@ -144,6 +144,7 @@ codes! {
     PartitionsInvalid = 407, Invalid, "PARTITIONS_INVALID";
     DemoFailed = 408, Fatal, "DEMO_FAILED";
     BenchFailed = 409, Fatal, "BENCH_FAILED";
+    TokenRefused = 410, Denied, "TOKEN_REFUSED";
 
     InvalidTopic = 501, Invalid, "INVALID_TOPIC";
     TopicBusy = 502, Overloaded, "TOPIC_BUSY";

@@ -95,7 +95,7 @@ pub enum CallOutcome {
     NotRun(NotRun),
     /// The turn may have run.
     Unknown {
-        /// `OutcomeUnknown`, `Interrupted` or `SessionClosed`.
+        /// `OutcomeUnknown`, `Interrupted` or `SessionClosed`; or `ReplyNotKept`: it ran, and what it answered is gone.
         code: Code,
         /// What failed, why, and what to do.
         detail: String,

@@ -181,6 +181,7 @@ pub fn mapping(code: Code) -> (StatusCode, &'static str) {
         | C::Decommissioned
         | C::ProtocolMismatch
         | C::HashRulesMismatch => (StatusCode::FORBIDDEN, ours),
+        C::TokenRefused => (StatusCode::UNAUTHORIZED, ours),
         C::UnknownNode | C::UnknownGroup | C::UnknownTopic => (StatusCode::NOT_FOUND, ours),
         C::Yielded
         | C::DataDirLocked

@@ -474,7 +474,7 @@ const ACTORS_EXAMPLES: &str = "Examples:
   ghostlight actors counter/alice          its activation on the node that is asked
   ghostlight actors list counter           ids of all actors of a type
   ghostlight actors why counter/alice      where it is, who has the turn, who waits
-  ghostlight actors delete counter/alice   with its state, reminders and timers
+  ghostlight actors delete counter/alice --yes   with its state, reminders and timers
 
 Exit code 3: there is none.";
 
@@ -544,6 +544,9 @@ pub enum ActorsCommand {
         /// The actor
         #[arg(value_name = "TYPE/ID")]
         actor: String,
+        /// Whether it is meant.
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 

@@ -2,11 +2,12 @@
 
 use ghostlight_core::admin::{MemberView, StatusView};
 use ghostlight_protocol::code::Code;
+use hyper::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::Failure;
-use super::args::Target;
+use super::args::{Sure, Target};
 use super::http::{Ask, Broken, Connection, Lines, Reply, authority};
 use crate::api::TOKEN_HEADER;
 use crate::api::admin::BASE;
@@ -45,15 +46,22 @@ impl Client {
         parse(&reply)
     }
 
-    /// Sends a request to the admin API; an error status is a failure.
+    /// Sends a question or an order to the admin API; an error status is a failure. Of an order without an answer nobody knows
+    /// whether it was carried out.
     pub(super) async fn ask(&mut self, ask: Ask) -> Result<Reply, Failure> {
-        let ask = with_token(ask, self.token.as_deref());
-        let reply = self
-            .connection
-            .send(&ask)
-            .await
-            .map_err(|broken| self.unreachable(&broken))?;
-        settled(reply)
+        let url = self.url.clone();
+        let is_question = ask.method == Method::GET;
+        self.ask_once(ask, |why| match is_question {
+            true => unreachable_at(&url, why),
+            false => Failure::new(
+                Code::OutcomeUnknown,
+                format!(
+                    "the node at {url} took the order but did not answer ({why}). It may have been carried out: \
+                     look at the list that shows it before you give it again"
+                ),
+            ),
+        })
+        .await
     }
 
     /// Sends what may not be done twice; `perhaps` says what is to be done when nobody knows whether it was.
@@ -102,14 +110,25 @@ impl Client {
     }
 
     fn unreachable(&self, broken: &Broken) -> Failure {
-        Failure::new(
-            Code::NodeUnreachable,
-            format!(
-                "cannot reach a node at {} ({broken}). Is one running? Start some with \
-                 \"ghostlight demo\", or name another with --node",
-                self.url
-            ),
-        )
+        unreachable_at(&self.url, &broken.to_string())
+    }
+}
+
+fn unreachable_at(url: &str, why: &str) -> Failure {
+    Failure::new(
+        Code::NodeUnreachable,
+        format!(
+            "cannot reach a node at {url} ({why}). Is one running? Start some with \"ghostlight demo\", or name \
+             another with --node"
+        ),
+    )
+}
+
+/// Orders that nothing undoes want a second word; `what` says what they would do.
+pub(super) fn confirmed(sure: Sure, what: impl FnOnce() -> String) -> Result<(), Failure> {
+    match sure.yes {
+        true => Ok(()),
+        false => Err(Failure::usage(Code::InvalidArgument, what())),
     }
 }
 
@@ -128,8 +147,8 @@ pub(super) fn settled(reply: Reply) -> Result<Reply, Failure> {
     }
     if reply.status == 401 {
         return Err(Failure::new(
-            Code::ProfileRefuses,
-            "the node asks for an API token. Pass --api-token, or set DAPR_API_TOKEN",
+            Code::TokenRefused,
+            "the node asks for an API token, and takes no other. Pass --api-token, or set DAPR_API_TOKEN",
         ));
     }
     let told = serde_json::from_slice::<ErrorBody>(&reply.body).map(|body| body.message);

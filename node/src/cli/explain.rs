@@ -121,6 +121,7 @@ pub(super) fn page(code: Code) -> &'static str {
         C::PartitionsInvalid => include_str!("../../../docs/errors/E0407.md"),
         C::DemoFailed => include_str!("../../../docs/errors/E0408.md"),
         C::BenchFailed => include_str!("../../../docs/errors/E0409.md"),
+        C::TokenRefused => include_str!("../../../docs/errors/E0410.md"),
         C::InvalidTopic => include_str!("../../../docs/errors/E0501.md"),
         C::TopicBusy => include_str!("../../../docs/errors/E0502.md"),
         C::UnknownGroup => include_str!("../../../docs/errors/E0503.md"),

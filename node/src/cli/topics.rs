@@ -8,10 +8,10 @@ use ghostlight_protocol::calendar::parse_rfc3339;
 use ghostlight_protocol::code::Code;
 
 use super::args::{
-    DeadLetters, DeleteTopic, Form, GroupRef, LetterRef, Publish, Redrive, SeekGroup, Subscribe,
-    Subscriptions, SubscriptionsDo, Target, Topics, TopicsDo,
+    DeadLetters, DeleteGroup, DeleteTopic, Form, GroupRef, LetterRef, Publish, Redrive, SeekGroup,
+    Subscribe, Subscriptions, SubscriptionsDo, Target, Topics, TopicsDo,
 };
-use super::client::{Client, block_on, parse};
+use super::client::{Client, block_on, confirmed, parse};
 use super::http::Ask;
 use super::lists::{describe, or_dash, print_json, print_text, show, try_print};
 use super::table::{Align, Table};
@@ -68,16 +68,13 @@ pub(super) fn topics(target: &Target, args: &Topics) -> Result<Verdict, Failure>
 }
 
 fn delete_topic(target: &Target, which: &DeleteTopic) -> Result<Verdict, Failure> {
-    if !which.yes {
-        return Err(Failure::usage(
-            Code::InvalidArgument,
-            format!(
-                "this deletes {} with its events, groups and dead letters, and nothing brings them back. Say --yes if \
-                 you mean it; \"ghostlight topics {}\" shows what is there",
-                which.topic, which.topic
-            ),
-        ));
-    }
+    confirmed(which.sure, || {
+        format!(
+            "this deletes {} with its events, groups and dead letters, and nothing brings them back. Say --yes if \
+             you mean it; \"ghostlight topics {}\" shows what is there",
+            which.topic, which.topic
+        )
+    })?;
     let order = TopicOrder {
         pubsub: which.pubsub.clone(),
         topic: which.topic.clone(),
@@ -185,7 +182,16 @@ pub(super) fn subscriptions(target: &Target, args: Subscriptions) -> Result<Verd
         }),
         Some(SubscriptionsDo::Pause(group)) => order(target, "pause", group, None),
         Some(SubscriptionsDo::Resume(group)) => order(target, "resume", group, None),
-        Some(SubscriptionsDo::Delete(group)) => order(target, "delete", group, None),
+        Some(SubscriptionsDo::Delete(DeleteGroup { group, sure })) => {
+            confirmed(sure, || {
+                format!(
+                    "this forgets group {} of topic {} with its place and its dead letters, and nothing brings them back. \
+                     Say --yes if you mean it; \"ghostlight subscriptions {}\" shows what it still has to get",
+                    group.group, group.topic, group.topic
+                )
+            })?;
+            order(target, "delete", group, None)
+        }
         Some(SubscriptionsDo::Seek(SeekGroup {
             group,
             to,

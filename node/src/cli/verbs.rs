@@ -1,6 +1,7 @@
 //! The verbs: `invoke`, `drain`, `leave`, `remove`.
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ghostlight_protocol::code::Code;
@@ -24,7 +25,7 @@ pub(super) fn invoke(target: &Target, args: args::Invoke) -> Result<Verdict, Fai
     let path = call_path(&args.call)?;
     let body = body(args.data.as_deref())?;
     block_on(async {
-        let api = Client::to(target)?.own_row().await?.http;
+        let api = reached_as(&target.node, &Client::to(target)?.own_row().await?.http);
         let unreachable = |why: String| {
             Failure::new(
                 Code::NodeUnreachable,
@@ -61,6 +62,21 @@ pub(super) fn invoke(target: &Target, args: args::Invoke) -> Result<Verdict, Fai
         print_text(&text);
         Ok(Verdict::Ok)
     })
+}
+
+/// Where the HTTP API of the node is that was asked at `node`: it says what it listens on, and where that is loopback or every
+/// address, it is the host that it was asked at.
+fn reached_as(node: &str, listens: &str) -> String {
+    let (Ok(listens_on), Ok(asked)) = (listens.parse::<SocketAddr>(), authority(node)) else {
+        return listens.to_owned();
+    };
+    let ip = listens_on.ip();
+    match asked.rsplit_once(':') {
+        Some((host, _)) if ip.is_loopback() || ip.is_unspecified() => {
+            format!("{host}:{}", listens_on.port())
+        }
+        _ => listens.to_owned(),
+    }
 }
 
 /// The path of `TYPE/ID/METHOD`: the type is the first part, the method the last, the id all between.
@@ -124,21 +140,16 @@ pub(super) fn drain(target: &Target, args: args::Drain) -> Result<Verdict, Failu
     )
 }
 
-/// `leave`: a node leaves by its own word, so the verb goes to the node that is named.
+/// `leave`: of the node that is asked, or of another member, which hears of it from that one.
 pub(super) fn leave(target: &Target, node: Option<String>) -> Result<Verdict, Failure> {
-    let Some(node) = node else {
-        return run(target, "leave", Verb::default());
-    };
-    let row: ghostlight_core::admin::MemberView = block_on(async {
-        Client::to(target)?
-            .read(&format!("members/{}", encode(&node)))
-            .await
-    })?;
-    let target = Target {
-        node: format!("http://{}", row.admin),
-        api_token: target.api_token.clone(),
-    };
-    run(&target, "leave", Verb::default())
+    run(
+        target,
+        "leave",
+        Verb {
+            node,
+            change: Change::Begin,
+        },
+    )
 }
 
 /// `remove`.
@@ -179,6 +190,20 @@ mod tests {
         }
         for wrong in ["", "a", "a/b", "a//m", "/b/m", "a/b/"] {
             assert!(call_path(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_reached_where_it_was_asked() {
+        for (asked, listens, api) in [
+            ("http://127.0.0.1:7480", "127.0.0.1:3500", "127.0.0.1:3500"),
+            ("http://10.0.0.2:7480", "127.0.0.1:3500", "10.0.0.2:3500"),
+            ("10.0.0.2", "0.0.0.0:3501", "10.0.0.2:3501"),
+            ("http://n4.example:7480", "[::]:3500", "n4.example:3500"),
+            ("http://[fd00::2]:7480", "[::1]:3500", "[fd00::2]:3500"),
+            ("http://127.0.0.1:7480", "10.0.0.2:3500", "10.0.0.2:3500"),
+        ] {
+            assert_eq!(reached_as(asked, listens), api, "{asked} {listens}");
         }
     }
 

@@ -42,9 +42,9 @@ pub struct DeleteTopic {
     /// Pub/sub component
     #[arg(long, value_name = "NAME", default_value = PUBSUB_DEFAULT)]
     pub pubsub: String,
-    /// Really delete it: nothing brings it back
-    #[arg(long)]
-    pub yes: bool,
+    /// Whether it is meant.
+    #[command(flatten)]
+    pub sure: Sure,
 }
 
 /// The number of one of a topic's logs.
@@ -86,7 +86,26 @@ pub enum SubscriptionsDo {
     /// Move a group: what it holds is void, and it goes on from there
     Seek(SeekGroup),
     /// Forget a group for good, with its cursors and dead letters; its subscribers must have gone
-    Delete(GroupRef),
+    Delete(DeleteGroup),
+}
+
+/// `subscriptions delete`.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DeleteGroup {
+    /// Which.
+    #[command(flatten)]
+    pub group: GroupRef,
+    /// Whether it is meant.
+    #[command(flatten)]
+    pub sure: Sure,
+}
+
+/// Of what nothing brings back.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Sure {
+    /// Really delete it: nothing brings it back
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// One group of subscribers.

@@ -12,8 +12,8 @@ use crate::api::inventory::views::{
     ActorsPage, KeysPage, ScheduleView, SchedulesPage, StandingView, WorkView,
 };
 use crate::api::path::encode;
-use crate::cli::args::{ActorsCommand, Form, Output, PageArgs, Schedules, Target};
-use crate::cli::client::{Client, block_on, parse};
+use crate::cli::args::{ActorsCommand, Form, Output, PageArgs, Schedules, Sure, Target};
+use crate::cli::client::{Client, block_on, confirmed, parse};
 use crate::cli::http::Ask;
 use crate::cli::table::{Align, Table};
 use crate::cli::{Failure, Verdict};
@@ -64,7 +64,7 @@ pub(super) fn run(target: &Target, command: &ActorsCommand) -> Result<Verdict, F
         }
         ActorsCommand::Reminders(args) => schedules(target, args, "reminders"),
         ActorsCommand::Timers(args) => schedules(target, args, "timers"),
-        ActorsCommand::Delete { actor } => delete(target, actor),
+        ActorsCommand::Delete { actor, sure } => delete(target, actor, *sure),
     }
 }
 
@@ -83,15 +83,21 @@ fn schedules(target: &Target, args: &Schedules, what: &str) -> Result<Verdict, F
     Ok(shown)
 }
 
-fn delete(target: &Target, actor: &str) -> Result<Verdict, Failure> {
+fn delete(target: &Target, actor: &str, sure: Sure) -> Result<Verdict, Failure> {
     let (actor_type, actor_id) = split_actor(actor)?;
+    confirmed(sure, || {
+        format!(
+            "this deletes {actor} with its state, reminders and timers, and nothing brings them back. Say --yes if you \
+             mean it; \"ghostlight actors keys {actor}\" shows what is there"
+        )
+    })?;
     let path = format!("{BASE}/actors/{}/{}", encode(actor_type), encode(actor_id));
     block_on(async {
         let reply = Client::to(target)?
             .ask(Ask::delete(path).within(LIST_TIME_MAX))
             .await?;
         let Done { done } = parse(&reply)?;
-        print_text(&format!("{done}\n"));
+        eprintln!("{done}");
         Ok(Verdict::Ok)
     })
 }
