@@ -144,7 +144,7 @@ impl KeySource {
     }
 }
 
-/// Whether `counter`, `log`, `account` and `echo` are hosted.
+/// Whether the sample actors are hosted: `counter`, `log`, `account`, `echo` and `tally`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Samples {
     /// They are.

@@ -96,7 +96,7 @@ pub const TURN_SEND_BYTES_MAX: usize = ENTRY_BYTES_MAX / 4 * 3;
 pub const OUTBOX_FRAME_MESSAGES_MAX: usize = 256;
 /// Bytes in one outbox frame.
 pub const OUTBOX_FRAME_BYTES_MAX: usize = 1 << 20;
-/// Attempts of one outbox message before it is dead-lettered.
+/// Attempts of one message in an inbox before it is a dead letter.
 pub const INBOX_ATTEMPTS_MAX: u32 = 10;
 
 /// How long a dedup record of an id from outside, and an idle session, are kept: log time.

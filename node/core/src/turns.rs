@@ -1,8 +1,7 @@
 //! The turn engine of one partition during one leadership.
 //!
 //! Decides which request becomes a turn and when, what a turn may read, what goes into the log, and when
-//! an answer may leave. The rules are those of the design's sections 4 and 7; each is a test by name in
-//! `turns/tests`. An engine lives exactly as long as a leadership: it is opened after the first entry of
+//! an answer may leave. Each of its rules is a test by name in `turns/tests`. An engine lives exactly as long as a leadership: it is opened after the first entry of
 //! its term was applied, and closed at any change of role or term, also if the same node wins again.
 //!
 //! Absent: Raft, the store, routing and what a turn does. They are asked by effects.

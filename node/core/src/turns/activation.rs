@@ -56,7 +56,7 @@ pub(super) enum Stage {
     Parked(Box<Parked>),
     /// A turn did not count: everything built on it is undone, and starts again when the log has spoken
     /// about each entry.
-    Draining {
+    Undoing {
         /// Turns to run again, with the order of their first start.
         rerun: Vec<(u64, JobId)>,
     },
@@ -212,7 +212,7 @@ impl Actor {
             "{key}: {ledger:?}"
         );
         match &self.stage {
-            Stage::Idle | Stage::Draining { .. } => {}
+            Stage::Idle | Stage::Undoing { .. } => {}
             Stage::Loading => assert!(self.version.is_none(), "{key}"),
             Stage::Running(_) => assert!(self.activation.is_some(), "{key}"),
             Stage::Parked(_) => assert!(!ledger.is_settled(), "{key}"),

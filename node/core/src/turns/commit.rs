@@ -241,7 +241,7 @@ impl Turns {
                 abandoned = (running.calls > 0).then_some(running.number);
             }
             Stage::Parked(parked) => rerun.push((parked.order, parked.job)),
-            Stage::Draining { rerun: before } => rerun = before,
+            Stage::Undoing { rerun: before } => rerun = before,
         }
         for held in std::mem::take(&mut actor.held) {
             let Held {
@@ -265,7 +265,7 @@ impl Turns {
         for held in &mut actor.held {
             held.after = held.after.min(actor.ledger.ended);
         }
-        actor.stage = Stage::Draining { rerun: Vec::new() };
+        actor.stage = Stage::Undoing { rerun: Vec::new() };
         if let (Some(number), Some(activation)) = (abandoned, actor.activation) {
             let activation = self.activation_id(activation.number);
             out.push(TurnsEffect::TurnGone(TurnId { activation, number }));
@@ -283,7 +283,7 @@ impl Turns {
         job.place = Place::Running;
         self.log.release(&mut job.speculation);
         match &mut self.actors.at(key).stage {
-            Stage::Draining { rerun } => rerun.push((order, id)),
+            Stage::Undoing { rerun } => rerun.push((order, id)),
             stage => panic!("{key}: only a draining actor undoes turns: {stage:?}"),
         }
     }
@@ -291,7 +291,7 @@ impl Turns {
     /// The log has spoken about everything of a draining actor: begin again from committed rows.
     pub(super) fn restart(&mut self, key: &ActorKey, out: &mut Vec<TurnsEffect>) {
         let actor = self.actors.at(key);
-        let Stage::Draining { mut rerun } = std::mem::take(&mut actor.stage) else {
+        let Stage::Undoing { mut rerun } = std::mem::take(&mut actor.stage) else {
             return;
         };
         assert_eq!(actor.ledger.writes, 0, "{key}: settled means settled");

@@ -408,7 +408,7 @@ impl Turns {
                 mailbox: state.mailbox.waiting(),
                 state: match state.stage {
                     Stage::Running(_) => "in_turn",
-                    Stage::Idle | Stage::Loading | Stage::Parked(_) | Stage::Draining { .. } => {
+                    Stage::Idle | Stage::Loading | Stage::Parked(_) | Stage::Undoing { .. } => {
                         "idle"
                     }
                 },
@@ -439,7 +439,7 @@ impl Turns {
         self.release_held(key, out);
         let actor = self.actors.at(key);
         match &actor.stage {
-            Stage::Draining { .. } if actor.ledger.is_settled() => self.restart(key, out),
+            Stage::Undoing { .. } if actor.ledger.is_settled() => self.restart(key, out),
             Stage::Parked(p) if p.conclusion.may_count(actor.ledger) => self.unpark(key, out),
             Stage::Running(_) if actor.ledger.is_settled() => {
                 self.send_held_calls(key, out);
@@ -451,7 +451,7 @@ impl Turns {
             | Stage::Loading
             | Stage::Running(_)
             | Stage::Parked(_)
-            | Stage::Draining { .. } => {}
+            | Stage::Undoing { .. } => {}
         }
         self.advance(now, key, out);
     }

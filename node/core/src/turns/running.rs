@@ -225,7 +225,7 @@ impl Turns {
             | Stage::Loading
             | Stage::Running(_)
             | Stage::Parked(_)
-            | Stage::Draining { .. } => None,
+            | Stage::Undoing { .. } => None,
         }
     }
 

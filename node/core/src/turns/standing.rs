@@ -18,13 +18,13 @@ impl Turns {
         let work = |id: JobId| self.jobs.get(id).map(|job| work(now, job));
         let turn = match &actor.stage {
             Stage::Running(running) => work(running.job),
-            Stage::Idle | Stage::Loading | Stage::Parked(_) | Stage::Draining { .. } => None,
+            Stage::Idle | Stage::Loading | Stage::Parked(_) | Stage::Undoing { .. } => None,
         };
         let stage = match &actor.stage {
             Stage::Running(_) => "in a turn",
             Stage::Loading => "loading",
             Stage::Idle if actor.ledger.is_settled() => "idle",
-            Stage::Idle | Stage::Parked(_) | Stage::Draining { .. } => "committing",
+            Stage::Idle | Stage::Parked(_) | Stage::Undoing { .. } => "committing",
         };
         let waiting = actor.mailbox.calls(&self.jobs);
         Some(Standing {

@@ -186,7 +186,7 @@ impl Turns {
         let begun = match &actor.stage {
             Stage::Running(running) => vec![running.job],
             Stage::Parked(parked) => vec![parked.job],
-            Stage::Draining { rerun } => rerun.iter().map(|(_, id)| *id).collect(),
+            Stage::Undoing { rerun } => rerun.iter().map(|(_, id)| *id).collect(),
             Stage::Idle | Stage::Loading => Vec::new(),
         };
         let waiting = actor.mailbox.wakeups();
