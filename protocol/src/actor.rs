@@ -73,6 +73,13 @@ impl ActorKey {
         Ok(Self(bytes))
     }
 
+    /// The type in canonical bytes of which nothing else is looked at: whose key it is decides who checks it.
+    #[must_use]
+    pub fn type_in(mut bytes: &[u8]) -> Option<&str> {
+        take_name(&mut bytes)?;
+        take_name(&mut bytes)
+    }
+
     /// Reads the key that `bytes` begin with, and what follows it.
     #[must_use]
     pub fn split(bytes: &Bytes) -> Option<(Self, Bytes)> {

@@ -24,7 +24,7 @@ mod votes;
 use std::collections::BTreeSet;
 
 use ghostlight_core::io::{StoreEffect, StoreInput};
-use ghostlight_core::node::ReplicaFacts;
+use ghostlight_core::node::ReplicaView;
 use ghostlight_protocol::command::{Command, Kind};
 use ghostlight_protocol::ids::{PartitionId, PeerId, Term};
 use ghostlight_protocol::replica::ApplyItem;
@@ -282,7 +282,7 @@ impl Checks {
         &mut self,
         place: Place,
         run: u64,
-        replica: &ReplicaFacts<'_>,
+        replica: &ReplicaView<'_>,
     ) -> Result<(), String> {
         if self.foreign.contains(&place) {
             return Ok(());

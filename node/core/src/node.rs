@@ -8,6 +8,7 @@ mod audit;
 mod calls;
 mod control;
 mod copies;
+mod ending;
 mod expiry;
 mod facts;
 mod fitness;
@@ -18,6 +19,7 @@ mod inspect;
 mod leading;
 mod links;
 mod marks;
+mod operators;
 mod orders;
 mod pauses;
 mod reads;
@@ -53,7 +55,8 @@ use ghostlight_protocol::wire::hello::{ClusterDescriptor, Duty, NodeRecord};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-pub use self::inspect::ReplicaFacts;
+use self::ending::Ending;
+pub use self::inspect::ReplicaView;
 pub use self::settings::{Start, Trust};
 use self::slot::Slot;
 use crate::backlog::Backlog;
@@ -161,35 +164,6 @@ enum Local {
 enum Introduced {
     Current,
     Outdated,
-}
-
-/// Why a node says goodbye.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Parting {
-    /// Its copies have moved away.
-    Left,
-    /// It is an edge that ends: it had none.
-    EdgeEnds,
-}
-
-/// How the node's life goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Ending {
-    No,
-    /// Shutting down: leaderships are given away until the deadline.
-    Drain {
-        deadline: Instant,
-    },
-    /// Leaving for good: ends when no copy is left.
-    Leave {
-        asker: orders::Asker,
-    },
-    /// Gone for good: says goodbye until the others know, or the time is up.
-    Goodbye {
-        deadline: Instant,
-        parting: Parting,
-    },
-    Halted,
 }
 
 impl NodeCore {

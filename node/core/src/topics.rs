@@ -21,11 +21,12 @@ mod sweep;
 mod tests;
 
 use bytes::Bytes;
+use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::{AnswerKind, CallRequest};
 use ghostlight_protocol::command::Kind;
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, Term};
 use ghostlight_protocol::replica::{Appended, TopicOutcome};
-use ghostlight_protocol::topic::TOPIC_TYPE;
+use ghostlight_protocol::topic::{DIRECTORY_TYPE, TOPIC_TYPE};
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::topic::{TopicFrame, TopicSaid};
 
@@ -149,21 +150,8 @@ pub enum TopicsEffect {
     },
 }
 
-/// Whether a call is for the topics of its partition, by the canonical key of its actor: nothing is parsed.
+/// Whether a call is for the topics of its partition, by the canonical key of its actor.
 #[must_use]
 pub fn is_for_topics(actor: &[u8]) -> bool {
-    let word = |at: usize| {
-        let bytes = [*actor.get(at)?, *actor.get(at + 1)?];
-        Some(usize::from(u16::from_be_bytes(bytes)))
-    };
-    let found = || {
-        let at = 2 + word(0)?;
-        let length = word(at)?;
-        actor.get(at + 2..at + 2 + length)
-    };
-    // The directory's type is the same with one letter more.
-    found().is_some_and(|name| {
-        name.strip_prefix(TOPIC_TYPE.as_bytes())
-            .is_some_and(|rest| matches!(rest, b"" | b"s"))
-    })
+    matches!(ActorKey::type_in(actor), Some(TOPIC_TYPE | DIRECTORY_TYPE))
 }

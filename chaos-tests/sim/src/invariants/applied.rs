@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ghostlight_core::node::ReplicaFacts;
+use ghostlight_core::node::ReplicaView;
 use ghostlight_protocol::ids::{LogIndex, PartitionId, PeerId, Term};
 use ghostlight_protocol::replica::log::RecoveredReplica;
 
@@ -32,7 +32,7 @@ impl AppliedMarks {
     pub(super) fn replica(
         &mut self,
         place: Place,
-        replica: &ReplicaFacts<'_>,
+        replica: &ReplicaView<'_>,
     ) -> Result<(), String> {
         let key = (place, replica.partition, replica.peer);
         let mark = self.0.entry(key).or_default();

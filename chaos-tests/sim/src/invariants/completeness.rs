@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ghostlight_core::node::ReplicaFacts;
+use ghostlight_core::node::ReplicaView;
 use ghostlight_core::replica::Role;
 use ghostlight_protocol::ids::{LogIndex, PartitionId, Term};
 use ghostlight_protocol::replica::ApplyItem;
@@ -32,7 +32,7 @@ impl Completeness {
     pub(super) fn replica(
         &mut self,
         place: Place,
-        replica: &ReplicaFacts<'_>,
+        replica: &ReplicaView<'_>,
     ) -> Result<(), String> {
         let key = (place, replica.partition);
         if replica.role != Role::Leader || self.judged.get(&key) == Some(&replica.term) {

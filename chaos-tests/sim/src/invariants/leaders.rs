@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ghostlight_core::node::ReplicaFacts;
+use ghostlight_core::node::ReplicaView;
 use ghostlight_core::replica::Role;
 use ghostlight_protocol::ids::{LogPosition, PartitionId, Term};
 
@@ -36,7 +36,7 @@ impl Leaders {
         &mut self,
         place: Place,
         run: u64,
-        replica: &ReplicaFacts<'_>,
+        replica: &ReplicaView<'_>,
     ) -> Result<(), String> {
         // A sole voter elects itself in one step, and tells nobody before its vote is synced: until it
         // serves, a crash may undo that election, and the next one may be of the same term.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use ghostlight_core::io::{PersistTicket, StoreEffect};
-use ghostlight_core::node::ReplicaFacts;
+use ghostlight_core::node::ReplicaView;
 use ghostlight_core::replica::Role;
 use ghostlight_protocol::ids::{LogIndex, LogPosition, PartitionId, PeerId, Term};
 use ghostlight_protocol::partition_row::Membership;
@@ -129,7 +129,7 @@ impl Quorums {
     pub(super) fn replica(
         &mut self,
         place: Place,
-        replica: &ReplicaFacts<'_>,
+        replica: &ReplicaView<'_>,
     ) -> Result<(), String> {
         let key = (place, replica.partition);
         let led = (replica.role == Role::Leader).then_some(replica.term);

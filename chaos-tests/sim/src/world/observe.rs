@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ghostlight_core::node::ReplicaFacts;
+use ghostlight_core::node::ReplicaView;
 use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId, Term};
 use ghostlight_protocol::partition_row::Membership;
 
@@ -12,7 +12,7 @@ use crate::net::Place;
 
 impl World {
     /// Every replica that serves, with its place.
-    fn serving(&self) -> impl Iterator<Item = (Place, ReplicaFacts<'_>)> {
+    fn serving(&self) -> impl Iterator<Item = (Place, ReplicaView<'_>)> {
         let nodes = self.nodes.iter().enumerate();
         nodes.flat_map(move |(place, node)| {
             let replicas = node.process.iter().flat_map(|p| p.core.replicas());
@@ -29,8 +29,8 @@ impl World {
     }
 
     /// The serving replica of each partition; of two, that of the higher term.
-    fn leaders(&self) -> BTreeMap<PartitionId, (Place, ReplicaFacts<'_>)> {
-        let mut leaders: BTreeMap<PartitionId, (Place, ReplicaFacts<'_>)> = BTreeMap::new();
+    fn leaders(&self) -> BTreeMap<PartitionId, (Place, ReplicaView<'_>)> {
+        let mut leaders: BTreeMap<PartitionId, (Place, ReplicaView<'_>)> = BTreeMap::new();
         for (place, replica) in self.serving() {
             let newer = leaders
                 .get(&replica.partition)

@@ -1,7 +1,7 @@
 //! What was reached, seen from outside: what entries did, which roles and memberships replicas went through.
 
 use ghostlight_core::io::StoreInput;
-use ghostlight_core::node::ReplicaFacts;
+use ghostlight_core::node::ReplicaView;
 use ghostlight_core::replica::Role;
 use ghostlight_protocol::replica::{EntryOutcome, SkipReason, TopicOutcome, TurnOutcome};
 
@@ -63,7 +63,7 @@ impl World {
 }
 
 /// The role and the membership of a replica.
-pub(super) fn note_replica(sometimes: &mut Sometimes, replica: &ReplicaFacts<'_>) {
+pub(super) fn note_replica(sometimes: &mut Sometimes, replica: &ReplicaView<'_>) {
     let membership = replica.membership;
     if replica.role == Role::Candidate {
         sometimes.hit("replica stands for election");

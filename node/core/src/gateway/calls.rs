@@ -23,7 +23,7 @@ use rand_chacha::ChaCha8Rng;
 use super::busy::Busy;
 use super::firsts::Firsts;
 use super::pending::{Pending, State, key_of};
-use super::retry::{Learned, Role, Search, Target};
+use super::retry::{Learned, Part, Search, Target};
 use super::sessions::Sessions;
 use super::{CallTicket, ClientCall, GatewayEffect, GatewayInput, Reachable, Routes, Waiter};
 use crate::backlog::patience;
@@ -489,8 +489,8 @@ impl Gateway {
         }
         let partition = call.partition;
         let search = &mut self.searches[usize::from(partition.0)];
-        let role = search.role(key, cx.now);
-        match search.target(partition, role, &call.asked, cx.routes) {
+        let part = search.part(key, cx.now);
+        match search.target(partition, part, &call.asked, cx.routes) {
             Target::Leader(to, term) => {
                 if search.stop_searching(key) {
                     self.to_wake.insert(partition);
@@ -511,14 +511,14 @@ impl Gateway {
                     return self.give_up(cx, key);
                 }
                 call.new_round(None);
-                match role {
-                    Role::Searcher => {
+                match part {
+                    Part::Searches => {
                         let until = cx.now + call.backoff.pause(&mut self.rng);
                         call.state = State::Pausing { until };
                         search.search(key, until + SEARCH_MAX);
                         self.ask_routes(cx, partition);
                     }
-                    Role::Follower => {
+                    Part::Waits => {
                         let until = search.searching_until().unwrap_or(cx.now + SEARCH_MAX);
                         call.state = State::Parked { until };
                     }

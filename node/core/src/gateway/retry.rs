@@ -41,11 +41,11 @@ impl Backoff {
 
 /// What a call may do in its partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Role {
+pub(super) enum Part {
     /// May ask replicas that are not known to lead.
-    Searcher,
+    Searches,
     /// Another call searches: ask a known leader, or wait.
-    Follower,
+    Waits,
 }
 
 /// Whom to ask.
@@ -137,11 +137,11 @@ impl Search {
         }
     }
 
-    /// The role that call `key` has at this moment.
-    pub(super) fn role(&self, key: u64, now: Instant) -> Role {
+    /// The part that call `key` has at this moment.
+    pub(super) fn part(&self, key: u64, now: Instant) -> Part {
         match self.searcher {
-            Some((searcher, until)) if searcher != key && until > now => Role::Follower,
-            Some(_) | None => Role::Searcher,
+            Some((searcher, until)) if searcher != key && until > now => Part::Waits,
+            Some(_) | None => Part::Searches,
         }
     }
 
@@ -168,7 +168,7 @@ impl Search {
     pub(super) fn target(
         &self,
         partition: PartitionId,
-        role: Role,
+        part: Part,
         asked: &[NodeId],
         routes: &dyn Routes,
     ) -> Target {
@@ -187,10 +187,10 @@ impl Search {
         if let Some((term, Some(node))) = lead
             && usable(node)
         {
-            match (self.refuted == Some((term, node)), role) {
+            match (self.refuted == Some((term, node)), part) {
                 (false, _) => return Target::Leader(node, term),
-                (true, Role::Searcher) => return Target::Asked(node, term),
-                (true, Role::Follower) => {}
+                (true, Part::Searches) => return Target::Asked(node, term),
+                (true, Part::Waits) => {}
             }
         }
         if let Some(node) = self.serves
@@ -198,9 +198,9 @@ impl Search {
         {
             return Target::Leader(node, Term(0));
         }
-        match role {
-            Role::Follower => Target::Nobody,
-            Role::Searcher => routes
+        match part {
+            Part::Waits => Target::Nobody,
+            Part::Searches => routes
                 .candidates(partition)
                 .into_iter()
                 .find(|node| usable(*node))

@@ -107,7 +107,7 @@ struct Object {
     /// The process that its stage is about.
     instance: AppInstance,
     /// The activation that it serves; `None`: it was told to go, or waits to be told.
-    epoch: Option<ActivationId>,
+    serves: Option<ActivationId>,
     /// What each process has of it.
     held: Vec<Held>,
     stage: Stage,
@@ -205,7 +205,7 @@ impl Objects {
         }
         for (actor, object) in &self.table {
             let count = counts.get_mut(actor.actor_type());
-            if let (Some(count), Some(_)) = (count, object.epoch) {
+            if let (Some(count), Some(_)) = (count, object.serves) {
                 *count += 1;
             }
         }
@@ -290,9 +290,9 @@ impl Objects {
 
     fn remove(&mut self, actor: &ActorKey) {
         if let Some(object) = self.table.remove(actor)
-            && let Some(epoch) = object.epoch
+            && let Some(activation) = object.serves
         {
-            self.activations.remove(&epoch);
+            self.activations.remove(&activation);
         }
     }
 
@@ -344,10 +344,10 @@ impl Objects {
             .table
             .entry(actor.clone())
             .or_insert_with(|| Object::absent(instance));
-        if object.epoch.is_some_and(|epoch| epoch > activation) {
+        if object.serves.is_some_and(|served| served > activation) {
             return refuse(start, "the actor has a newer activation here", out);
         }
-        if let Some(before) = object.epoch.replace(activation)
+        if let Some(before) = object.serves.replace(activation)
             && before != activation
         {
             self.activations.remove(&before);
@@ -510,7 +510,7 @@ impl Objects {
                 object.held.retain(|held| held.process != told);
                 match then {
                     Some(start) => self.begin(*start, out),
-                    None if object.epoch.is_none() => self.let_go(&actor, out),
+                    None if object.serves.is_none() => self.let_go(&actor, out),
                     None => {}
                 }
             }
@@ -531,7 +531,7 @@ impl Objects {
                     held.trust = Trust::Unclean;
                     held.learn(&answer);
                 }
-                if object.epoch.is_none() {
+                if object.serves.is_none() {
                     self.let_go(&actor, out);
                 }
             }
@@ -615,7 +615,7 @@ impl Objects {
         let Some(object) = self.table.get_mut(&actor) else {
             return;
         };
-        object.epoch = None;
+        object.serves = None;
         match &mut object.stage {
             Stage::Idle => self.let_go(&actor, out),
             Stage::Resetting { then, .. } => *then = None,

@@ -12,7 +12,7 @@ use crate::replica::Role;
 
 /// One replica, as seen from inside.
 #[derive(Clone, Debug)]
-pub struct ReplicaFacts<'a> {
+pub struct ReplicaView<'a> {
     /// The partition.
     pub partition: PartitionId,
     /// The stint.
@@ -41,10 +41,10 @@ pub struct ReplicaFacts<'a> {
 
 impl NodeCore {
     /// Every replica of this node, by partition.
-    pub fn replicas(&self) -> impl Iterator<Item = ReplicaFacts<'_>> {
+    pub fn replicas(&self) -> impl Iterator<Item = ReplicaView<'_>> {
         let clusters = self.cluster.iter();
         let slots = clusters.flat_map(|c| c.slots().map(move |slot| (c, slot)));
-        slots.map(|(cluster, slot)| ReplicaFacts {
+        slots.map(|(cluster, slot)| ReplicaView {
             partition: slot.partition(),
             peer: slot.group.peer(),
             role: slot.group.role(),

@@ -622,7 +622,7 @@ impl NodeCore {
             | membership::Effect::Joined
             | membership::Effect::Alone
             | membership::Effect::Rejoined(_) => {}
-            membership::Effect::Left => self.leave_if_said(now, out),
+            membership::Effect::Left => self.end_if_goodbye_is_heard(now, out),
         }
     }
 

@@ -15,8 +15,10 @@ use ghostlight_protocol::time::Instant;
 use ghostlight_protocol::wire::frame::{Frame, Order, OrderAnswer, OrderKind, OrderStage};
 use ghostlight_protocol::wire::hello::{ConnectionKind, Duty};
 
-use super::facts::{FACTS, refused};
-use super::{Ending, NodeCore};
+use super::NodeCore;
+use super::ending::Ending;
+use super::facts::FACTS;
+use super::operators::refused;
 use crate::admin::{AdminAnswer, AdminTicket};
 use crate::io::{Effect, Lane, Now};
 

@@ -38,7 +38,7 @@ impl State {
 
 impl NodeCore {
     /// Facts as gossip, records and partition 0 give them.
-    pub(super) fn facts(&self) -> NodeFacts {
+    pub(super) fn node_facts(&self) -> NodeFacts {
         let factor = self.cluster.as_ref().map_or(3, |c| c.ring.factor());
         let holders = self.cluster.as_ref().and_then(holders);
         let copies = |node: NodeId| match &holders {
@@ -87,7 +87,7 @@ impl NodeCore {
     /// Computes the preference lists again after any change of the members.
     pub(super) fn recompute_table(&mut self, now: Now) {
         self.hosts_changed();
-        let facts = self.facts();
+        let facts = self.node_facts();
         let candidates = facts.candidates(now.instant);
         let Some(cluster) = &mut self.cluster else {
             return;
@@ -103,7 +103,7 @@ impl NodeCore {
             return;
         }
         self.recompute_table(now);
-        let mut facts = self.facts();
+        let mut facts = self.node_facts();
         let condemned = self.condemned_elsewhere();
         let led: Vec<PartitionId> = match &self.cluster {
             Some(cluster) => cluster

@@ -1,7 +1,6 @@
 //! Turns start, ask and are told.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
@@ -171,35 +170,28 @@ impl Turns {
             number: turn,
         };
         self.name_chain(key, id, version);
+        let request = self.request_of(id);
+        let job = self.jobs.at(id);
         let start = TurnStart {
             turn: turn_id,
             actor: key.clone(),
-            request: self.request_of(id),
+            request,
             token: FencingToken {
                 term: self.term,
                 base: version,
             },
-            method: String::new(),
-            body: Bytes::new(),
-            stamp: Stamp::default(),
-            deadline: None,
-            chain: Vec::new(),
-            metadata: Vec::new(),
-            wakeup: match &self.jobs.at(id).work {
-                Work::Wakeup(due) => Some(Box::new(wakeup::handed(due))),
-                Work::Call(_) | Work::Message { .. } => None,
-            },
-        };
-        let job = self.jobs.at(id);
-        out.push(TurnsEffect::Runner(RunnerEffect::Run(TurnStart {
             method: job.method.clone(),
             body: job.body.clone(),
             stamp: job.stamp,
             deadline: job.deadline,
             chain: job.chain.clone(),
             metadata: job.metadata.clone(),
-            ..start
-        })));
+            wakeup: match &job.work {
+                Work::Wakeup(due) => Some(Box::new(wakeup::handed(due))),
+                Work::Call(_) | Work::Message { .. } => None,
+            },
+        };
+        out.push(TurnsEffect::Runner(RunnerEffect::Run(start)));
         if self.actors.activation_count() > self.settings.activations_max {
             self.evict(out);
         }
@@ -482,7 +474,6 @@ fn nest(
     // A turn whose host counts its calls may run again, elsewhere: they must find what they were answered.
     let first = first && counted.is_none();
     let deadlines = [deadline, job.deadline].into_iter().flatten();
-    let longest: Duration = NESTED_CALL_DEADLINE;
     let mut seed = job.stamp.seed.to_be_bytes().to_vec();
     seed.extend(ordinal.to_be_bytes());
     let mut chain = job.chain.clone();
@@ -494,7 +485,7 @@ fn nest(
         actor,
         method,
         body,
-        deadline: deadlines.fold(now + longest, Instant::min),
+        deadline: deadlines.fold(now + NESTED_CALL_DEADLINE, Instant::min),
         chain,
         stamp: Stamp {
             wall_ms: job.stamp.wall_ms,

@@ -186,7 +186,7 @@ impl Objects {
             && let Stage::Running(running) = &object.stage
             && running.is_adoptable()
         {
-            object.epoch = None;
+            object.serves = None;
             self.activations.remove(&activation);
             self.orphans.insert(actor, self.clock);
         } else {

@@ -181,10 +181,10 @@ impl Objects {
             let (Trust::Clean(version), process) = (held.trust, held.process) else {
                 return None;
             };
-            let epoch = object.epoch?;
-            matches!(object.stage, Stage::Idle).then_some((epoch, process, version))
+            let served = object.serves?;
+            matches!(object.stage, Stage::Idle).then_some((served, process, version))
         });
-        let Some((epoch, process, version)) = held else {
+        let Some((served, process, version)) = held else {
             return tell(ticket, AppOutcome::InstanceMissing, out);
         };
         let mut last = std::collections::BTreeMap::new();
@@ -192,8 +192,8 @@ impl Objects {
             last.insert(write.key.clone(), write);
         }
         let change = StateChange {
-            term: epoch.term.0,
-            activation: epoch.number,
+            term: served.term.0,
+            activation: served.number,
             version: version.0,
             writes: last.into_values().collect(),
         };

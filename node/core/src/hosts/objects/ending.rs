@@ -36,8 +36,8 @@ impl Objects {
             let Some(object) = object.filter(|object| matches!(object.stage, Stage::Idle)) else {
                 continue;
             };
-            if let Some(epoch) = object.epoch.take() {
-                self.activations.remove(&epoch);
+            if let Some(activation) = object.serves.take() {
+                self.activations.remove(&activation);
             }
             self.let_go(&actor, out);
             if self.is_told_to_go(&actor) {

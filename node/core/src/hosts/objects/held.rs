@@ -98,7 +98,7 @@ impl Object {
     pub(super) fn absent(instance: AppInstance) -> Self {
         Self {
             instance,
-            epoch: None,
+            serves: None,
             held: Vec::with_capacity(1),
             stage: Stage::Idle,
         }
@@ -106,7 +106,7 @@ impl Object {
 
     /// Nothing serves it, and nothing is asked of it.
     pub(super) fn is_left(&self) -> bool {
-        self.epoch.is_none() && matches!(self.stage, Stage::Idle)
+        self.serves.is_none() && matches!(self.stage, Stage::Idle)
     }
 
     /// The object that the stage is about.

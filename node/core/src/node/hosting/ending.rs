@@ -1,9 +1,9 @@
 //! What a node that ends still owes as a host: turns that run here for other leaders go on to their end, their leaders have
 //! heard of it, and no new ones begin here; then the objects of its applications are told to go. Absent: when a node ends, and
-//! for how long at most (`facts`).
+//! for how long at most (`node::ending`).
 
 use super::*;
-use crate::node::Ending;
+use crate::node::ending::Ending;
 
 /// How long objects are told to go: what a sidecar of Dapr takes at most by default (`--dapr-graceful-shutdown-seconds`).
 const DEPARTURE_MAX: Duration = Duration::from_secs(5);
