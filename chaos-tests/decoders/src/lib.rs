@@ -4,13 +4,15 @@
 //! and a fuzzer that follows coverage (`chaos-tests/fuzz`). A decoder that panics, or breaks what is asserted here,
 //! has failed.
 //!
-//! Absent: decoders of the shell (configuration, resources, HTTP), which are tested where they live.
+//! Absent: what reads files, paths and the answers of applications, which is in the node's own crate (`node/tests/noise.rs`) and fed
+//! with the same noise.
 
 mod changes;
 mod disks;
 mod gossip;
 mod messages;
 mod names;
+pub mod noise;
 mod pieces;
 mod wire;
 

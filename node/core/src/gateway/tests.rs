@@ -631,7 +631,8 @@ fn refusals_are_passed_on_retried_or_doubted() {
         (Code::UnknownMethod, false),
         (Code::RequestIdReused, false),
         (Code::DeadlineExpired, false),
-        (Code::MinCopies, true),
+        (Code::MinCopies, false),
+        (Code::DiskRoomShort, true),
         (Code::LeaderMoved, true),
         (Code::ShuttingDown, true),
     ];

@@ -72,7 +72,7 @@ impl NodeCore {
         }
         self.few.said = Some(now.instant);
         let text = format!(
-            "writes to {} partitions wait: --min-copies asks for {} copies, and the fewest have {fewest}. Reads are \
+            "writes to {} partitions are refused: --min-copies asks for {} copies, and the fewest have {fewest}. Reads are \
              served. Start more nodes with --join, or lower --min-copies [{}]",
             few.len(),
             self.start.min_copies,

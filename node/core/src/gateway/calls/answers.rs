@@ -125,6 +125,8 @@ impl Gateway {
             self.busy.learn(cx.now, to, patience(remaining), &refusal);
         }
         let again = match (refusal.code.class(), call.may_have_run()) {
+            // True of the group whoever leads it, and for as long as a node is missing: its client is told, and may wait.
+            (Class::Retry, MayHaveRun::No) if refusal.code == Code::MinCopies => false,
             (Class::Retry, _) | (Class::Overloaded, MayHaveRun::Yes) => true,
             (Class::Overloaded, MayHaveRun::No) => false,
             (

@@ -198,7 +198,7 @@ impl Group {
         }
     }
 
-    /// Subscribers of nodes that are silent for too long have failed to deliver what they held.
+    /// Subscribers that hold something, and whose node is silent for too long, have failed to deliver it.
     fn expire_subscribers(&mut self, now: Instant) {
         let over = |s: &Subscriber| s.patience().is_some_and(|at| at <= now);
         let gone: Vec<SubscriberId> = self

@@ -78,9 +78,9 @@ impl Subscriber {
         self.credit_bytes = usize::try_from(attach.credit_bytes).unwrap_or(usize::MAX);
     }
 
-    /// Whether it takes events still: one that leaves says what it owes, and wants nothing.
+    /// Whether it takes events still, as far as is known: one that leaves says what it owes, and wants nothing.
     pub(super) fn takes_any(&self) -> bool {
-        self.credit_events > 0
+        self.credit_events > 0 && self.silent.is_none()
     }
 
     /// It speaks: everything that it holds is leased anew.
@@ -106,9 +106,11 @@ impl Subscriber {
         }
     }
 
-    /// When it counts as gone because its node is silent.
+    /// When what is out at it goes to others because its node is silent. Where nothing is, it is remembered for as long as its
+    /// lease: an idle one has nothing to say when its node speaks again, and nobody else would tell that it is still there.
     pub(super) fn patience(&self) -> Option<Instant> {
-        self.silent.map(|since| since + SILENT_MAX)
+        let silent = self.silent.filter(|_| !self.out.is_empty());
+        silent.map(|since| since + SILENT_MAX)
     }
 
     /// When it must be looked at, if nothing happens before.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::closed::ClosedRange;
 use ghostlight_protocol::command::Send;
-use ghostlight_protocol::ids::NodeId;
+use ghostlight_protocol::ids::{Generation, NodeId};
 use ghostlight_protocol::limits::{BATCH_BYTES_MAX, GROUP_WINDOW};
 use ghostlight_protocol::replica::GroupChanged;
 use ghostlight_protocol::time::{Instant, WallTime};
@@ -19,7 +19,7 @@ use ghostlight_protocol::wire::topic::{Attach, FailedDelivery, Verdicts as Said}
 use prost::Message;
 
 use super::settle::{Along, Home};
-use super::{Group, Hunger, Room, Sent, SubscriberId};
+use super::{Group, Hunger, Room, Sent, SubscriberId, Word};
 
 const NOW: Instant = Instant(1_000_000_000);
 const S: SubscriberId = SubscriberId {
@@ -375,6 +375,25 @@ fn a_failure_that_the_leader_before_has_counted_pauses_its_event() {
     // Said once more, it does not take back what is out by now.
     group.verdicts(later, S, &failed);
     assert_eq!(group.in_flight(), 1);
+}
+
+/// A node is silent for a second. Its idle subscriber does not know that, says nothing for twenty seconds more, and gets what comes as
+/// soon as its node speaks; of another run of the node nothing is believed.
+#[test]
+fn an_idle_subscriber_is_there_again_when_its_node_speaks() {
+    for (run, delivered) in [(1, 1), (2, 0)] {
+        let topic = TopicRow::default();
+        let mut group = group(row(0, GroupSettings::default()), &topic);
+        group.heard(NOW, S.node, Word::Silence);
+        let later = NOW + Duration::from_secs(1);
+        assert!(group.drive(later, None, Room::Some).is_empty());
+        assert_eq!(group.takers().count(), 0, "nobody is there");
+        group.appended(&batch(0, 1, "x", 8, 0), 8);
+        assert!(group.drive(later, None, Room::Some).is_empty());
+        group.heard(later, S.node, Word::Speech(Generation(run)));
+        let sent = group.drive(later, None, Room::Some);
+        assert_eq!(offsets(&sent).len(), delivered, "run {run}");
+    }
 }
 
 /// Events of many keys become messages, all but the first, and then the first: no entry holds more than it may.
