@@ -63,6 +63,11 @@ impl Client {
         self.nodes[self.next].send(&ask)
     }
 
+    /// The next call asks the next node first.
+    pub fn go_on(&mut self) {
+        self.next = (self.next + 1) % self.nodes.len();
+    }
+
     /// A call with its repetitions. `path` is `type/id/method/name`. An answer that ends the call is
     /// returned, whatever its status.
     ///
@@ -86,7 +91,7 @@ impl Client {
                 ));
             }
             self.repeated += 1;
-            self.next = (self.next + 1) % self.nodes.len();
+            self.go_on();
             std::thread::sleep(pause);
         }
     }

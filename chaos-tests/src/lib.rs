@@ -5,7 +5,7 @@
 //! without a failed call), `forming` (growth, seeds, restarts), `demo`, `bad_input` (every refusal of the API),
 //! `commands` (every command of the binary), `clocks` (jumps of an hour), `room` (disks that fill up), `gray` (nodes
 //! neither well nor dead), `overload` (more calls than can be done), `splits` (networks that are cut, lossy, one-way),
-//! `apps` (applications that die, misbehave, or speak as .NET does), `cluster` (recorded replies).
+//! `histories` (actors that many clients share, judged as a whole), `apps` (applications that die, misbehave, or speak as .NET does), `cluster` (recorded replies).
 //!
 //! The binary is run, never linked: it is what users get, and these tests compile in seconds. Absent on
 //! purpose: any knowledge of the inside of a node; what is asked goes through HTTP and the command line.
@@ -27,6 +27,7 @@ pub mod played;
 pub mod ports;
 pub mod process;
 pub mod scenario;
+pub mod shared;
 pub mod sidecar;
 pub mod small_disk;
 pub mod spread;

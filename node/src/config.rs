@@ -144,7 +144,7 @@ impl KeySource {
     }
 }
 
-/// Whether the sample actors are hosted: `counter`, `log`, `account`, `echo` and `tally`.
+/// Whether the sample actors are hosted: `counter`, `log`, `account`, `register`, `echo` and `tally`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Samples {
     /// They are.

@@ -6,12 +6,14 @@ mod account;
 mod counter;
 mod echo;
 mod log;
+mod register;
 mod tally;
 
 pub use account::{Account, AccountError, AccountRef};
 pub use counter::{Counter, CounterRef, Overflow};
 pub use echo::{Echo, EchoRef};
 pub use log::{Log, LogRef};
+pub use register::{Register, RegisterRef};
 pub use tally::{Tallied, Tally, TallyRef};
 
 use crate::sdk::ActorRegistry;
@@ -24,6 +26,7 @@ pub fn registry() -> ActorRegistry {
         .with::<Counter>()
         .with::<Echo>()
         .with::<Log>()
+        .with::<Register>()
         .with::<Tally>()
 }
 

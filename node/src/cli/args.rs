@@ -335,7 +335,7 @@ pub struct Start {
     /// Form of the log lines [default: text]
     #[arg(long, value_name = "text|json", env = "GHOSTLIGHT_LOG_FORMAT")]
     pub log_format: Option<String>,
-    /// Host the sample actors counter, log, account, echo and tally
+    /// Host the sample actors counter, log, account, register, echo and tally
     #[arg(long, env = "GHOSTLIGHT_SAMPLES", num_args = 0..=1, default_missing_value = "true")]
     pub samples: Option<bool>,
     /// Application beside this node: ID=PORT, then words such as protocol=h2c; may be repeated

@@ -37,6 +37,22 @@ fn check(world: &World, rows: &[(&'static str, &'static str)]) {
 }
 
 #[test]
+fn register_by_its_bodies() {
+    let world = World::new(registry());
+    check(
+        &world,
+        &[
+            ("register/r read", "null"),
+            (r#"register/r exchange {"from":1,"to":2}"#, "false"),
+            ("register/r write 1", "null"),
+            (r#"register/r exchange {"from":1,"to":2}"#, "true"),
+            (r#"register/r exchange {"from":1,"to":3}"#, "false"),
+            ("register/r read", "2"),
+        ],
+    );
+}
+
+#[test]
 fn counter_by_its_bodies() {
     let world = World::new(registry());
     check(
