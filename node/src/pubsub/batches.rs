@@ -4,17 +4,17 @@
 //! one, each after the whole time of gathering, as in Dapr.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::fresh_id;
-use super::line::{Line, UNSENT_PAUSE, UNSENT_TIMES, cut_off};
+use super::line::{Ended, Line, UNSENT_PAUSE, UNSENT_TIMES, cut_off};
 use super::metadata::{Metadata, Payload};
 use super::policy::Attempt;
-use super::stop::{self, Stop};
+use super::stop::{self, Stop, Trying};
 use super::target::{Batch, BatchContent, BatchEntry, Handed, Said};
 use crate::resources::BulkSubscribe;
 use crate::topics::{Delivery, Subscription};
@@ -112,17 +112,16 @@ async fn handle(line: &Line, gathered: Vec<Delivery>, stop: &Stop) -> Vec<Delive
                 }
             }
             let batch = entries.iter().map(|(_, entry)| entry.clone()).collect();
-            let said = deliver(line, &path, batch, stop).await;
-            let waits = round < UNSENT_TIMES && line.component.redelivers(&line.topic);
+            let ended = deliver(line, &path, batch, stop).await;
+            let waits = round < UNSENT_TIMES && line.is_kept();
             let mut unsent = Vec::new();
-            for (pair, said) in std::mem::take(&mut entries).into_iter().zip(said) {
-                match said {
-                    Said::Unsent(_) if waits => unsent.push(pair),
-                    said => line.settle(pair.0, said).await,
+            for (pair, ended) in std::mem::take(&mut entries).into_iter().zip(ended) {
+                match ended {
+                    Ended::Said(Said::Unsent(_)) if waits => unsent.push(pair),
+                    ended => left.extend(line.conclude(pair.0, ended).await),
                 }
             }
-            if stop.is_set() || unsent.is_empty() {
-                left.extend(unsent.into_iter().map(|(delivery, _)| delivery));
+            if unsent.is_empty() {
                 break;
             }
             entries = unsent;
@@ -141,17 +140,19 @@ struct Open {
 }
 
 /// Delivers under the component's policy: what is to come again does, what is done does not.
-async fn deliver(line: &Line, path: &str, entries: Vec<BatchEntry>, stop: &Stop) -> Vec<Said> {
+async fn deliver(line: &Line, path: &str, entries: Vec<BatchEntry>, stop: &Stop) -> Vec<Ended> {
     let count = entries.len();
     let open = Mutex::new(Open {
         entries,
         said: vec![Said::Unsent("it was not delivered".to_owned()); count],
         places: (0..count).collect(),
     });
-    let open = Arc::new(open);
+    let trying = Trying::default();
     let attempt = || -> BoxFuture<'_, Attempt<()>> {
-        let open = Arc::clone(&open);
-        Box::pin(async move { once(line, path, &open, stop).await })
+        Box::pin(async {
+            let _trying = trying.begin();
+            once(line, path, &open, stop).await
+        })
     };
     let cut = |cut| {
         let mut open = lock(&open);
@@ -160,14 +161,13 @@ async fn deliver(line: &Line, path: &str, entries: Vec<BatchEntry>, stop: &Stop)
             note(&mut open.said[place], cut_off(cut));
         }
     };
-    line.component.inbound.run(attempt, cut).await;
-    lock(&open).said.clone()
+    stop.between(&trying, line.component.inbound.run(attempt, cut))
+        .await;
+    let said = std::mem::take(&mut lock(&open).said);
+    said.into_iter().map(|said| Ended::of(said, stop)).collect()
 }
 
 async fn once(line: &Line, path: &str, open: &Mutex<Open>, stop: &Stop) -> Attempt<()> {
-    if stop.is_set() {
-        return Attempt::Over(());
-    }
     let batch = Batch {
         id: fresh_id(),
         path: path.to_owned(),

@@ -3,7 +3,6 @@
 //! What the bus does not do by itself is done here: dead letters of a bus without redelivery, expiry, routes. Events are handled
 //! as many at a time as the bus lets out; their order is the bus's business.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use super::policy::{Attempt, Cut};
 use super::registry::{Component, Owner};
 use super::routes::Routes;
 use super::scopes::Act;
-use super::stop::{self, Stop};
+use super::stop::{self, Stop, Trying};
 use super::target::{Handed, Letter, Said, Target};
 use super::wanted::Wanted;
 use super::{options, stamp};
@@ -36,6 +35,30 @@ pub(super) const UNSENT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) const UNSENT_TIMES: u32 = 100;
 /// Name of the component among the metadata of an event.
 const PUBSUB_NAME: &str = "pubsubName";
+
+/// What became of an event at its application.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Ended {
+    /// The last word on it.
+    Said(Said),
+    /// It had failed when the subscription ended, and why: to be tried again, by whoever subscribes then.
+    Failed(String),
+    /// The subscription ended before anybody saw it.
+    Unseen,
+}
+
+impl Ended {
+    /// With what was said at last. What has begun when the subscription ends may end well or not; a failure is nobody's last
+    /// word then, and makes no dead letter.
+    pub(super) fn of(said: Said, stop: &Stop) -> Self {
+        match said {
+            Said::Done | Said::Never(_) => Self::Said(said),
+            said if !stop.is_set() => Self::Said(said),
+            Said::Again(why) | Said::Failed(_, why) => Self::Failed(why),
+            Said::Unsent(_) => Self::Unseen,
+        }
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -158,22 +181,33 @@ impl Line {
                 return None;
             }
         };
-        let mut said = self.deliver(&letter, stop).await;
+        let mut ended = self.deliver(&letter, stop).await;
         for _ in 0..UNSENT_TIMES {
-            if !matches!(said, Said::Unsent(_)) || !self.component.redelivers(&self.topic) {
+            if !matches!(ended, Ended::Said(Said::Unsent(_))) || !self.is_kept() {
                 break;
-            }
-            if stop.is_set() {
-                // The bus that ends it waits for this one; else it goes with the subscription.
-                return (!delivery.is_over()).then_some(delivery);
             }
             tokio::select! {
                 () = tokio::time::sleep(UNSENT_PAUSE) => {}
-                () = stop.wait() => continue,
+                () = stop.wait() => {}
             }
-            said = self.deliver(&letter, stop).await;
+            ended = self.deliver(&letter, stop).await;
         }
-        self.settle(delivery, said).await;
+        self.conclude(delivery, ended).await
+    }
+
+    /// Whether its bus keeps events until they are handled: then one that its application cannot have seen waits for it.
+    pub(super) fn is_kept(&self) -> bool {
+        self.component.bus.promise(&self.topic) == Promise::AtLeastOnce
+    }
+
+    /// Gives the verdict; what comes back is to be dropped after its subscription.
+    pub(super) async fn conclude(&self, delivery: Delivery, ended: Ended) -> Option<Delivery> {
+        match ended {
+            Ended::Said(said) => self.settle(delivery, said).await,
+            Ended::Failed(why) => delivery.retry(why),
+            // The bus that ends it waits for this one; else it goes with the subscription.
+            Ended::Unseen => return (!delivery.is_over()).then_some(delivery),
+        }
         None
     }
 
@@ -191,49 +225,41 @@ impl Line {
         }
     }
 
-    async fn deliver(&self, letter: &Letter, stop: &Stop) -> Said {
-        let (trying, failed) = (AtomicBool::new(false), Mutex::new(None));
+    async fn deliver(&self, letter: &Letter, stop: &Stop) -> Ended {
+        let (trying, failed) = (Trying::default(), Mutex::new(None));
+        let noted = |said: Said| {
+            if let Said::Again(why) = &said {
+                *lock(&failed) = Some(why.clone());
+            }
+            said
+        };
         let attempt = || -> BoxFuture<'_, Attempt<Said>> {
             Box::pin(async {
-                let _trying = Trying::begin(&trying);
+                let _trying = trying.begin();
                 let handed = Handed::default();
                 let answer = self.target.deliver(letter, &handed);
-                let said = match stop.is_set() {
-                    true => None,
-                    false => stop.guard(&handed, answer).await,
-                };
-                match said {
+                match stop.guard(&handed, answer).await {
                     None => Attempt::Over(ends()),
                     Some(said @ (Said::Done | Said::Never(_))) => Attempt::Over(said),
                     Some(Said::Failed(with, why)) => {
-                        *lock(&failed) = Some(why.clone());
-                        self.component.inbound.failed(Said::Again(why), with)
+                        let said = noted(Said::Again(why));
+                        self.component.inbound.failed(said, with)
                     }
-                    Some(said @ (Said::Again(_) | Said::Unsent(_))) => {
-                        if let Said::Again(why) = &said {
-                            *lock(&failed) = Some(why.clone());
-                        }
-                        Attempt::Failed(said)
-                    }
+                    Some(said @ (Said::Again(_) | Said::Unsent(_))) => Attempt::Failed(noted(said)),
                 }
             })
         };
-        let pausing = async {
-            stop.wait().await;
-            if trying.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
-            }
-        };
-        let said = tokio::select! {
-            biased;
-            said = self.component.inbound.run(attempt, cut_off) => said,
-            () = pausing => ends(),
-        };
-        match (said, lock(&failed).take()) {
+        let attempts = self
+            .component
+            .inbound
+            .run(attempt, |cut| noted(cut_off(cut)));
+        let said = stop.between(&trying, attempts).await;
+        let said = match (said.unwrap_or_else(ends), lock(&failed).take()) {
             // Another attempt had reached it.
             (Said::Unsent(_), Some(why)) => Said::Again(why),
             (said, _) => said,
-        }
+        };
+        Ended::of(said, stop)
     }
 
     /// The envelope of an event that is not over.
@@ -368,22 +394,6 @@ pub(super) fn cut_off(cut: Cut) -> Said {
 
 fn ends() -> Said {
     Said::Unsent("the subscription ends".to_owned())
-}
-
-/// Set while an attempt is under way.
-struct Trying<'a>(&'a AtomicBool);
-
-impl<'a> Trying<'a> {
-    fn begin(flag: &'a AtomicBool) -> Self {
-        flag.store(true, Ordering::Relaxed);
-        Self(flag)
-    }
-}
-
-impl Drop for Trying<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
 }
 
 fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {

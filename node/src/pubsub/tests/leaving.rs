@@ -11,17 +11,23 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::*;
 use crate::app::AppChannel;
-use crate::app::scripted::{Act, PATIENCE, ScriptedApp, ok};
+use crate::app::scripted::{Act, PATIENCE, ScriptedApp, ok, status};
 use crate::app::settings::AppSettings;
+use crate::resources::Target as PolicyTarget;
 use crate::topics::{Content, Settlement, SubscriptionFeed, Verdict};
 
 type Ends = (SubscriptionFeed, mpsc::Receiver<Settlement>);
 
-/// Hands its end of the first subscription to the test.
-struct HandedOver(Mutex<Option<oneshot::Sender<Ends>>>);
+/// Hands its end of the first subscription to the test, and notes what is published.
+struct HandedOver {
+    ends: Mutex<Option<oneshot::Sender<Ends>>>,
+    published: Mutex<Vec<Publish>>,
+    features: &'static [Feature],
+}
 
 impl Bus for HandedOver {
-    fn publish(&self, _publish: Publish) -> BusFuture<'_, PublishOutcome> {
+    fn publish(&self, publish: Publish) -> BusFuture<'_, PublishOutcome> {
+        self.published.lock().unwrap().push(publish);
         Box::pin(async { PublishOutcome::Done(None) })
     }
 
@@ -35,7 +41,7 @@ impl Bus for HandedOver {
     ) -> BusFuture<'_, Result<Subscription, SubscribeError>> {
         Box::pin(async {
             let (feed, subscription, settled) = Subscription::channel(16);
-            let Some(test) = self.0.lock().unwrap().take() else {
+            let Some(test) = self.ends.lock().unwrap().take() else {
                 return std::future::pending().await;
             };
             drop(test.send((feed, settled)));
@@ -44,7 +50,7 @@ impl Bus for HandedOver {
     }
 
     fn features(&self) -> &'static [Feature] {
-        &[Feature::Redelivery]
+        self.features
     }
 }
 
@@ -52,14 +58,34 @@ struct Bed {
     app: ScriptedApp,
     feed: SubscriptionFeed,
     settled: mpsc::Receiver<Settlement>,
-    _pubsub: Arc<PubSub>,
+    bus: Arc<HandedOver>,
+    pubsub: Arc<PubSub>,
 }
 
+/// Ghostlight's own topics, and a bus elsewhere.
+const OURS: &[Feature] = &[Feature::Redelivery];
+const THEIRS: &[Feature] = &[];
+
 /// An application that takes one request at a time, with three events on their way to it; it has seen the first.
-async fn bed(subscription: &Value, act: Act) -> Bed {
+async fn bed(subscription: &Value, act: Act, features: &'static [Feature]) -> Bed {
+    bed_with(subscription, act, features, Policy::default()).await
+}
+
+async fn bed_with(
+    subscription: &Value,
+    act: Act,
+    features: &'static [Feature],
+    inbound: Policy,
+) -> Bed {
     let (test, ends) = oneshot::channel();
-    let bus = Arc::new(HandedOver(Mutex::new(Some(test))));
-    let pubsub = Arc::new(of([component("bus", bus)]));
+    let bus = Arc::new(HandedOver {
+        ends: Mutex::new(Some(test)),
+        published: Mutex::default(),
+        features,
+    });
+    let mut component = component("bus", bus.clone());
+    component.inbound = inbound;
+    let pubsub = Arc::new(of([component]));
     let app = ScriptedApp::start().await;
     let subscriptions = json!([subscription]).to_string();
     app.on("GET /dapr/subscribe", [ok(subscriptions)]);
@@ -94,7 +120,8 @@ async fn bed(subscription: &Value, act: Act) -> Bed {
         app,
         feed,
         settled,
-        _pubsub: pubsub,
+        bus,
+        pubsub,
     }
 }
 
@@ -134,11 +161,14 @@ fn bulk() -> Value {
 #[tokio::test]
 async fn an_application_that_dies_fails_what_it_has_seen_alone() {
     for subscription in [single(), bulk()] {
-        let mut bed = bed(&subscription, Act::Hang).await;
-        bed.app.down().await;
-        let found = bed.three().await;
-        assert_eq!(found, ["give back", "give back", "retry"], "{subscription}");
-        assert!(bed.feed.is_closed(), "{subscription}");
+        for features in [OURS, THEIRS] {
+            let mut bed = bed(&subscription, Act::Hang, features).await;
+            bed.app.down().await;
+            let found = bed.three().await;
+            let wanted = ["give back", "give back", "retry"];
+            assert_eq!(found, wanted, "{subscription} {features:?}");
+            assert!(bed.feed.is_closed(), "{subscription}");
+        }
     }
 }
 
@@ -148,7 +178,7 @@ async fn a_bus_that_ends_gets_the_rest_back_at_once_and_waits_for_what_has_begun
     for subscription in [single(), bulk()] {
         let gate = Arc::new(Notify::new());
         let act = Act::When(Arc::clone(&gate), Box::new(ok(done.clone())));
-        let mut bed = bed(&subscription, act).await;
+        let mut bed = bed(&subscription, act, OURS).await;
         bed.feed.end();
         for _ in 0..2 {
             assert_eq!(bed.next().await.1, "give back", "{subscription}");
@@ -171,5 +201,67 @@ async fn a_bus_that_ends_gets_the_rest_back_at_once_and_waits_for_what_has_begun
         let gone = tokio::time::timeout(PATIENCE, gone).await;
         assert!(gone.is_ok(), "{subscription}");
         assert_eq!(bed.app.seen_of("/orders").len(), 1, "{subscription}");
+    }
+}
+
+/// The first event goes to `/orders` alone, and the others wait behind it.
+fn two_batches() -> Value {
+    let rules = json!([{"match": "event.id == '0'", "path": "/orders"}]);
+    json!({
+        "pubsubname": "bus", "topic": "orders", "routes": {"rules": rules, "default": "/others"},
+        "bulkSubscribe": {"enabled": true, "maxMessagesCount": 3, "maxAwaitDurationMs": 60_000},
+    })
+}
+
+/// Where the subscription itself makes dead letters: what nobody saw is none, and neither is what failed as it ended.
+#[tokio::test]
+async fn the_end_of_a_subscription_makes_no_dead_letters() {
+    for mut subscription in [single(), two_batches()] {
+        subscription["deadLetterTopic"] = json!("dead");
+        subscription["metadata"] = json!({"maxDeliver": "1"});
+        for ends in ["subscriber", "bus"] {
+            let gate = Arc::new(Notify::new());
+            let act = Act::When(Arc::clone(&gate), Box::new(ok(r#"{"status": "RETRY"}"#)));
+            let mut bed = bed(&subscription, act, THEIRS).await;
+            match ends {
+                "bus" => bed.feed.end(),
+                _ => bed.pubsub.close(),
+            }
+            gate.notify_one();
+            let found = bed.three().await;
+            let wanted = ["give back", "give back", "retry"];
+            assert_eq!(found, wanted, "{ends}: {subscription}");
+            assert!(bed.bus.published.lock().unwrap().is_empty());
+            assert!(bed.app.seen_of("/others").is_empty());
+        }
+    }
+}
+
+/// Of a policy that waits for an hour, before the end and after it.
+#[tokio::test]
+async fn the_pause_of_a_policy_ends_with_the_subscription() {
+    for (subscription, first) in [(single(), "answer"), (single(), "end"), (bulk(), "end")] {
+        let gate = Arc::new(Notify::new());
+        let act = Act::When(Arc::clone(&gate), Box::new(status(500)));
+        let hourly = Policy::new(PolicyTarget {
+            retry: Some(Retry {
+                backoff: Backoff::Constant(Duration::from_secs(3_600)),
+                max_retries: None,
+                matching: Matching::default(),
+            }),
+            ..PolicyTarget::default()
+        });
+        let mut bed = bed_with(&subscription, act, THEIRS, hourly).await;
+        if first == "answer" {
+            gate.notify_one();
+            // The application takes the next one when it has answered.
+            bed.app.until_seen("/orders", 2).await;
+        }
+        bed.feed.end();
+        gate.notify_one();
+        let mut found = bed.three().await;
+        found.dedup();
+        let wanted = ["give back", "retry"];
+        assert_eq!(found, wanted, "{first} first: {subscription}");
     }
 }
