@@ -12,7 +12,7 @@ mod own;
 pub use classes::{Class, Classes, OwnTopics};
 pub use ghostlight_buses::{
     BulkEntry, BulkPublish, Bus, BusFuture, Content, Credits, Delivery, Ending, Event, EventName,
-    Existing, Farewell, Feature, ForActor, Group, Order, Promise, Publish, PublishOutcome,
+    Existing, Farewell, Feature, ForActor, GiveUp, Group, Order, Promise, Publish, PublishOutcome,
     Published, Purpose, Retention, Settlement, Standing, Start, Subscribe, SubscribeError,
     Subscription, SubscriptionFeed, TopicName, TurnMessage, Verdict,
 };

@@ -26,8 +26,8 @@ pub use event::{
 };
 pub use source::{Source, Taken};
 pub use subscription::{
-    Content, Credits, Delivery, Ending, Existing, Farewell, Group, Settlement, Start, Subscribe,
-    Subscription, SubscriptionFeed, Verdict,
+    Content, Credits, Delivery, Ending, Existing, Farewell, GiveUp, Group, Settlement, Start,
+    Subscribe, Subscription, SubscriptionFeed, Verdict,
 };
 
 pub use ghostlight_protocol::topic::{ForActor, Order, Purpose, TopicName};

@@ -35,6 +35,8 @@ pub struct Subscribe {
     pub credits: Credits,
     /// Deliveries of one event, the first included, before it is a dead letter; `None`: 10.
     pub max_deliver: Option<u32>,
+    /// Who gives up an event that fails.
+    pub give_up: GiveUp,
     /// Topic of the same component for dead letters; `None`: those whose deliveries all failed are parked with
     /// the group (`dead-letters list`), dropped and expired ones are passed over.
     pub dead_letter_topic: Option<String>,
@@ -75,6 +77,15 @@ impl Group {
             Self::EachNode(name) => format!("{name}-{instance}"),
         }
     }
+}
+
+/// Who gives up an event that fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GiveUp {
+    /// The bus: after `max_deliver` deliveries, or as its component says.
+    Bus,
+    /// The subscriber, by dead letters of its own: what it asks for again comes again, however often.
+    Subscriber,
 }
 
 /// Where a new group begins.
@@ -118,6 +129,7 @@ impl Subscribe {
             order: Order::Key,
             credits: Credits::default(),
             max_deliver: None,
+            give_up: GiveUp::Bus,
             dead_letter_topic: None,
             retry_pauses: None,
             purpose: Purpose::Handle,

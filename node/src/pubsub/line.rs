@@ -332,20 +332,23 @@ impl Line {
             Said::Never(why) => Verdict::Drop(why),
         };
         self.note(&verdict);
-        let buried = match &self.dead_letter_topic {
+        match &self.dead_letter_topic {
             Some(topic) if !self.component.redelivers(&self.topic) => {
-                self.bury(topic, delivery.event.clone()).await
+                match self.bury(topic, delivery.event.clone()).await {
+                    Ok(()) => delivery.ack(),
+                    // Neither handled nor a letter: it is not over.
+                    Err(why) => delivery.retry(why),
+                }
             }
-            Some(_) | None => false,
-        };
-        match buried {
-            true => delivery.ack(),
-            false => delivery.settle(verdict),
+            Some(_) | None => delivery.settle(verdict),
         }
     }
 
-    /// Whether the event is a dead letter now.
-    async fn bury(&self, topic: &TopicName, event: Event) -> bool {
+    /// Makes a dead letter of the event.
+    ///
+    /// # Errors
+    /// It may be none; why.
+    async fn bury(&self, topic: &TopicName, event: Event) -> Result<(), String> {
         let publish = Publish {
             topic: topic.clone(),
             event,
@@ -355,18 +358,18 @@ impl Line {
             timeout: Some(DEAD_LETTER_TIME_MAX),
             retention: None,
         };
-        match self.component.bus.publish(publish).await {
-            PublishOutcome::Done(_) => true,
-            failed => {
-                tracing::warn!(
-                    topic = %self.topic,
-                    dead_letter_topic = %topic,
-                    ?failed,
-                    "a dead letter could not be published"
-                );
-                false
-            }
-        }
+        let why = match self.component.bus.publish(publish).await {
+            PublishOutcome::Done(_) => return Ok(()),
+            PublishOutcome::NotRun(refusal) => refusal.detail,
+            PublishOutcome::Unknown { detail, .. } => detail,
+        };
+        tracing::warn!(
+            topic = %self.topic,
+            dead_letter_topic = %topic,
+            why,
+            "a dead letter could not be published: its event comes again"
+        );
+        Err(format!("its dead letter could not be published: {why}"))
     }
 
     fn note(&self, verdict: &Verdict) {

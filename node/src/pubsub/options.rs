@@ -10,7 +10,7 @@ use super::actor_route::ActorRoute;
 use super::metadata::find;
 use super::registry::{Component, Owner};
 use super::wanted::Wanted;
-use crate::topics::{Credits, Existing, Group, Order, Purpose, Start, Subscribe};
+use crate::topics::{Credits, Existing, GiveUp, Group, Order, Purpose, Start, Subscribe};
 
 /// The request to the bus.
 ///
@@ -32,8 +32,13 @@ pub(super) fn subscribe(
             _ => Err(format!("{name} is {text:?}. Write a whole number above 0")),
         },
     };
-    // Where nothing comes again, the line publishes dead letters.
+    // Where nothing comes again, the line publishes dead letters: then it alone ends an event.
     let redelivers = component.redelivers(&topic);
+    let give_up = match &wanted.dead_letter_topic {
+        Some(_) if !redelivers => GiveUp::Subscriber,
+        Some(_) | None => GiveUp::Bus,
+    };
+    let max_deliver = whole("maxDeliver")?;
     let mut credits = Credits::default();
     if let Some(bulk) = wanted.bulk {
         credits.events = credits.events.max(bulk.max_messages_count);
@@ -63,7 +68,8 @@ pub(super) fn subscribe(
             events: whole("maxInFlight")?.unwrap_or(credits.events),
             ..credits
         },
-        max_deliver: whole("maxDeliver")?,
+        max_deliver: max_deliver.filter(|_| give_up == GiveUp::Bus),
+        give_up,
         dead_letter_topic: wanted
             .dead_letter_topic
             .clone()

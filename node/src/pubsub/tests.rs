@@ -1,3 +1,4 @@
+mod dead_letters;
 mod delivery;
 mod grpc;
 mod leaving;

@@ -13,12 +13,15 @@ use super::reader::{Member, Shelf};
 use crate::bus::SubscribeError;
 use crate::external::{External, not_there};
 use crate::pump::{Again, Bounds, Desk, Over, begin, joined};
-use crate::subscription::{Content, Subscribe, Subscription};
+use crate::subscription::{Content, GiveUp, Subscribe, Subscription};
 
 /// How long the group may take to know a member.
 const JOIN_TIME_MAX: Duration = Duration::from_secs(30);
 /// Most events that one subscription holds; those of resting partitions wait beside it.
 const HELD_MAX: u32 = 1_024;
+
+/// Pause before an event comes again that its component would pass over.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// See the module.
 pub(super) async fn subscribe(
@@ -54,7 +57,10 @@ pub(super) async fn subscribe(
     let (join, outcome) = oneshot::channel();
     let place = Place {
         shelf: Arc::clone(&shelf),
-        retry: options.retry,
+        retry: match subscribe.give_up {
+            GiveUp::Bus => options.retry,
+            GiveUp::Subscriber => Some(options.retry.unwrap_or(RETRY_PAUSE)),
+        },
     };
     let subscription = begin(place, bounds, |room, taken| async move {
         shelf.open(room, taken);

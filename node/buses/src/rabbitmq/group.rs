@@ -29,7 +29,7 @@ use crate::bus::SubscribeError;
 use crate::external::{External, not_there};
 use crate::keeper::Keeper;
 use crate::pump::{Again, Bounds, Desk, End, Over, Room, Taken, begin, doubling, joined};
-use crate::subscription::{Content, Subscribe, Subscription};
+use crate::subscription::{Content, GiveUp, Subscribe, Subscription};
 
 /// How long the server may take to know a subscription.
 const JOIN_TIME_MAX: Duration = Duration::from_secs(30);
@@ -66,6 +66,10 @@ pub(super) async fn subscribe(
     let (join, outcome) = oneshot::channel();
     let place = Place {
         ledger: Arc::clone(&ledger),
+        failure: match subscribe.give_up {
+            GiveUp::Bus => options.failure,
+            GiveUp::Subscriber => Failure::Again,
+        },
         options: Arc::clone(&options),
     };
     let subscription = begin(place, bounds, |room, taken| {
@@ -155,6 +159,7 @@ impl Ledger {
 struct Place {
     ledger: Arc<Ledger>,
     options: Arc<Options>,
+    failure: Failure,
 }
 
 /// What the server does with an event that is not acknowledged.
@@ -204,7 +209,7 @@ impl Desk for Place {
     }
 
     fn rest(&self, attempt: u32) -> Duration {
-        match self.options.failure {
+        match self.failure {
             Failure::Again => doubling(RESTS.0, RESTS.1, attempt),
             Failure::Rejected => Duration::ZERO,
         }
@@ -215,7 +220,7 @@ impl Desk for Place {
             // Its connection broke: the server has it.
             return Again::GivenBack;
         }
-        match self.options.failure {
+        match self.failure {
             Failure::Again => {
                 let content = Content {
                     attempt: attempt + 1,
