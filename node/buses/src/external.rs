@@ -59,7 +59,7 @@ pub(crate) trait System: Sized + Send + Sync + 'static {
 pub(crate) struct External<S: System> {
     pub(crate) options: Arc<S::Options>,
     pub(crate) keeper: Arc<Keeper<S::Dial>>,
-    pub(crate) room: Semaphore,
+    pub(crate) room: Arc<Semaphore>,
 }
 
 /// An event on its way to a system.
@@ -83,7 +83,7 @@ impl<S: System> External<S> {
         Ok(Arc::new(Self {
             options,
             keeper: Arc::new(Keeper::new(&declared.name, dial)),
-            room: Semaphore::new(S::PUBLISHES_MAX),
+            room: Arc::new(Semaphore::new(S::PUBLISHES_MAX)),
         }))
     }
 

@@ -27,6 +27,11 @@ pub(crate) trait Dial: Send + Sync + 'static {
 
     /// Resolves when the connection is of no use any more, and says why.
     fn broken(&self, connection: &Self::Connection) -> impl Future<Output = String> + Send;
+
+    /// Why a connection that is whole takes nothing now; `None`: it does.
+    fn trouble(&self, _connection: &Self::Connection) -> Option<String> {
+        None
+    }
 }
 
 #[derive(Clone)]
@@ -134,7 +139,10 @@ impl<D: Dial> Keeper<D> {
     pub(crate) fn standing(&self) -> Standing {
         match &*self.state.borrow() {
             State::First => Standing::Connecting,
-            State::Up(_) => Standing::Ready,
+            State::Up(connection) => match self.dial.trouble(connection) {
+                None => Standing::Ready,
+                Some(why) => Standing::Unreachable(why),
+            },
             State::Down(why) => Standing::Unreachable(why.clone()),
         }
     }

@@ -83,9 +83,7 @@ impl System for Mqtt {
             match line.publish(packet).await {
                 Fate::Taken => PublishOutcome::Done(None),
                 Fate::Kept => unavailable(bus.keeper.away("the connection broke")),
-                Fate::Lost => unknown(
-                    "the connection to the broker broke before it answered; it may have the event",
-                ),
+                Fate::Lost(why) => unknown(format!("{why}; it may have the event")),
             }
         });
         join_all(sent).await

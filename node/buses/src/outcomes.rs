@@ -10,6 +10,9 @@ use crate::event::PublishOutcome;
 /// When a publish may be tried again on a bus that is not there.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How long a bus may take to say what became of an event; after that nobody can tell.
+pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+
 /// There is no connection: certainly not published.
 pub(crate) fn unavailable(why: impl Into<String>) -> PublishOutcome {
     let mut refusal = NotRun::new(Code::BusUnavailable, why);

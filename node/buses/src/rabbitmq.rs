@@ -5,6 +5,7 @@
 //! process that holds it, so that its deliveries are counted.
 //! Absent: `reconnectWaitSeconds`.
 
+mod confirms;
 mod group;
 mod line;
 mod link;
@@ -17,27 +18,31 @@ use std::sync::Arc;
 use futures::future::join_all;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::outcome::NotRun;
+use tokio::time::timeout;
 
 use crate::bus::{Feature, SubscribeError};
 use crate::component::Declared;
 use crate::event::PublishOutcome;
 use crate::external::{External, Outgoing, System};
-use crate::outcomes::{busy, unavailable, unknown};
+use crate::outcomes::{ANSWER_TIME_MAX, busy, unavailable, unknown};
 use crate::settings::Settings;
 use crate::subscription::{Subscribe, Subscription};
-use line::{Dialer, Fate, Line};
+use confirms::Fate;
+use line::{Dialer, Letter, Line};
 use options::Options;
 use queue::Queue;
 
 /// Longest name of an exchange or a key, in bytes.
 const NAME_BYTES_MAX: usize = 255;
+/// Events on their way to the server of one component; more are refused.
+const PUBLISHES_MAX: usize = 4_096;
 
 /// See the module.
 pub(crate) enum RabbitMq {}
 
 impl System for RabbitMq {
     const KIND: &'static str = "pubsub.rabbitmq";
-    const PUBLISHES_MAX: usize = 4_096;
+    const PUBLISHES_MAX: usize = PUBLISHES_MAX;
     const FEATURES: &'static [Feature] = &[Feature::MessageTtl];
 
     type Options = Options;
@@ -68,6 +73,9 @@ impl System for RabbitMq {
             Ok(line) => line,
             Err(why) => return vec![unavailable(why); count],
         };
+        if let Some(why) = line.refusal() {
+            return vec![unavailable(bus.keeper.away(&why)); count];
+        }
         if let Err(why) = line.declare(topic, &bus.options.exchange).await {
             return vec![unavailable(why); count];
         }
@@ -113,7 +121,8 @@ async fn send_one(
     outgoing: Outgoing,
 ) -> PublishOutcome {
     let Outgoing { event, ttl, id: _ } = outgoing;
-    let Ok(_place) = bus.room.acquire().await else {
+    let place = Arc::clone(&bus.room).acquire_owned();
+    let Ok(Ok(place)) = timeout(ANSWER_TIME_MAX, place).await else {
         return busy(RabbitMq::PUBLISHES_MAX);
     };
     let key = words::routing_key(&event);
@@ -122,10 +131,13 @@ async fn send_one(
         return PublishOutcome::NotRun(NotRun::new(Code::InvalidArgument, detail));
     }
     let properties = words::properties(&event, ttl, bus.options.delivery);
-    match line
-        .publish(topic, key, event.data.to_vec(), properties)
-        .await
-    {
+    let letter = Letter {
+        exchange: topic.to_owned(),
+        key: key.to_owned(),
+        data: event.data.to_vec(),
+        properties,
+    };
+    match line.publish(letter, place).await {
         Fate::Taken => PublishOutcome::Done(None),
         Fate::Refused(why) => unavailable(why),
         Fate::Kept => unavailable(bus.keeper.away("the connection broke")),

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rumqttc::QoS;
 use rumqttc::mqttbytes::v4::{Connect, Packet, PubRel, Publish};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use super::options::Options;
 use super::wire::{self, Outgoing, Sender, Wire};
 use crate::keeper::Dial;
+use crate::outcomes::ANSWER_TIME_MAX;
 
 /// Events on their way to the broker of one component; more are refused.
 pub(super) const PUBLISHES_MAX: u16 = 4_096;
@@ -39,14 +41,14 @@ struct Asked {
 }
 
 /// What became of an event.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Fate {
     /// The broker has it. At `qos` 0: it was handed to the network.
     Taken,
     /// It never left.
     Kept,
     /// Nobody can tell.
-    Lost,
+    Lost(String),
 }
 
 impl Line {
@@ -55,9 +57,14 @@ impl Line {
         if self.asked.send(Asked { publish, taken }).await.is_err() {
             return Fate::Kept;
         }
-        match outcome.await {
-            Ok(()) => Fate::Taken,
-            Err(_) => Fate::Lost,
+        match timeout(ANSWER_TIME_MAX, outcome).await {
+            Ok(Ok(())) => Fate::Taken,
+            Ok(Err(_)) => {
+                Fate::Lost("the connection to the broker broke before it answered".to_owned())
+            }
+            Err(_) => Fate::Lost(format!(
+                "the broker did not answer within {ANSWER_TIME_MAX:?}"
+            )),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The connection by which a component publishes: exchanges are declared once, and every event is confirmed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use amqprs::callbacks::ChannelCallback;
@@ -9,11 +9,15 @@ use amqprs::channel::{BasicPublishArguments, Channel, ConfirmSelectArguments};
 use amqprs::error::Error;
 use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, Nack, Return};
 use async_trait::async_trait;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use super::PUBLISHES_MAX;
+use super::confirms::{Confirms, Fate, Several, Waiting};
 use super::link::{self, Link};
 use super::options::Options;
 use crate::keeper::Dial;
+use crate::outcomes::ANSWER_TIME_MAX;
 
 /// How often a connection is looked at.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
@@ -28,94 +32,49 @@ pub(crate) struct Dialer {
 pub(crate) struct Line(Arc<Inner>);
 
 struct Inner {
-    link: Link,
-    /// One publish after the other: numbers are the server's count.
-    turn: tokio::sync::Mutex<()>,
-    confirms: Arc<Confirms>,
+    link: Arc<Link>,
+    asked: mpsc::Sender<Asked>,
+    confirms: Shared,
     declared: Mutex<BTreeSet<String>>,
 }
 
-/// What became of an event.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
-    /// The server has it.
-    Taken,
-    /// The server says that it has not.
-    Refused(String),
-    /// It never left: the connection is broken.
-    Kept,
-    /// Nobody can tell.
-    Lost(String),
+/// An event on its way.
+pub(super) struct Letter {
+    pub(super) exchange: String,
+    pub(super) key: String,
+    pub(super) data: Vec<u8>,
+    pub(super) properties: BasicProperties,
 }
 
-/// Who waits for which number.
-#[derive(Default)]
-struct Confirms(Mutex<Waiting>);
-
-#[derive(Default)]
-struct Waiting {
-    /// Number of the last event on the channel.
-    last: u64,
-    by_number: BTreeMap<u64, oneshot::Sender<Fate>>,
+/// An event to publish, and who wants to hear of it.
+struct Asked {
+    letter: Letter,
+    waiting: Waiting,
 }
 
-impl Confirms {
-    fn with<T>(&self, work: impl FnOnce(&mut Waiting) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
+/// Shared with who hears the server.
+type Shared = Arc<Mutex<Confirms>>;
 
-    fn next(&self) -> (u64, oneshot::Receiver<Fate>) {
-        let (sender, fate) = oneshot::channel();
-        let number = self.with(|waiting| {
-            waiting.last += 1;
-            waiting.by_number.insert(waiting.last, sender);
-            waiting.last
-        });
-        (number, fate)
-    }
+fn lock(confirms: &Shared) -> MutexGuard<'_, Confirms> {
+    confirms.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    /// One number, or all up to it.
-    fn tell(&self, number: u64, several: Several, fate: &Fate) {
-        let told = self.with(|waiting| match several {
-            Several::One => waiting.by_number.remove(&number).into_iter().collect(),
-            Several::UpTo => {
-                let later = waiting.by_number.split_off(&(number + 1));
-                let told = std::mem::replace(&mut waiting.by_number, later);
-                told.into_values().collect::<Vec<_>>()
-            }
-        });
-        for waiting in told {
-            // Its publisher may have left.
-            drop(waiting.send(fate.clone()));
-        }
+fn taken(ack: &Ack) -> Several {
+    match ack.mutiple() {
+        true => Several::UpTo,
+        false => Several::One,
     }
 }
 
-/// How many events an answer is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Several {
-    One,
-    UpTo,
-}
-
-impl Several {
-    fn of(ack: &Ack) -> Self {
-        match ack.mutiple() {
-            true => Self::UpTo,
-            false => Self::One,
-        }
-    }
-
-    fn refused(nack: &Nack) -> Self {
-        match nack.multiple() {
-            true => Self::UpTo,
-            false => Self::One,
-        }
+fn refused(nack: &Nack) -> Several {
+    match nack.multiple() {
+        true => Several::UpTo,
+        false => Several::One,
     }
 }
 
 /// Hears the server's confirmations.
-struct Hears(Arc<Confirms>);
+struct Hears(Shared);
 
 #[async_trait]
 impl ChannelCallback for Hears {
@@ -133,14 +92,14 @@ impl ChannelCallback for Hears {
     }
 
     async fn publish_ack(&mut self, _: &Channel, ack: Ack) {
-        self.0
-            .tell(ack.delivery_tag(), Several::of(&ack), &Fate::Taken);
+        let (now, number) = (Instant::now(), ack.delivery_tag());
+        lock(&self.0).tell(now, number, taken(&ack), &Fate::Taken);
     }
 
     async fn publish_nack(&mut self, _: &Channel, nack: Nack) {
         let fate = Fate::Refused("RabbitMQ refuses the event: its queue takes no more".to_owned());
-        self.0
-            .tell(nack.delivery_tag(), Several::refused(&nack), &fate);
+        let (now, number) = (Instant::now(), nack.delivery_tag());
+        lock(&self.0).tell(now, number, refused(&nack), &fate);
     }
 
     async fn publish_return(&mut self, _: &Channel, _: Return, _: BasicProperties, _: Vec<u8>) {}
@@ -173,36 +132,91 @@ impl Line {
         Ok(())
     }
 
-    pub(super) async fn publish(
-        &self,
-        exchange: &str,
-        key: &str,
-        data: Vec<u8>,
-        properties: BasicProperties,
-    ) -> Fate {
-        if !self.is_whole() {
+    /// Why nothing is to be sent now, if so.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let now = Instant::now();
+        let confirms = lock(&self.0.confirms);
+        let silence = confirms.silence(now).filter(|_| !confirms.takes(now))?;
+        Some(silent(silence))
+    }
+
+    /// Publishes. The event keeps its place until the server has answered, whether its publisher waits for that or not.
+    pub(super) async fn publish(&self, letter: Letter, place: OwnedSemaphorePermit) -> Fate {
+        let (fate, told) = oneshot::channel();
+        let waiting = Waiting { fate, place };
+        // There is room for as many as there are places: else its task has ended.
+        if self.0.asked.try_send(Asked { letter, waiting }).is_err() {
             return Fate::Kept;
         }
-        let fate = {
-            let _turn = self.0.turn.lock().await;
-            let (_, fate) = self.0.confirms.next();
-            let arguments = BasicPublishArguments::new(exchange, key);
-            let channel = self.0.link.channel();
-            if let Err(error) = channel.basic_publish(properties, data, arguments).await {
-                return Fate::Lost(error.to_string());
-            }
-            fate
-        };
-        let broken = async {
-            while self.is_whole() {
-                tokio::time::sleep(LOOK_PERIOD).await;
-            }
-        };
-        tokio::select! {
-            biased;
-            fate = fate => fate.unwrap_or_else(|_| Fate::Lost("nobody answers".to_owned())),
-            () = broken => Fate::Lost("the connection to RabbitMQ broke".to_owned()),
+        match timeout(ANSWER_TIME_MAX, told).await {
+            Ok(Ok(fate)) => fate,
+            Ok(Err(_)) => Fate::Lost("the connection to RabbitMQ broke".to_owned()),
+            Err(_) => Fate::Lost(format!(
+                "RabbitMQ did not answer within {ANSWER_TIME_MAX:?}"
+            )),
         }
+    }
+}
+
+fn silent(silence: Duration) -> String {
+    format!(
+        "RabbitMQ has confirmed nothing for {} s, as with a resource alarm (rabbitmqctl list_alarms?)",
+        silence.as_secs()
+    )
+}
+
+/// Where events leave.
+trait Way: Send + Sync + 'static {
+    /// Whether it leads anywhere.
+    fn is_whole(&self) -> bool;
+
+    /// The next event.
+    fn send(&self, letter: Letter) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+impl Way for Link {
+    fn is_whole(&self) -> bool {
+        Link::is_whole(self)
+    }
+
+    async fn send(&self, letter: Letter) -> Result<(), Error> {
+        let Letter {
+            exchange,
+            key,
+            data,
+            properties,
+        } = letter;
+        let arguments = BasicPublishArguments::new(&exchange, &key);
+        self.channel()
+            .basic_publish(properties, data, arguments)
+            .await
+    }
+}
+
+/// Numbers events and sends them, one after the other: numbers are the server's count, so nothing may come between the two.
+/// Ends with its line, or with the connection.
+async fn send_all(way: Arc<impl Way>, confirms: Shared, mut asks: mpsc::Receiver<Asked>) {
+    let mut looks = interval(LOOK_PERIOD);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while way.is_whole() {
+        let asked = tokio::select! {
+            asked = asks.recv() => asked,
+            _ = looks.tick() => continue,
+        };
+        let Some(Asked { letter, waiting }) = asked else {
+            break;
+        };
+        lock(&confirms).next(Instant::now(), waiting);
+        if let Err(error) = way.send(letter).await {
+            tracing::debug!("publishing to RabbitMQ ends: {error}");
+            break;
+        }
+    }
+    lock(&confirms).lose();
+    asks.close();
+    while let Ok(Asked { waiting, .. }) = asks.try_recv() {
+        // Its publisher may have left.
+        drop(waiting.fate.send(Fate::Kept));
     }
 }
 
@@ -210,15 +224,22 @@ impl Dial for Dialer {
     type Connection = Line;
 
     async fn connect(&self) -> Result<Line, String> {
-        let confirms = Arc::new(Confirms::default());
+        let confirms = Arc::new(Mutex::new(Confirms::new(Instant::now())));
         let link = Link::new(&self.options, "publisher", Hears(Arc::clone(&confirms))).await?;
         let confirm = link
             .channel()
             .confirm_select(ConfirmSelectArguments::default());
         link::answered(confirm).await?;
+        let link = Arc::new(link);
+        let (asked, asks) = mpsc::channel(PUBLISHES_MAX);
+        drop(tokio::spawn(send_all(
+            Arc::clone(&link),
+            Arc::clone(&confirms),
+            asks,
+        )));
         Ok(Line(Arc::new(Inner {
             link,
-            turn: tokio::sync::Mutex::default(),
+            asked,
             confirms,
             declared: Mutex::default(),
         })))
@@ -230,26 +251,118 @@ impl Dial for Dialer {
         }
         "the connection broke".to_owned()
     }
+
+    fn trouble(&self, line: &Line) -> Option<String> {
+        lock(&line.0.confirms).silence(Instant::now()).map(silent)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::sync::{Notify, Semaphore};
+
     use super::*;
 
-    #[test]
-    fn confirmations_are_told_one_by_one_or_up_to_a_number() {
-        let confirms = Confirms::default();
-        let mut fates: Vec<_> = (0..4).map(|_| confirms.next().1).collect();
-        confirms.tell(2, Several::One, &Fate::Taken);
+    /// Lets events out one by one, and counts as the server does.
+    #[derive(Default)]
+    struct Gate {
+        sent: Mutex<Vec<Vec<u8>>>,
+        waits: Notify,
+        open: Notify,
+        broken: AtomicBool,
+    }
+
+    impl Way for Gate {
+        fn is_whole(&self) -> bool {
+            !self.broken.load(Ordering::Relaxed)
+        }
+
+        async fn send(&self, letter: Letter) -> Result<(), Error> {
+            self.waits.notify_one();
+            self.open.notified().await;
+            self.sent.lock().unwrap().push(letter.data);
+            Ok(())
+        }
+    }
+
+    struct Bed {
+        gate: Arc<Gate>,
+        confirms: Shared,
+        asked: mpsc::Sender<Asked>,
+        room: Arc<Semaphore>,
+    }
+
+    impl Bed {
+        fn new() -> Self {
+            let (asked, asks) = mpsc::channel(8);
+            let gate = Arc::new(Gate::default());
+            let confirms = Arc::new(Mutex::new(Confirms::new(Instant::now())));
+            let sending = send_all(Arc::clone(&gate), Arc::clone(&confirms), asks);
+            drop(tokio::spawn(sending));
+            let room = Arc::new(Semaphore::new(8));
+            Self {
+                gate,
+                confirms,
+                asked,
+                room,
+            }
+        }
+
+        fn publish(&self, data: u8) -> oneshot::Receiver<Fate> {
+            let (fate, told) = oneshot::channel();
+            let place = Arc::clone(&self.room).try_acquire_owned().unwrap();
+            let letter = Letter {
+                exchange: "orders".to_owned(),
+                key: String::new(),
+                data: vec![data],
+                properties: BasicProperties::default(),
+            };
+            let waiting = Waiting { fate, place };
+            assert!(self.asked.try_send(Asked { letter, waiting }).is_ok());
+            told
+        }
+    }
+
+    /// A publisher that leaves between the number of its event and the sending takes neither away.
+    #[tokio::test]
+    async fn who_leaves_does_not_shift_the_answers_of_others() {
+        let bed = Bed::new();
+        let leaving = bed.publish(1);
+        bed.gate.waits.notified().await;
+        drop(leaving);
+        let staying = bed.publish(2);
+        for _ in 0..2 {
+            bed.gate.open.notify_one();
+            bed.gate.waits.notified().await;
+            if bed.gate.sent.lock().unwrap().len() == 1 {
+                assert_eq!(bed.room.available_permits(), 6, "both keep their places");
+                break;
+            }
+        }
+        bed.gate.open.notify_one();
+        while bed.gate.sent.lock().unwrap().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*bed.gate.sent.lock().unwrap(), [[1], [2]]);
+        let now = Instant::now();
         let refused = Fate::Refused("full".to_owned());
-        confirms.tell(3, Several::UpTo, &refused);
-        let told: Vec<_> = fates.iter_mut().map(|fate| fate.try_recv().ok()).collect();
-        let wanted = [
-            Some(refused.clone()),
-            Some(Fate::Taken),
-            Some(refused),
-            None,
-        ];
-        assert_eq!(told, wanted);
+        lock(&bed.confirms).tell(now, 1, Several::One, &refused);
+        lock(&bed.confirms).tell(now, 2, Several::One, &Fate::Taken);
+        assert_eq!(staying.await, Ok(Fate::Taken));
+        assert_eq!(bed.room.available_permits(), 8);
+    }
+
+    #[tokio::test]
+    async fn a_broken_connection_tells_what_left_from_what_did_not() {
+        let bed = Bed::new();
+        let (sent, kept) = (bed.publish(1), bed.publish(2));
+        bed.gate.waits.notified().await;
+        bed.gate.broken.store(true, Ordering::Relaxed);
+        bed.gate.open.notify_one();
+        assert!(matches!(sent.await, Ok(Fate::Lost(_))));
+        assert_eq!(kept.await, Ok(Fate::Kept));
+        assert_eq!(bed.room.available_permits(), 8);
     }
 }

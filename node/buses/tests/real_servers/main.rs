@@ -5,6 +5,7 @@ mod encrypted;
 #[cfg(feature = "kafka")]
 mod mock_kafka;
 mod programs;
+mod rabbitmq;
 mod server;
 mod suite;
 
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         suite::same_id_on_two_topics(kind(JETSTREAM), &mut Server::new(JETSTREAM)).await;
     });
     trials.push(JETSTREAM.judged(letters));
+    trials.extend(rabbitmq::trials());
     #[cfg(feature = "kafka")]
     trials.extend(mock_kafka::trials());
     run(&Arguments::from_args(), trials).exit_code()

@@ -99,6 +99,11 @@ impl Server {
         }
     }
 
+    /// Where it keeps what it has.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// A file in its directory.
     pub(crate) fn give(&self, name: &str, text: &str) {
         std::fs::write(self.directory.path().join(name), text).expect("a file");

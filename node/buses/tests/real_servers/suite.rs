@@ -14,7 +14,7 @@ use ghostlight_protocol::code::Code;
 use crate::server::{Program, Serves};
 
 /// How long anything here may take.
-const TIME_MAX: Duration = Duration::from_secs(60);
+pub(crate) const TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A kind of bus under test.
 #[derive(Clone, Copy)]
@@ -79,7 +79,7 @@ pub(crate) enum Sharing {
 }
 
 /// One component on the server, as one process would have it.
-fn component(kind: &Kind, port: u16, instance: &str) -> Arc<dyn Bus> {
+pub(crate) fn component(kind: &Kind, port: u16, instance: &str) -> Arc<dyn Bus> {
     let metadata = (kind.metadata)(port).into_iter();
     let declared = Declared {
         name: "orders".to_owned(),
@@ -96,7 +96,7 @@ fn component(kind: &Kind, port: u16, instance: &str) -> Arc<dyn Bus> {
     opened.bus
 }
 
-fn topic(name: &str) -> TopicName {
+pub(crate) fn topic(name: &str) -> TopicName {
     TopicName::new("default", "orders", name).expect("a valid name")
 }
 
@@ -108,7 +108,7 @@ fn event(data: impl Into<String>) -> Event {
     }
 }
 
-fn publish(name: &str, data: impl Into<String>) -> Publish {
+pub(crate) fn publish(name: &str, data: impl Into<String>) -> Publish {
     Publish {
         topic: topic(name),
         event: event(data),
@@ -121,7 +121,7 @@ fn publish(name: &str, data: impl Into<String>) -> Publish {
 }
 
 /// Publishes until the bus has it.
-async fn surely(bus: &dyn Bus, name: &str, data: &str) {
+pub(crate) async fn surely(bus: &dyn Bus, name: &str, data: &str) {
     within(async {
         while !matches!(
             bus.publish(publish(name, data)).await,
@@ -134,11 +134,11 @@ async fn surely(bus: &dyn Bus, name: &str, data: &str) {
 }
 
 /// Subscribes as soon as the bus lets it.
-async fn subscribe(bus: &dyn Bus, name: &str, group: &str) -> Subscription {
+pub(crate) async fn subscribe(bus: &dyn Bus, name: &str, group: &str) -> Subscription {
     subscribe_as(bus, Subscribe::new(topic(name), group)).await
 }
 
-async fn subscribe_as(bus: &dyn Bus, wanted: Subscribe) -> Subscription {
+pub(crate) async fn subscribe_as(bus: &dyn Bus, wanted: Subscribe) -> Subscription {
     within(async {
         loop {
             match bus.subscribe(wanted.clone()).await {
@@ -151,24 +151,24 @@ async fn subscribe_as(bus: &dyn Bus, wanted: Subscribe) -> Subscription {
     .await
 }
 
-async fn within<T>(work: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(TIME_MAX, work)
         .await
         .expect("not within the time for anything")
 }
 
-async fn next(subscription: &mut Subscription) -> Delivery {
+pub(crate) async fn next(subscription: &mut Subscription) -> Delivery {
     within(subscription.next())
         .await
         .expect("a subscription that goes on")
 }
 
-fn text(delivery: &Delivery) -> String {
+pub(crate) fn text(delivery: &Delivery) -> String {
     String::from_utf8(delivery.event.data.to_vec()).expect("text")
 }
 
 /// Takes and acknowledges so many.
-async fn take(subscription: &mut Subscription, count: usize) -> BTreeSet<String> {
+pub(crate) async fn take(subscription: &mut Subscription, count: usize) -> BTreeSet<String> {
     let mut got = BTreeSet::new();
     for _ in 0..count {
         let delivery = next(subscription).await;
