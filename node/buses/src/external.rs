@@ -66,8 +66,17 @@ pub(crate) struct External<S: System> {
 pub(crate) struct Outgoing {
     pub(crate) event: Event,
     /// What its publisher calls it; `None`: nothing.
-    pub(crate) id: Option<String>,
+    pub(crate) name: Option<Name>,
     pub(crate) ttl: Option<Duration>,
+}
+
+/// What a publisher calls what it publishes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Name {
+    /// This publish.
+    Publish(String),
+    /// The event.
+    Event(EventName),
 }
 
 impl<S: System> External<S> {
@@ -105,10 +114,10 @@ pub(crate) fn not_there(detail: String) -> SubscribeError {
 }
 
 /// What the publisher says: the name of the publish, or the event's.
-fn given_id(publish: Option<&Bytes>, event: Option<EventName>) -> Option<String> {
+fn given(publish: Option<&Bytes>, event: Option<EventName>) -> Option<Name> {
     match publish {
-        Some(name) => Some(String::from_utf8_lossy(name).into_owned()),
-        None => event.map(|name| name.id),
+        Some(name) => Some(Name::Publish(String::from_utf8_lossy(name).into_owned())),
+        None => event.map(Name::Event),
     }
 }
 
@@ -116,7 +125,7 @@ impl<S: System> Bus for External<S> {
     fn publish(&self, publish: Publish) -> BusFuture<'_, PublishOutcome> {
         Box::pin(async move {
             let outgoing = Outgoing {
-                id: given_id(publish.dedup.as_ref(), publish.name),
+                name: given(publish.dedup.as_ref(), publish.name),
                 event: publish.event,
                 ttl: publish.ttl,
             };
@@ -130,7 +139,7 @@ impl<S: System> Bus for External<S> {
     fn bulk_publish(&self, bulk: BulkPublish) -> BusFuture<'_, Vec<PublishOutcome>> {
         Box::pin(async move {
             let entries = bulk.entries.into_iter().map(|entry| Outgoing {
-                id: given_id(None, entry.name),
+                name: given(None, entry.name),
                 event: entry.event,
                 ttl: entry.ttl,
             });

@@ -2,8 +2,8 @@
 //!
 //! The stream is looked up by its subject and not made: what it keeps is its operator's business. Differs from Dapr: pull
 //! consumers named by group and topic, so that instances of an application share events without further settings;
-//! leases that are renewed while a handler works; ids that are those of an event on its topic, because a stream forgets
-//! the second of two events with one id, and a dead letter has the id of the event that it was.
+//! leases that are renewed while a handler works; message ids that say topic, source and id, because a stream forgets the
+//! second of two events with one of them, and names are of one event only together.
 //! Absent: push consumers with their flow control and heartbeats; a time to live of single events (the envelope's
 //! `expiration` does it).
 
@@ -25,8 +25,8 @@ use serde::Deserialize;
 
 use crate::bus::{Feature, SubscribeError};
 use crate::component::Declared;
-use crate::event::PublishOutcome;
-use crate::external::{External, Outgoing, System};
+use crate::event::{Event, EventName, PublishOutcome};
+use crate::external::{External, Name, Outgoing, System};
 use crate::outcomes::{busy, unavailable, unknown};
 use crate::settings::Settings;
 use crate::subscription::{Subscribe, Subscription};
@@ -40,6 +40,8 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long JetStream may take for an answer while its connection lives: a disk that is slow to sync is no reason to
 /// call what it keeps unknown.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// Media type of an event with its envelope.
+const CLOUD_EVENT: &str = "application/cloudevents+json";
 /// Header by which a stream knows an event that it has already.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 
@@ -131,7 +133,11 @@ async fn hand_over(
     topic: &str,
     outgoing: Outgoing,
 ) -> Result<PublishAckFuture, PublishError> {
-    let Outgoing { event, id, ttl: _ } = outgoing;
+    let Outgoing {
+        event,
+        name,
+        ttl: _,
+    } = outgoing;
     let mut headers = HeaderMap::new();
     for (name, value) in &event.attributes {
         // What cannot be a header stays behind, as with Dapr: it is in the envelope where it matters.
@@ -139,8 +145,9 @@ async fn hand_over(
             headers.insert(name, value);
         }
     }
-    if let Some(id) = id.or_else(|| cloud_event_id(&event.data))
-        && let Ok(id) = format!("{topic}/{id}").parse::<HeaderValue>()
+    let name = name.or_else(|| own_name(&event).map(Name::Event));
+    if let Some(name) = name
+        && let Ok(id) = message_id(topic, &name).parse::<HeaderValue>()
     {
         headers.insert(MESSAGE_ID, id);
     }
@@ -185,13 +192,29 @@ fn outcome(said: Result<(), PublishError>, topic: &str) -> PublishOutcome {
     }
 }
 
-fn cloud_event_id(data: &[u8]) -> Option<String> {
+/// By which a stream knows a repetition: other topics, sources and ids make other ones.
+fn message_id(topic: &str, name: &Name) -> String {
+    let id = match name {
+        Name::Publish(name) => serde_json::json!([topic, name]),
+        Name::Event(EventName { source, id }) => serde_json::json!([topic, source, id]),
+    };
+    id.to_string()
+}
+
+/// The name that an event has in its envelope. What has none may have an `id` of whatever meaning.
+fn own_name(event: &Event) -> Option<EventName> {
     #[derive(Deserialize)]
-    struct Id {
+    struct Envelope {
+        #[serde(default)]
+        source: String,
         id: String,
     }
-    let event = serde_json::from_slice::<Id>(data);
-    event.ok().map(|event| event.id)
+    let kind = event.content_type.split(';').next().unwrap_or_default();
+    if !kind.trim().eq_ignore_ascii_case(CLOUD_EVENT) {
+        return None;
+    }
+    let Envelope { source, id } = serde_json::from_slice(&event.data).ok()?;
+    Some(EventName { source, id })
 }
 
 /// Whether it may be published to.
@@ -202,6 +225,8 @@ fn is_subject(topic: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -221,9 +246,53 @@ mod tests {
     }
 
     #[test]
-    fn ids_come_from_envelopes() {
-        let envelope = br#"{"id":"e1","data":1}"#;
-        assert_eq!(cloud_event_id(envelope).as_deref(), Some("e1"));
-        assert_eq!(cloud_event_id(b"raw"), None);
+    fn names_come_from_envelopes_alone() {
+        let both = r#"{"id":"e1","source":"till","data":1}"#;
+        let name = |source: &str| {
+            Some(EventName {
+                source: source.to_owned(),
+                id: "e1".to_owned(),
+            })
+        };
+        for (content_type, data, wanted) in [
+            ("application/cloudevents+json", both, name("till")),
+            (
+                "Application/CloudEvents+JSON; charset=utf-8",
+                both,
+                name("till"),
+            ),
+            ("application/cloudevents+json", r#"{"id":"e1"}"#, name("")),
+            ("application/cloudevents+json", r#"{"id":7}"#, None),
+            ("application/cloudevents+json", "raw", None),
+            ("application/json", both, None),
+            ("", both, None),
+        ] {
+            let event = Event {
+                content_type: content_type.to_owned(),
+                data: data.as_bytes().to_vec().into(),
+                ..Event::default()
+            };
+            assert_eq!(own_name(&event), wanted, "{content_type} {data}");
+        }
+    }
+
+    #[test]
+    fn what_is_named_otherwise_is_another_event() {
+        let event = |source: &str, id: &str| {
+            let (source, id) = (source.to_owned(), id.to_owned());
+            Name::Event(EventName { source, id })
+        };
+        let all = [
+            ("orders", event("a", "b/c")),
+            ("orders", event("a/b", "c")),
+            ("orders/a", event("b", "c")),
+            ("orders", event("", "c")),
+            ("orders", Name::Publish("c".to_owned())),
+        ];
+        let ids: BTreeSet<_> = all
+            .iter()
+            .map(|(topic, name)| message_id(topic, name))
+            .collect();
+        assert_eq!(ids.len(), all.len(), "{ids:?}");
     }
 }

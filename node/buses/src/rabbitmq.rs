@@ -120,7 +120,11 @@ async fn send_one(
     topic: &str,
     outgoing: Outgoing,
 ) -> PublishOutcome {
-    let Outgoing { event, ttl, id: _ } = outgoing;
+    let Outgoing {
+        event,
+        ttl,
+        name: _,
+    } = outgoing;
     let place = Arc::clone(&bus.room).acquire_owned();
     let Ok(Ok(place)) = timeout(ANSWER_TIME_MAX, place).await else {
         return busy(RabbitMq::PUBLISHES_MAX);

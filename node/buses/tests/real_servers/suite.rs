@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use ghostlight_buses::{
-    BulkEntry, BulkPublish, Bus, Declared, Delivery, Event, Publish, PublishOutcome, Standing,
-    Subscribe, Subscription, TopicName, open,
+    BulkEntry, BulkPublish, Bus, Declared, Delivery, Event, EventName, Publish, PublishOutcome,
+    Standing, Subscribe, Subscription, TopicName, open,
 };
 use ghostlight_protocol::code::Code;
 
@@ -449,16 +449,52 @@ pub(crate) async fn same_id_on_two_topics(kind: Kind, server: &mut dyn Serves) {
     let bus = component(&kind, server.port(), "a");
     let mut letters = subscribe(&*bus, "letters", "g").await;
     let mut orders = subscribe(&*bus, "orders", "g").await;
-    let envelope = r#"{"id":"same","data":1}"#;
-    surely(&*bus, "orders", envelope).await;
-    surely(&*bus, "letters", envelope).await;
-    // Said twice on one topic it is one event.
-    surely(&*bus, "letters", envelope).await;
-    surely(&*bus, "letters", "last").await;
-    let only = |data: &str| BTreeSet::from([data.to_owned()]);
-    assert_eq!(take(&mut orders, 1).await, only(envelope));
-    assert_eq!(take(&mut letters, 1).await, only(envelope));
-    assert_eq!(take(&mut letters, 1).await, only("last"));
+    let envelope = r#"{"id":"same","source":"till","data":1}"#;
+    let other = r#"{"id":"same","source":"desk","data":1}"#;
+    // What an application calls its own order names no event.
+    let raw = [r#"{"id":"same","n":1}"#, r#"{"id":"same","n":2}"#];
+    let name = |source: &str| {
+        Some(EventName {
+            source: source.to_owned(),
+            id: "named".to_owned(),
+        })
+    };
+    for (topic, data, content_type, name) in [
+        ("orders", envelope, ENVELOPE, None),
+        ("letters", envelope, ENVELOPE, None),
+        // Said twice on one topic it is one event.
+        ("letters", envelope, ENVELOPE, None),
+        ("letters", other, ENVELOPE, None),
+        ("letters", raw[0], "application/json", None),
+        ("letters", raw[1], "application/json", None),
+        ("letters", "one", "text/plain", name("till")),
+        ("letters", "other", "text/plain", name("desk")),
+        ("letters", "one", "text/plain", name("till")),
+        ("letters", "last", "text/plain", None),
+    ] {
+        let mut publish = publish(topic, data);
+        publish.event.content_type = content_type.to_owned();
+        publish.name = name;
+        let outcome = bus.publish(publish).await;
+        assert_eq!(outcome, PublishOutcome::Done(None), "{topic} {data}");
+    }
+    assert_eq!(in_order(&mut orders, 1).await, [envelope]);
+    let wanted = [envelope, other, raw[0], raw[1], "one", "other", "last"];
+    assert_eq!(in_order(&mut letters, 7).await, wanted);
+}
+
+/// Media type of an event with its envelope.
+const ENVELOPE: &str = "application/cloudevents+json";
+
+/// Takes and acknowledges so many, as they come.
+async fn in_order(subscription: &mut Subscription, count: usize) -> Vec<String> {
+    let mut got = Vec::new();
+    for _ in 0..count {
+        let delivery = next(subscription).await;
+        got.push(text(&delivery));
+        delivery.ack();
+    }
+    got
 }
 
 /// A bus that is not there yet, and then goes in the middle.
