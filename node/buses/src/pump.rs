@@ -80,13 +80,31 @@ pub(crate) struct Taken<H> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Bounds {
     /// Deliveries without a verdict.
-    pub(crate) out: u32,
+    pub(crate) out: Out,
     /// Events that the bus has lent, those handed out among them.
     pub(crate) held: u32,
     /// How often leases are renewed; `None`: the bus has none.
     pub(crate) renewal: Option<Duration>,
     /// Deliveries of one event before it is given up; `None`: for ever.
     pub(crate) deliver: Option<u32>,
+}
+
+/// How many events are handed out at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Out {
+    /// One, and the next one when it is over: what is to come again comes before all behind it.
+    OneByOne,
+    /// So many; what is to come again holds nobody up.
+    SideBySide(u32),
+}
+
+impl Out {
+    pub(crate) fn most(self) -> u32 {
+        match self {
+            Self::OneByOne => 1,
+            Self::SideBySide(most) => most,
+        }
+    }
 }
 
 struct Held<H> {
@@ -117,7 +135,7 @@ pub(crate) fn begin<D: Desk, R>(
 where
     R: Future<Output = ()> + Send + 'static,
 {
-    let (feed, subscription, settlements) = Subscription::channel(bounds.out);
+    let (feed, subscription, settlements) = Subscription::channel(bounds.out.most());
     let room: Room = Arc::new(Semaphore::new(bounds.held as usize));
     let (sender, taken) = mpsc::channel(bounds.held as usize);
     let reader = Running(tokio::spawn(reader(room, sender)));
@@ -234,8 +252,23 @@ impl<D: Desk> Pump<D> {
         self.ready.push_back((held, content));
     }
 
+    fn take_again(&mut self, held: Held<D::Handle>, content: Content) {
+        match self.bounds.out {
+            Out::OneByOne => self.ready.push_front((held, content)),
+            Out::SideBySide(_) => self.ready.push_back((held, content)),
+        }
+    }
+
+    /// Whether one more may be handed out.
+    fn has_turn(&self) -> bool {
+        match self.bounds.out {
+            Out::OneByOne => self.out.is_empty() && self.resting.is_empty(),
+            Out::SideBySide(most) => self.out.len() < most as usize,
+        }
+    }
+
     fn hand_out(&mut self) {
-        while self.out.len() < self.bounds.out as usize && !self.feed.is_paused() {
+        while self.has_turn() && !self.feed.is_paused() {
             let Some((held, content)) = self.ready.pop_front() else {
                 return;
             };
@@ -308,7 +341,14 @@ impl<D: Desk> Pump<D> {
                 place,
             } = entry.remove();
             match self.desk.again(handle, attempt).await {
-                Again::Deliver(handle, content) => self.take(handle, *content, place),
+                Again::Deliver(handle, content) => {
+                    let held = Held {
+                        handle,
+                        attempt: content.attempt,
+                        place,
+                    };
+                    self.take_again(held, *content);
+                }
                 Again::GivenBack => {}
                 Again::Later(handle) => {
                     let held = Held {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{StorageType, Stream};
 use async_nats::jetstream::{AckKind, Message};
-use async_nats::{HeaderMap, Subject};
+use async_nats::{HeaderMap, RequestErrorKind, Subject};
 use futures::StreamExt;
 use ghostlight_protocol::time::WallTime;
 use ghostlight_protocol::topic::{Order, TopicName};
@@ -21,7 +21,7 @@ use crate::bus::SubscribeError;
 use crate::event::Event;
 use crate::external::{External, not_there};
 use crate::keeper::Keeper;
-use crate::pump::{Again, Bounds, Desk, Over, Room, Taken, begin, doubling, places};
+use crate::pump::{Again, Bounds, Desk, Out, Over, Room, Taken, begin, doubling, places};
 use crate::subscription::{Content, Start, Subscribe, Subscription};
 
 /// How long a fetch waits at the server.
@@ -54,9 +54,10 @@ pub(super) async fn subscribe(
     let options = Arc::clone(&bus.options);
     let config = config(&options, &subscribe).map_err(not_there)?;
     let out = match (subscribe.order, options.concurrency) {
-        (Order::Partition, _) | (_, Concurrency::Single) => 1,
+        (Order::Partition, _) => Out::OneByOne,
+        (Order::Key | Order::None, Concurrency::Single) => Out::SideBySide(1),
         (Order::Key | Order::None, Concurrency::Parallel) => {
-            subscribe.credits.events.clamp(1, HELD_MAX)
+            Out::SideBySide(subscribe.credits.events.clamp(1, HELD_MAX))
         }
     };
     let place = Place {
@@ -77,7 +78,7 @@ pub(super) async fn subscribe(
     let lease = consumer.cached_info().config.ack_wait;
     Ok(place.begin(Bounds {
         out,
-        held: out,
+        held: out.most(),
         renewal: Some(lease / RENEWALS).filter(|time| !time.is_zero()),
         deliver: subscribe.max_deliver,
     }))
@@ -192,12 +193,21 @@ impl Desk for Place {
     }
 
     async fn again(&mut self, reply: Subject, _attempt: u32) -> Again<Subject> {
-        match self
-            .say(std::slice::from_ref(&reply), AckKind::Nak(None))
-            .await
-        {
-            0 => Again::Later(reply),
-            _ => Again::GivenBack,
+        let Ok(line) = self.keeper.connection().await else {
+            return Again::Later(reply);
+        };
+        // The server's answer says that it has the event back: what is fetched after that comes after it.
+        let client = line.client();
+        let giving = client.request(reply.clone(), AckKind::Nak(None).into());
+        let given = tokio::select! {
+            answer = giving => answer.map(drop),
+            () = line.gone() => return Again::Later(reply),
+        };
+        match given {
+            Ok(()) => Again::GivenBack,
+            // Its consumer has gone, and all that it lent.
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Again::GivenBack,
+            Err(_) => Again::Later(reply),
         }
     }
 

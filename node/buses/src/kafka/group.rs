@@ -12,7 +12,7 @@ use super::ledger::{Handle, Ledger, Line};
 use super::reader::{Member, Shelf};
 use crate::bus::SubscribeError;
 use crate::external::{External, not_there};
-use crate::pump::{Again, Bounds, Desk, Over, begin, joined};
+use crate::pump::{Again, Bounds, Desk, Out, Over, begin, joined};
 use crate::subscription::{Content, GiveUp, Subscribe, Subscription};
 
 /// How long the group may take to know a member.
@@ -40,7 +40,8 @@ pub(super) async fn subscribe(
         ),
     };
     let bounds = Bounds {
-        out,
+        // Its ledger keeps the order.
+        out: Out::SideBySide(out),
         // The places of what is settled are free only when that was told: others are ready meanwhile.
         held: out.saturating_mul(2),
         renewal: None,

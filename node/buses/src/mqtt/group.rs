@@ -25,7 +25,7 @@ use crate::clock::wall_now;
 use crate::event::Event;
 use crate::external::{External, not_there};
 use crate::keeper::Keeper;
-use crate::pump::{Again, Bounds, Desk, Over, Room, Taken, begin, doubling, joined};
+use crate::pump::{Again, Bounds, Desk, Out, Over, Room, Taken, begin, doubling, joined};
 use crate::subscription::{Content, Subscribe, Subscription};
 
 /// Topics that several sessions share.
@@ -69,12 +69,12 @@ pub(super) async fn subscribe(
         },
     };
     let out = match subscribe.order {
-        Order::Partition => 1,
-        Order::Key | Order::None => subscribe.credits.events.clamp(1, HELD_MAX),
+        Order::Partition => Out::OneByOne,
+        Order::Key | Order::None => Out::SideBySide(subscribe.credits.events.clamp(1, HELD_MAX)),
     };
     let bounds = Bounds {
         out,
-        held: out,
+        held: out.most(),
         renewal: None,
         deliver: subscribe.max_deliver,
     };

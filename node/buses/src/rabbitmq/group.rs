@@ -28,7 +28,7 @@ use super::words;
 use crate::bus::SubscribeError;
 use crate::external::{External, not_there};
 use crate::keeper::Keeper;
-use crate::pump::{Again, Bounds, Desk, End, Over, Room, Taken, begin, doubling, joined};
+use crate::pump::{Again, Bounds, Desk, End, Out, Over, Room, Taken, begin, doubling, joined};
 use crate::subscription::{Content, GiveUp, Subscribe, Subscription};
 
 /// How long the server may take to know a subscription.
@@ -51,14 +51,15 @@ pub(super) async fn subscribe(
     let options = Arc::clone(&bus.options);
     let keeper = Arc::clone(&bus.keeper);
     let out = match (subscribe.order, options.concurrency) {
-        (Order::Partition, _) | (_, Concurrency::Single) => 1,
+        (Order::Partition, _) => Out::OneByOne,
+        (Order::Key | Order::None, Concurrency::Single) => Out::SideBySide(1),
         (Order::Key | Order::None, Concurrency::Parallel) => {
-            subscribe.credits.events.clamp(1, HELD_MAX)
+            Out::SideBySide(subscribe.credits.events.clamp(1, HELD_MAX))
         }
     };
     let bounds = Bounds {
         out,
-        held: options.prefetch.unwrap_or(out).max(out),
+        held: options.prefetch.unwrap_or(1).max(out.most()),
         renewal: None,
         deliver: subscribe.max_deliver,
     };

@@ -19,7 +19,7 @@ use super::{Redis, ask, words};
 use crate::bus::SubscribeError;
 use crate::external::{External, not_there};
 use crate::keeper::Keeper;
-use crate::pump::{Again, Bounds, Desk, Over, Room, Taken, begin, places};
+use crate::pump::{Again, Bounds, Desk, Out, Over, Room, Taken, begin, places};
 use crate::subscription::{Start, Subscribe, Subscription};
 
 /// How long a read waits at the server; a subscriber that leaves is noticed at once all the same.
@@ -67,12 +67,14 @@ pub(super) async fn subscribe(
     })?;
     let bounds = Bounds {
         out: match subscribe.order {
-            Order::Partition => 1,
-            Order::Key | Order::None => place
-                .options
-                .concurrency
-                .min(subscribe.credits.events)
-                .max(1),
+            Order::Partition => Out::OneByOne,
+            Order::Key | Order::None => Out::SideBySide(
+                place
+                    .options
+                    .concurrency
+                    .min(subscribe.credits.events)
+                    .max(1),
+            ),
         },
         held: place.options.queue_depth,
         renewal: Some(place.options.processing_timeout / RENEWALS).filter(|time| !time.is_zero()),

@@ -10,9 +10,9 @@ use std::process::Command;
 use crate::server::{End, Program, free_port};
 
 /// Every topic that tests use, for servers that must be told.
-pub(crate) const TOPICS: [&str; 12] = [
+pub(crate) const TOPICS: [&str; 13] = [
     "plain", "bulk", "shared", "each", "failing", "poison", "slow", "left", "dead", "stream",
-    "orders", "letters",
+    "orders", "letters", "ordered",
 ];
 
 /// All of them.
@@ -129,6 +129,8 @@ pub(crate) const RABBITMQ: Program = Program {
             ("deliveryMode", "2".to_owned()),
             ("requeueInFailure", yes()),
             ("enableDeadLetter", yes()),
+            // More than an ordered subscription hands out.
+            ("prefetchCount", "10".to_owned()),
         ]
     },
     prepare: |_| {},

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use ghostlight_buses::{
-    BulkEntry, BulkPublish, Bus, Declared, Delivery, Event, EventName, Publish, PublishOutcome,
-    Standing, Subscribe, Subscription, TopicName, open,
+    BulkEntry, BulkPublish, Bus, Declared, Delivery, Event, EventName, Order, Publish,
+    PublishOutcome, Standing, Subscribe, Subscription, TopicName, open,
 };
 use ghostlight_protocol::code::Code;
 
@@ -122,11 +122,12 @@ pub(crate) fn publish(name: &str, data: impl Into<String>) -> Publish {
 
 /// Publishes until the bus has it.
 pub(crate) async fn surely(bus: &dyn Bus, name: &str, data: &str) {
+    surely_this(bus, publish(name, data)).await;
+}
+
+async fn surely_this(bus: &dyn Bus, publish: Publish) {
     within(async {
-        while !matches!(
-            bus.publish(publish(name, data)).await,
-            PublishOutcome::Done(_)
-        ) {
+        while !matches!(bus.publish(publish.clone()).await, PublishOutcome::Done(_)) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
@@ -192,6 +193,7 @@ pub(crate) async fn serves(kind: Kind, server: &mut dyn Serves) {
     a_group_shares(&kind, port).await;
     groups_get_everything_each(&kind, port).await;
     what_failed_comes_again(&kind, port).await;
+    what_failed_comes_before_those_behind_it(&kind, port).await;
     what_always_fails_is_given_up(&kind, port).await;
     a_slow_handler_is_not_a_dead_one(&kind, port).await;
     what_a_subscriber_held_goes_to_the_next(&kind, port).await;
@@ -325,6 +327,26 @@ async fn what_failed_comes_again(kind: &Kind, port: u16) {
         take(&mut subscription, 1).await,
         BTreeSet::from(["fresh".to_owned()])
     );
+}
+
+/// Where one is handled after the other.
+async fn what_failed_comes_before_those_behind_it(kind: &Kind, port: u16) {
+    let bus = component(kind, port, "a");
+    let wanted = Subscribe {
+        order: Order::Partition,
+        ..Subscribe::new(topic("ordered"), "g")
+    };
+    let mut subscription = subscribe_as(&*bus, wanted).await;
+    for data in ["a", "b", "c"] {
+        let mut publish = publish("ordered", data);
+        // Of one partition, where the bus has several.
+        publish.event.key = Some("one".to_owned());
+        surely_this(&*bus, publish).await;
+    }
+    let failing = next(&mut subscription).await;
+    assert_eq!(text(&failing), "a");
+    failing.retry("not now");
+    assert_eq!(in_order(&mut subscription, 3).await, ["a", "b", "c"]);
 }
 
 /// An event that no handler can take neither comes for ever nor keeps others waiting.
