@@ -11,7 +11,8 @@ use tokio::sync::{Notify, watch};
 use crate::bus::Standing;
 
 /// Pauses between attempts to connect, doubling from the first to the last.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+pub(crate) const PAUSES: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(5));
 /// How long one attempt to connect may take.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a caller waits for the first attempt.

@@ -8,6 +8,7 @@
 
 mod dial;
 mod group;
+mod held;
 mod options;
 mod words;
 

@@ -14,11 +14,12 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use super::dial::Dialer;
+use super::held::Held;
 use super::options::Options;
 use super::{Redis, ask, words};
 use crate::bus::SubscribeError;
 use crate::external::{External, not_there};
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, PAUSES};
 use crate::pump::{Again, Bounds, Desk, Out, Over, Room, Taken, begin, places};
 use crate::subscription::{Start, Subscribe, Subscription};
 
@@ -38,6 +39,7 @@ struct Place {
     group: String,
     /// Where a new group begins, in Redis' words.
     start: String,
+    held: Held,
 }
 
 /// See the module.
@@ -56,6 +58,7 @@ pub(super) async fn subscribe(
             Start::Time(time) => format!("{}-{}", time.0.saturating_sub(1), u64::MAX),
         },
         topic: subscribe.topic,
+        held: Held::default(),
     };
     let connection = bus.connection().await?;
     place.make(connection).await.map_err(|error| {
@@ -77,7 +80,7 @@ pub(super) async fn subscribe(
             ),
         },
         held: place.options.queue_depth,
-        renewal: Some(place.options.processing_timeout / RENEWALS).filter(|time| !time.is_zero()),
+        renewal: Some(place.renewal()).filter(|time| !time.is_zero()),
         deliver: subscribe.max_deliver,
     };
     Ok(place.begin(bounds))
@@ -94,6 +97,18 @@ impl Place {
 
     fn key(&self) -> &str {
         self.topic.topic()
+    }
+
+    /// How often leases are renewed.
+    fn renewal(&self) -> Duration {
+        self.options.processing_timeout / RENEWALS
+    }
+
+    /// `XCLAIM` by who has it: it counts as just delivered, and not as delivered once more.
+    fn renewing(&self, held: &[String]) -> Cmd {
+        let mut renew = self.claim(Duration::ZERO, held);
+        renew.arg("JUSTID");
+        renew
     }
 
     /// Makes the group, and the stream with it; one that is there goes on where it stands.
@@ -135,7 +150,10 @@ impl Desk for Place {
         let mut acknowledge = redis::cmd("XACK");
         acknowledge.arg(self.key()).arg(&self.group).arg(&over);
         match ask::<u64>(&self.keeper, connection, &acknowledge).await {
-            Ok(_) => over.len(),
+            Ok(_) => {
+                self.held.let_go(&over);
+                over.len()
+            }
             // Told again: an acknowledgement is as good twice.
             Err(_) => 0,
         }
@@ -157,7 +175,10 @@ impl Desk for Place {
                     Again::Deliver(entry.id, Box::new(content))
                 }
                 // Acknowledged elsewhere, or gone from the stream.
-                None => Again::GivenBack,
+                None => {
+                    self.held.let_go([&id]);
+                    Again::GivenBack
+                }
             },
             Err(_) => Again::Later(id),
         }
@@ -167,9 +188,7 @@ impl Desk for Place {
         let Ok(connection) = self.keeper.connection().await else {
             return;
         };
-        // Claimed by who has it: it counts as just delivered, and not as delivered once more.
-        let mut renew = self.claim(Duration::ZERO, &held);
-        renew.arg("JUSTID");
+        let renew = self.renewing(&held);
         if let Err(error) = ask::<Vec<String>>(&self.keeper, connection, &renew).await {
             tracing::warn!(topic = %self.topic, "leases could not be renewed: {error}");
         }
@@ -203,6 +222,9 @@ struct Reader {
 impl Reader {
     /// Reads until it is ended.
     async fn run(self) {
+        // Leases of others may have ended with the server's absence, and not with their processes: each has time to come
+        // back, and to renew what it holds.
+        let mut patience = self.place.renewal();
         loop {
             // A server that is there; a connection of its own to it.
             self.place.keeper.connected().await;
@@ -214,22 +236,30 @@ impl Reader {
             );
             let made = self.place.keeper.dial().apart(block).await;
             let why = match made {
-                Ok(connection) => self.read(connection, block).await,
+                Ok(connection) => self.read(connection, block, patience).await,
                 Err(why) => why,
             };
             tracing::debug!(topic = %self.place.topic, "reading from Redis begins again: {why}");
+            patience = self.place.renewal().max(PAUSES.1);
             tokio::time::sleep(READ_PAUSE).await;
         }
     }
 
-    /// Reads until something is wrong.
-    async fn read(&self, connection: MultiplexedConnection, block: Duration) -> String {
+    /// Reads until something is wrong; `patience`: before it looks for what dead processes held.
+    async fn read(
+        &self,
+        connection: MultiplexedConnection,
+        block: Duration,
+        patience: Duration,
+    ) -> String {
         // Made again where the server came back without it.
         if let Err(error) = self.place.make(connection.clone()).await {
             return error.to_string();
         }
-        // What was held here before is at hand once its lease has ended.
-        let mut next_look = Instant::now();
+        if let Err(error) = self.renew(&connection).await {
+            return error.to_string();
+        }
+        let mut next_look = Instant::now() + patience;
         loop {
             let step = async {
                 if self.reclaims() && next_look <= Instant::now() {
@@ -242,6 +272,17 @@ impl Reader {
                 return error.to_string();
             }
         }
+    }
+
+    /// What is held here could not be renewed while there was no connection.
+    async fn renew(&self, connection: &MultiplexedConnection) -> Result<(), RedisError> {
+        let held = self.place.held.all();
+        if held.is_empty() {
+            return Ok(());
+        }
+        let mut connection = connection.clone();
+        let renew = self.place.renewing(&held);
+        renew.query_async(&mut connection).await
     }
 
     fn reclaims(&self) -> bool {
@@ -288,13 +329,17 @@ impl Reader {
             .arg(&self.place.group)
             .arg("IDLE")
             .arg(millis(timeout));
-        pending.arg("-").arg("+").arg(places.len());
+        // What is held here may be among the first ones.
+        let most = places.len() + self.place.held.count();
+        pending.arg("-").arg("+").arg(most);
         let mut connection = connection.clone();
         let pending: StreamPendingCountReply = pending.query_async(&mut connection).await?;
-        if pending.ids.is_empty() {
+        let dead = pending.ids.iter().map(|one| one.id.clone());
+        let dead = dead.filter(|id| !self.place.held.has(id));
+        let ids: Vec<_> = dead.take(places.len()).collect();
+        if ids.is_empty() {
             return Ok(());
         }
-        let ids: Vec<_> = pending.ids.iter().map(|one| one.id.clone()).collect();
         let claim = self.place.claim(timeout, &ids);
         let claimed: StreamClaimReply = claim.query_async(&mut connection).await?;
         let entries = claimed.ids.into_iter().map(|entry| {
@@ -316,6 +361,9 @@ impl Reader {
     ) {
         // Redis gives no more than was asked for.
         for ((entry, attempt), place) in entries.zip(places) {
+            if !self.place.held.take(&entry.id) {
+                continue;
+            }
             let content = words::content(&self.place.topic, &entry.id, &entry.map, attempt);
             let handle = entry.id;
             let taken = Taken {

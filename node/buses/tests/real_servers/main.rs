@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial, run};
 
-use programs::{JETSTREAM, PROGRAMS};
+use programs::{JETSTREAM, PROGRAMS, REDIS};
 use server::{Program, Server};
 use suite::{Kind, Sharing};
 
@@ -68,6 +68,11 @@ fn main() -> ExitCode {
     });
     trials.push(JETSTREAM.judged(letters));
     trials.extend(rabbitmq::trials());
+    let away = "is away for longer than a lease";
+    let away = trial(REDIS.kind, away, || async {
+        suite::away_for_longer_than_a_lease(kind(REDIS), &mut Server::new(REDIS)).await;
+    });
+    trials.push(REDIS.judged(away));
     #[cfg(feature = "kafka")]
     trials.extend(mock_kafka::trials());
     run(&Arguments::from_args(), trials).exit_code()

@@ -519,6 +519,42 @@ async fn in_order(subscription: &mut Subscription, count: usize) -> Vec<String> 
     got
 }
 
+/// Leases end while nobody can renew them: what is being handled is handled by nobody else for that.
+pub(crate) async fn away_for_longer_than_a_lease(kind: Kind, server: &mut dyn Serves) {
+    server.start();
+    let port = server.port();
+    (kind.prepare)(port);
+    let (one, two) = (component(&kind, port, "a"), component(&kind, port, "b"));
+    let mut slow = subscribe(&*one, "slow", "g").await;
+    surely(&*one, "slow", "long").await;
+    let delivery = next(&mut slow).await;
+    let mut other = subscribe(&*two, "slow", "g").await;
+    let lease = kind.lease.expect("a bus that lends for a time");
+    server.end();
+    // As long as it takes for the leases to end.
+    tokio::time::sleep(lease * 2).await;
+    server.start();
+    let again = async {
+        tokio::select! {
+            delivery = slow.next() => delivery,
+            delivery = other.next() => delivery,
+        }
+    };
+    // Until everybody has looked for what is left of dead processes.
+    let again = tokio::time::timeout(lease * 3 + Duration::from_secs(7), again).await;
+    assert!(again.is_err(), "delivered while it was handled: {again:?}");
+    delivery.ack();
+    surely(&*one, "slow", "last").await;
+    let last = within(async {
+        tokio::select! {
+            delivery = slow.next() => delivery,
+            delivery = other.next() => delivery,
+        }
+    });
+    let last = last.await.expect("a subscription that goes on");
+    assert_eq!(text(&last), "last");
+}
+
 /// A bus that is not there yet, and then goes in the middle.
 pub(crate) async fn comes_and_goes(kind: Kind, server: &mut dyn Serves) {
     let bus = component(&kind, server.port(), "a");
