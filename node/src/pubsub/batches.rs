@@ -1,4 +1,4 @@
-//! Delivery in batches: gathered by count or by time, sent by path, answered one by one.
+//! Delivery in batches: gathered by count or by time, sent by path and topic, answered one by one.
 //!
 //! A batch is handled before the next one is gathered. A bus that lets out one event at a time therefore makes batches of
 //! one, each after the whole time of gathering, as in Dapr.
@@ -84,7 +84,7 @@ async fn gather(
 
 /// What is left is to be dropped after its subscription.
 async fn handle(line: &Line, gathered: Vec<Delivery>, stop: &Stop) -> Vec<Delivery> {
-    let mut by_path: BTreeMap<String, Vec<(Delivery, BatchEntry)>> = BTreeMap::new();
+    let mut by_end: BTreeMap<End, Vec<(Delivery, BatchEntry)>> = BTreeMap::new();
     for delivery in gathered {
         match line.opened(&delivery) {
             Err(said) => line.settle(delivery, said).await,
@@ -98,12 +98,14 @@ async fn handle(line: &Line, gathered: Vec<Delivery>, stop: &Stop) -> Vec<Delive
                     content,
                     metadata: line.metadata(&delivery.event),
                 };
-                by_path.entry(path).or_default().push((delivery, entry));
+                let topic = delivery.topic.topic().to_owned();
+                let end = End { path, topic };
+                by_end.entry(end).or_default().push((delivery, entry));
             }
         }
     }
     let mut left = Vec::new();
-    for (path, mut entries) in by_path {
+    for (end, mut entries) in by_end {
         for round in 0..=UNSENT_TIMES {
             if round > 0 {
                 tokio::select! {
@@ -112,7 +114,7 @@ async fn handle(line: &Line, gathered: Vec<Delivery>, stop: &Stop) -> Vec<Delive
                 }
             }
             let batch = entries.iter().map(|(_, entry)| entry.clone()).collect();
-            let ended = deliver(line, &path, batch, stop).await;
+            let ended = deliver(line, &end, batch, stop).await;
             let waits = round < UNSENT_TIMES && line.is_kept();
             let mut unsent = Vec::new();
             for (pair, ended) in std::mem::take(&mut entries).into_iter().zip(ended) {
@@ -130,6 +132,13 @@ async fn handle(line: &Line, gathered: Vec<Delivery>, stop: &Stop) -> Vec<Delive
     left
 }
 
+/// What the events of one batch have in common.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct End {
+    path: String,
+    topic: String,
+}
+
 /// Entries that have no good answer yet, and the last answer of each.
 struct Open {
     entries: Vec<BatchEntry>,
@@ -140,7 +149,7 @@ struct Open {
 }
 
 /// Delivers under the component's policy: what is to come again does, what is done does not.
-async fn deliver(line: &Line, path: &str, entries: Vec<BatchEntry>, stop: &Stop) -> Vec<Ended> {
+async fn deliver(line: &Line, end: &End, entries: Vec<BatchEntry>, stop: &Stop) -> Vec<Ended> {
     let count = entries.len();
     let open = Mutex::new(Open {
         entries,
@@ -151,7 +160,7 @@ async fn deliver(line: &Line, path: &str, entries: Vec<BatchEntry>, stop: &Stop)
     let attempt = || -> BoxFuture<'_, Attempt<()>> {
         Box::pin(async {
             let _trying = trying.begin();
-            once(line, path, &open, stop).await
+            once(line, end, &open, stop).await
         })
     };
     let cut = |cut| {
@@ -167,11 +176,11 @@ async fn deliver(line: &Line, path: &str, entries: Vec<BatchEntry>, stop: &Stop)
     said.into_iter().map(|said| Ended::of(said, stop)).collect()
 }
 
-async fn once(line: &Line, path: &str, open: &Mutex<Open>, stop: &Stop) -> Attempt<()> {
+async fn once(line: &Line, end: &End, open: &Mutex<Open>, stop: &Stop) -> Attempt<()> {
     let batch = Batch {
         id: fresh_id(),
-        path: path.to_owned(),
-        topic: line.topic.topic().to_owned(),
+        path: end.path.clone(),
+        topic: end.topic.clone(),
         pubsub: line.component.name.clone(),
         metadata: Metadata::clone(&line.wanted.metadata),
         entries: lock(open).entries.clone(),

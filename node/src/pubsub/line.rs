@@ -64,6 +64,7 @@ impl Ended {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) component: Arc<Component>,
+    /// What it subscribes to: with wildcards, events have topics of their own.
     pub(super) topic: TopicName,
     dead_letter_topic: Option<TopicName>,
     pub(super) wanted: Wanted,
@@ -213,7 +214,7 @@ impl Line {
 
     /// Makes a message to an actor of it. What cannot be one never can: it is a dead letter.
     fn forward(&self, actor: &ActorRoute, delivery: Delivery) {
-        let envelope = self.envelope(&delivery.event);
+        let envelope = self.envelope(&delivery);
         let message = envelope.and_then(|envelope| actor.message(&envelope).map_err(Said::Never));
         match message {
             Ok(message) => delivery.forward(message),
@@ -263,12 +264,13 @@ impl Line {
     }
 
     /// The envelope of an event that is not over.
-    fn envelope(&self, event: &Event) -> Result<Envelope, Said> {
+    fn envelope(&self, delivery: &Delivery) -> Result<Envelope, Said> {
+        let event = &delivery.event;
         let envelope = match self.payload {
             Payload::Raw => {
                 let place = Place {
                     pubsub: &self.component.name,
-                    topic: self.topic.topic(),
+                    topic: delivery.topic.topic(),
                     source: "",
                 };
                 Envelope::of_raw(&event.data, place, stamp())
@@ -287,7 +289,7 @@ impl Line {
     /// # Errors
     /// It goes nowhere; what becomes of it.
     pub(super) fn opened(&self, delivery: &Delivery) -> Result<(Envelope, String), Said> {
-        let mut envelope = self.envelope(&delivery.event)?;
+        let mut envelope = self.envelope(delivery)?;
         if delivery.missed > 0 {
             envelope.missed(delivery.missed);
         }
@@ -311,7 +313,7 @@ impl Line {
         Ok(Letter {
             envelope,
             path,
-            topic: self.topic.topic().to_owned(),
+            topic: delivery.topic.topic().to_owned(),
             pubsub: self.component.name.clone(),
             metadata: self.metadata(&delivery.event),
         })

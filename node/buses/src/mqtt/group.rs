@@ -34,6 +34,8 @@ const SHARED: &str = "$share/";
 const JOIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// Pause before a connection is made again.
 const READ_PAUSE: Duration = Duration::from_millis(300);
+/// Metadata of an event: whether the broker kept it for those who come later, and it is older than the subscription.
+const RETAINED: &str = "retained";
 /// Most events that one subscription holds.
 const HELD_MAX: u32 = 1_024;
 /// Pauses before redeliveries.
@@ -319,6 +321,13 @@ impl Reader {
         }
     }
 
+    /// Where it was published, which the subscription may not say.
+    fn topic_of(&self, publish: &mqtt::Publish) -> TopicName {
+        let topic = TopicName::new(self.topic.namespace(), self.topic.pubsub(), &publish.topic);
+        // A topic may be longer than those here.
+        topic.unwrap_or_else(|_| self.topic.clone())
+    }
+
     async fn take(&self, publish: mqtt::Publish) {
         if publish.qos != QoS::AtMostOnce && self.ledger.holds(&publish) {
             return;
@@ -328,12 +337,13 @@ impl Reader {
             return;
         };
         let content = Content {
-            topic: self.topic.clone(),
+            topic: self.topic_of(&publish),
             partition: 0,
             offset: publish.pkid.into(),
             attempt: if publish.dup { 2 } else { 1 },
             published: wall_now(),
             event: Event {
+                attributes: BTreeMap::from([(RETAINED.to_owned(), publish.retain.to_string())]),
                 data: publish.payload,
                 ..Event::default()
             },

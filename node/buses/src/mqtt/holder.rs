@@ -61,7 +61,7 @@ impl Holder {
     ) -> Result<Option<Self>, String> {
         let connect = Connect::new(format!("{session}-{name}-holder"));
         let mut wire = wire::dial(options, connect).await?;
-        let topic = format!("{PREFIX}{session}");
+        let topic = topic(session);
         let mut watch = Subscribe::new(&topic, QoS::AtLeastOnce);
         watch.pkid = 1;
         let watch = Outgoing::Now(Packet::Subscribe(watch));
@@ -173,6 +173,36 @@ impl Holder {
     }
 }
 
+/// Where the holder of a session says its name. Of a subscription with wildcards it would be no topic to publish to.
+fn topic(session: &str) -> String {
+    let mut topic = PREFIX.to_owned();
+    for c in session.chars() {
+        match c {
+            '+' => topic.push_str("%2B"),
+            '#' => topic.push_str("%23"),
+            '%' => topic.push_str("%25"),
+            c => topic.push(c),
+        }
+    }
+    topic
+}
+
 fn gone<T>(_: T) -> String {
     "the connection broke".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holders_of_wildcards_have_topics_of_their_own() {
+        for (session, wanted) in [
+            ("shop-orders/new", "ghostlight/holder/shop-orders/new"),
+            ("shop-orders/+/#", "ghostlight/holder/shop-orders/%2B/%23"),
+            ("shop-orders/%2B", "ghostlight/holder/shop-orders/%252B"),
+        ] {
+            assert_eq!(topic(session), wanted);
+        }
+    }
 }

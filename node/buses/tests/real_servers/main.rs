@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial, run};
 
-use programs::{JETSTREAM, PROGRAMS, REDIS};
+use programs::{JETSTREAM, MQTT, PROGRAMS, REDIS};
 use server::{Program, Server};
 use suite::{Kind, Sharing};
 
@@ -68,6 +68,10 @@ fn main() -> ExitCode {
     });
     trials.push(JETSTREAM.judged(letters));
     trials.extend(rabbitmq::trials());
+    let wildcards = trial(MQTT.kind, "tells topics behind a wildcard", || async {
+        suite::wildcards_tell_topics(kind(MQTT), &mut Server::new(MQTT)).await;
+    });
+    trials.push(MQTT.judged(wildcards));
     let away = "is away for longer than a lease";
     let away = trial(REDIS.kind, away, || async {
         suite::away_for_longer_than_a_lease(kind(REDIS), &mut Server::new(REDIS)).await;

@@ -519,6 +519,27 @@ async fn in_order(subscription: &mut Subscription, count: usize) -> Vec<String> 
     got
 }
 
+/// By a subscription with a wildcard, what was published where.
+pub(crate) async fn wildcards_tell_topics(kind: Kind, server: &mut dyn Serves) {
+    server.start();
+    let bus = component(&kind, server.port(), "a");
+    let mut subscription = subscribe(&*bus, "sensors/+/temp", "g").await;
+    surely(&*bus, "sensors/7/temp", "21").await;
+    let mut kept = publish("sensors/8/temp", "22");
+    kept.event.attributes = BTreeMap::from([("retain".to_owned(), "true".to_owned())]);
+    assert_eq!(bus.publish(kept).await, PublishOutcome::Done(None));
+    for (wanted, retained) in [("sensors/7/temp", "false"), ("sensors/8/temp", "false")] {
+        let delivery = next(&mut subscription).await;
+        assert_eq!(delivery.topic, topic(wanted));
+        assert_eq!(delivery.event.attributes["retained"], retained, "{wanted}");
+        delivery.ack();
+    }
+    let mut later = subscribe(&*bus, "sensors/+/temp", "h").await;
+    let delivery = next(&mut later).await;
+    assert_eq!(delivery.topic, topic("sensors/8/temp"));
+    assert_eq!(delivery.event.attributes["retained"], "true");
+}
+
 /// Leases end while nobody can renew them: what is being handled is handled by nobody else for that.
 pub(crate) async fn away_for_longer_than_a_lease(kind: Kind, server: &mut dyn Serves) {
     server.start();

@@ -309,6 +309,25 @@ async fn raw_payloads_are_wrapped_on_their_way_to_the_application() {
     assert_eq!(event["source"], "Dapr");
 }
 
+/// Of a subscription with a wildcard, one by one and in batches.
+#[tokio::test]
+async fn an_event_says_what_it_was_published_to() {
+    let mut single = subscription("sensors/*", "/single");
+    single["metadata"] = json!({"rawPayload": "true"});
+    let mut bulk = subscription("*", "/bulk");
+    bulk["bulkSubscribe"] = json!({"enabled": true, "maxAwaitDurationMs": 20});
+    let bed = Bed::new(&json!([single, bulk])).await;
+    bed.until_subscribed(2).await;
+    for path in ["/single", "/bulk"] {
+        bed.app.on(&format!("POST {path}"), [ok("")]);
+    }
+    bed.publish("sensors/7/temp", "21", &[]).await;
+    let event = body(&bed.app.until_seen("/single", 1).await[0]);
+    assert_eq!(event["topic"], "sensors/7/temp");
+    let batch = body(&bed.app.until_seen("/bulk", 1).await[0]);
+    assert_eq!(batch["topic"], "sensors/7/temp");
+}
+
 #[tokio::test]
 async fn batches_are_gathered_and_answered_one_by_one() {
     let mut orders = subscription("orders", "/orders");

@@ -220,7 +220,11 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 async fn publish(bed: &Bed, id: &str) {
-    let component = bed.pubsub.find("bus", "orders").unwrap();
+    publish_to(bed, "orders", id).await;
+}
+
+async fn publish_to(bed: &Bed, topic: &str, id: &str) {
+    let component = bed.pubsub.find("bus", topic).unwrap();
     let body = Body {
         data: b"{\"n\": 1}",
         content_type: "application/json",
@@ -230,7 +234,7 @@ async fn publish(bed: &Bed, id: &str) {
         trace_parent: "00-1-2-01".to_owned(),
         ..Beside::default()
     };
-    let published = bed.pubsub.publish(&component, "orders", body, beside);
+    let published = bed.pubsub.publish(&component, topic, body, beside);
     published.await.unwrap();
 }
 
@@ -301,6 +305,20 @@ async fn events_and_verdicts() {
         assert!(headers.contains(part), "{part} is not in {headers}");
     }
     assert_eq!(events[2].0.path, "/buried");
+}
+
+#[tokio::test]
+async fn an_event_says_what_it_was_published_to() {
+    let app = App::default();
+    app.subscribe(vec![subscription("sensors/*")]);
+    let port = free_port();
+    let _listening = app.listen(port).await;
+    let bed = bed(port);
+    until("subscribed", || bed.bus.count() == 1).await;
+    publish_to(&bed, "sensors/7/temp", "a").await;
+    until("delivered", || !app.events().is_empty()).await;
+    let events = app.0.events.lock().unwrap();
+    assert_eq!(events[0].0.topic, "sensors/7/temp");
 }
 
 #[tokio::test]
