@@ -296,11 +296,11 @@ impl Reader {
         let link = Link::new(&self.options, &purpose, hears).await?;
         self.declare(&link.words()).await?;
         let channel = link.channel();
-        // What is sent without an acknowledgement is bounded by this alone.
+        // What is sent is bounded by what is not acknowledged. So it always is: without, the whole queue would come at once.
         let ahead = u16::try_from(self.held).unwrap_or(u16::MAX);
         answered(channel.basic_qos(BasicQosArguments::new(0, ahead, false))).await?;
         let mut arguments = BasicConsumeArguments::new(&self.queue.name, "");
-        arguments.manual_ack(self.options.acknowledge == Acknowledge::WhenHandled);
+        arguments.manual_ack(true);
         let (_, messages) = answered(channel.basic_consume_rx(arguments)).await?;
         Ok(Consumed {
             link: Arc::new(link),
@@ -376,13 +376,13 @@ impl Reader {
                 () = &mut broken => None,
             };
             match message {
-                Some(message) => self.take(epoch, message).await,
+                Some(message) => self.take(epoch, &link, message).await,
                 None => return "the connection broke, or its queue was deleted".to_owned(),
             }
         }
     }
 
-    async fn take(&self, epoch: u64, message: ConsumerMessage) {
+    async fn take(&self, epoch: u64, link: &Link, message: ConsumerMessage) {
         let Some(content) = words::content(&self.topic, &message) else {
             return;
         };
@@ -390,9 +390,17 @@ impl Reader {
             // Never closed.
             return;
         };
+        let number = content.offset;
+        if self.options.acknowledge == Acknowledge::WhenSent {
+            let told = link
+                .channel()
+                .basic_ack(BasicAckArguments::new(number, false));
+            // A connection that broke has given the event back: it comes twice.
+            drop(answered(told).await);
+        }
         let handle = Handle {
             epoch,
-            number: content.offset,
+            number,
             content: Arc::new(content.clone()),
         };
         let taken = Taken {

@@ -1,8 +1,10 @@
-//! What RabbitMQ alone does: resource alarms.
+//! What RabbitMQ alone does: resource alarms, events that are over when they are sent.
 
 use std::process::Command;
 use std::time::Duration;
 
+use amqprs::channel::QueueDeclareArguments;
+use amqprs::connection::{Connection, OpenConnectionArguments};
 use ghostlight_buses::{GiveUp, PublishOutcome, Standing, Subscribe};
 use ghostlight_protocol::code::Code;
 use libtest_mimic::Trial;
@@ -16,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let trials = [
         crate::trial(kind, "comes back from an alarm", alarm),
         crate::trial(kind, "keeps what its subscriber ends", comes_again),
+        crate::trial(kind, "sends no more than is handled", backlog),
     ];
     trials.map(|trial| RABBITMQ.judged(trial)).into()
 }
@@ -85,6 +88,55 @@ async fn alarm() {
     let got = suite::take(&mut subscription, 511).await;
     assert_eq!(got.len(), 511);
     assert!(!got.contains("refused"));
+}
+
+/// With `autoAck` events are over when they are sent. That is no reason to send them all.
+async fn backlog() {
+    const EVENTS: u32 = 2_000;
+    let mut server = Server::new(RABBITMQ);
+    server.start();
+    let mut kind = crate::kind(RABBITMQ);
+    kind.metadata = |port| {
+        let mut metadata = (RABBITMQ.metadata)(port);
+        metadata.push(("autoAck", "true".to_owned()));
+        metadata
+    };
+    let bus = suite::component(&kind, server.port(), "a");
+    let mut wanted = Subscribe::new(suite::topic("bulk"), "g");
+    wanted.credits.events = 10;
+    // The queue is there from now on.
+    drop(suite::subscribe_as(&*bus, wanted.clone()).await);
+    for outcome in suite::publish_many(&*bus, "bulk", EVENTS).await {
+        assert_eq!(outcome, PublishOutcome::Done(None));
+    }
+    let mut subscription = suite::subscribe_as(&*bus, wanted).await;
+    let mut hanging = Vec::new();
+    for _ in 0..10 {
+        hanging.push(suite::next(&mut subscription).await);
+    }
+    let more = tokio::time::timeout(Duration::from_secs(1), subscription.next()).await;
+    assert!(more.is_err(), "more than are handled at once");
+    let left = queue_length(server.port(), "g-bulk").await;
+    assert!(left >= EVENTS - 100, "{left} of {EVENTS} are left");
+    for delivery in hanging {
+        delivery.ack();
+    }
+    suite::take(&mut subscription, EVENTS as usize - 10).await;
+    assert_eq!(queue_length(server.port(), "g-bulk").await, 0);
+}
+
+/// Events that wait in a queue.
+async fn queue_length(port: u16, queue: &str) -> u32 {
+    let arguments = OpenConnectionArguments::new("127.0.0.1", port, "guest", "guest");
+    let connection = Connection::open(&arguments).await.expect("a connection");
+    let channel = connection.open_channel(None).await.expect("a channel");
+    let mut asking = QueueDeclareArguments::new(queue);
+    asking.passive(true);
+    let said = channel.queue_declare(asking).await.expect("a queue");
+    let (_, length, _) = said.expect("an answer");
+    // It has said what it was asked for.
+    drop(connection.close().await);
+    length
 }
 
 /// A component that drops what failed does not drop what its subscriber makes dead letters of.

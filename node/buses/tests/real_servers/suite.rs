@@ -243,21 +243,26 @@ async fn published_is_delivered(kind: &Kind, port: u16) {
 async fn bulk(kind: &Kind, port: u16) {
     let bus = component(kind, port, "a");
     let mut subscription = subscribe(&*bus, "bulk", "g").await;
-    let entries = numbered(300).into_iter().map(|data| BulkEntry {
+    let outcomes = publish_many(&*bus, "bulk", 300).await;
+    assert_eq!(outcomes, vec![PublishOutcome::Done(None); 300]);
+    assert_eq!(take(&mut subscription, 300).await, numbered(300));
+}
+
+/// Publishes so many at once.
+pub(crate) async fn publish_many(bus: &dyn Bus, name: &str, count: u32) -> Vec<PublishOutcome> {
+    let entries = numbered(count as usize).into_iter().map(|data| BulkEntry {
         event: event(data),
         name: None,
         ttl: None,
     });
-    let outcomes = bus
-        .bulk_publish(BulkPublish {
-            topic: topic("bulk"),
-            entries: entries.collect(),
-            timeout: None,
-            retention: None,
-        })
-        .await;
-    assert_eq!(outcomes, vec![PublishOutcome::Done(None); 300]);
-    assert_eq!(take(&mut subscription, 300).await, numbered(300));
+    let entries = entries.collect();
+    bus.bulk_publish(BulkPublish {
+        topic: topic(name),
+        entries,
+        timeout: None,
+        retention: None,
+    })
+    .await
 }
 
 async fn a_group_shares(kind: &Kind, port: u16) {
