@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::bus::Standing;
 
@@ -39,16 +39,28 @@ pub(crate) trait Dial: Send + Sync + 'static {
 enum State<C> {
     /// Nobody has heard from the bus yet.
     First,
-    Up(C),
+    Up(Kept<C>),
     Down(String),
 }
+
+/// A copy of a connection.
+#[derive(Clone)]
+pub(crate) struct Kept<C> {
+    pub(crate) connection: C,
+    pub(crate) number: Number,
+}
+
+/// Which of the connections that were made, from 1 on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub(crate) struct Number(u64);
 
 /// See the module.
 pub(crate) struct Keeper<D: Dial> {
     component: String,
     dial: Arc<D>,
     state: watch::Receiver<State<D::Connection>>,
-    suspected: Arc<Notify>,
+    /// The last connection that somebody doubts.
+    suspected: watch::Sender<Number>,
     /// What the task needs, until it runs.
     waiting: Mutex<Option<Task<D>>>,
 }
@@ -57,20 +69,20 @@ struct Task<D: Dial> {
     component: String,
     dial: Arc<D>,
     state: watch::Sender<State<D::Connection>>,
-    suspected: Arc<Notify>,
+    suspected: watch::Receiver<Number>,
 }
 
 impl<D: Dial> Keeper<D> {
     /// `component` is how log lines call it. Connects at once if there is a runtime, else when it is first asked.
     pub(crate) fn new(component: &str, dial: D) -> Self {
         let (sender, state) = watch::channel(State::First);
-        let suspected = Arc::new(Notify::new());
+        let (suspected, suspicion) = watch::channel(Number::default());
         let dial = Arc::new(dial);
         let task = Task {
             component: component.to_owned(),
             dial: Arc::clone(&dial),
             state: sender,
-            suspected: Arc::clone(&suspected),
+            suspected: suspicion,
         };
         let keeper = Self {
             component: component.to_owned(),
@@ -98,12 +110,20 @@ impl<D: Dial> Keeper<D> {
     /// # Errors
     /// There is none; why.
     pub(crate) async fn connection(&self) -> Result<D::Connection, String> {
+        Ok(self.kept().await?.connection)
+    }
+
+    /// The connection, with the number by which it can be suspected.
+    ///
+    /// # Errors
+    /// There is none; why.
+    pub(crate) async fn kept(&self) -> Result<Kept<D::Connection>, String> {
         self.begin();
         let mut state = self.state.clone();
         let settled = state.wait_for(|state| !matches!(state, State::First));
         match tokio::time::timeout(FIRST_WAIT_MAX, settled).await {
             Ok(Ok(state)) => match &*state {
-                State::Up(connection) => Ok(connection.clone()),
+                State::Up(kept) => Ok(kept.clone()),
                 State::Down(why) => Err(self.away(why)),
                 State::First => Err(self.away("it has not answered yet")),
             },
@@ -122,8 +142,8 @@ impl<D: Dial> Keeper<D> {
         self.begin();
         let mut state = self.state.clone();
         loop {
-            if let State::Up(connection) = &*state.borrow_and_update() {
-                return connection.clone();
+            if let State::Up(kept) = &*state.borrow_and_update() {
+                return kept.connection.clone();
             }
             if state.changed().await.is_err() {
                 // The process is ending.
@@ -132,15 +152,19 @@ impl<D: Dial> Keeper<D> {
         }
     }
 
-    /// A request failed in a way that makes one doubt the connection.
-    pub(crate) fn suspect(&self) {
-        self.suspected.notify_one();
+    /// A request failed in a way that makes one doubt its connection; those made after it are not meant.
+    pub(crate) fn suspect(&self, number: Number) {
+        self.suspected.send_if_modified(|last| {
+            let later = *last < number;
+            *last = number.max(*last);
+            later
+        });
     }
 
     pub(crate) fn standing(&self) -> Standing {
         match &*self.state.borrow() {
             State::First => Standing::Connecting,
-            State::Up(connection) => match self.dial.trouble(connection) {
+            State::Up(kept) => match self.dial.trouble(&kept.connection) {
                 None => Standing::Ready,
                 Some(why) => Standing::Unreachable(why),
             },
@@ -160,13 +184,15 @@ impl<D: Dial> Keeper<D> {
 impl<D: Dial> Task<D> {
     async fn run(self) {
         let mut pause = PAUSES.0;
+        let mut number = Number::default();
         loop {
             let connecting = tokio::time::timeout(CONNECT_TIME_MAX, self.dial.connect());
             let why = match connecting.await {
                 Ok(Ok(connection)) => {
                     pause = PAUSES.0;
+                    number.0 += 1;
                     tracing::info!(component = self.component, "connected to its bus");
-                    self.keep(connection).await
+                    self.keep(Kept { connection, number }).await
                 }
                 Ok(Err(why)) => why,
                 Err(_) => format!("no connection within {CONNECT_TIME_MAX:?}"),
@@ -187,11 +213,12 @@ impl<D: Dial> Task<D> {
     }
 
     /// Why it is of no use any more.
-    async fn keep(&self, connection: D::Connection) -> String {
-        self.state.send_replace(State::Up(connection.clone()));
+    async fn keep(&self, kept: Kept<D::Connection>) -> String {
+        self.state.send_replace(State::Up(kept.clone()));
+        let mut suspected = self.suspected.clone();
         tokio::select! {
-            why = self.dial.broken(&connection) => why,
-            () = self.suspected.notified() => "the connection broke".to_owned(),
+            why = self.dial.broken(&kept.connection) => why,
+            Ok(_) = suspected.wait_for(|last| *last >= kept.number) => "the connection broke".to_owned(),
             () = self.state.closed() => String::new(),
         }
     }
@@ -231,11 +258,19 @@ mod tests {
         assert_eq!(keeper.connected().await, 1);
         assert_eq!(keeper.connection().await, Ok(1));
         assert_eq!(keeper.standing(), Standing::Ready);
-        keeper.suspect();
+        let broken = keeper.kept().await.map(|kept| kept.number).unwrap();
+        keeper.suspect(broken);
         // Found out, refused once, then there again.
         while keeper.standing() == Standing::Ready {
             tokio::task::yield_now().await;
         }
+        // What was under way on it fails now: the next one is another.
+        keeper.suspect(broken);
         assert_eq!(keeper.connected().await, 3);
+        keeper.suspect(broken);
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+            assert_eq!(keeper.standing(), Standing::Ready);
+        }
     }
 }

@@ -24,7 +24,7 @@ use crate::bus::{Feature, SubscribeError};
 use crate::component::Declared;
 use crate::event::PublishOutcome;
 use crate::external::{External, Outgoing, System};
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, Kept};
 use crate::outcomes::{busy, unavailable, unknown};
 use crate::settings::Settings;
 use crate::subscription::{Subscribe, Subscription};
@@ -56,8 +56,11 @@ impl System for Redis {
         let Ok(_place) = bus.room.try_acquire() else {
             return refused(busy(Self::PUBLISHES_MAX));
         };
-        let mut connection = match bus.keeper.connection().await {
-            Ok(connection) => connection,
+        let Kept {
+            mut connection,
+            number,
+        } = match bus.keeper.kept().await {
+            Ok(kept) => kept,
             Err(why) => return refused(unavailable(why)),
         };
         let mut pipe = redis::pipe();
@@ -71,7 +74,7 @@ impl System for Redis {
             Ok(said) => said.into_iter().map(outcome).collect(),
             Err(error) => {
                 if error.is_io_error() {
-                    bus.keeper.suspect();
+                    bus.keeper.suspect(number);
                 }
                 refused(outcome(Err(error)))
             }
@@ -114,14 +117,14 @@ fn refusal(error: &RedisError) -> PublishOutcome {
 /// The answer to a command on a copy of the connection; a broken one is reported.
 async fn ask<T: redis::FromRedisValue>(
     keeper: &Keeper<Dialer>,
-    mut connection: MultiplexedConnection,
+    mut kept: Kept<MultiplexedConnection>,
     command: &redis::Cmd,
 ) -> Result<T, RedisError> {
-    let said = command.query_async(&mut connection).await;
+    let said = command.query_async(&mut kept.connection).await;
     if let Err(error) = &said
         && RedisError::is_io_error(error)
     {
-        keeper.suspect();
+        keeper.suspect(kept.number);
     }
     said
 }

@@ -112,14 +112,14 @@ impl Place {
     }
 
     /// Makes the group, and the stream with it; one that is there goes on where it stands.
-    async fn make(&self, connection: MultiplexedConnection) -> Result<(), RedisError> {
+    async fn make(&self, mut connection: MultiplexedConnection) -> Result<(), RedisError> {
         let mut make = redis::cmd("XGROUP");
         make.arg("CREATE")
             .arg(self.key())
             .arg(&self.group)
             .arg(&self.start)
             .arg("MKSTREAM");
-        match ask::<()>(&self.keeper, connection, &make).await {
+        match make.query_async(&mut connection).await {
             Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
             made => made,
         }
@@ -144,12 +144,12 @@ impl Desk for Place {
     async fn settle(&mut self, over: Vec<Over<String>>) -> usize {
         // A stream has one way to be over.
         let over: Vec<_> = over.into_iter().map(|over| over.handle).collect();
-        let Ok(connection) = self.keeper.connection().await else {
+        let Ok(kept) = self.keeper.kept().await else {
             return 0;
         };
         let mut acknowledge = redis::cmd("XACK");
         acknowledge.arg(self.key()).arg(&self.group).arg(&over);
-        match ask::<u64>(&self.keeper, connection, &acknowledge).await {
+        match ask::<u64>(&self.keeper, kept, &acknowledge).await {
             Ok(_) => {
                 self.held.let_go(&over);
                 over.len()
@@ -164,11 +164,11 @@ impl Desk for Place {
     }
 
     async fn again(&mut self, id: String, attempt: u32) -> Again<String> {
-        let Ok(connection) = self.keeper.connection().await else {
+        let Ok(kept) = self.keeper.kept().await else {
             return Again::Later(id);
         };
         let claim = self.claim(Duration::ZERO, std::slice::from_ref(&id));
-        match ask::<StreamClaimReply>(&self.keeper, connection, &claim).await {
+        match ask::<StreamClaimReply>(&self.keeper, kept, &claim).await {
             Ok(mut claimed) => match claimed.ids.pop() {
                 Some(entry) => {
                     let content = words::content(&self.topic, &entry.id, &entry.map, attempt + 1);
@@ -185,17 +185,17 @@ impl Desk for Place {
     }
 
     async fn renew(&mut self, held: Vec<String>) {
-        let Ok(connection) = self.keeper.connection().await else {
+        let Ok(kept) = self.keeper.kept().await else {
             return;
         };
         let renew = self.renewing(&held);
-        if let Err(error) = ask::<Vec<String>>(&self.keeper, connection, &renew).await {
+        if let Err(error) = ask::<Vec<String>>(&self.keeper, kept, &renew).await {
             tracing::warn!(topic = %self.topic, "leases could not be renewed: {error}");
         }
     }
 
     async fn release(&mut self, held: Vec<String>) {
-        let Ok(connection) = self.keeper.connection().await else {
+        let Ok(kept) = self.keeper.kept().await else {
             return;
         };
         // As if their process had died long ago.
@@ -203,7 +203,7 @@ impl Desk for Place {
         give.arg("IDLE")
             .arg(millis(self.options.processing_timeout))
             .arg("JUSTID");
-        if let Err(error) = ask::<Vec<String>>(&self.keeper, connection, &give).await {
+        if let Err(error) = ask::<Vec<String>>(&self.keeper, kept, &give).await {
             tracing::debug!(topic = %self.topic, "held entries wait for their lease to end: {error}");
         }
     }
