@@ -25,10 +25,10 @@ use crate::component::Declared;
 use crate::event::{Event, PublishOutcome};
 use crate::external::{External, Outgoing, System};
 use crate::outcomes::{busy, unavailable, unknown};
-use crate::settings::Settings;
+use crate::settings::{Settings, truth_beside};
 use crate::subscription::{Subscribe, Subscription};
 use line::{Dialer, Fate, PUBLISHES_MAX};
-use options::{Options, Retain};
+use options::{Leaving, Options, Retain};
 use seats::Seats;
 
 /// Longest topic, in bytes.
@@ -79,7 +79,12 @@ impl System for Mqtt {
             let Ok(_place) = bus.room.acquire().await else {
                 return busy(Self::PUBLISHES_MAX);
             };
-            let packet = packet(&bus.options, topic, outgoing.event);
+            let packet = match packet(&bus.options, topic, outgoing.event) {
+                Ok(packet) => packet,
+                Err(detail) => {
+                    return PublishOutcome::NotRun(NotRun::new(Code::InvalidArgument, detail));
+                }
+            };
             match line.publish(packet).await {
                 Fate::Taken => PublishOutcome::Done(None),
                 Fate::Kept => unavailable(bus.keeper.away("the connection broke")),
@@ -102,19 +107,32 @@ impl System for Mqtt {
         } = &*bus.options;
         let group = subscribe.group.name_on(instance);
         let topic = subscribe.topic.topic();
+        let leaving = leaving(&bus.options, &subscribe).map_err(|why| SubscribeError {
+            code: Code::InvalidArgument,
+            detail: format!("topic {topic} on MQTT: {why}"),
+        })?;
         let seat = format!("{instance} {host}:{port} {group}-{topic}");
         let seat = Seats::of_process().take(&seat);
-        group::subscribe(bus, subscribe, seat).await
+        group::subscribe(bus, subscribe, seat, leaving).await
     }
 }
 
-fn packet(options: &Options, topic: &str, event: Event) -> Packet {
-    let asked = event.attributes.iter().any(|(name, value)| {
-        name.eq_ignore_ascii_case("retain") && value.eq_ignore_ascii_case("true")
-    });
+/// What a publish says of `retain` counts more than what its component says.
+fn packet(options: &Options, topic: &str, event: Event) -> Result<Packet, String> {
+    let asked = truth_beside(&event.attributes, "retain")?;
     let mut packet = Packet::from_bytes(topic, options.qos, event.data);
-    packet.retain = asked || options.retain == Retain::Always;
-    packet
+    packet.retain = asked.unwrap_or(options.retain == Retain::Always);
+    Ok(packet)
+}
+
+/// What a subscription says of `unsubscribeOnClose` counts more than what its component says.
+fn leaving(options: &Options, subscribe: &Subscribe) -> Result<Leaving, String> {
+    let asked = truth_beside(&subscribe.metadata, "unsubscribeOnClose")?;
+    Ok(match asked {
+        None => options.leaving,
+        Some(true) => Leaving::Unsubscribes,
+        Some(false) => Leaving::StaysSubscribed,
+    })
 }
 
 /// Whether it may be published to.
@@ -128,7 +146,69 @@ fn is_topic(topic: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use ghostlight_protocol::topic::TopicName;
+
     use super::*;
+
+    fn options(pairs: &[(&str, &str)]) -> Options {
+        let owned = [("url", "mqtt://here")].iter().chain(pairs);
+        let owned = owned.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let metadata: BTreeMap<_, _> = owned.collect();
+        let options = Options::read("n1", &mut Settings::new(&metadata));
+        options.unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    fn beside(name: &str, value: Option<&str>) -> BTreeMap<String, String> {
+        let value = value.map(|value| (name.to_owned(), value.to_owned()));
+        value.into_iter().collect()
+    }
+
+    #[test]
+    fn a_publish_says_whether_it_is_retained_else_its_component_does() {
+        for (component, publish, wanted) in [
+            ("false", None, Ok(false)),
+            ("true", None, Ok(true)),
+            ("true", Some(""), Ok(true)),
+            ("true", Some("false"), Ok(false)),
+            ("true", Some("0"), Ok(false)),
+            ("false", Some("true"), Ok(true)),
+            ("false", Some("1"), Ok(true)),
+            ("false", Some("t"), Ok(true)),
+            ("false", Some("perhaps"), Err(())),
+        ] {
+            let event = Event {
+                attributes: beside("Retain", publish),
+                ..Event::default()
+            };
+            let packet = packet(&options(&[("retain", component)]), "orders", event);
+            let retain = packet.map(|packet| packet.retain).map_err(|_| ());
+            assert_eq!(retain, wanted, "{component} {publish:?}");
+        }
+    }
+
+    #[test]
+    fn a_subscription_says_whether_its_group_ends_with_it_else_its_component_does() {
+        use Leaving::{StaysSubscribed, Unsubscribes};
+        for (component, subscription, wanted) in [
+            ("false", None, Ok(StaysSubscribed)),
+            ("true", None, Ok(Unsubscribes)),
+            ("true", Some("false"), Ok(StaysSubscribed)),
+            ("false", Some("true"), Ok(Unsubscribes)),
+            ("false", Some("1"), Ok(Unsubscribes)),
+            ("false", Some("perhaps"), Err(())),
+        ] {
+            let topic = TopicName::new("default", "bus", "orders").unwrap();
+            let subscribe = Subscribe {
+                metadata: beside("unsubscribeonclose", subscription),
+                ..Subscribe::new(topic, "g")
+            };
+            let options = options(&[("unsubscribeOnClose", component)]);
+            let found = leaving(&options, &subscribe).map_err(|_| ());
+            assert_eq!(found, wanted, "{component} {subscription:?}");
+        }
+    }
 
     #[test]
     fn topics() {

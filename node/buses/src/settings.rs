@@ -39,6 +39,34 @@ pub(crate) fn plain(encoded: &str) -> Result<String, String> {
     Ok(decoded.into_owned())
 }
 
+/// A boolean, in the words that Go reads and those that Dapr adds.
+pub(crate) fn truth(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "t" | "true" | "y" | "yes" | "on" => Some(true),
+        "0" | "f" | "false" | "n" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// What metadata beside a publish or of a subscription says by a name in whatever case; `None`: nothing.
+///
+/// # Errors
+/// It is no boolean.
+pub(crate) fn truth_beside(
+    metadata: &BTreeMap<String, String>,
+    name: &str,
+) -> Result<Option<bool>, String> {
+    let mut all = metadata.iter();
+    let found = all.find(|(given, value)| given.eq_ignore_ascii_case(name) && !value.is_empty());
+    let Some((_, text)) = found else {
+        return Ok(None);
+    };
+    match truth(text) {
+        Some(truth) => Ok(Some(truth)),
+        None => Err(format!("{name} is {text:?}. Write true or false")),
+    }
+}
+
 /// The metadata of one component while it is read.
 pub(crate) struct Settings {
     /// By name in lower case, with the name as it was written.
@@ -110,10 +138,9 @@ impl Settings {
         let Some(text) = self.text(name) else {
             return Ok(None);
         };
-        match text.to_ascii_lowercase().as_str() {
-            "1" | "t" | "true" | "y" | "yes" | "on" => Ok(Some(true)),
-            "0" | "f" | "false" | "n" | "no" | "off" => Ok(Some(false)),
-            _ => Err(format!("{name} is {text:?}. Write true or false")),
+        match truth(&text) {
+            Some(truth) => Ok(Some(truth)),
+            None => Err(format!("{name} is {text:?}. Write true or false")),
         }
     }
 

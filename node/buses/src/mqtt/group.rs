@@ -54,6 +54,7 @@ pub(super) async fn subscribe(
     bus: &External<Mqtt>,
     subscribe: Subscribe,
     seat: Seat,
+    leaving: Leaving,
 ) -> Result<Subscription, SubscribeError> {
     let options = Arc::clone(&bus.options);
     let keeper = Arc::clone(&bus.keeper);
@@ -91,6 +92,7 @@ pub(super) async fn subscribe(
             options,
             keeper,
             who,
+            leaving,
             topic: subscribe.topic,
             ledger,
             room,
@@ -222,6 +224,7 @@ struct Reader {
     options: Arc<Options>,
     keeper: Arc<Keeper<Dialer>>,
     who: Identity,
+    leaving: Leaving,
     topic: TopicName,
     ledger: Arc<Ledger>,
     room: Room,
@@ -293,7 +296,7 @@ impl Reader {
         let broken = |_| "the connection broke".to_owned();
         let subscribe = Outgoing::Now(Packet::Subscribe(subscribe));
         sender.send(subscribe).await.map_err(broken)?;
-        if self.options.leaving == Leaving::Unsubscribes {
+        if self.leaving == Leaving::Unsubscribes {
             let mut leave = mqtt::Unsubscribe::new(self.topic.topic());
             leave.pkid = 2;
             let leave = Outgoing::Last(Packet::Unsubscribe(leave));
