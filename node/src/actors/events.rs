@@ -78,7 +78,7 @@ impl Line {
 
     /// The message that an event becomes.
     fn message(&self, event: &Event) -> Result<ForActor, String> {
-        let body = data_of(event);
+        let body = data_of(event)?;
         let id = (self.handler.actor_id)(&body)
             .map_err(|why| format!("its data is not what the method takes: {why}"))?;
         let actor = ActorKey::new(&self.namespace, self.actor_type, &id)
@@ -92,10 +92,12 @@ impl Line {
 }
 
 /// What was published: out of its envelope, if it has one.
-fn data_of(event: &Event) -> Bytes {
+fn data_of(event: &Event) -> Result<Bytes, String> {
     match Envelope::parse(&event.data) {
-        Ok(envelope) if event.content_type == CLOUD_EVENT => envelope.payload(),
-        Ok(_) | Err(_) => event.data.clone(),
+        Ok(envelope) if event.content_type == CLOUD_EVENT => {
+            envelope.payload().map_err(|why| why.to_string())
+        }
+        Ok(_) | Err(_) => Ok(event.data.clone()),
     }
 }
 

@@ -67,7 +67,7 @@ pub struct Body<'a> {
 #[derive(Clone, Debug)]
 pub struct Envelope(BTreeMap<String, Box<RawValue>>);
 
-/// It is no JSON object.
+/// It is no JSON object, or its data is not what it says.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NotAnEvent(String);
@@ -247,20 +247,25 @@ impl Envelope {
     }
 
     /// The payload alone: the bytes of `data_base64`, the text of a string, or JSON as it was written.
-    #[must_use]
-    pub fn payload(&self) -> Bytes {
+    ///
+    /// # Errors
+    /// `data_base64` is no base64.
+    pub fn payload(&self) -> Result<Bytes, NotAnEvent> {
         if let Some(text) = self.text("data_base64") {
-            return STANDARD.decode(text).unwrap_or_default().into();
+            let data = STANDARD.decode(text);
+            return data
+                .map(Bytes::from)
+                .map_err(|error| NotAnEvent(format!("its data_base64 cannot be read: {error}")));
         }
         let Some(raw) = self.raw("data") else {
-            return Bytes::new();
+            return Ok(Bytes::new());
         };
         let kind = media_type(&self.text("datacontenttype").unwrap_or_default());
         let quoted = serde_json::from_str::<String>(raw).ok();
-        match quoted {
+        Ok(match quoted {
             Some(text) if !is_json(&kind) => text.into(),
             _ => Bytes::copy_from_slice(raw.as_bytes()),
-        }
+        })
     }
 
     /// As one value of JSON.

@@ -209,9 +209,13 @@ impl GrpcTarget {
 impl Target for GrpcTarget {
     fn deliver<'a>(&'a self, letter: &'a Letter, handed: &'a Handed) -> BoxFuture<'a, Said> {
         Box::pin(async move {
+            let event = match grpc_words::event(letter) {
+                Ok(event) => event,
+                Err(why) => return Said::Again(why.to_string()),
+            };
             let _turn = self.turn().await;
             handed.set();
-            let mut request = self.request(grpc_words::event(letter));
+            let mut request = self.request(event);
             grpc_words::put_beside(letter, request.metadata_mut());
             match self.client().on_topic_event(request).await {
                 Ok(answer) => said(answer.into_inner().status),
@@ -226,15 +230,19 @@ impl Target for GrpcTarget {
         handed: &'a Handed,
     ) -> BoxFuture<'a, Vec<Said>> {
         Box::pin(async move {
+            let (request, left_out) = grpc_words::batch(batch);
+            if request.entries.is_empty() {
+                return left_out.into_iter().flatten().collect();
+            }
             let _turn = self.turn().await;
             handed.set();
-            match self.batch(grpc_words::batch(batch)).await {
+            let said = match self.batch(request).await {
                 Ok(answer) => said_of_each(&batch.entries, &answer),
-                Err(status) => {
-                    let said = said_of_failure(&status);
-                    batch.entries.iter().map(|_| said.clone()).collect()
-                }
-            }
+                Err(status) => vec![said_of_failure(&status); batch.entries.len()],
+            };
+            let each = left_out.into_iter().zip(said);
+            each.map(|(left_out, said)| left_out.unwrap_or(said))
+                .collect()
         })
     }
 }

@@ -3,7 +3,7 @@
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 
-use super::envelope::Envelope;
+use super::envelope::{Envelope, NotAnEvent};
 use super::http_target::BATCH_TYPE;
 use super::target::{Batch, BatchContent, BatchEntry, Letter, Said};
 use super::wanted::{Wanted, bulk_of};
@@ -25,22 +25,24 @@ const FIELDS: [&str; 9] = [
 ];
 
 /// An event with its envelope.
-#[must_use]
-pub fn event(letter: &Letter) -> pb::TopicEventRequest {
+///
+/// # Errors
+/// Its data cannot be read.
+pub fn event(letter: &Letter) -> Result<pb::TopicEventRequest, NotAnEvent> {
     let envelope = &letter.envelope;
     let text = |name: &str| envelope.text(name).unwrap_or_default();
-    pb::TopicEventRequest {
+    Ok(pb::TopicEventRequest {
         id: text("id"),
         source: text("source"),
         r#type: text("type"),
         spec_version: text("specversion"),
         data_content_type: text("datacontenttype"),
         topic: letter.topic.clone(),
-        data: envelope.payload(),
+        data: envelope.payload()?,
         pubsub_name: letter.pubsub.clone(),
         path: letter.path.clone(),
         extensions: extensions(envelope),
-    }
+    })
 }
 
 /// All other attributes.
@@ -76,21 +78,34 @@ fn value(json: serde_json::Value) -> Value {
     Value { kind: Some(kind) }
 }
 
-/// A batch.
+/// A batch, and what becomes of those of its entries that are left out, because nobody can read them.
 #[must_use]
-pub fn batch(batch: &Batch) -> pb::TopicEventBulkRequest {
-    pb::TopicEventBulkRequest {
+pub fn batch(batch: &Batch) -> (pb::TopicEventBulkRequest, Vec<Option<Said>>) {
+    let mut entries = Vec::with_capacity(batch.entries.len());
+    let mut left_out = Vec::with_capacity(batch.entries.len());
+    for one in &batch.entries {
+        let said = match entry(one) {
+            Ok(entry) => {
+                entries.push(entry);
+                None
+            }
+            Err(why) => Some(Said::Again(why.to_string())),
+        };
+        left_out.push(said);
+    }
+    let request = pb::TopicEventBulkRequest {
         id: batch.id.clone(),
-        entries: batch.entries.iter().map(entry).collect(),
+        entries,
         metadata: batch.metadata.clone(),
         topic: batch.topic.clone(),
         pubsub_name: batch.pubsub.clone(),
         r#type: BATCH_TYPE.to_owned(),
         path: batch.path.clone(),
-    }
+    };
+    (request, left_out)
 }
 
-fn entry(entry: &BatchEntry) -> pb::TopicEventBulkRequestEntry {
+fn entry(entry: &BatchEntry) -> Result<pb::TopicEventBulkRequestEntry, NotAnEvent> {
     use pb::topic_event_bulk_request_entry::Event;
     let (event, content_type) = match &entry.content {
         BatchContent::Raw(data) => (Event::Bytes(data.clone()), "application/octet-stream"),
@@ -102,18 +117,18 @@ fn entry(entry: &BatchEntry) -> pb::TopicEventBulkRequestEntry {
                 r#type: text("type"),
                 spec_version: text("specversion"),
                 data_content_type: text("datacontenttype"),
-                data: envelope.payload(),
+                data: envelope.payload()?,
                 extensions: extensions(envelope),
             };
             (Event::CloudEvent(event), super::envelope::CLOUD_EVENT)
         }
     };
-    pb::TopicEventBulkRequestEntry {
+    Ok(pb::TopicEventBulkRequestEntry {
         entry_id: entry.id.clone(),
         content_type: content_type.to_owned(),
         metadata: entry.metadata.clone(),
         event: Some(event),
-    }
+    })
 }
 
 /// What a status means.

@@ -11,11 +11,13 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::PubSub;
+use super::grpc_words;
 use super::line::Line;
 use super::metadata::Metadata;
 use super::publish::PublishError;
 use super::target::{Batch, Handed, Letter, Said, Target};
 use super::wanted::Wanted;
+use crate::api::grpc::dapr::proto::runtime::v1 as pb;
 use crate::api::sidecar::SubscriptionOrigin;
 use crate::topics::{SubscribeError, Subscription};
 
@@ -50,7 +52,7 @@ pub enum StreamError {
 #[derive(Debug)]
 pub struct Streamed {
     /// Events for the stream.
-    pub events: mpsc::Receiver<Letter>,
+    pub events: mpsc::Receiver<pb::TopicEventRequest>,
     /// Where verdicts go.
     pub verdicts: Verdicts,
     line: Arc<Line>,
@@ -77,7 +79,7 @@ impl Drop for Listed {
 
 #[derive(Debug)]
 struct StreamTarget {
-    events: mpsc::Sender<Letter>,
+    events: mpsc::Sender<pb::TopicEventRequest>,
     waiting: Mutex<HashMap<String, VecDeque<Waiting>>>,
     numbers: AtomicU64,
 }
@@ -177,7 +179,7 @@ impl Streamed {
         self,
     ) -> (
         impl Future<Output = ()> + Send,
-        mpsc::Receiver<Letter>,
+        mpsc::Receiver<pb::TopicEventRequest>,
         Verdicts,
     ) {
         let Self {
@@ -219,14 +221,17 @@ impl Verdicts {
 impl Target for StreamTarget {
     fn deliver<'a>(&'a self, letter: &'a Letter, handed: &'a Handed) -> BoxFuture<'a, Said> {
         Box::pin(async move {
-            let id = letter.envelope.text("id").unwrap_or_default();
-            let (_registered, said) = self.register(id);
+            let event = match grpc_words::event(letter) {
+                Ok(event) => event,
+                Err(why) => return Said::Again(why.to_string()),
+            };
+            let (_registered, said) = self.register(event.id.clone());
             let gone = || Said::Unsent("the stream has ended".to_owned());
             let Ok(room) = self.events.reserve().await else {
                 return gone();
             };
             handed.set();
-            room.send(letter.clone());
+            room.send(event);
             said.await.unwrap_or_else(|_| gone())
         })
     }

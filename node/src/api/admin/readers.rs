@@ -242,7 +242,8 @@ fn view(delivery: &Delivery) -> EventView {
     let envelope = (media_type(&event.content_type) == CLOUD_EVENT)
         .then(|| Envelope::parse(&event.data).ok())
         .flatten();
-    let said = envelope.map_or_else(|| event.data.clone(), |e| e.payload());
+    let said = envelope.and_then(|envelope| envelope.payload().ok());
+    let said = said.unwrap_or_else(|| event.data.clone());
     EventView {
         number: delivery.partition,
         offset: delivery.offset,

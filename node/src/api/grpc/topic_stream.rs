@@ -17,7 +17,7 @@ use crate::api::error_map;
 use crate::api::error_map::Answer;
 use crate::api::error_map::pubsub::publish_error;
 use crate::pubsub::PubSub;
-use crate::pubsub::grpc_words::{event, said};
+use crate::pubsub::grpc_words::said;
 use crate::pubsub::stream::{Asked, STREAM_EVENTS_MAX, StreamError, Verdicts};
 
 /// What goes out on a stream.
@@ -64,8 +64,8 @@ async fn run(
     let answer = pb::SubscribeTopicEventsResponseInitialAlpha1 {};
     send(out, Outgoing::InitialResponse(answer)).await?;
     let writing = async {
-        while let Some(letter) = events.recv().await {
-            send(out, Outgoing::EventMessage(event(&letter))).await?;
+        while let Some(event) = events.recv().await {
+            send(out, Outgoing::EventMessage(event)).await?;
         }
         Ok(())
     };

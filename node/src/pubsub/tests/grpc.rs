@@ -442,6 +442,48 @@ async fn health_decides_over_subscriptions_and_actors() {
     assert!(silent.is_err(), "its stream is open, and nothing was asked");
 }
 
+/// An event whose data nobody can read is no empty one.
+#[tokio::test]
+async fn data_that_cannot_be_read_makes_a_dead_letter() {
+    for bulk_subscribe in [
+        None,
+        Some(pb::BulkSubscribeConfig {
+            enabled: true,
+            max_messages_count: 1,
+            max_await_duration_ms: 5,
+        }),
+    ] {
+        let app = App::default();
+        app.subscribe(vec![pb::TopicSubscription {
+            dead_letter_topic: "dead".into(),
+            bulk_subscribe,
+            ..subscription("orders")
+        }]);
+        let port = free_port();
+        let _listening = app.listen(port).await;
+        let bed = bed(port);
+        until("subscribed", || bed.bus.count() == 1).await;
+        let topic = TopicName::new("default", "bus", "dead").unwrap();
+        let letters = bed.bus.subscribe(Subscribe::new(topic, "g")).await;
+        let mut letters = letters.unwrap();
+        let component = bed.pubsub.find("bus", "orders").unwrap();
+        let body = Body {
+            data: br#"{"id": "odd", "data_base64": "$$$"}"#,
+            content_type: envelope::CLOUD_EVENT,
+        };
+        let published = bed
+            .pubsub
+            .publish(&component, "orders", body, Beside::default());
+        published.await.unwrap();
+        let letter = tokio::time::timeout(PATIENCE, letters.next()).await;
+        let letter = letter.expect("a letter in time").unwrap();
+        let letter = String::from_utf8(letter.event.data.to_vec()).unwrap();
+        assert!(letter.contains("$$$"), "{letter}");
+        assert!(app.events().is_empty());
+        assert!(app.0.batches.lock().unwrap().is_empty());
+    }
+}
+
 /// What its stream hosts is none of its subscriptions' business.
 #[tokio::test]
 async fn a_stream_of_actors_leaves_subscriptions_alone() {
