@@ -13,18 +13,20 @@ use tokio::time::Instant;
 use super::fresh_id;
 use super::line::{Ended, Line, UNSENT_PAUSE, UNSENT_TIMES, cut_off};
 use super::metadata::{Metadata, Payload};
+use super::options::shares;
 use super::policy::Attempt;
 use super::stop::{self, Stop, Trying};
 use super::target::{Batch, BatchContent, BatchEntry, Handed, Said};
 use crate::resources::BulkSubscribe;
-use crate::topics::{Delivery, Subscription};
+use crate::topics::{Credits, Delivery, Subscription};
 
 /// Handles events until the bus ends the subscription, or it is to stop; as [`Line::run`].
 pub(super) async fn run(line: &Line, bulk: BulkSubscribe, subscription: Subscription, stop: &Stop) {
     let mut left = Vec::new();
     // Dropped before what it has delivered, however this ends.
     let mut subscription = subscription;
-    while let Some(gathered) = gather(bulk, &mut subscription, stop).await {
+    let bounds = Bounds::new(bulk, line.subscribe().credits, shares(&line.component));
+    while let Some(gathered) = gather(bounds, &mut subscription, stop).await {
         if stop.is_set() || subscription.is_over() {
             left.extend(gathered);
             break;
@@ -55,24 +57,48 @@ pub(super) async fn run(line: &Line, bulk: BulkSubscribe, subscription: Subscrip
     drop(left);
 }
 
+/// When a batch is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Bounds {
+    events: u32,
+    /// Of payloads.
+    bytes: u64,
+    time: Duration,
+}
+
+impl Bounds {
+    /// What is gathered has no verdict yet, and counts against the credits: a batch that waits for more than a share of them
+    /// waits for the end of its time.
+    fn new(bulk: BulkSubscribe, credits: Credits, shares: u32) -> Self {
+        Self {
+            events: bulk.max_messages_count.min(credits.events.div_ceil(shares)),
+            // Who gives the credits counts more than payloads.
+            bytes: credits.bytes / u64::from(shares) / 2,
+            time: Duration::from_millis(u64::from(bulk.max_await_duration_ms)),
+        }
+    }
+}
+
 /// The next batch; `None`: the subscription has ended.
 async fn gather(
-    bulk: BulkSubscribe,
+    bounds: Bounds,
     subscription: &mut Subscription,
     stop: &Stop,
 ) -> Option<Vec<Delivery>> {
-    let most = bulk.max_messages_count as usize;
     let first = tokio::select! {
         first = subscription.next() => first?,
         () = stop.wait() => return None,
     };
+    let mut bytes = first.event.data.len() as u64;
     let mut gathered = vec![first];
-    let time = Duration::from_millis(u64::from(bulk.max_await_duration_ms));
-    let end = Instant::now() + time;
-    while gathered.len() < most {
+    let end = Instant::now() + bounds.time;
+    while gathered.len() < bounds.events as usize && bytes < bounds.bytes {
         tokio::select! {
             delivery = subscription.next() => match delivery {
-                Some(delivery) => gathered.push(delivery),
+                Some(delivery) => {
+                    bytes += delivery.event.data.len() as u64;
+                    gathered.push(delivery);
+                }
                 None => break,
             },
             () = tokio::time::sleep_until(end) => break,

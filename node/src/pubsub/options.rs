@@ -4,13 +4,23 @@
 //! `maxInFlight`. Of a subscription for actors the order is always `partition`.
 
 use ghostlight_protocol::calendar::parse_rfc3339;
+use ghostlight_protocol::limits::TOPIC_PARTITIONS;
 use ghostlight_protocol::topic::TopicName;
 
 use super::actor_route::ActorRoute;
 use super::metadata::find;
-use super::registry::{Component, Owner};
+use super::registry::{Component, Owner, Server};
 use super::wanted::Wanted;
 use crate::topics::{Credits, Existing, GiveUp, Group, Order, Purpose, Start, Subscribe};
+
+/// Into how many parts the credits of a subscription fall. Each topic partition of Ghostlight's own topics has its share, and
+/// those of one publisher may all be in one.
+pub(super) fn shares(component: &Component) -> u32 {
+    match component.server {
+        Server::Ghostlight => TOPIC_PARTITIONS.into(),
+        Server::ItsSystem => 1,
+    }
+}
 
 /// The request to the bus.
 ///
@@ -41,7 +51,8 @@ pub(super) fn subscribe(
     let max_deliver = whole("maxDeliver")?;
     let mut credits = Credits::default();
     if let Some(bulk) = wanted.bulk {
-        credits.events = credits.events.max(bulk.max_messages_count);
+        let all = bulk.max_messages_count.saturating_mul(shares(component));
+        credits.events = credits.events.max(all);
     }
     Ok(Subscribe {
         topic,

@@ -1,3 +1,4 @@
+mod batches;
 mod dead_letters;
 mod delivery;
 mod grpc;
