@@ -3,6 +3,7 @@
 //! Everybody gets a copy of the same connection. Who asks while there is none is told why, at once; only the very
 //! first attempt is waited for, so that what is published right after the start is not refused.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ pub(crate) struct Keeper<D: Dial> {
     state: watch::Receiver<State<D::Connection>>,
     /// The last connection that somebody doubts.
     suspected: watch::Sender<Number>,
+    /// Raised when it is not there for the first time.
+    absent: Arc<AtomicBool>,
     /// What the task needs, until it runs.
     waiting: Mutex<Option<Task<D>>>,
 }
@@ -70,6 +73,7 @@ struct Task<D: Dial> {
     dial: Arc<D>,
     state: watch::Sender<State<D::Connection>>,
     suspected: watch::Receiver<Number>,
+    absent: Arc<AtomicBool>,
 }
 
 impl<D: Dial> Keeper<D> {
@@ -77,18 +81,21 @@ impl<D: Dial> Keeper<D> {
     pub(crate) fn new(component: &str, dial: D) -> Self {
         let (sender, state) = watch::channel(State::First);
         let (suspected, suspicion) = watch::channel(Number::default());
+        let absent = Arc::new(AtomicBool::new(false));
         let dial = Arc::new(dial);
         let task = Task {
             component: component.to_owned(),
             dial: Arc::clone(&dial),
             state: sender,
             suspected: suspicion,
+            absent: Arc::clone(&absent),
         };
         let keeper = Self {
             component: component.to_owned(),
             dial,
             state,
             suspected,
+            absent,
             waiting: Mutex::new(Some(task)),
         };
         keeper.begin();
@@ -130,6 +137,11 @@ impl<D: Dial> Keeper<D> {
             Ok(Err(_)) => Err(self.away("this process is ending")),
             Err(_) => Err(self.away("it has not answered yet")),
         }
+    }
+
+    /// Whether the bus was away since this process knows it.
+    pub(crate) fn was_away(&self) -> bool {
+        self.absent.load(Ordering::Relaxed)
     }
 
     /// How connections are made, for those who need one of their own.
@@ -200,6 +212,7 @@ impl<D: Dial> Task<D> {
             if self.state.is_closed() {
                 return;
             }
+            self.absent.store(true, Ordering::Relaxed);
             let told = self.state.send_replace(State::Down(why.clone()));
             if !matches!(told, State::Down(_)) {
                 tracing::warn!(component = self.component, "its bus is not there: {why}");
@@ -226,7 +239,7 @@ impl<D: Dial> Task<D> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
 

@@ -222,9 +222,7 @@ struct Reader {
 impl Reader {
     /// Reads until it is ended.
     async fn run(self) {
-        // Leases of others may have ended with the server's absence, and not with their processes: each has time to come
-        // back, and to renew what it holds.
-        let mut patience = self.place.renewal();
+        let mut broke = false;
         loop {
             // A server that is there; a connection of its own to it.
             self.place.keeper.connected().await;
@@ -236,11 +234,19 @@ impl Reader {
             );
             let made = self.place.keeper.dial().apart(block).await;
             let why = match made {
-                Ok(connection) => self.read(connection, block, patience).await,
+                Ok(connection) => {
+                    // Where the server was away, leases have ended with that, and not with their processes: each has time to come
+                    // back, and to renew what it holds.
+                    let patience = match broke || self.place.keeper.was_away() {
+                        true => self.place.renewal().max(PAUSES.1),
+                        false => Duration::ZERO,
+                    };
+                    self.read(connection, block, patience).await
+                }
                 Err(why) => why,
             };
+            broke = true;
             tracing::debug!(topic = %self.place.topic, "reading from Redis begins again: {why}");
-            patience = self.place.renewal().max(PAUSES.1);
             tokio::time::sleep(READ_PAUSE).await;
         }
     }
