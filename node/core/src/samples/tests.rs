@@ -44,7 +44,7 @@ fn register_by_its_bodies() {
         &[
             ("register/r read", "null"),
             (r#"register/r exchange {"from":1,"to":2}"#, "false"),
-            ("register/r write 1", "null"),
+            ("register/r write 1", ""),
             (r#"register/r exchange {"from":1,"to":2}"#, "true"),
             (r#"register/r exchange {"from":1,"to":3}"#, "false"),
             ("register/r read", "2"),
