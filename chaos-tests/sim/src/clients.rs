@@ -15,9 +15,10 @@ use ghostlight_protocol::topic::{
 };
 use prost::Message as _;
 
+use crate::heralds::{self, speaker};
 use crate::net::Place;
 use crate::params::WorkParams;
-use crate::subscribers::{log_of, topic};
+use crate::subscribers::topic;
 
 /// Money that each account begins with.
 pub(crate) const FIRST_DEPOSIT: u64 = 1_000;
@@ -82,6 +83,18 @@ pub enum Op {
         /// How long events are kept, in milliseconds, and how many bytes of them; 0: as usual.
         keeps: (u64, u64),
     },
+    /// Has an actor append a line that exists once, and publish in that turn.
+    Say {
+        /// Which herald.
+        herald: usize,
+        /// The line, which says what is published.
+        line: String,
+    },
+    /// Reads what a herald has said.
+    Said {
+        /// Which herald.
+        herald: usize,
+    },
     /// An operator changes how a group is served.
     Steer {
         /// Which group.
@@ -93,8 +106,8 @@ pub enum Op {
     },
     /// Reads what an actor got of a topic.
     Got {
-        /// Of which key.
-        key: usize,
+        /// Its id.
+        herald: String,
     },
     /// Asks how a topic partition stands.
     Describe {
@@ -222,7 +235,12 @@ impl Op {
                 let key = topic().partition(*number).key();
                 (key, TOPIC_METHOD, asked(how.request(group.clone())))
             }
-            Self::Got { key } => (log_of(&key_name(*key)), "read", Bytes::new()),
+            Self::Say { herald, line } => {
+                let line = text(format!("\"{line}\""));
+                (heralds::herald(&speaker(*herald)), "say", line)
+            }
+            Self::Said { herald } => (heralds::herald(&speaker(*herald)), "read", Bytes::new()),
+            Self::Got { herald } => (heralds::herald(herald), "read", Bytes::new()),
             Self::Describe { number } => {
                 let key = topic().partition(*number).key();
                 (key, TOPIC_METHOD, asked(Request::Describe(Nothing {})))
@@ -249,6 +267,7 @@ impl Op {
             Self::Read { .. }
             | Self::Get { .. }
             | Self::Balance { .. }
+            | Self::Said { .. }
             | Self::Got { .. }
             | Self::Describe { .. }
             | Self::Letters { .. } => true,
@@ -257,6 +276,7 @@ impl Op {
             | Self::Add { .. }
             | Self::Deposit { .. }
             | Self::Transfer { .. }
+            | Self::Say { .. }
             | Self::Steer { .. }
             | Self::Publish { .. } => false,
         }
@@ -293,7 +313,7 @@ impl Op {
 /// Method of every call to a topic partition.
 const TOPIC_METHOD: &str = "topic";
 
-fn key_name(key: usize) -> String {
+pub(crate) fn key_name(key: usize) -> String {
     format!("k{key}")
 }
 

@@ -68,6 +68,8 @@ pub(crate) struct FinalState {
     pub counters: Vec<i64>,
     /// Balance of each account.
     pub balances: Vec<u128>,
+    /// Lines of each herald.
+    pub heralds: Vec<Vec<String>>,
 }
 
 impl Checks {
@@ -218,6 +220,7 @@ impl Checks {
         }
         match command.kind {
             Some(Kind::Turns(turns)) => {
+                self.topics.turns_asked(partition, at.index, &turns.turns);
                 self.versions.asked(partition, at.index, term, &turns.turns);
                 self.once.asked(partition, at.index, turns.turns);
             }
@@ -296,7 +299,7 @@ impl Checks {
 
 pub(crate) use clusters::check as clusters;
 pub(crate) use histories::files;
-pub(crate) use topics::At;
+pub(crate) use topics::{At, Told, compare_lines};
 
 /// Compares what clients were told with what is there.
 ///

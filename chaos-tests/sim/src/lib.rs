@@ -2,6 +2,7 @@
 
 mod clients;
 mod dice;
+mod heralds;
 mod invariants;
 mod net;
 mod params;

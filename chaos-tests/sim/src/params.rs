@@ -131,12 +131,14 @@ pub struct TopicParams {
     pub retention_bytes: u64,
     /// Whether a group of programs makes events messages to actors.
     pub actors: Actors,
+    /// Chance that an actor publishes in its turn where a client would.
+    pub turns: f64,
 }
 
 /// Whether actors subscribe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Actors {
-    /// They do: each key's events go to a log of its own.
+    /// They do: each key's events go to a herald of its own.
     Subscribe,
     /// They do not.
     Elsewhere,
@@ -157,6 +159,7 @@ impl TopicParams {
             retention_ms: 0,
             retention_bytes: 0,
             actors: Actors::Elsewhere,
+            turns: 0.0,
         }
     }
 
@@ -177,6 +180,7 @@ impl TopicParams {
             retention_ms: *dice.pick(&[0, 0, 30_000, 90_000]),
             retention_bytes: *dice.pick(&[0, 0, 0, 2_000]),
             actors: *dice.pick(&[Actors::Elsewhere, Actors::Subscribe]),
+            turns: *Dice::new(seed, "turn topic params").pick(&[0.0, 0.3, 0.7]),
         }
     }
 }

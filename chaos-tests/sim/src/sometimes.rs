@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 /// What every full batch of seeds must reach.
-pub(crate) const REQUIRED: [&str; 104] = [
+pub(crate) const REQUIRED: [&str; 118] = [
     "actor has events",
+    "actor is told an event again",
+    "actor refused an event",
     "another version refused",
     "asked one of two that believe to lead",
     "call answered not run",
@@ -22,6 +24,8 @@ pub(crate) const REQUIRED: [&str; 104] = [
     "entry that changes nothing applied",
     "event delivered",
     "event delivered again",
+    "event of a turn is for an actor in another partition",
+    "event of a turn passes through three partitions",
     "event published again under its name",
     "event refused for good",
     "event refused for now",
@@ -48,6 +52,7 @@ pub(crate) const REQUIRED: [&str; 104] = [
     "fault: freeze",
     "fault: join",
     "fault: leader cut off",
+    "fault: leader dead with what a turn has published",
     "fault: leader dead, all disks standing still",
     "fault: leader woke up cut off from the others",
     "fault: links swizzled",
@@ -71,6 +76,9 @@ pub(crate) const REQUIRED: [&str; 104] = [
     "group made by an operator",
     "group moved",
     "group moved to a time",
+    "group of actors moved",
+    "group of actors moved back",
+    "group of actors paused",
     "group paused",
     "group resumed",
     "joint membership",
@@ -94,6 +102,7 @@ pub(crate) const REQUIRED: [&str; 104] = [
     "process ended by its disk",
     "progress without a node",
     "publish acknowledged",
+    "publish of a turn outlived its leader",
     "repeated call acknowledged",
     "replica condemned while running",
     "replica in doubt",
@@ -104,6 +113,11 @@ pub(crate) const REQUIRED: [&str; 104] = [
     "subscriber goes to another process",
     "subscription ready",
     "turn committed",
+    "turn published beside its topic",
+    "turn published for an event",
+    "turn published several events",
+    "turn published to another partition",
+    "turn refused what it had published",
     "turn with a message committed",
     "unknown call repeated with its id",
     "whole after a quiet stretch",

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ghostlight_core::topics::subscribers::{Said, SubscriptionId};
-use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::topic::{ForActor, Purpose, TopicEvent, TopicName};
 
 use crate::dice::Dice;
+use crate::heralds::{herald, text_of};
 use crate::net::Place;
 use crate::params::{Actors, TopicParams};
 
@@ -91,17 +91,11 @@ impl Subscribers {
         SubscriptionId(self.last)
     }
 
-    /// Names of all groups whose programs handle their events themselves.
+    /// Names of all groups that programs serve.
     pub(crate) fn group_names(&self) -> Vec<String> {
-        let handle = self.all.iter().filter(|one| one.purpose == Purpose::Handle);
-        let mut names: Vec<String> = handle.map(|one| one.group.clone()).collect();
+        let mut names: Vec<String> = self.all.iter().map(|one| one.group.clone()).collect();
         names.dedup();
         names
-    }
-
-    /// Whether events become messages to actors.
-    pub(crate) fn has_actors(&self) -> bool {
-        self.all.iter().any(|one| one.purpose == Purpose::Forward)
     }
 }
 
@@ -114,27 +108,31 @@ fn subscriber(group: &str, purpose: Purpose) -> Subscriber {
     }
 }
 
-/// What a program says of an event that is for an actor: the log of its key.
+/// What a program says of an event that is for an actor: the herald of its key. Some events it takes for nobody's.
 pub(crate) fn for_actor(params: &TopicParams, event: &TopicEvent, dice: &mut Dice) -> Said {
+    let text = text_of(&event.data);
+    if params.retry > 0.0 && text.ends_with(b"7") {
+        return Said::Drop("never".to_owned());
+    }
     if dice.chance(params.retry) {
         return Said::Retry("again".to_owned());
     }
-    let key = event.key.clone().unwrap_or_default();
+    let key = event.key.clone().unwrap_or(Bytes::from_static(b"none"));
     Said::Forward(Box::new(ForActor {
-        actor: log_of(&String::from_utf8_lossy(&key)),
-        method: "append".to_owned(),
-        body: Bytes::from(format!("\"{}\"", String::from_utf8_lossy(&event.data)).into_bytes()),
+        actor: herald(&listener(&String::from_utf8_lossy(&key))),
+        method: "say".to_owned(),
+        body: Bytes::from(format!("\"{}\"", String::from_utf8_lossy(&text)).into_bytes()),
     }))
 }
 
-/// The actor that gets the events of a key.
-pub(crate) fn log_of(key: &str) -> ActorKey {
-    ActorKey::new("default", "log", &format!("e-{key}")).expect("sample names are valid")
+/// The herald that gets the events of a key.
+pub(crate) fn listener(key: &str) -> String {
+    format!("e-{key}")
 }
 
 /// What a program says of an event. Some events it never takes.
-pub(crate) fn verdict(params: &TopicParams, data: &[u8], dice: &mut Dice) -> Said {
-    if params.retry > 0.0 && data.ends_with(b"7") {
+pub(crate) fn verdict(params: &TopicParams, data: &Bytes, dice: &mut Dice) -> Said {
+    if params.retry > 0.0 && text_of(data).ends_with(b"7") {
         return Said::Retry("never".to_owned());
     }
     if dice.chance(params.drop) {

@@ -284,6 +284,7 @@ pub(crate) struct Streams {
     pub(crate) node: Dice,
     pub(crate) topics: Dice,
     pub(crate) names: Dice,
+    pub(crate) turns: Dice,
 }
 
 impl World {
@@ -313,6 +314,7 @@ impl World {
                 node: Dice::new(seed, "node"),
                 topics: Dice::new(seed, "topics"),
                 names: Dice::new(seed, "names"),
+                turns: Dice::new(seed, "turn publishes"),
             },
             failure: None,
             phase: Phase::Faults,

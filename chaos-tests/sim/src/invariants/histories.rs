@@ -33,6 +33,11 @@ pub(super) fn check(records: &[Record], found: &FinalState, now: u64) -> Result<
         history.push(last(Ask::Read, Told::Lines(stored.clone()), now));
         appends::check(&history).map_err(|what| format!("log l{log}: {what}"))?;
     }
+    for (herald, stored) in found.heralds.iter().enumerate() {
+        let mut history = of_herald(herald, records, now)?;
+        history.push(last(Ask::Read, Told::Lines(stored.clone()), now));
+        appends::check(&history).map_err(|what| format!("herald h{herald}: {what}"))?;
+    }
     for (counter, total) in found.counters.iter().enumerate() {
         let mut history = of_counter(counter, records, now)?;
         history.push(last(Count::Get, *total, now));
@@ -42,11 +47,16 @@ pub(super) fn check(records: &[Record], found: &FinalState, now: u64) -> Result<
     Ok(())
 }
 
-/// The histories of all logs and counters, as files: name, lines.
+/// The histories of all logs, heralds and counters, as files: name, lines.
 pub(crate) fn files(records: &[Record], actors: usize, now: u64) -> Vec<(String, String)> {
     let logs = (0..actors).filter_map(|log| {
         let history = of_log(log, records, now).ok()?;
         Some((format!("log-l{log}"), lines(&format!("l{log}"), &history)))
+    });
+    let heralds = (0..actors).filter_map(|herald| {
+        let history = of_herald(herald, records, now).ok()?;
+        let lines = lines(&format!("h{herald}"), &history);
+        (!history.is_empty()).then(|| (format!("herald-h{herald}"), lines))
     });
     let counters = (0..actors).filter_map(|counter| {
         let history = of_counter(counter, records, now).ok()?;
@@ -55,7 +65,7 @@ pub(crate) fn files(records: &[Record], actors: usize, now: u64) -> Vec<(String,
             lines(&format!("c{counter}"), &history),
         ))
     });
-    logs.chain(counters).collect()
+    logs.chain(heralds).chain(counters).collect()
 }
 
 fn last<C, R>(call: C, reply: R, now: u64) -> Operation<C, R> {
@@ -68,12 +78,30 @@ fn last<C, R>(call: C, reply: R, now: u64) -> Operation<C, R> {
 }
 
 fn of_log(log: usize, records: &[Record], now: u64) -> Result<Vec<ListOperation>, String> {
+    of_lines(records, now, |op| match op {
+        Op::Append { log: l, line } if *l == log => Some(Ask::Append(line.clone())),
+        Op::Read { log: l } if *l == log => Some(Ask::Read),
+        _ => None,
+    })
+}
+
+fn of_herald(herald: usize, records: &[Record], now: u64) -> Result<Vec<ListOperation>, String> {
+    of_lines(records, now, |op| match op {
+        Op::Say { herald: h, line } if *h == herald => Some(Ask::Append(line.clone())),
+        Op::Said { herald: h } if *h == herald => Some(Ask::Read),
+        _ => None,
+    })
+}
+
+fn of_lines(
+    records: &[Record],
+    now: u64,
+    ask: impl Fn(&Op) -> Option<Ask>,
+) -> Result<Vec<ListOperation>, String> {
     let mut history = Vec::new();
     for record in records {
-        let call = match &record.op {
-            Op::Append { log: l, line } if *l == log => Ask::Append(line.clone()),
-            Op::Read { log: l } if *l == log => Ask::Read,
-            _ => continue,
+        let Some(call) = ask(&record.op) else {
+            continue;
         };
         let told = |reply: &Value| match &call {
             Ask::Append(_) => reply.as_u64().map(|length| Told::Appended(Some(length))),

@@ -4,6 +4,10 @@
 //! that was deleted and is made anew has nothing of the old one.
 
 mod changes;
+mod turns;
+mod verdicts;
+
+pub(crate) use verdicts::{Told, compare_lines};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +18,7 @@ use ghostlight_protocol::ids::{LogIndex, PartitionId};
 use ghostlight_protocol::topic::{TopicEvent, TopicPartition};
 use ghostlight_protocol::wire::topic::{TopicFrame, TopicSaid};
 
+use crate::heralds::text_of;
 use crate::net::Place;
 
 /// A place in a topic: number of the topic partition, offset.
@@ -51,6 +56,12 @@ pub(crate) struct Topics {
     groups: BTreeSet<(String, u16)>,
     /// When each event was first wanted.
     born: BTreeMap<Bytes, u64>,
+    turns: turns::Turns,
+    verdicts: verdicts::Verdicts,
+    /// What was reached since somebody asked.
+    pub(crate) reached: Vec<&'static str>,
+    /// Partitions of which a turn has published to others, since somebody asked.
+    pub(crate) left: BTreeSet<PartitionId>,
 }
 
 impl Topics {
@@ -126,7 +137,10 @@ impl Topics {
         if !is_first || self.moved.contains_key(&(group.to_owned(), told.number)) {
             return Ok(());
         }
-        let key = told.event.key.clone().unwrap_or_default();
+        // Without a key it is in nobody's order.
+        let Some(key) = told.event.key.clone() else {
+            return Ok(());
+        };
         let highest = self.highest.entry((group.to_owned(), told.number, key));
         let highest = highest.or_insert(told.offset);
         // A delivery that was long on its way is late, not out of order, if the group has done without it.
@@ -234,15 +248,10 @@ impl Topics {
         self.first.get(&at.0).is_some_and(|first| at.1 < *first)
     }
 
-    /// Where an event stands.
-    pub(crate) fn place_of(&self, data: &Bytes) -> Option<At> {
-        self.places.get(data).copied()
-    }
-
     /// Offsets of a topic partition at which an event stands that ends so.
     pub(crate) fn ending(&self, number: u16, end: &[u8]) -> Vec<u64> {
         let events = self.events.range((number, 0)..=(number, u64::MAX));
-        let such = events.filter(|(_, data)| data.ends_with(end));
+        let such = events.filter(|(_, data)| text_of(data).ends_with(end));
         such.map(|((_, offset), _)| *offset).collect()
     }
 }

@@ -5,7 +5,7 @@
 use ghostlight_protocol::ids::PartitionId;
 use ghostlight_storage::memory::CrashKind;
 
-use super::{Event, Mend, World};
+use super::{Event, Mend, Phase, World};
 use crate::dice::{MS, SEC};
 use crate::net::Place;
 use crate::params::FaultKind;
@@ -14,6 +14,8 @@ use crate::params::FaultKind;
 const LOOP_SLOWNESS: (u64, u64) = (50, 1_000);
 /// How long a leader stands still: others are elected after some 0.6 s.
 const SLEEP: (u64, u64) = (600 * MS, 1_500 * MS);
+/// Chance that a leader dies with a publish that it has just applied.
+const DIES: f64 = 0.02;
 /// Deaths of a node between two halves.
 const BRIDGE_DEATHS: (u64, u64) = (4, 10);
 
@@ -87,6 +89,26 @@ impl World {
         self.mend_later(Mend::Heal, 3 * SEC, 8 * SEC);
         let deaths = self.dice.fault.between(BRIDGE_DEATHS.0, BRIDGE_DEATHS.1);
         self.crash_again(place, deaths);
+    }
+
+    /// What was applied just now holds a publish for another partition: now and then its leader dies before it hears so.
+    pub(super) fn perhaps_dies_with_publish(&mut self, place: Place) {
+        let left = std::mem::take(&mut self.checks.topics.left);
+        let may = self.phase == Phase::Faults && !self.is_lull() && self.params.fault_every > 0;
+        if left.is_empty() || !may {
+            return;
+        }
+        let process = self.nodes[place].process.iter();
+        let mut replicas = process.flat_map(|process| process.core.replicas());
+        let leads = replicas.any(|r| r.serves.is_some() && left.contains(&r.partition));
+        drop(replicas);
+        if !leads || !self.dice.turns.chance(DIES) {
+            return;
+        }
+        self.sometimes
+            .hit("fault: leader dead with what a turn has published");
+        self.crash(place, CrashKind::PowerLoss);
+        self.restart_later(place);
     }
 
     /// Who leads dies, and whoever could follow cannot sync its vote for a while.

@@ -1,12 +1,12 @@
 //! Processes begin and end, as the shell does it: open the store, raise the generation, make the core.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ghostlight_core::node::{NodeCore, Start, Trust};
 use ghostlight_core::sdk::local_runner::LocalRunner;
 use ghostlight_disk::{Disk, Snapshots};
 use ghostlight_protocol::code::Code;
-use ghostlight_protocol::ids::{ClusterId, NodeId};
+use ghostlight_protocol::ids::{ClusterId, NodeId, PartitionId};
 use ghostlight_protocol::replica::log::RecoveredReplica;
 use ghostlight_protocol::wire::hello::{Company, NodeRecord, new_descriptor};
 use ghostlight_storage::memory::CrashKind;
@@ -169,7 +169,7 @@ impl World {
             snapshots: Snapshots::new(reader.clone()),
             snapshots_latest: 0,
             reader,
-            runner: LocalRunner::new(ghostlight_core::samples::registry()),
+            runner: LocalRunner::new(crate::heralds::registry()),
             inbox: VecDeque::new(),
             scheduled: true,
             busy_until: now,
@@ -269,7 +269,7 @@ impl World {
             nonce: self.nodes[place].run,
             replaces: identity.replaces.clone(),
             weight: 1,
-            actor_types: ["account", "counter", "echo", "log"]
+            actor_types: ["account", "counter", "echo", "herald", "log"]
                 .map(str::to_owned)
                 .to_vec(),
             ..NodeRecord::default()
@@ -291,6 +291,7 @@ impl World {
     /// A process dies. What of its unsynced writes survives, `kind` says.
     pub fn crash(&mut self, place: Place, kind: CrashKind) {
         self.perform_some(place);
+        self.leaderships_end(place);
         let node = &mut self.nodes[place];
         if node.process.take().is_none() {
             return;
@@ -307,6 +308,18 @@ impl World {
         self.checks.stopped(place);
         self.connections_of_dead(place);
         self.clients_lose(place);
+    }
+
+    /// What a leader had not sent yet, another one must.
+    fn leaderships_end(&mut self, place: Place) {
+        let Some(process) = &self.nodes[place].process else {
+            return;
+        };
+        let serves = process.core.replicas().filter(|r| r.serves.is_some());
+        let own: BTreeSet<PartitionId> = serves.map(|r| r.partition).collect();
+        for partition in &own {
+            self.checks.topics.leader_dies(*partition, &own);
+        }
     }
 
     /// Its peers learn at once, or only when nothing comes for long enough.

@@ -189,8 +189,10 @@ impl World {
                 if let Some(listener) = &mut self.listener {
                     listener(Spoken::Frame(self.wire.bytes()));
                 }
-                if let Frame::Control(_) | Frame::Raft(_) = &frame {
-                    self.checks.spoke(place);
+                match &frame {
+                    Frame::Control(_) | Frame::Raft(_) => self.checks.spoke(place),
+                    Frame::OutboxPush(push) => self.checks.topics.pushed(push),
+                    _ => {}
                 }
                 self.overhear(place, other, &frame);
                 let key = key(place, other, kind_of(lane));

@@ -14,6 +14,7 @@ impl World {
         let read = match op {
             Op::Append { log, .. } => Op::Read { log: *log },
             Op::Add { counter } => Op::Get { counter: *counter },
+            Op::Say { herald, .. } => Op::Said { herald: *herald },
             _ => return,
         };
         if self.dice.work.chance(self.params.work.elsewhere) {

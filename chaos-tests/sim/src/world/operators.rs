@@ -1,9 +1,6 @@
 //! Operators of topics, who are clients like others: they move groups, pause and resume them, and drive their letters
 //! again. And what actors got of a topic.
 
-use std::collections::BTreeMap;
-
-use bytes::Bytes;
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::limits::TOPIC_PARTITIONS;
 use ghostlight_protocol::outcome::CallOutcome;
@@ -11,11 +8,16 @@ use ghostlight_protocol::topic::Reply;
 
 use super::World;
 use crate::clients::{End, Op, Steering};
-use crate::dice::MS;
+use crate::dice::{MS, SEC};
+use crate::heralds::{self, speaker};
+use crate::invariants::{Told, compare_lines};
 use crate::subscribers::{FOR_ACTORS, SPARE};
 
 /// Letters that are driven again at once.
 const REDRIVEN_MAX: usize = 8;
+
+/// How long it may take until a group is there again that was deleted, and has programs.
+const MADE_ANEW_MAX: u64 = 30 * SEC;
 
 /// What calendar clocks show at the beginning.
 const WALL_AT_START_MS: u64 = 1_700_000_000_000;
@@ -33,7 +35,7 @@ fn spare(number: u16, how: Steering) -> Op {
 }
 
 impl World {
-    /// An operator's act. Groups whose events become messages are left alone: what is moved back is told again.
+    /// An operator's act.
     pub(super) fn steering(&mut self) -> Op {
         let groups = self.subscribers.group_names();
         let dice = &mut self.dice.topics;
@@ -44,7 +46,7 @@ impl World {
             0 => Steering::ToFirst,
             1 => Steering::ToLast,
             2 => Steering::To(dice.between(0, 40)),
-            3 => Steering::Pause,
+            3 | 7 => Steering::Pause,
             4 | 5 => Steering::Resume,
             8 => Steering::ToTime(wall_ms + SOON_MS - dice.between(0, LONG_AGO_MS)),
             9 => return spare(number, Steering::Make),
@@ -63,7 +65,10 @@ impl World {
 
     /// An operator was obeyed.
     pub(super) fn steered(&mut self, client: usize) {
-        if let Some(Op::Steer { how, .. }) = self.clients.op_of(client) {
+        if let Some(Op::Steer { how, group, .. }) = self.clients.op_of(client) {
+            if group == FOR_ACTORS && how == Steering::Pause {
+                self.sometimes.hit("group of actors paused");
+            }
             self.sometimes.hit(match how {
                 Steering::ToFirst | Steering::ToLast | Steering::To(_) => "group moved",
                 Steering::ToTime(_) => "group moved to a time",
@@ -84,11 +89,34 @@ impl World {
         }
         for group in self.subscribers.group_names() {
             for number in 0..TOPIC_PARTITIONS {
-                let (group, how) = (group.clone(), Steering::Resume);
-                self.ask_topic(&Op::Steer { group, number, how })?;
+                self.resume(&group, number)?;
             }
         }
         self.delete_spare()
+    }
+
+    /// One that was deleted while its program was on its way is made anew when that arrives.
+    fn resume(&mut self, group: &str, number: u16) -> Result<(), String> {
+        let op = Op::Steer {
+            group: group.to_owned(),
+            number,
+            how: Steering::Resume,
+        };
+        let end = self.now + MADE_ANEW_MAX;
+        loop {
+            let place = *self.ours().first().ok_or("no node is there")?;
+            match self.ask(place, &op) {
+                Some(CallOutcome::Reply(_)) => return Ok(()),
+                Some(CallOutcome::NotRun(refusal))
+                    if refusal.code == Code::UnknownGroup && self.now < end =>
+                {
+                    self.sometimes.hit("group that was deleted is not back yet");
+                    let next = self.now + 200 * MS;
+                    self.run_until(next);
+                }
+                other => return Err(format!("{op:?} of a healed cluster: {other:?}")),
+            }
+        }
     }
 
     /// The group that nobody serves goes; what is left of it would be waited for.
@@ -112,79 +140,47 @@ impl World {
         Ok(())
     }
 
-    /// Compares what the actors that subscribe have with what was published: each event of their key once, in the order
-    /// of its offsets. What is not there is a dead letter, or was over its time.
+    /// Compares what actors have with what they were told, and with what they have published. Each has run the messages
+    /// that its events became, each once, in the order in which they became messages, however often its group was moved.
     ///
     /// # Errors
     /// The promise that was broken.
     pub(super) fn compare_actors(&mut self) -> Result<(), String> {
-        if !self.subscribers.has_actors() {
-            return Ok(());
-        }
-        let mut letters = BTreeMap::new();
-        for number in 0..TOPIC_PARTITIONS {
-            letters.extend(self.letters(FOR_ACTORS, number)?);
-        }
-        for key in 0..self.params.topics.keys {
-            let got = self.got(key)?;
-            let mut last = None;
-            for line in &got {
-                let data = Bytes::from(line.clone().into_bytes());
-                let at = self.checks.topics.place_of(&data);
-                if at.is_some() && at <= last {
-                    return Err(format!(
-                        "an actor has each event once, in their order: of key {key} it got {line} at {at:?} after {last:?}: \
-                         {got:?}"
-                    ));
-                }
-                last = at.or(last);
-            }
-            self.compare_actor(key, &got, |at| {
-                letters.contains_key(&(FOR_ACTORS.to_owned(), at))
+        let messages = self.checks.topics.messages();
+        let messages: Vec<(String, Told)> = messages
+            .map(|(actor, told)| (actor.actor_id().to_owned(), told.clone()))
+            .collect();
+        let mut published = Vec::new();
+        for (actor, told) in messages {
+            let herald = actor.clone();
+            let got = self.lines_of(&Op::Got { herald })?;
+            compare_lines(&got, &told).map_err(|what| {
+                format!(
+                    "an actor runs each message of its events once, in their order: {actor}: {what}"
+                )
             })?;
-            if !got.is_empty() {
-                self.sometimes.hit("actor has events");
+            self.sometimes.hit("actor has events");
+            if told
+                .values()
+                .flatten()
+                .any(|line| heralds::is_refused(line))
+            {
+                self.sometimes.hit("actor refused an event");
             }
+            published.extend(heralds::published(&actor, &got));
         }
-        Ok(())
+        for herald in 0..self.params.work.actors {
+            let lines = self.lines_of(&Op::Said { herald })?;
+            published.extend(heralds::published(&speaker(herald), &lines));
+        }
+        self.checks.topics.check_turns(&published)
     }
 
-    fn compare_actor(
-        &self,
-        key: usize,
-        got: &[String],
-        is_letter: impl Fn((u16, u64)) -> bool,
-    ) -> Result<(), String> {
-        for record in &self.clients.history {
-            let (
-                Op::Publish {
-                    key: of, number, ..
-                },
-                End::Reply(_),
-            ) = (&record.op, &record.end)
-            else {
-                continue;
-            };
-            let data = record.op.event().data;
-            let Some(at) = self.checks.topics.place_of(&data).filter(|_| *of == key) else {
-                continue;
-            };
-            let is_there = got.contains(&number.to_string());
-            if !is_there && !is_letter(at) && !self.checks.topics.is_trimmed(at) {
-                return Err(format!(
-                    "an acknowledged publish reaches its actor: {number} of key {key} at {at:?} is not in {got:?}"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// What the actor of a key has.
-    fn got(&mut self, key: usize) -> Result<Vec<String>, String> {
+    /// What a herald has.
+    fn lines_of(&mut self, op: &Op) -> Result<Vec<String>, String> {
         let place = self.ours().first().copied();
         let place = place.ok_or("no node is there")?;
-        let op = Op::Got { key };
-        match self.ask(place, &op) {
+        match self.ask(place, op) {
             Some(CallOutcome::Reply(body)) => {
                 serde_json::from_slice(&body).map_err(|error| format!("{op:?}: {error}"))
             }

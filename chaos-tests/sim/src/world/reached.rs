@@ -13,6 +13,9 @@ impl World {
         let StoreInput::Applied(batch) = input else {
             return;
         };
+        for what in std::mem::take(&mut self.checks.topics.reached) {
+            self.sometimes.hit(what);
+        }
         for (_, outcome) in batch.iter().flat_map(|applied| &applied.outcomes) {
             match outcome {
                 EntryOutcome::Nothing => self.sometimes.hit("entry that changes nothing applied"),

@@ -69,11 +69,18 @@ impl World {
         let mut inputs = Vec::new();
         let result = process.disk.perform(effects, &mut inputs);
         if let Err(error) = result {
+            // What was done before it is done, though nobody is told.
+            for input in inputs {
+                if let Err(what) = self.checks.answered(place, self.now, &input) {
+                    return self.violate(what);
+                }
+            }
             return self.store_failed(place, &error);
         }
         for input in inputs {
             self.store_answers(place, input);
         }
+        self.perhaps_dies_with_publish(place);
         self.begin_store(place);
     }
 
@@ -227,10 +234,10 @@ impl World {
         // An error here is that of a process that is about to die.
         if process.disk.perform(effects, &mut inputs).is_ok() {
             self.sometimes.hit("write survived unreported");
-            for input in inputs {
-                if let Err(what) = self.checks.answered(place, self.now, &input) {
-                    return self.violate(what);
-                }
+        }
+        for input in inputs {
+            if let Err(what) = self.checks.answered(place, self.now, &input) {
+                return self.violate(what);
             }
         }
     }

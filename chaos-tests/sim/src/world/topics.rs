@@ -171,7 +171,7 @@ impl World {
                 self.sometimes.hit("event refused for good");
                 self.checks.topics.done(&group, event);
             }
-            // Done when it is a message: what the actor has at the end is compared.
+            // Done when it is a message.
             Said::Forward(_) => self.sometimes.hit("event for an actor"),
         }
         let id = at.id;
@@ -277,7 +277,8 @@ impl World {
             let at = (at[0].as_u64()? as u16, at[1].as_u64()?);
             Some((at, record.op.event().data))
         });
-        let acknowledged: Vec<(At, Bytes)> = acknowledged.collect();
+        let mut acknowledged: Vec<(At, Bytes)> = acknowledged.collect();
+        acknowledged.extend(self.checks.topics.of_turns());
         self.checks.topics.check(&acknowledged, &groups, &letters)
     }
 

@@ -196,6 +196,11 @@ impl World {
             found
                 .balances
                 .push(balance.as_u64().map_or(u128::MAX, u128::from));
+            if self.params.topics.turns > 0.0 {
+                let said = self.read_one(place, &Op::Said { herald: actor })?;
+                let said = serde_json::from_value(said).map_err(|error| error.to_string())?;
+                found.heralds.push(said);
+            }
         }
         Ok(found)
     }

@@ -11,8 +11,9 @@ use ghostlight_protocol::limits::REQUEST_BODY_BYTES_MAX;
 use ghostlight_protocol::outcome::CallOutcome;
 
 use super::{Event, Phase, World};
-use crate::clients::{Admission, Call, End, Op, Record};
+use crate::clients::{Admission, Call, End, Op, Record, key_name};
 use crate::dice::{MS, SEC};
+use crate::heralds;
 use crate::net::Place;
 
 /// A client without an answer for this long gives the attempt up.
@@ -26,6 +27,8 @@ const ATTEMPTS_MAX: u32 = 60;
 const AGAIN: f64 = 0.2;
 const AGAIN_OF_MAX: usize = 8;
 const AGAIN_TIME_MAX: u64 = 60 * SEC;
+/// Chance that an actor refuses what it is to say, when it has published.
+const REFUSED: f64 = 0.1;
 /// Large bodies of one run, and their sizes: up to the limit of a request, quotes included.
 const BULK_OPS_MAX: usize = 24;
 const BULK_BYTES: (u64, u64) = (64 << 10, (REQUEST_BODY_BYTES_MAX - 2) as u64);
@@ -128,6 +131,9 @@ impl World {
             if self.dice.topics.chance(self.params.topics.operators) {
                 return self.steering();
             }
+            if self.dice.turns.chance(self.params.topics.turns) {
+                return self.saying(client);
+            }
             let op = Op::Publish {
                 key: self.dice.topics.index(self.params.topics.keys),
                 number: self.clients.history.len(),
@@ -159,6 +165,26 @@ impl World {
             }
             (_, false) => Op::Add { counter: actor },
             (_, true) => Op::Balance { account: actor },
+        }
+    }
+
+    /// Something for an actor to publish in its turn: a few events at most, now and then in vain.
+    fn saying(&mut self, client: usize) -> Op {
+        let dice = &mut self.dice.turns;
+        let keys: Vec<Option<String>> = (0..*dice.pick(&[1, 1, 2, 3]))
+            .map(|_| {
+                let key = dice.index(self.params.topics.keys + 1);
+                (key < self.params.topics.keys).then(|| key_name(key))
+            })
+            .collect();
+        let said = format!("{client}.{}", self.clients.history.len());
+        let line = heralds::line(&said, &keys);
+        Op::Say {
+            herald: dice.index(self.params.work.actors),
+            line: match dice.chance(REFUSED) {
+                true => heralds::refused(&line),
+                false => line,
+            },
         }
     }
 
@@ -338,7 +364,12 @@ impl World {
             CallOutcome::AppReply(_) => {
                 self.violate("no application is here that could reply".to_owned())
             }
-            CallOutcome::App(_) => self.ended(client, End::Refused),
+            CallOutcome::App(_) => {
+                if let Some(Op::Say { .. }) = self.clients.op_of(client) {
+                    self.sometimes.hit("turn refused what it had published");
+                }
+                self.ended(client, End::Refused);
+            }
             CallOutcome::NotRun(refusal) => {
                 self.sometimes.hit("call answered not run");
                 if !is_of_the_node(refusal.code) {

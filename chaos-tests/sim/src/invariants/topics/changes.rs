@@ -1,17 +1,22 @@
 //! What entries do to a topic: seen when they are applied for the first time anywhere, and known by a place from when
 //! its core was told.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ghostlight_core::io::Applied;
 use ghostlight_protocol::ids::{LogIndex, PartitionId};
 use ghostlight_protocol::limits::RETENTION_AGE_DEFAULT;
-use ghostlight_protocol::replica::{Appended, EntryOutcome, GroupChanged, TopicOutcome};
+use ghostlight_protocol::replica::{
+    Appended, EntryOutcome, GroupChanged, TopicOutcome, TopicRefusal,
+};
 use ghostlight_protocol::topic::{
-    AckSet, GroupRow, RedriveTo, Seek, StartFrom, TopicAct, TopicOps, TopicRow,
+    AckSet, GroupRow, RedriveTo, Seek, Settle, StartFrom, TopicAct, TopicOps, TopicRow,
 };
 
 use super::{Topics, number_of};
 use crate::net::Place;
+use crate::subscribers::FOR_ACTORS;
 
 /// What one operation of an entry is about.
 #[derive(Debug)]
@@ -29,6 +34,8 @@ enum Act {
     Redrive(Vec<u64>),
     /// A group is made or changed.
     Put,
+    /// What became of deliveries.
+    Settle(Arc<Settle>),
     /// Anything else.
     Other,
 }
@@ -64,6 +71,7 @@ impl Topics {
                     Act::Redrive(redrive.offsets)
                 }
                 Some(TopicAct::Put(_)) => Act::Put,
+                Some(TopicAct::Settle(settle)) => Act::Settle(Arc::new(settle)),
                 _ => Act::Other,
             },
         });
@@ -81,19 +89,35 @@ impl Topics {
                 continue;
             }
             *latest = at.index;
-            let EntryOutcome::Topics(outcomes) = outcome else {
-                continue;
-            };
-            let asked = self.asked.get(&(applied.partition, at.index));
-            let acts = asked.into_iter().flatten().zip(outcomes);
-            let acts: Vec<(u16, Act, &TopicOutcome)> = acts
-                .filter_map(|(asked, outcome)| {
-                    Some((number_of(&asked.topic)?, asked.act.clone(), outcome))
-                })
-                .collect();
-            for (number, act, outcome) in acts {
-                self.took(now, number, act, outcome)?;
-            }
+            self.entry(now, applied.partition, at.index, outcome)?;
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        now: u64,
+        partition: PartitionId,
+        at: LogIndex,
+        outcome: &EntryOutcome,
+    ) -> Result<(), String> {
+        let outcomes = match outcome {
+            EntryOutcome::Topics(outcomes) => outcomes,
+            EntryOutcome::Turns(turns) => return self.turns_applied(partition, at, turns),
+            EntryOutcome::Accepted {
+                source, appended, ..
+            } => return self.messages_applied(partition, *source, appended),
+            _ => return Ok(()),
+        };
+        let asked = self.asked.get(&(partition, at));
+        let acts = asked.into_iter().flatten().zip(outcomes);
+        let acts: Vec<(u16, Act, &TopicOutcome)> = acts
+            .filter_map(|(asked, outcome)| {
+                Some((number_of(&asked.topic)?, asked.act.clone(), outcome))
+            })
+            .collect();
+        for (number, act, outcome) in acts {
+            self.took(now, partition, number, act, outcome)?;
         }
         Ok(())
     }
@@ -101,14 +125,23 @@ impl Topics {
     fn took(
         &mut self,
         now: u64,
+        partition: PartitionId,
         number: u16,
         act: Act,
         outcome: &TopicOutcome,
     ) -> Result<(), String> {
         match outcome {
-            TopicOutcome::Appended { appended, .. } => self.appended(number, appended.iter()),
+            TopicOutcome::Appended { appended, .. } => {
+                self.of_no_turn(number, appended.as_ref())?;
+                self.appended(number, appended.iter());
+            }
             TopicOutcome::Trimmed(row) => self.trimmed(now, number, row)?,
-            TopicOutcome::Settled(changed) => self.appended(number, changed.appended.iter()),
+            TopicOutcome::Settled(changed) => {
+                self.appended(number, changed.appended.iter());
+                if let Act::Settle(settle) = &act {
+                    self.settled(partition, number, settle, changed)?;
+                }
+            }
             TopicOutcome::Group(changed) => {
                 self.appended(number, changed.appended.iter());
                 let there = (changed.group.clone(), number);
@@ -119,7 +152,13 @@ impl Topics {
                     }
                     (Some(_), Act::Seek(seek)) => self.moved(number, &seek, changed)?,
                     (Some(_), Act::Redrive(offsets)) => self.redriven(number, &offsets, changed),
-                    (Some(_), Act::Put | Act::Other) => {}
+                    (Some(_), Act::Put | Act::Settle(_) | Act::Other) => {}
+                }
+                self.stands_now(number, changed);
+            }
+            TopicOutcome::Refused(TopicRefusal::Overtaken) => {
+                if let Act::Settle(settle) = &act {
+                    self.overtaken(settle);
                 }
             }
             TopicOutcome::Skipped(_) | TopicOutcome::Refused(_) => {}
@@ -127,7 +166,11 @@ impl Topics {
         Ok(())
     }
 
-    fn appended<'a>(&mut self, number: u16, batches: impl Iterator<Item = &'a Appended>) {
+    pub(super) fn appended<'a>(
+        &mut self,
+        number: u16,
+        batches: impl Iterator<Item = &'a Appended>,
+    ) {
         for appended in batches {
             let batch = &appended.batch;
             let offsets = batch.base..batch.base + batch.events.len() as u64;
@@ -178,6 +221,12 @@ impl Topics {
             (None, StartFrom::First) => changed.topic.first,
             (None, StartFrom::Last | StartFrom::Time) => changed.topic.next,
         };
+        if changed.group == FOR_ACTORS {
+            self.reached.push("group of actors moved");
+            if self.floor_of(FOR_ACTORS, number) > Some(to) {
+                self.reached.push("group of actors moved back");
+            }
+        }
         self.begins_at(&changed.group, number, to);
         Ok(())
     }
