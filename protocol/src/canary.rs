@@ -66,11 +66,23 @@ pub enum Canary {
     PauseUnread,
     /// Events go at half of their time (G9).
     TrimmedEarly,
+    /// What a turn publishes leaves when the turn ends, before it is committed (G2).
+    PublishAtOnce,
+    /// What a turn publishes to a topic of its own partition is appended, and kept for it in the outbox as well (G2).
+    PublishTwice,
+    /// What a turn publishes to a topic of its own partition is appended, and the topic's groups hear nothing of it (G9).
+    PublishUntold,
+    /// Accepted events do not move the mark of their source, unless a message for an actor comes with them (G2).
+    EventWithoutMark,
+    /// Verdicts of before a group was moved count after it.
+    OldVerdictCounts,
+    /// Events become messages to their actors in the order in which their subscribers are done with them.
+    ForwardEarly,
 }
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 31] = [
         Self::AckBeforeSync,
         Self::ForgetVote,
         Self::AnsweredAtProposal,
@@ -96,6 +108,12 @@ impl Canary {
         Self::SeekKeepsSettled,
         Self::PauseUnread,
         Self::TrimmedEarly,
+        Self::PublishAtOnce,
+        Self::PublishTwice,
+        Self::PublishUntold,
+        Self::EventWithoutMark,
+        Self::OldVerdictCounts,
+        Self::ForwardEarly,
     ];
 
     /// The one of that name.

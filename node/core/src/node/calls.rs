@@ -6,10 +6,15 @@ use ghostlight_placement::routing::RoutingTable;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::{
     AnswerKind, Ask, CallAnswer, CallRequest, LeaderHint, MayHaveRun, OperationReply, Redirect,
+    Stamp,
 };
+use ghostlight_protocol::canary::{self, Canary};
 use ghostlight_protocol::code::Code;
+use ghostlight_protocol::command::{Kind, Send};
+use ghostlight_protocol::hash::{domain, hash64};
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
 use ghostlight_protocol::outcome::{CallOutcome, NotRun};
+use ghostlight_protocol::topic::{PublishBody, Request, TopicPartition, TopicRequest};
 use ghostlight_protocol::wire::frame::{Frame, Hangup, OutboxMark, OutboxPush};
 use prost::Message;
 
@@ -395,7 +400,10 @@ impl NodeCore {
         for effect in effects {
             match effect {
                 TurnsEffect::Runner(effect) => self.tell_runner(now, effect, out),
-                TurnsEffect::Propose(kind) => {
+                TurnsEffect::Propose(mut kind) => {
+                    if canary::sings(Canary::PublishAtOnce) {
+                        self.publish_at_once(now, &mut kind, out);
+                    }
                     if !self.propose(now, partition, term, kind) {
                         self.local
                             .push_front(Local::Turns(partition, TurnsInput::Dropped));
@@ -423,6 +431,37 @@ impl NodeCore {
                     self.local.push_back(Local::Wakeups(partition, input));
                 }
             }
+        }
+    }
+
+    /// A deliberate bug: what turns publish becomes calls of its own, as that of an application without their token is.
+    fn publish_at_once(&mut self, now: Now, kind: &mut Kind, out: &mut Vec<Effect>) {
+        let Kind::Turns(turns) = kind else { return };
+        let is_event = |send: &mut Send| {
+            let key = ActorKey::parse(send.actor.clone());
+            key.is_ok_and(|key| TopicPartition::of_key(&key).is_some())
+        };
+        let sends = turns.turns.iter_mut().map(|turn| &mut turn.sends);
+        let events: Vec<Send> = sends
+            .flat_map(|sends| sends.extract_if(.., is_event))
+            .collect();
+        for event in events {
+            let body = PublishBody::decode(event.body.clone()).unwrap_or_default();
+            let request = Some(Request::Publish(body));
+            let ticket = CallTicket(hash64(domain::EVENT_ID, &event.body));
+            let Ok(actor) = ActorKey::parse(event.actor) else {
+                continue;
+            };
+            let call = ClientCall {
+                actor,
+                method: "topic".to_owned(),
+                body: TopicRequest { request }.encode_to_vec().into(),
+                request_id: None,
+                deadline: None,
+                stamp: Stamp::default(),
+                metadata: Vec::new(),
+            };
+            self.client_call(now, ticket, call, out);
         }
     }
 

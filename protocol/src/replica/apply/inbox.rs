@@ -57,7 +57,9 @@ pub(super) fn accept<R: Rows>(
         messages::add(rows, partition, Place::Inbox, key, value);
         messages.push((inbox_sequence, row));
     }
-    if mark != before && !canary::sings(Canary::AcceptWithoutMark) {
+    let forgets = canary::sings(Canary::AcceptWithoutMark)
+        || (canary::sings(Canary::EventWithoutMark) && messages.is_empty());
+    if mark != before && !forgets {
         rows.put(
             Family::Mark,
             mark_key,

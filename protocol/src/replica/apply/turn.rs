@@ -227,6 +227,9 @@ pub(super) fn leave<R: Rows>(
         && let Some(topic) = topic_of(&send.actor)
     {
         let appended = topics::deliver(rows, partition, &topic, &send.body)?;
+        if canary::sings(Canary::PublishTwice) {
+            enqueue(id, rows, partition, sender, send)?;
+        }
         return Ok(Left::Appended(appended));
     }
     Ok(Left::Outbox(enqueue(id, rows, partition, sender, send)?))

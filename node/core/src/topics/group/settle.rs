@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ghostlight_protocol::actor::ActorKey;
+use ghostlight_protocol::canary::{self, Canary};
 use ghostlight_protocol::closed::ClosedRange;
 use ghostlight_protocol::command::Send;
 use ghostlight_protocol::hash::partition_of;
@@ -159,7 +160,7 @@ impl Group {
             subscriber.hear(now);
             subscriber.has_longer(now);
         }
-        if said.epoch != self.row.epoch {
+        if said.epoch != self.row.epoch && !canary::sings(Canary::OldVerdictCounts) {
             let confirm = self.verdicts.known.entry(from).or_default();
             confirm.epoch = said.epoch;
             confirm.settled.extend(&said.done);
@@ -214,7 +215,7 @@ impl Group {
         {
             let held_before = self.held.range(..offset).next().is_some();
             let first = offset < self.acks.floor() || (offset < self.next && !held_before);
-            if !first {
+            if !first && !canary::sings(Canary::ForwardEarly) {
                 return;
             }
             let Some((_, (from, send))) = self.verdicts.early.pop_first() else {

@@ -148,7 +148,7 @@ impl<R: Rows> At<'_, R> {
         let Some(before) = self.group_row(&settle.group)? else {
             return Ok(TopicOutcome::Refused(TopicRefusal::UnknownGroup));
         };
-        if before.epoch != settle.epoch {
+        if before.epoch != settle.epoch && !canary::sings(Canary::OldVerdictCounts) {
             return Ok(TopicOutcome::Refused(TopicRefusal::Overtaken));
         }
         let topic = self.topic_row()?;
