@@ -11,7 +11,8 @@ fn main() {
         .and_then(|output| String::from_utf8(output.stdout).ok())
         .map_or_else(|| "unknown".to_owned(), |commit| commit.trim().to_owned());
     println!("cargo::rustc-env=GHOSTLIGHT_COMMIT={commit}");
-    // The reflog moves with every commit; naming a file that does not exist would rebuild every time.
+    // The reflog moves with every commit; naming a file that does not exist would rebuild every
+    // time.
     let log = Command::new("git")
         .args(["rev-parse", "--git-path", "logs/HEAD"])
         .output();

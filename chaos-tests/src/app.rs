@@ -1,8 +1,10 @@
-//! An application with actors, in a process of its own: the least HTTP server, by the standard library alone.
+//! An application with actors, in a process of its own: the least HTTP server, by the standard
+//! library alone.
 //!
-//! The test's own binary plays it: [`App::start`] runs it again with a port in its environment, and the test
-//! of the name [`PLAYER`] calls [`play`]. Its objects live in memory only. Like the JavaScript SDK's process, it ends
-//! when it is told to forget an object that it never made, and its log says so.
+//! The test's own binary plays it: [`App::start`] runs it again with a port in its environment, and
+//! the test of the name [`PLAYER`] calls [`play`]. Its objects live in memory only. Like the
+//! JavaScript SDK's process, it ends when it is told to forget an object that it never made, and
+//! its log says so.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -154,8 +156,8 @@ fn serve(
     Ok(())
 }
 
-/// Calls the object [`OTHER`], then publishes, both as parts of the turn; between them it waits while there is a file.
-/// The body says which: `{"node": ADDRESS, "hold": FILE}`.
+/// Calls the object [`OTHER`], then publishes, both as parts of the turn; between them it waits
+/// while there is a file. The body says which: `{"node": ADDRESS, "hold": FILE}`.
 fn join(heard: &Heard) -> std::io::Result<(u16, String)> {
     let token = heard.header("ghostlight-turn").unwrap_or_default();
     let wanted: Value = serde_json::from_str(&heard.body)?;

@@ -1,4 +1,5 @@
-//! Refusals as a table: what is asked, and the whole answer: status, error body, codes, when to repeat.
+//! Refusals as a table: what is asked, and the whole answer: status, error body, codes, when to
+//! repeat.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

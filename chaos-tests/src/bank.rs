@@ -1,8 +1,9 @@
-//! A bank: clients that transfer money between accounts until told to stop, and the books they keep.
+//! A bank: clients that transfer money between accounts until told to stop, and the books they
+//! keep.
 //!
-//! A transfer takes money from one actor and sends it to another one by a message, so the books find what a
-//! log cannot show: a message that was lost or ran twice, and a repeated call that ran twice. Every transfer
-//! has an answer, so that every balance is known exactly at the end.
+//! A transfer takes money from one actor and sends it to another one by a message, so the books
+//! find what a log cannot show: a message that was lost or ran twice, and a repeated call that ran
+//! twice. Every transfer has an answer, so that every balance is known exactly at the end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

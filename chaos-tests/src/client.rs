@@ -1,5 +1,5 @@
-//! A caller as the API wants it: it repeats a call with the same request id at the next node after a refusal, a
-//! broken connection or silence, so that the call runs once.
+//! A caller as the API wants it: it repeats a call with the same request id at the next node after
+//! a refusal, a broken connection or silence, so that the call runs once.
 
 use std::time::{Duration, Instant};
 
@@ -68,8 +68,8 @@ impl Client {
         self.next = (self.next + 1) % self.nodes.len();
     }
 
-    /// A call with its repetitions. `path` is `type/id/method/name`. An answer that ends the call is
-    /// returned, whatever its status.
+    /// A call with its repetitions. `path` is `type/id/method/name`. An answer that ends the call
+    /// is returned, whatever its status.
     ///
     /// # Errors
     /// After [`CALL_TIME_MAX`], with the last reason.
@@ -125,8 +125,8 @@ impl Client {
     }
 }
 
-/// Whether an answer invites to repeat the call with its id, and when. An application's own error has status
-/// 500 and no code of ours: it is final.
+/// Whether an answer invites to repeat the call with its id, and when. An application's own error
+/// has status 500 and no code of ours: it is final.
 fn repeat_after(reply: &Reply) -> Option<Duration> {
     let pause = || {
         let told = reply.header("ghostlight-retry-after-ms");

@@ -1,6 +1,8 @@
-//! Wall clocks that jump, one per node: by Debian's `libfaketime`, loaded into the nodes before everything else.
+//! Wall clocks that jump, one per node: by Debian's `libfaketime`, loaded into the nodes before
+//! everything else.
 //!
-//! Only the calendar is faked. The monotonic clock stays the machine's, as it does when somebody sets the date.
+//! Only the calendar is faked. The monotonic clock stays the machine's, as it does when somebody
+//! sets the date.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

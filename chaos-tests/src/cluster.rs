@@ -1,5 +1,5 @@
-//! A cluster of its own: a temporary directory, a key, ports that nobody else uses, and the nodes, by number
-//! from 0. Dropped in a panic, it prints the nodes' last words.
+//! A cluster of its own: a temporary directory, a key, ports that nobody else uses, and the nodes,
+//! by number from 0. Dropped in a panic, it prints the nodes' last words.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -244,7 +244,8 @@ impl Cluster {
         node.reached_at.clone_from(&node.peer);
     }
 
-    /// Starts a node again, with nothing but its data directory where its addresses are the old ones.
+    /// Starts a node again, with nothing but its data directory where its addresses are the old
+    /// ones.
     pub fn start(&mut self, node: usize) {
         self.begin(node, Begin::Remembers);
     }
@@ -426,8 +427,8 @@ impl Cluster {
         rows.iter().find(|row| row["name"] == name).cloned()
     }
 
-    /// Waits until every running node says that all partitions are led and have all copies there can be, and
-    /// that exactly the running nodes are alive. Returns how long it took.
+    /// Waits until every running node says that all partitions are led and have all copies there
+    /// can be, and that exactly the running nodes are alive. Returns how long it took.
     ///
     /// # Panics
     /// When it takes too long.
@@ -528,7 +529,8 @@ impl Cluster {
         place["partition"].as_u64().expect("a number")
     }
 
-    /// Ids of log actors that begin with `prefix`, in partitions that are all different: (id, partition).
+    /// Ids of log actors that begin with `prefix`, in partitions that are all different: (id,
+    /// partition).
     ///
     /// # Panics
     /// When there are fewer partitions than ids wanted.

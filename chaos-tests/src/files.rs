@@ -39,7 +39,8 @@ pub fn database_files(data: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<Path
     found
 }
 
-/// Flips one bit in every `every`-th byte of a file, from its middle to its end, and returns how many.
+/// Flips one bit in every `every`-th byte of a file, from its middle to its end, and returns how
+/// many.
 ///
 /// # Panics
 /// When the file cannot be read or written.

@@ -1,5 +1,5 @@
-//! A flood of calls to one actor: each on a connection of its own, none waits for an answer, until one is
-//! refused because there are too many.
+//! A flood of calls to one actor: each on a connection of its own, none waits for an answer, until
+//! one is refused because there are too many.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

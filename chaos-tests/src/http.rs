@@ -1,5 +1,5 @@
-//! The least HTTP/1.1 that talks to a node: one kept-alive connection, a time limit for every request,
-//! answers with a length. Absent on purpose: chunks, redirects, TLS.
+//! The least HTTP/1.1 that talks to a node: one kept-alive connection, a time limit for every
+//! request, answers with a length. Absent on purpose: chunks, redirects, TLS.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,8 +1,9 @@
-//! Load: clients on threads of their own, each appending lines to log actors of its own, one call at a time;
-//! and what they saw: failures, waits, gaps, and whether the actors hold what was acknowledged.
+//! Load: clients on threads of their own, each appending lines to log actors of its own, one call
+//! at a time; and what they saw: failures, waits, gaps, and whether the actors hold what was
+//! acknowledged.
 //!
-//! A *wait* is the time of one call, repetitions included. A *gap* is the time between two answers of one
-//! client, its own pause included: what somebody sees who watches the client.
+//! A *wait* is the time of one call, repetitions included. A *gap* is the time between two answers
+//! of one client, its own pause included: what somebody sees who watches the client.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -100,8 +101,8 @@ impl Ended {
 }
 
 impl Load {
-    /// Starts [`CLIENTS`] clients that ask these addresses, each a different one first, and append to several
-    /// actors in turn.
+    /// Starts [`CLIENTS`] clients that ask these addresses, each a different one first, and append
+    /// to several actors in turn.
     #[must_use]
     pub fn start(addresses: &[String]) -> Self {
         let load = LOADS.fetch_add(1, Ordering::Relaxed);
@@ -110,8 +111,8 @@ impl Load {
         Self::of(addresses, clients.collect(), CALL_PERIOD)
     }
 
-    /// Starts a client for each of these actors, so that what happens to one actor's partition is seen by its
-    /// client alone. Nobody else may append to them.
+    /// Starts a client for each of these actors, so that what happens to one actor's partition is
+    /// seen by its client alone. Nobody else may append to them.
     #[must_use]
     pub fn one_client_each(addresses: &[String], actors: &[String]) -> Self {
         let clients = actors.iter().map(|actor| vec![actor.clone()]).collect();
@@ -185,7 +186,8 @@ impl Load {
         }
     }
 
-    /// The longest gap since the mark of each client whose first actor is wanted, open gaps included.
+    /// The longest gap since the mark of each client whose first actor is wanted, open gaps
+    /// included.
     #[must_use]
     pub fn longest_gaps(&self, wanted: impl Fn(&str) -> bool) -> Vec<Duration> {
         let gaps = self.clients.iter().filter_map(|client| {

@@ -1,8 +1,8 @@
 //! What was appended to one log actor, and the comparison with what the actor holds.
 //!
-//! One client appends its lines one after the other. Every acknowledged line must be there exactly once, in
-//! this order. A line without an answer may be there once; after one, the client appends nothing more to this
-//! actor, so that a late arrival is never taken for a wrong order.
+//! One client appends its lines one after the other. Every acknowledged line must be there exactly
+//! once, in this order. A line without an answer may be there once; after one, the client appends
+//! nothing more to this actor, so that a late arrival is never taken for a wrong order.
 
 /// How an append ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,9 +1,10 @@
-//! A network between the nodes of a cluster that can be cut, slowed and made lossy: each direction of each link by itself.
+//! A network between the nodes of a cluster that can be cut, slowed and made lossy: each direction
+//! of each link by itself.
 //!
-//! Nodes listen where they want and advertise an address of this relay, so that whatever others send to them passes
-//! here. What a node sends carries its own listening address, so each datagram's link is known. Needs no rights and no
-//! tools of the system. Absent: TCP (the APIs are asked directly), bandwidth, and time: a datagram is late by its own
-//! delay alone.
+//! Nodes listen where they want and advertise an address of this relay, so that whatever others
+//! send to them passes here. What a node sends carries its own listening address, so each
+//! datagram's link is known. Needs no rights and no tools of the system. Absent: TCP (the APIs are
+//! asked directly), bandwidth, and time: a datagram is late by its own delay alone.
 
 mod fault;
 mod late;
@@ -44,7 +45,8 @@ struct Shared {
 }
 
 impl Network {
-    /// A network without faults. Dice fall as `seed` says; which datagram meets which of them depends on the nodes.
+    /// A network without faults. Dice fall as `seed` says; which datagram meets which of them
+    /// depends on the nodes.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -59,7 +61,8 @@ impl Network {
         }
     }
 
-    /// The address that the next node, which listens at `listen`, must advertise. Nodes are numbered from 0.
+    /// The address that the next node, which listens at `listen`, must advertise. Nodes are
+    /// numbered from 0.
     ///
     /// # Panics
     /// When no port is left.

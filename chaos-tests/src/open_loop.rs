@@ -1,12 +1,14 @@
-//! A load that does not wait for those it asks: every call is sent at its time, whether or not those before it were
-//! answered, and its latency counts from that time. So nobody who is slow is spared the calls that he should have had.
+//! A load that does not wait for those it asks: every call is sent at its time, whether or not
+//! those before it were answered, and its latency counts from that time. So nobody who is slow is
+//! spared the calls that he should have had.
 //!
-//! Calls are streams of a few HTTP/2 connections, as many clients make them (the Go SDK sends all traffic of an application
-//! over one): neither is a call kept waiting behind another one of its connection, nor does a call cost a connection. One thread
-//! does it all, and tells what it spent.
+//! Calls are streams of a few HTTP/2 connections, as many clients make them (the Go SDK sends all
+//! traffic of an application over one): neither is a call kept waiting behind another one of its
+//! connection, nor does a call cost a connection. One thread does it all, and tells what it spent.
 //!
-//! What is kept: how each call ended, and for each actor what was acknowledged and what nobody knows, so that the actors can be
-//! compared with it in the end. Absent on purpose: repetitions. A client that repeats adds load by its own rules.
+//! What is kept: how each call ended, and for each actor what was acknowledged and what nobody
+//! knows, so that the actors can be compared with it in the end. Absent on purpose: repetitions. A
+//! client that repeats adds load by its own rules.
 
 mod lines;
 mod seen;
@@ -89,8 +91,8 @@ impl Callers {
         &self.calls
     }
 
-    /// Takes these steps one after the other without a pause; what was seen of the calls of each. `begin` is told when a step
-    /// begins, and in the end how many there were.
+    /// Takes these steps one after the other without a pause; what was seen of the calls of each.
+    /// `begin` is told when a step begins, and in the end how many there were.
     ///
     /// # Panics
     /// When there is no connection at the beginning.

@@ -1,5 +1,6 @@
-//! An application that a test plays by a closure, in the test's own process: the least HTTP server, by the standard library
-//! alone, with a thread for each connection. It writes down all that it was asked, byte for byte.
+//! An application that a test plays by a closure, in the test's own process: the least HTTP server,
+//! by the standard library alone, with a thread for each connection. It writes down all that it was
+//! asked, byte for byte.
 //!
 //! Absent: a death of its own. One that is killed is [`crate::app::App`].
 

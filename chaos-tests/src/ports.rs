@@ -1,5 +1,6 @@
-//! Free ports on loopback, below the range from which the system takes ports for outgoing connections: a
-//! killed node's port must still be free when it is started again, however many connections clients open.
+//! Free ports on loopback, below the range from which the system takes ports for outgoing
+//! connections: a killed node's port must still be free when it is started again, however many
+//! connections clients open.
 
 use std::net::{TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,8 +12,8 @@ const COUNT: u32 = 16_000;
 /// How many ports this process has looked at.
 static LOOKED_AT: AtomicU32 = AtomicU32::new(0);
 
-/// An address on loopback whose port nobody listens on, neither TCP nor UDP. Never the same twice, until
-/// all have been looked at.
+/// An address on loopback whose port nobody listens on, neither TCP nor UDP. Never the same twice,
+/// until all have been looked at.
 ///
 /// # Panics
 /// When all ports of the range are taken.

@@ -70,8 +70,8 @@ pub fn stderr(output: &Output) -> String {
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// A node ends when this is closed, also by the death of the test. Apart from the child, because
-    /// waiting for a child closes its stdin.
+    /// A node ends when this is closed, also by the death of the test. Apart from the child,
+    /// because waiting for a child closes its stdin.
     _lifeline: ChildStdin,
     log_file: PathBuf,
 }

@@ -1,5 +1,5 @@
-//! What every scenario begins and ends with: its turn on the machine, the waits of its callers, and the
-//! comparison of what the actors hold with what was acknowledged.
+//! What every scenario begins and ends with: its turn on the machine, the waits of its callers, and
+//! the comparison of what the actors hold with what was acknowledged.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

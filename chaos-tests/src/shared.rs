@@ -1,8 +1,10 @@
-//! Clients that share actors: lists, counters and registers that all of them change at once, through all nodes. What each asked
-//! and was told is written down with its times, and judged as a whole, per object, by `ghostlight-histories`.
+//! Clients that share actors: lists, counters and registers that all of them change at once,
+//! through all nodes. What each asked and was told is written down with its times, and judged as a
+//! whole, per object, by `ghostlight-histories`.
 //!
-//! Three of four calls are repeated with their request id until they are answered. The fourth is asked once: what became of it may be
-//! unknown, and then any order that explains the others may have it, at any later time, or not at all. Absent: faults.
+//! Three of four calls are repeated with their request id until they are answered. The fourth is
+//! asked once: what became of it may be unknown, and then any order that explains the others may
+//! have it, at any later time, or not at all. Absent: faults.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -65,8 +67,8 @@ pub struct Judged {
 }
 
 impl Shared {
-    /// Starts clients that ask these addresses, each a different one first. `name` is part of every object's id: nobody else may
-    /// use them. The same seed asks for the same things.
+    /// Starts clients that ask these addresses, each a different one first. `name` is part of every
+    /// object's id: nobody else may use them. The same seed asks for the same things.
     #[must_use]
     pub fn start(name: &str, addresses: &[String], seed: u64) -> Self {
         let mut shared = Self {
@@ -109,12 +111,12 @@ impl Shared {
         });
     }
 
-    /// Ends the clients, reads every object through each of these nodes, writes the histories into the report's folder, and judges
-    /// them.
+    /// Ends the clients, reads every object through each of these nodes, writes the histories into
+    /// the report's folder, and judges them.
     ///
     /// # Panics
-    /// When a client has heard something that no order of all operations explains, or none was found in time; with the file
-    /// of that history.
+    /// When a client has heard something that no order of all operations explains, or none was
+    /// found in time; with the file of that history.
     #[track_caller]
     pub fn judge(self, addresses: &[String]) -> Judged {
         self.stop.store(true, Ordering::Relaxed);
@@ -436,8 +438,8 @@ fn ended<C, R>(operation: &Operation<C, R>) -> bool {
     matches!(operation.end, End::Ok { .. })
 }
 
-/// What the node says of a call that certainly had no effect: every status but 500, which is what an unknown outcome has
-/// (`docs/http-api.md`).
+/// What the node says of a call that certainly had no effect: every status but 500, which is what
+/// an unknown outcome has (`docs/http-api.md`).
 fn has_not_run(reply: &Reply) -> bool {
     reply.status != 500
 }

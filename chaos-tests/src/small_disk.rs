@@ -1,5 +1,5 @@
-//! A disk that is small enough to be filled: ext4 in a file, mounted for one test. Only where this process may
-//! mount, and has the tools.
+//! A disk that is small enough to be filled: ext4 in a file, mounted for one test. Only where this
+//! process may mount, and has the tools.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -69,7 +69,8 @@ impl SmallDisk {
         succeeds("mount", &["-o", how, &self.at.display().to_string()])
     }
 
-    /// Writes until no more than so many thousandths are free; 0: until nothing more can be written.
+    /// Writes until no more than so many thousandths are free; 0: until nothing more can be
+    /// written.
     ///
     /// # Panics
     /// When the disk cannot be looked at.

@@ -1,4 +1,5 @@
-//! A distribution of durations: percentiles by nearest rank, so that each is a value that was measured.
+//! A distribution of durations: percentiles by nearest rank, so that each is a value that was
+//! measured.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! Disks whose syncs are slow or fail, one per node: by a small library of ours that is loaded into the nodes before
-//! everything else, made with the C compiler that RocksDB's build needs too. Asks for no rights.
+//! Disks whose syncs are slow or fail, one per node: by a small library of ours that is loaded into
+//! the nodes before everything else, made with the C compiler that RocksDB's build needs too. Asks
+//! for no rights.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

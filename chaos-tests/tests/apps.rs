@@ -1,5 +1,6 @@
-//! Applications beside nodes: as real processes, killed idle and under load, restarted on their port, replaced by others; and
-//! played by the test, for Dapr's contract (`contract`), the life of their objects (`objects`) and what .NET sends (`dotnet`).
+//! Applications beside nodes: as real processes, killed idle and under load, restarted on their
+//! port, replaced by others; and played by the test, for Dapr's contract (`contract`), the life of
+//! their objects (`objects`) and what .NET sends (`dotnet`).
 
 #[path = "apps/contract.rs"]
 mod contract;
@@ -22,8 +23,8 @@ use serde_json::Value;
 const PARTITIONS: u32 = 16;
 /// How long a call may wait for a host before the test gives up.
 const CALL_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long the actors of an application that was killed may be without an answer: the promise is 1.5 s on a quiet
-/// machine.
+/// How long the actors of an application that was killed may be without an answer: the promise is
+/// 1.5 s on a quiet machine.
 const GAP_MAX: Duration = Duration::from_secs(8);
 
 /// The program of the applications; as a test it does nothing.
@@ -114,7 +115,8 @@ fn killed_and_started_again_on_its_port() {
     running.kill();
 }
 
-/// An object that its process keeps through the death of its node has not seen what happened meanwhile.
+/// An object that its process keeps through the death of its node has not seen what happened
+/// meanwhile.
 #[test]
 fn a_node_started_again_beside_an_application_that_goes_on() {
     let mut cluster = Cluster::plan(PARTITIONS);
@@ -143,8 +145,8 @@ fn a_node_started_again_beside_an_application_that_goes_on() {
     app.kill();
 }
 
-/// Calls until it is over; every tenth call fails in the application, so that its object is told to go. Returns the longest
-/// time of a call.
+/// Calls until it is over; every tenth call fails in the application, so that its object is told to
+/// go. Returns the longest time of a call.
 fn load(address: &str, client: usize, over: &AtomicBool) -> Duration {
     let mut node = Connection::to(address);
     let mut worst = Duration::ZERO;
@@ -339,8 +341,8 @@ fn applications_with_listeners_of_their_own() {
     assert_eq!(doors(&status), all);
 }
 
-/// A call and an event that join a turn: the process dies in the middle of it, and whoever repeats the request gets a turn that
-/// calls nobody twice and publishes once.
+/// A call and an event that join a turn: the process dies in the middle of it, and whoever repeats
+/// the request gets a turn that calls nobody twice and publishes once.
 #[test]
 fn what_joins_a_turn_happens_once() {
     let mut cluster = Cluster::plan(PARTITIONS);

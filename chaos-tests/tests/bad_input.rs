@@ -1,5 +1,5 @@
-//! Bad input at the actor API of the built binary: every refusal with its whole answer, at each of three
-//! nodes, so that it is the same wherever the actor lives.
+//! Bad input at the actor API of the built binary: every refusal with its whole answer, at each of
+//! three nodes, so that it is the same wherever the actor lives.
 
 use std::time::{Duration, Instant};
 
@@ -273,7 +273,8 @@ fn typed_errors_of_actors(cluster: &Cluster) {
 fn a_full_mailbox_refuses_and_recovers() {
     let _turn = turn();
     let cluster = Cluster::form(3, FEW_PARTITIONS);
-    // A log that is slow to read: turns of one actor run one at a time, so reads pile up in its mailbox.
+    // A log that is slow to read: turns of one actor run one at a time, so reads pile up in its
+    // mailbox.
     let mut client = Client::new(&cluster.http(), 0);
     let line = format!("\"{}\"", "x".repeat(2 << 20));
     for number in 1..=2_u32 {
@@ -327,7 +328,8 @@ fn without_a_quorum_calls_end_within_their_deadline() {
     cluster.kill(2);
     let address = cluster.http()[survivor].clone();
     let deadline = || vec![("Ghostlight-Deadline-Ms", DEADLINE.as_millis().to_string())];
-    // At once the node may still believe that it leads: then the outcome is unknown, and it says so.
+    // At once the node may still believe that it leads: then the outcome is unknown, and it says
+    // so.
     let (reply, took) = timed(&address, deadline());
     assert!([500, 503].contains(&reply.status), "{reply:?}");
     assert!(took <= DEADLINE + DEADLINE_SLACK, "{took:?} {reply:?}");

@@ -1,5 +1,5 @@
-//! `bench` as a program: every row is there, its JSON can be read, and nothing is left behind, also when it
-//! is interrupted. The figures of a quick run mean nothing, so none is judged here.
+//! `bench` as a program: every row is there, its JSON can be read, and nothing is left behind, also
+//! when it is interrupted. The figures of a quick run mean nothing, so none is judged here.
 
 use std::path::Path;
 use std::process::{Child, Stdio};

@@ -1,5 +1,6 @@
-//! Applications on external buses, from a component's YAML in the real binary to the application and back, over a real
-//! server that is ended and started again. What has no server here is skipped, and said to be.
+//! Applications on external buses, from a component's YAML in the real binary to the application
+//! and back, over a real server that is ended and started again. What has no server here is
+//! skipped, and said to be.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -76,7 +77,8 @@ fn serves_an_application(program: Program) {
     until("the application is subscribed", TIME_MAX, || {
         (sidecar.metadata()["subscriptions"][0]["topic"] == TOPIC).then_some(())
     });
-    // It is listed a moment before its bus knows it, and a bus may keep nothing for those that it does not know yet.
+    // It is listed a moment before its bus knows it, and a bus may keep nothing for those that it
+    // does not know yet.
     until("an event arrives", TIME_MAX, || {
         publish(&sidecar, "first").ok()?;
         arrived(&app, "first").then_some(())

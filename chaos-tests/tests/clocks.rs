@@ -1,5 +1,5 @@
-//! Clocks that jump an hour either way, on real nodes under load: nothing is lost, no call fails, and a failover
-//! is as fast as ever.
+//! Clocks that jump an hour either way, on real nodes under load: nothing is lost, no call fails,
+//! and a failover is as fast as ever.
 //!
 //! Where `libfaketime` is not installed this is shown by the simulator alone.
 

@@ -1,4 +1,5 @@
-//! What a cluster keeps and what it refuses: recorded replies across a failover, and starts that are wrong.
+//! What a cluster keeps and what it refuses: recorded replies across a failover, and starts that
+//! are wrong.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! Every command of the binary once, against real nodes: exit codes, `--json` on every list, help with an
-//! example, and how a node ends on signals.
+//! Every command of the binary once, against real nodes: exit codes, `--json` on every list, help
+//! with an example, and how a node ends on signals.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 unhealthy or empty. Data is on stdout, everything else on
-//! stderr.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 unhealthy or empty. Data is on stdout, everything
+//! else on stderr.
 
 use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
@@ -520,8 +520,8 @@ fn status_waits_watches_and_says_why() {
     watched.wait(Duration::from_secs(5));
 }
 
-/// The signal of Ctrl-C. A shell starts what runs in the background with it ignored, and programs that leave signals alone
-/// then do not hear it: tests that were started so send another one.
+/// The signal of Ctrl-C. A shell starts what runs in the background with it ignored, and programs
+/// that leave signals alone then do not hear it: tests that were started so send another one.
 fn interrupt() -> Signal {
     let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,5 +1,5 @@
-//! The demo, as a person meets it: ready soon, its printed commands work, a death is told, and however it ends
-//! it leaves no process and no file.
+//! The demo, as a person meets it: ready soon, its printed commands work, a death is told, and
+//! however it ends it leaves no process and no file.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

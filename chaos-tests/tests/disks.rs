@@ -1,5 +1,5 @@
-//! Damaged disks, on real processes: a database that cannot be opened, files with flipped bits. Nothing that
-//! was acknowledged is lost, and the node says what it does.
+//! Damaged disks, on real processes: a database that cannot be opened, files with flipped bits.
+//! Nothing that was acknowledged is lost, and the node says what it does.
 
 use std::fs;
 use std::path::Path;
@@ -200,8 +200,8 @@ enum Files {
     Largest,
 }
 
-/// A damaged table can wait until it is compacted: RocksDB then takes no more writes, and the node ends and
-/// says so. Whoever looks after it starts it again. How often that was.
+/// A damaged table can wait until it is compacted: RocksDB then takes no more writes, and the node
+/// ends and says so. Whoever looks after it starts it again. How often that was.
 fn wait_healthy_or_start_again(cluster: &mut Cluster) -> usize {
     let mut ended = 0;
     until(
@@ -225,8 +225,8 @@ fn wait_healthy_or_start_again(cluster: &mut Cluster) -> usize {
 fn d03_flipped_bits_cost_copies_and_no_data() {
     let _turn = turn();
     let mut cluster = Cluster::form(3, PARTITIONS);
-    // One bit comes last: a table with a damaged block goes on being damaged, so that its node is no support
-    // for the next one.
+    // One bit comes last: a table with a damaged block goes on being damaged, so that its node is
+    // no support for the next one.
     let rounds = [
         (".log", Files::All),
         (".sst", Files::All),
@@ -290,7 +290,8 @@ fn d03_flipped_bits_cost_copies_and_no_data() {
     println!("{ended} times a node ended by a damaged table, and came back");
 }
 
-/// An old copy of a data directory is put back while the others went on: what it lacks was promised to them.
+/// An old copy of a data directory is put back while the others went on: what it lacks was promised
+/// to them.
 #[test]
 fn d04_an_old_copy_that_is_put_back_is_found_out_and_made_anew() {
     let _turn = turn();
@@ -312,8 +313,9 @@ fn d04_an_old_copy_that_is_put_back_is_found_out_and_made_anew() {
     copy_folder(&copy, &data(&cluster, victim));
     let began = Instant::now();
     cluster.start(victim);
-    // The copy is of the run before the last: as that run it is refused for a second process (E0208), and its
-    // supervisor starts it again. As a later run it is told what it has forgotten (E0311).
+    // The copy is of the run before the last: as that run it is refused for a second process
+    // (E0208), and its supervisor starts it again. As a later run it is told what it has forgotten
+    // (E0311).
     let mut refused = 0;
     until("the node is back as a new one", ASK_TIME_MAX, || {
         for node in cluster.ended() {

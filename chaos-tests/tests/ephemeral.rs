@@ -1,8 +1,8 @@
-//! Ephemeral topics on real processes: subscribers on every node, one that reads nothing, a node that is killed and comes
-//! back, and a last value that outlives its publisher.
+//! Ephemeral topics on real processes: subscribers on every node, one that reads nothing, a node
+//! that is killed and comes back, and a last value that outlives its publisher.
 //!
-//! What every run checks: a subscriber that keeps up gets every event of a publisher once, in order; one that does not loses
-//! its own and is told how many.
+//! What every run checks: a subscriber that keeps up gets every event of a publisher once, in
+//! order; one that does not loses its own and is told how many.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -192,7 +192,8 @@ fn a_subscriber_that_reads_nothing_hurts_itself_alone() {
     wait_known(&cluster, 0, "ticks", 4);
     let beside = timed(&mut publisher, count + 1);
     println!("{count} events alone in {alone:?}, beside a slow subscriber in {beside:?}");
-    // What it costs exactly is measured inside a node; here are processes that share a machine with others.
+    // What it costs exactly is measured inside a node; here are processes that share a machine with
+    // others.
     assert!(beside < alone * 2, "{beside:?}, alone {alone:?}");
     for subscriber in &fast {
         assert_whole(&subscriber.seen(), 1, 2 * count);
@@ -237,7 +238,8 @@ fn a_killed_node_comes_back_to_its_topics() {
     }
     back.wait_for(300);
     stays.wait_for(300);
-    // The node that came back publishes, too, once its lanes reach everybody: who subscribes is known before that.
+    // The node that came back publishes, too, once its lanes reach everybody: who subscribes is
+    // known before that.
     until(
         "the node that came back reaches both",
         COME_TIME_MAX,

@@ -1,9 +1,10 @@
-//! Failover as clients feel it: a load on actors in many partitions, through the nodes that stay, while the
-//! busiest node is killed or frozen, again and again. Prints the distribution of the gaps.
+//! Failover as clients feel it: a load on actors in many partitions, through the nodes that stay,
+//! while the busiest node is killed or frozen, again and again. Prints the distribution of the
+//! gaps.
 //!
-//! One client per actor and one actor per partition, so that each gap is the gap of one partition. A client is
-//! *affected* when the node that went led its actor's partition. `GHOSTLIGHT_CHAOS=long` repeats as often as
-//! the promise was made for.
+//! One client per actor and one actor per partition, so that each gap is the gap of one partition.
+//! A client is *affected* when the node that went led its actor's partition.
+//! `GHOSTLIGHT_CHAOS=long` repeats as often as the promise was made for.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -136,7 +137,8 @@ fn the_busiest_node_is_frozen_again_and_again() {
         let round = Round::begin(&cluster, &format!("freeze{number}"));
         let victim = round.victim;
         let what = format!("SIGSTOP of {}, round {number}", cluster.name(victim));
-        // Written through the node that freezes: its callers wait, and nothing they were told may be lost.
+        // Written through the node that freezes: its callers wait, and nothing they were told may
+        // be lost.
         let through_it = Load::start(&cluster.http()[victim..=victim]);
         through_it.wait_acknowledged(CALLS_AROUND, SERVED_TIME_MAX);
         round.load.mark();
@@ -159,8 +161,9 @@ fn the_busiest_node_is_frozen_again_and_again() {
     check_gaps(11, "SIGCONT", gaps_after, FREEZE_GAP_MAX);
 }
 
-/// Reads affected actors through the frozen node, from before it wakes until all was read a few times more,
-/// and compares every answer with what had been acknowledged before its read was sent. Wakes the node.
+/// Reads affected actors through the frozen node, from before it wakes until all was read a few
+/// times more, and compares every answer with what had been acknowledged before its read was sent.
+/// Wakes the node.
 fn read_while_it_wakes(round: &Round, cluster: &mut Cluster) -> u64 {
     let address = cluster.http()[round.victim].clone();
     let watched: Vec<&String> = round.affected.iter().take(WATCHED).collect();

@@ -1,5 +1,5 @@
-//! How a cluster comes about and comes back: growth, seeds, restarts from the data directory alone, a node at
-//! another address.
+//! How a cluster comes about and comes back: growth, seeds, restarts from the data directory alone,
+//! a node at another address.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,5 +1,6 @@
-//! Nodes that are neither well nor dead, on real processes: a disk whose syncs take a second, a disk whose syncs fail,
-//! a node that gets a tenth of a processor. The others' callers hardly notice, and nothing acknowledged is lost.
+//! Nodes that are neither well nor dead, on real processes: a disk whose syncs take a second, a
+//! disk whose syncs fail, a node that gets a tenth of a processor. The others' callers hardly
+//! notice, and nothing acknowledged is lost.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ use rustix::process::Signal;
 
 const PARTITIONS: u32 = 64;
 const CALLS_AROUND: u64 = 20;
-/// What is promised on an idle machine: 99 of 100 calls of the others take at most so many times what they took before.
+/// What is promised on an idle machine: 99 of 100 calls of the others take at most so many times
+/// what they took before.
 const TIMES_TARGET: u32 = 3;
 /// One period of a throttled node, and how much of it runs.
 const THROTTLE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(10));
@@ -155,7 +157,8 @@ fn g03_a_node_with_a_tenth_of_a_processor_slows_the_others_little() {
         cluster.signal(gray, Signal::STOP);
         std::thread::sleep(THROTTLE.0 - THROTTLE.1);
     };
-    // Whether it is noticed depends on what else this machine does: it is told, and what its callers feel is bounded.
+    // Whether it is noticed depends on what else this machine does: it is told, and what its
+    // callers feel is bounded.
     let began = Instant::now();
     let mut seen = None;
     while seen.is_none() && began.elapsed() < SERVED_TIME_MAX {

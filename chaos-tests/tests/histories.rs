@@ -1,5 +1,6 @@
-//! Actors that many clients change at once, through all nodes, while nodes die, stand still and lose their power together: is there an
-//! order of everything that was asked which explains everything that was told?
+//! Actors that many clients change at once, through all nodes, while nodes die, stand still and
+//! lose their power together: is there an order of everything that was asked which explains
+//! everything that was told?
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,8 @@ use ghostlight_chaos::shared::Shared;
 use ghostlight_report::Row;
 use rustix::process::Signal;
 
-/// Calls that are answered before, during and after each fault: one that nobody calls through tests nothing.
+/// Calls that are answered before, during and after each fault: one that nobody calls through tests
+/// nothing.
 const ANSWERED: u64 = 300;
 /// How long a node stands still: longer than its leaderships last.
 const FREEZE: Duration = Duration::from_secs(3);

@@ -1,8 +1,9 @@
-//! Planned moves cost no call: drain and undo, rolling restart, join, leave. 256 partitions, a load of appends
-//! and a bank; at the end every log and every balance is compared with what was acknowledged.
+//! Planned moves cost no call: drain and undo, rolling restart, join, leave. 256 partitions, a load
+//! of appends and a bank; at the end every log and every balance is compared with what was
+//! acknowledged.
 //!
-//! A client repeats what was refused or unanswered with the same request id, as the API says; a call that
-//! fails in spite of that fails the test.
+//! A client repeats what was refused or unanswered with the same request id, as the API says; a
+//! call that fails in spite of that fails the test.
 
 use std::time::{Duration, Instant};
 
@@ -150,7 +151,8 @@ fn a_fourth_node_joins_and_another_leaves() {
 
     let leaver = 1;
     let began = Instant::now();
-    // Ordered through another node, by its name: its own admin API may be reachable from its machine alone.
+    // Ordered through another node, by its name: its own admin API may be reachable from its
+    // machine alone.
     let other = cluster.admin_url(0);
     command(&["leave", cluster.name(leaver), "--node", &other]);
     let mut process = cluster.take(leaver);

@@ -1,12 +1,15 @@
-//! More calls than three nodes can do, from callers that do not wait: what is still done, how long that takes, what the rest
-//! costs, what memory it takes, and how soon it is over when the load is. Then the same while one of the nodes is frozen.
+//! More calls than three nodes can do, from callers that do not wait: what is still done, how long
+//! that takes, what the rest costs, what memory it takes, and how soon it is over when the load is.
+//! Then the same while one of the nodes is frozen.
 //!
-//! Capacity is what a closed loop of the same callers reaches; an open loop then makes so many times more calls. Callers and nodes
-//! share the machine, so the callers' own processor time is told with the figures. A call that finds no room on its connection
-//! (`open_loop`) is not sent: HTTP/2 has let its client know that it would wait. With few connections that is what becomes of most
-//! calls at ten times the capacity; with many, they reach the nodes.
+//! Capacity is what a closed loop of the same callers reaches; an open loop then makes so many
+//! times more calls. Callers and nodes share the machine, so the callers' own processor time is
+//! told with the figures. A call that finds no room on its connection (`open_loop`) is not sent:
+//! HTTP/2 has let its client know that it would wait. With few connections that is what becomes of
+//! most calls at ten times the capacity; with many, they reach the nodes.
 //!
-//! In the end every counter is compared with what its callers were told. `GHOSTLIGHT_CHAOS=long` takes longer steps.
+//! In the end every counter is compared with what its callers were told. `GHOSTLIGHT_CHAOS=long`
+//! takes longer steps.
 
 use std::time::Duration;
 
@@ -21,13 +24,15 @@ use rustix::process::Signal;
 
 const NODES: usize = 3;
 const PARTITIONS: u32 = 256;
-/// Connections to each node when many programs call: then more calls wait in front of a node than it does in a second.
+/// Connections to each node when many programs call: then more calls wait in front of a node than
+/// it does in a second.
 const MANY_CONNECTIONS: usize = 16;
 /// How long nodes are left alone, to know what they take then.
 const IDLE_TIME: Duration = Duration::from_secs(2);
 /// Enough that no mailbox fills.
 const ACTORS: usize = 1_000;
-/// In flight when the capacity is measured: what connections to two nodes carry, and less than their leaders refuse.
+/// In flight when the capacity is measured: what connections to two nodes carry, and less than
+/// their leaders refuse.
 const IN_FLIGHT: usize = 768;
 /// What should still be done at so many times the capacity, by the capacity.
 const GOODPUT_TARGETS: [(f64, f64); 2] = [(2.0, 0.9), (10.0, 0.8)];
@@ -217,7 +222,8 @@ fn idle(cluster: &Cluster) -> f64 {
     (spent() - before) / IDLE_TIME.as_secs_f64()
 }
 
-/// What a call that was not done costs the nodes, by what one costs that is done. Both without what they take anyway.
+/// What a call that was not done costs the nodes, by what one costs that is done. Both without what
+/// they take anyway.
 fn report_costs(what: &str, idle: f64, capacity: &Part, parts: &[Part]) {
     let done = |part: &Part| (part.seen.good + part.seen.late) as f64;
     let nodes = |part: &Part| part.nodes.as_secs_f64() - idle * part.seen.took.as_secs_f64();

@@ -1,4 +1,5 @@
-//! Disks with little room, without any, and that cannot be written, on real processes and a real file system.
+//! Disks with little room, without any, and that cannot be written, on real processes and a real
+//! file system.
 //!
 //! Printed as *skipped* where this process may not mount.
 

@@ -1,5 +1,5 @@
-//! Dapr's programs played for real: a sidecar that waits for its cluster, one without any, one that meets
-//! something else; what tools wait for in the log; how it ends on signals.
+//! Dapr's programs played for real: a sidecar that waits for its cluster, one without any, one that
+//! meets something else; what tools wait for in the log; how it ends on signals.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -1,5 +1,6 @@
-//! Networks between real processes that are cut, one-way, flapping, lossy and slow: who serves, who must not, that
-//! nobody is taken for dead because datagrams were lost, and that nothing acknowledged is lost.
+//! Networks between real processes that are cut, one-way, flapping, lossy and slow: who serves, who
+//! must not, that nobody is taken for dead because datagrams were lost, and that nothing
+//! acknowledged is lost.
 
 use std::time::{Duration, Instant};
 
@@ -67,8 +68,8 @@ fn call(cluster: &Cluster, node: usize, actor: &str, method: &str, body: &str) -
     }
 }
 
-/// Calls of every kind to a node that has no majority: none may be acknowledged. The actors whose appends
-/// certainly did not run.
+/// Calls of every kind to a node that has no majority: none may be acknowledged. The actors whose
+/// appends certainly did not run.
 #[track_caller]
 fn check_silent(cluster: &Cluster, node: usize, moment: &str) -> Vec<String> {
     let mut refused = Vec::new();

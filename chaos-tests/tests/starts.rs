@@ -1,4 +1,5 @@
-//! Starts that must not succeed, and clusters that must not mix: what is typed, what is said, how it ends.
+//! Starts that must not succeed, and clusters that must not mix: what is typed, what is said, how
+//! it ends.
 
 use std::fs;
 use std::path::Path;
@@ -330,7 +331,8 @@ fn e04_two_clusters_with_company_refuse_each_other() {
     }
 }
 
-/// Every restart of these tests names the data directory alone; here, what it must bring back is looked at.
+/// Every restart of these tests names the data directory alone; here, what it must bring back is
+/// looked at.
 #[test]
 fn e05_a_restart_needs_its_data_directory_alone() {
     let _turn = turn();

@@ -1,8 +1,8 @@
-//! House rules as a test: sizes, module docs, banned words, the direction of dependencies, and that documents
-//! speak of things that exist.
+//! House rules as a test: sizes, module docs, banned words, the direction of dependencies, and that
+//! documents speak of things that exist.
 //!
-//! It reads the files of the repository; commands in documents are tried with the built binary. What the compiler, clippy or rustfmt can check
-//! is not here.
+//! It reads the files of the repository; commands in documents are tried with the built binary.
+//! What the compiler, clippy or rustfmt can check is not here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,8 @@ use ghostlight_protocol::code::Code;
 
 const FILE_LINES_MAX: usize = 800;
 const README_LINES_MAX: usize = 150;
+/// As wide as rustfmt makes code.
+const COMMENT_COLUMNS_MAX: usize = 100;
 const SKIPPED: &[&str] = &[".git", "target", "ghostlight-data"];
 
 fn root() -> PathBuf {
@@ -97,6 +99,27 @@ fn files_are_small() {
     none(&format!("files over {FILE_LINES_MAX} lines"), &long);
     let readme = read("README.md").lines().count();
     assert!(readme <= README_LINES_MAX, "README.md has {readme} lines");
+}
+
+/// rustfmt leaves comments alone. A row of a table is as long as it is.
+#[test]
+fn comments_are_as_wide_as_code() {
+    let comments = files(".rs").into_iter().flat_map(|(path, text)| {
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let lines = lines.into_iter().enumerate();
+        lines.map(move |(at, line)| (format!("{path}:{}", at + 1), line))
+    });
+    let wide = comments.filter(|(_, line)| {
+        let comment = line.trim_start().strip_prefix("//");
+        let text = comment.map(|rest| rest.trim_start_matches(['/', '!', ' ']));
+        let is_row = text.is_some_and(|text| text.starts_with('|'));
+        text.is_some() && !is_row && line.chars().count() > COMMENT_COLUMNS_MAX
+    });
+    let wide: Vec<String> = wide.map(|(place, _)| place).collect();
+    none(
+        &format!("comments of more than {COMMENT_COLUMNS_MAX} columns"),
+        &wide,
+    );
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! Topics on real processes: publishers on every node, two groups, nodes that are killed in mid-stream, and a
-//! cluster that is killed whole.
+//! Topics on real processes: publishers on every node, two groups, nodes that are killed in
+//! mid-stream, and a cluster that is killed whole.
 //!
-//! The checker: no acknowledged event is lost to a group; the events of a key come to a subscriber in their
-//! order, without a gap; to a subscriber whose node lives nothing comes again but what was counted as failed. An
-//! actor counts each event once.
+//! The checker: no acknowledged event is lost to a group; the events of a key come to a subscriber
+//! in their order, without a gap; to a subscriber whose node lives nothing comes again but what was
+//! counted as failed. An actor counts each event once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
@@ -128,8 +128,8 @@ fn publish_each(
     number
 }
 
-/// Numbers of each key in the order of their first deliveries; and how many came again without a failure that
-/// was counted in between.
+/// Numbers of each key in the order of their first deliveries; and how many came again without a
+/// failure that was counted in between.
 fn sort(seen: &Seen) -> (BTreeMap<String, Vec<u64>>, usize) {
     let mut firsts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let mut known = BTreeSet::new();
@@ -494,7 +494,8 @@ fn a_reader_acknowledges_what_it_has_printed() {
         .stdout(Stdio::piped())
         .spawn();
     let mut frozen = frozen.expect("the binary runs");
-    // Nobody empties its pipe, which holds more than these lines; so it is stopped when it has one of them.
+    // Nobody empties its pipe, which holds more than these lines; so it is stopped when it has one
+    // of them.
     let mut out = BufReader::new(frozen.stdout.take().expect("piped"));
     let mut line = String::new();
     out.read_line(&mut line).expect("a line");

@@ -1,5 +1,6 @@
-//! How much the lanes cost: calls there and answers back through two whole transports, beside a bare QUIC
-//! stream that carries the same bytes between two bare endpoints. Both take a turn in every round.
+//! How much the lanes cost: calls there and answers back through two whole transports, beside a
+//! bare QUIC stream that carries the same bytes between two bare endpoints. Both take a turn in
+//! every round.
 //!
 //! `cargo run -p ghostlight --example lane_echo`
 

@@ -1,13 +1,13 @@
 //! Runs native actors: performs the core's runner effects on worker threads.
 //!
 //! The core thread owns the [`Executor`] and never waits in it: no code of an actor runs there, its
-//! destructor included. A turn is begun by one of the workers; between turns an activation is an object in
-//! its slot and no task at all. What turns ask and how they end goes through a bounded [`RunnerSink`] back to the core thread; when that is full, turns
-//! wait, the core does not.
+//! destructor included. A turn is begun by one of the workers; between turns an activation is an
+//! object in its slot and no task at all. What turns ask and how they end goes through a bounded
+//! [`RunnerSink`] back to the core thread; when that is full, turns wait, the core does not.
 //!
-//! **Invariant:** the object is back in its slot before the core hears that its turn ended, so that the
-//! next `Run` finds it.
-//! **Absent:** what a turn may do and when it counts; the core decides that.
+//! **Invariant:** the object is back in its slot before the core hears that its turn ended, so that
+//! the next `Run` finds it. **Absent:** what a turn may do and when it counts; the core decides
+//! that.
 
 mod client;
 pub(crate) mod events;
@@ -39,8 +39,8 @@ pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
 /// The way back to the core thread: a bounded queue.
 pub trait RunnerSink: Send + Sync + 'static {
-    /// Queues an input. `None`: it is queued. Else the queue is full, and the future queues it; an input
-    /// for a core that has ended is dropped.
+    /// Queues an input. `None`: it is queued. Else the queue is full, and the future queues it; an
+    /// input for a core that has ended is dropped.
     fn put(&self, input: RunnerInput) -> Option<BoxFuture<'static, ()>>;
 }
 

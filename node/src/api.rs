@@ -1,8 +1,8 @@
 //! The APIs of a node: Dapr's over HTTP and gRPC, and ours for operators on the admin port.
 //!
-//! They are thin: they parse names, put a request through the [`NodeHandle`], and turn the outcome into an answer.
-//! The only place that knows statuses and error codes of the wire is `error_map`. Absent here: any
-//! decision about the cluster, any state beyond what a request carries.
+//! They are thin: they parse names, put a request through the [`NodeHandle`], and turn the outcome
+//! into an answer. The only place that knows statuses and error codes of the wire is `error_map`.
+//! Absent here: any decision about the cluster, any state beyond what a request carries.
 
 pub mod access;
 pub mod admin;
@@ -71,7 +71,8 @@ pub struct Context {
     pub namespace: String,
     /// Accepted tokens; empty: none is asked for.
     pub tokens: Vec<Secret>,
-    /// Accepted by the operators' API: those of the node, whatever its applications have. Empty: none is asked for.
+    /// Accepted by the operators' API: those of the node, whatever its applications have. Empty:
+    /// none is asked for.
     pub operator_tokens: Vec<Secret>,
     /// Settings of this node that weaken a guarantee.
     pub weakened: Vec<String>,
@@ -137,7 +138,8 @@ impl Door {
 }
 
 impl Context {
-    /// The publishing and subscribing of every application of this node, that of this listener first.
+    /// The publishing and subscribing of every application of this node, that of this listener
+    /// first.
     fn pubsubs(&self) -> impl Iterator<Item = &Arc<PubSub>> {
         let doors = self.doors.iter().map(|door| &door.pubsub);
         let others = doors.filter(|other| !Arc::ptr_eq(other, &self.pubsub));
@@ -198,8 +200,8 @@ async fn collect(headers: &HeaderMap, mut body: Body, max: usize) -> Result<Byte
     collected
 }
 
-/// Reads on where a body is over the limit: many clients send everything before they read, and would see
-/// a broken connection instead of the answer.
+/// Reads on where a body is over the limit: many clients send everything before they read, and
+/// would see a broken connection instead of the answer.
 async fn discard(mut body: Body) {
     let mut left = DISCARDED_BYTES_MAX;
     let rest = async {

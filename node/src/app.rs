@@ -1,10 +1,11 @@
-//! The channel from a node to the applications beside it: it knows which process it talks to, and asks it.
+//! The channel from a node to the applications beside it: it knows which process it talks to, and
+//! asks it.
 //!
-//! In: [`AppChannel::send`], one request for one instance. Out: one [`AppAnswer`] for each request, and
-//! [`AppEvent`]s through one bounded queue, in order.
-//! Invariant: a request for an instance travels only over connections that are known to end in that instance's
-//! process (`docs/decisions/0007`); what is answered after `Gone` is `NoAnswer`.
-//! Absent: which actor runs where, when an object is reset, what a status means, who may call: the core's.
+//! In: [`AppChannel::send`], one request for one instance. Out: one [`AppAnswer`] for each request,
+//! and [`AppEvent`]s through one bounded queue, in order. Invariant: a request for an instance
+//! travels only over connections that are known to end in that instance's process
+//! (`docs/decisions/0007`); what is answered after `Gone` is `NoAnswer`. Absent: which actor runs
+//! where, when an object is reset, what a status means, who may call: the core's.
 
 pub(crate) mod bridge;
 mod callback;
@@ -80,10 +81,12 @@ impl fmt::Display for AppId {
     }
 }
 
-/// One process of an application, as this node has seen it. Counts up over all applications of the node.
+/// One process of an application, as this node has seen it. Counts up over all applications of the
+/// node.
 ///
-/// The same process keeps its id: `Gone` and then `Hosting` with the same id is a process that was out of reach, and
-/// still has the objects it made. Where processes cannot be told apart the id is a new one.
+/// The same process keeps its id: `Gone` and then `Hosting` with the same id is a process that was
+/// out of reach, and still has the objects it made. Where processes cannot be told apart the id is
+/// a new one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct InstanceId(pub u64);
 
@@ -115,7 +118,8 @@ pub enum Callback {
         method: String,
         /// Query of the caller's request, without the question mark; may be empty.
         query: String,
-        /// Headers of the caller's request. What concerns a connection, and the sidecar's token, is left out here.
+        /// Headers of the caller's request. What concerns a connection, and the sidecar's token, is
+        /// left out here.
         headers: Vec<(String, String)>,
         /// Content type of the body.
         content_type: Option<String>,
@@ -236,7 +240,8 @@ impl AppAnswer {
 /// What the channel reports. At most one instance of an application is hosting at a time.
 #[derive(Clone, PartialEq, Debug)]
 pub enum AppEvent {
-    /// A process is ready for its actors. Repeated without a `Gone` when the same process announces other types.
+    /// A process is ready for its actors. Repeated without a `Gone` when the same process announces
+    /// other types.
     Hosting {
         /// The application.
         app: AppId,
@@ -248,10 +253,12 @@ pub enum AppEvent {
         subscriptions: Bytes,
         /// Actors that it may hold, called into being by an earlier run of this node too.
         objects: Vec<ActorKey>,
-        /// Other processes of the application that were here and have not ended: they keep their objects.
+        /// Other processes of the application that were here and have not ended: they keep their
+        /// objects.
         living: Vec<InstanceId>,
     },
-    /// The process has ended, cannot be reached, or is unhealthy. Its running requests end as `NoAnswer`.
+    /// The process has ended, cannot be reached, or is unhealthy. Its running requests end as
+    /// `NoAnswer`.
     Gone {
         /// The application.
         app: AppId,
@@ -299,7 +306,8 @@ struct Shared {
     next_instance: AtomicU64,
     keepers: Mutex<Vec<AbortHandle>>,
     seats: seats::Seats,
-    /// What each application hosted last; `None`: it is gone at the moment. Absent: it has never been there.
+    /// What each application hosted last; `None`: it is gone at the moment. Absent: it has never
+    /// been there.
     hosted: Mutex<HashMap<AppId, Option<Vec<String>>>>,
 }
 
@@ -321,8 +329,8 @@ impl AppChannel {
         Self::start_remembering(apps, None)
     }
 
-    /// The same, and which objects each process may hold is remembered in this folder: the next run of this node
-    /// needs to know.
+    /// The same, and which objects each process may hold is remembered in this folder: the next run
+    /// of this node needs to know.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -368,8 +376,8 @@ impl AppChannel {
 
     /// Asks one instance and waits for its answer, without a time limit except for `Deactivate`.
     ///
-    /// Not cancel-safe: when the future is dropped, the connection is cut, and the application may still run what
-    /// it was asked. Whoever has given a request up should still wait for its end.
+    /// Not cancel-safe: when the future is dropped, the connection is cut, and the application may
+    /// still run what it was asked. Whoever has given a request up should still wait for its end.
     pub async fn send(&self, instance: InstanceId, request: AppRequest) -> AppAnswer {
         let found = lock(&self.shared.instances).get(&instance).cloned();
         match found {
@@ -378,8 +386,8 @@ impl AppChannel {
         }
     }
 
-    /// Posts something to one instance that is reached by HTTP, and waits for its answer without a time limit.
-    /// `begun` is set while the application may have seen it.
+    /// Posts something to one instance that is reached by HTTP, and waits for its answer without a
+    /// time limit. `begun` is set while the application may have seen it.
     ///
     /// Not cancel-safe, as [`AppChannel::send`], once it is begun.
     pub async fn post(&self, instance: InstanceId, post: Post, begun: &AtomicBool) -> AppAnswer {
@@ -452,7 +460,8 @@ impl Shared {
         *processes.entry((app.clone(), image)).or_insert_with(fresh)
     }
 
-    /// Processes of an application that have been here and have not ended. Those that cannot be told apart are none.
+    /// Processes of an application that have been here and have not ended. Those that cannot be
+    /// told apart are none.
     fn living(&self, app: &AppId) -> Vec<InstanceId> {
         let processes = lock(&self.processes);
         let of_it = processes.iter().filter(|((of, _), _)| of == app);

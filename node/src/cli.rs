@@ -1,8 +1,9 @@
 //! The command line: parses arguments, runs one command, and says how it went by the exit code.
 //!
-//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 unhealthy
-//! or empty. Every error says what failed, why, and what to do, with the code that `explain` knows.
-//! Absent here: knowledge about the cluster; everything shown comes from a node's admin API.
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3
+//! unhealthy or empty. Every error says what failed, why, and what to do, with the code that
+//! `explain` knows. Absent here: knowledge about the cluster; everything shown comes from a node's
+//! admin API.
 
 mod args;
 mod bench;
@@ -48,7 +49,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The command line. Without a word of one the help is what was asked for, whatever the environment says.
+/// The command line. Without a word of one the help is what was asked for, whatever the environment
+/// says.
 fn parsed() -> Args {
     Args::try_parse().unwrap_or_else(|error| {
         if std::env::args_os().len() > 1 || error.kind() != ErrorKind::MissingSubcommand {

@@ -1,7 +1,8 @@
 //! The one place of the shell that reads a clock.
 //!
-//! Cores get [`Instant`] and [`WallTime`] as arguments; whatever drives a core takes them from here.
-//! Sleeping is not here: drivers sleep until a core's next deadline with their own runtime's timer.
+//! Cores get [`Instant`] and [`WallTime`] as arguments; whatever drives a core takes them from
+//! here. Sleeping is not here: drivers sleep until a core's next deadline with their own runtime's
+//! timer.
 
 use std::time::Duration;
 

@@ -1,9 +1,11 @@
 //! The configuration of a node: parsed once into types, checked as a whole, then passed on as data.
 //!
-//! Four sources, the first that names a value wins: flag, environment (`GHOSTLIGHT_*`), file (TOML), default.
-//! Flags and environment arrive as one [`Settings`] (clap reads both), the file as another, what the data directory
-//! remembers of the last start as a third; [`NodeConfig::build`] overlays them and checks every relation. Absent here: components (stores, clocks, transports) are
-//! constructor arguments, never settings; a value nobody has needed to change is a constant in `limits.rs`.
+//! Four sources, the first that names a value wins: flag, environment (`GHOSTLIGHT_*`), file
+//! (TOML), default. Flags and environment arrive as one [`Settings`] (clap reads both), the file as
+//! another, what the data directory remembers of the last start as a third; [`NodeConfig::build`]
+//! overlays them and checks every relation. Absent here: components (stores, clocks, transports)
+//! are constructor arguments, never settings; a value nobody has needed to change is a constant in
+//! `limits.rs`.
 
 mod file;
 mod remembered;
@@ -86,7 +88,8 @@ pub struct NodeConfig {
     pub partitions: Option<u16>,
     /// Whether the sample actors are hosted.
     pub samples: Samples,
-    /// Applications beside this node, each with another name. The API listeners of the node are the first one's.
+    /// Applications beside this node, each with another name. The API listeners of the node are the
+    /// first one's.
     pub apps: Vec<AppSettings>,
     /// Folders with Dapr's resources: components, subscriptions, resiliency.
     pub resources: Vec<PathBuf>,
@@ -144,7 +147,8 @@ impl KeySource {
     }
 }
 
-/// Whether the sample actors are hosted: `counter`, `log`, `account`, `register`, `echo` and `tally`.
+/// Whether the sample actors are hosted: `counter`, `log`, `account`, `register`, `echo` and
+/// `tally`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Samples {
     /// They are.
@@ -237,10 +241,11 @@ impl Error {
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl NodeConfig {
-    /// Overlays flags and environment (`top`) on the file (`file`) and the defaults, and checks the whole.
+    /// Overlays flags and environment (`top`) on the file (`file`) and the defaults, and checks the
+    /// whole.
     ///
-    /// `environment` answers for variables that are no flag: `GHOSTLIGHT_CLUSTER_KEY`, `DAPR_API_TOKEN`,
-    /// `NAMESPACE`, and the directories of the user.
+    /// `environment` answers for variables that are no flag: `GHOSTLIGHT_CLUSTER_KEY`,
+    /// `DAPR_API_TOKEN`, `NAMESPACE`, and the directories of the user.
     ///
     /// # Errors
     /// The first value or relation that is wrong.

@@ -1,11 +1,12 @@
 //! Ephemeral topics of this process: at most once, from any node to whoever listens on any node.
 //!
-//! [`Hub`] owns the pure parts (`ghostlight_core::ephemeral`) and moves bytes between them: a publish is encoded once and put
-//! into the lane of each node that wants it; what arrives is put into the ring of each subscriber here. All of it happens on
-//! the thread of whoever publishes, or has read from the lane, under one lock and without waiting for subscribers. The core's
-//! thread is told nothing of events, and never takes that lock: what it knows of connections it puts down for a thread of
-//! the hub's own (`mail.rs`).
-//! Absent: the decision what a component's topics are (`topics::classes`), and envelopes.
+//! [`Hub`] owns the pure parts (`ghostlight_core::ephemeral`) and moves bytes between them: a
+//! publish is encoded once and put into the lane of each node that wants it; what arrives is put
+//! into the ring of each subscriber here. All of it happens on the thread of whoever publishes, or
+//! has read from the lane, under one lock and without waiting for subscribers. The core's thread is
+//! told nothing of events, and never takes that lock: what it knows of connections it puts down for
+//! a thread of the hub's own (`mail.rs`). Absent: the decision what a component's topics are
+//! (`topics::classes`), and envelopes.
 
 mod arrive;
 mod bus;

@@ -1,7 +1,8 @@
-//! The way into a running node, for everything in the same process: the APIs, the library's users, tests.
+//! The way into a running node, for everything in the same process: the APIs, the library's users,
+//! tests.
 //!
-//! Cheap to clone. Every request goes through one queue to the node's core thread, bounded by count and by
-//! bytes; a full queue is an honest `NotRun`.
+//! Cheap to clone. Every request goes through one queue to the node's core thread, bounded by count
+//! and by bytes; a full queue is an honest `NotRun`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,8 +22,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::ephemeral::{Ephemeral, Hub, Keep};
 use crate::topics::{Farewell, Settlement, SubscribeError, Subscription, SubscriptionFeed, ended};
 
-/// Requests waiting for the core thread; beyond it callers are refused, which is the cheapest refusal there is. No more
-/// than the thread takes in a few turns of its loop, so that nobody spends his time in this queue.
+/// Requests waiting for the core thread; beyond it callers are refused, which is the cheapest
+/// refusal there is. No more than the thread takes in a few turns of its loop, so that nobody
+/// spends his time in this queue.
 pub const REQUESTS_MAX: usize = 4_096;
 /// Bytes of the bodies of those requests.
 pub const REQUEST_QUEUE_BYTES_MAX: usize = 256 << 20;
@@ -175,7 +177,8 @@ impl NodeHandle {
         (handle, receiver)
     }
 
-    /// Ephemeral topics: at most once, to whoever listens. What is published by this one is kept as `keep` says.
+    /// Ephemeral topics: at most once, to whoever listens. What is published by this one is kept as
+    /// `keep` says.
     #[must_use]
     pub fn ephemeral(&self, keep: Keep) -> Ephemeral {
         Ephemeral::new(Arc::clone(&self.hub), keep)
@@ -194,7 +197,8 @@ impl NodeHandle {
 
     /// Calls an actor and waits for the honest outcome.
     ///
-    /// Dropping the future frees the caller: a call that waits leaves the mailbox, a turn that runs goes on.
+    /// Dropping the future frees the caller: a call that waits leaves the mailbox, a turn that runs
+    /// goes on.
     pub async fn invoke(&self, call: Invoke) -> CallOutcome {
         let (answer, outcome) = oneshot::channel();
         let Some(queued) = QueuedBytes::take(&self.queued, call.body.len()) else {
@@ -232,7 +236,8 @@ impl NodeHandle {
         outcome.await.unwrap_or(AppOutcome::Unknown(ended))
     }
 
-    /// Begins a subscription, and waits until it is there. At most `events` deliveries are out at once.
+    /// Begins a subscription, and waits until it is there. At most `events` deliveries are out at
+    /// once.
     pub(crate) async fn begin_subscription(
         &self,
         wants: subscribers::Subscribing,

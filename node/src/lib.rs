@@ -1,7 +1,7 @@
 //! Ghostlight: actors that survive their nodes.
 //!
-//! As a library: `Node::builder().actor::<Counter>().data_dir(dir).start().await`. The binary is the same
-//! program with sample actors and a command line.
+//! As a library: `Node::builder().actor::<Counter>().data_dir(dir).start().await`. The binary is
+//! the same program with sample actors and a command line.
 
 // The `#[actor]` macro writes paths from the crate `ghostlight`; inside this crate they lead here.
 extern crate self as ghostlight;

@@ -79,9 +79,10 @@ pub struct Addresses {
 
 /// A node that runs. Dropping it does not end it; `shutdown` and `wait` do.
 ///
-/// A panic in one of the node's own threads (core, disk, readers, transport) ends the node, as a failed
-/// write does: without any of them it is none, and the others must take over. It does not end the process,
-/// which may belong to somebody else: calls are refused, and [`RunningNode::wait`] returns the error.
+/// A panic in one of the node's own threads (core, disk, readers, transport) ends the node, as a
+/// failed write does: without any of them it is none, and the others must take over. It does not
+/// end the process, which may belong to somebody else: calls are refused, and [`RunningNode::wait`]
+/// returns the error.
 #[derive(Debug)]
 pub struct RunningNode {
     handle: NodeHandle,
@@ -123,7 +124,8 @@ impl RunningNode {
         Ok(())
     }
 
-    /// Set when an end without a drain is asked for through the API: the process should end with status 1.
+    /// Set when an end without a drain is asked for through the API: the process should end with
+    /// status 1.
     #[must_use]
     pub fn forced(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.contexts.own.forced)
@@ -144,8 +146,8 @@ impl RunningNode {
     /// Waits until the node has ended and its store is closed.
     ///
     /// # Errors
-    /// When it ended for another reason than being told to: the cluster or the disk refused, or one of its
-    /// threads panicked.
+    /// When it ended for another reason than being told to: the cluster or the disk refused, or one
+    /// of its threads panicked.
     pub async fn wait(self) -> Result<(), StartError> {
         let reason = self.halted.await;
         self.contexts.close();
@@ -205,8 +207,9 @@ impl Node {
         self.running.addresses()
     }
 
-    /// Waits until the node ends by itself: the cluster let it go, its disk failed, or one of its own
-    /// threads panicked. None of that ends the program: whoever embeds a node decides what follows.
+    /// Waits until the node ends by itself: the cluster let it go, its disk failed, or one of its
+    /// own threads panicked. None of that ends the program: whoever embeds a node decides what
+    /// follows.
     ///
     /// # Errors
     /// When it ended for another reason than being told to by an operator.

@@ -1,9 +1,10 @@
-//! Dapr's pub/sub: publishing for an application, and delivering to it, over whatever bus a component stands for.
+//! Dapr's pub/sub: publishing for an application, and delivering to it, over whatever bus a
+//! component stands for.
 //!
-//! [`PubSub`] is that of one application: its components, what it may do with them, and its subscriptions. Both
-//! transports come through here, so that they share every rule. In: checked names, bodies, metadata. Out: typed
-//! errors that `api::error_map` turns into Dapr's.
-//! Absent: durability, order, groups, redelivery, which a bus has or has not; the wire of either transport.
+//! [`PubSub`] is that of one application: its components, what it may do with them, and its
+//! subscriptions. Both transports come through here, so that they share every rule. In: checked
+//! names, bodies, metadata. Out: typed errors that `api::error_map` turns into Dapr's. Absent:
+//! durability, order, groups, redelivery, which a bus has or has not; the wire of either transport.
 
 mod actor_route;
 mod batches;
@@ -89,8 +90,8 @@ pub struct Changes {
 }
 
 impl PubSub {
-    /// With the components of these resources, and the subscriptions declared in them. `ours` is the bus of
-    /// Ghostlight's own topics.
+    /// With the components of these resources, and the subscriptions declared in them. `ours` is
+    /// the bus of Ghostlight's own topics.
     ///
     /// # Errors
     /// A declared rule does not compile: a sentence that names file and rule.
@@ -125,8 +126,8 @@ impl PubSub {
         Ok(pubsub)
     }
 
-    /// Goes on with other components, and other declared subscriptions of these applications. What says the same as before
-    /// is not touched.
+    /// Goes on with other components, and other declared subscriptions of these applications. What
+    /// says the same as before is not touched.
     ///
     /// # Errors
     /// A declared rule does not compile: a sentence that names file and rule. Nothing has changed.

@@ -1,9 +1,10 @@
 //! Dapr's resources from YAML: components, subscriptions, configurations, resiliency policies.
 //!
-//! In: folders (`--resources-path`, read in the order of names, `.yaml` and `.yml`) and files (`--config`), each
-//! with any number of documents. Out: typed values, and the warnings that a start prints once each. Errors name
-//! file and line. Secrets come from the environment: `envRef`, or `secretKeyRef` of a `secretstores.local.env`.
-//! Unknown kinds, fields and parts that have no effect here are tolerated. Absent: what a component does.
+//! In: folders (`--resources-path`, read in the order of names, `.yaml` and `.yml`) and files
+//! (`--config`), each with any number of documents. Out: typed values, and the warnings that a
+//! start prints once each. Errors name file and line. Secrets come from the environment: `envRef`,
+//! or `secretKeyRef` of a `secretstores.local.env`. Unknown kinds, fields and parts that have no
+//! effect here are tolerated. Absent: what a component does.
 
 mod component;
 mod configuration;
@@ -46,7 +47,8 @@ pub struct Resources {
     pub configuration: Configuration,
     /// Resiliency policies for this application.
     pub resiliency: Vec<Resiliency>,
-    /// Types of components that Ghostlight serves in place of their own system, `--builtin`; no file says them.
+    /// Types of components that Ghostlight serves in place of their own system, `--builtin`; no
+    /// file says them.
     pub builtin: Vec<String>,
     /// One sentence for each thing that is tolerated and has no effect.
     pub warnings: Vec<String>,

@@ -1,8 +1,10 @@
 //! Topics, as the node's own process uses them: publish, bulk publish, subscribe.
 //!
-//! [`Bus`] is what every pub/sub component offers, ours and external ones alike (`ghostlight-buses`); `NodeHandle`
-//! offers our durable topics, `ephemeral` those that are stored nowhere, `classes` both behind one component. Everything here is about events as bytes: envelopes, routing and the callbacks of applications belong
-//! to the API above. Errors are honest as those of calls: `NotRun` certainly published nothing, `Unknown` may have.
+//! [`Bus`] is what every pub/sub component offers, ours and external ones alike
+//! (`ghostlight-buses`); `NodeHandle` offers our durable topics, `ephemeral` those that are stored
+//! nowhere, `classes` both behind one component. Everything here is about events as bytes:
+//! envelopes, routing and the callbacks of applications belong to the API above. Errors are honest
+//! as those of calls: `NotRun` certainly published nothing, `Unknown` may have.
 
 mod classes;
 mod keep;

@@ -1,8 +1,9 @@
-//! Whatever the node's shell reads that others have written: configuration, resources, paths, the answers and events of
-//! applications. Each takes anything: noise, and what was valid once (`ghostlight_decoders::noise`).
+//! Whatever the node's shell reads that others have written: configuration, resources, paths, the
+//! answers and events of applications. Each takes anything: noise, and what was valid once
+//! (`ghostlight_decoders::noise`).
 //!
-//! Absent: HTTP, gRPC and TLS themselves, which libraries read, and the fuzzer that follows coverage: these would have to be
-//! built with it, RocksDB included.
+//! Absent: HTTP, gRPC and TLS themselves, which libraries read, and the fuzzer that follows
+//! coverage: these would have to be built with it, RocksDB included.
 
 use std::fs;
 use std::path::PathBuf;
@@ -116,7 +117,8 @@ spec:
     components: { pubsub: { inbound: { retry: again }, outbound: { timeout: general } } }
 ";
 
-/// A folder's file is read, or refused with its name. Rules of routes and trips of breakers are compiled on the way.
+/// A folder's file is read, or refused with its name. Rules of routes and trips of breakers are
+/// compiled on the way.
 #[test]
 fn resources() {
     feed(&Decoder {
@@ -252,7 +254,8 @@ fn rules() {
     });
 }
 
-/// An envelope that is read is the same when it is written and read again; what is none can be wrapped, whatever it is.
+/// An envelope that is read is the same when it is written and read again; what is none can be
+/// wrapped, whatever it is.
 #[test]
 fn envelopes() {
     feed(&Decoder {

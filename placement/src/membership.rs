@@ -1,20 +1,20 @@
 //! Who is alive: the SWIM failure detector (foca) behind our own types.
 //!
-//! Inputs: datagrams, identities learned from a `Hello`, ticks. Outputs: datagrams, changes of the member
-//! list, the next deadline. A member is *alive*, *suspect* (unanswered probes, may still refute) or
-//! *down*. The list is this node's opinion: two nodes may differ for seconds, and nothing may be served,
-//! voted or deleted because of it.
+//! Inputs: datagrams, identities learned from a `Hello`, ticks. Outputs: datagrams, changes of the
+//! member list, the next deadline. A member is *alive*, *suspect* (unanswered probes, may still
+//! refute) or *down*. The list is this node's opinion: two nodes may differ for seconds, and
+//! nothing may be served, voted or deleted because of it.
 //!
-//! **The caller hands over every waiting datagram before it calls with `Tick`.** `Datagram` never runs
-//! timers. A process that was frozen and ran its timers first would accuse healthy members whose answers
-//! wait in its socket.
+//! **The caller hands over every waiting datagram before it calls with `Tick`.** `Datagram` never
+//! runs timers. A process that was frozen and ran its timers first would accuse healthy members
+//! whose answers wait in its socket.
 //!
-//! Joining: a seed is an address, and only a `Hello` tells which node answers there; then comes `Meet`.
-//! Announcements are repeated until somebody answers (foca sends one and forgets), and again when all
-//! members were lost.
+//! Joining: a seed is an address, and only a `Hello` tells which node answers there; then comes
+//! `Meet`. Announcements are repeated until somebody answers (foca sends one and forgets), and
+//! again when all members were lost.
 //!
-//! Deliberately absent: encryption (the connection's), elections, and the news of nodes' records and
-//! leaders (too large for datagrams).
+//! Deliberately absent: encryption (the connection's), elections, and the news of nodes' records
+//! and leaders (too large for datagrams).
 
 mod codec;
 mod identity;
@@ -321,8 +321,8 @@ impl Membership {
 
     /// Stretches the suspicion time: 0 when this node keeps up, one more for each step it lags.
     ///
-    /// A node that is slow itself must not be quick to accuse others. Suspicions already running keep
-    /// their time. Bounded by `LAG_SCORE_MAX`.
+    /// A node that is slow itself must not be quick to accuse others. Suspicions already running
+    /// keep their time. Bounded by `LAG_SCORE_MAX`.
     pub fn set_lag_score(&mut self, score: u32) {
         let score = score.min(LAG_SCORE_MAX);
         if score == self.lag_score || matches!(self.phase, Phase::Leaving { .. } | Phase::Left) {
@@ -347,10 +347,10 @@ impl Membership {
 
     /// Ends suspicions that nobody else will end.
     ///
-    /// Only the accuser runs a timer, and it loses it when it restarts or renews itself; the news that
-    /// should make the suspect refute is passed on a few times only, and a split can swallow them all. Such
-    /// a suspect would stay one for ever, though it answers every probe. Called down, it is told so at its
-    /// next word, and comes back under a newer identity.
+    /// Only the accuser runs a timer, and it loses it when it restarts or renews itself; the news
+    /// that should make the suspect refute is passed on a few times only, and a split can swallow
+    /// them all. Such a suspect would stay one for ever, though it answers every probe. Called
+    /// down, it is told so at its next word, and comes back under a newer identity.
     fn judge_suspects(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let patience = self.settings.verdict_after(self.lag_score);
         let overdue =
@@ -434,8 +434,8 @@ impl Membership {
 
     /// Reads foca's list and tells what changed.
     ///
-    /// A diff of the list and not foca's notices: it also shows suspicions, and it shows a member that
-    /// was down and came back within one datagram as the change it is.
+    /// A diff of the list and not foca's notices: it also shows suspicions, and it shows a member
+    /// that was down and came back within one datagram as the change it is.
     fn compare_members(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let me = self.foca.identity().node;
         let mut found = 0;

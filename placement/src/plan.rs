@@ -1,19 +1,21 @@
 //! The next step of one group's leader: from the group as it is towards the preference list.
 //!
-//! Inputs: the group's applied membership and progress, the wish (its preference list), the facts about
-//! nodes, the time. Output: at most one step. The rules, first match wins:
+//! Inputs: the group's applied membership and progress, the wish (its preference list), the facts
+//! about nodes, the time. Output: at most one step. The rules, first match wins:
 //!
 //! 1. Nothing before the term is opened or while a change or a transfer is pending.
 //! 2. A joint change is ended; by a leader that stays: one that does not hands over first.
 //! 3. A draining or leaving node hands over its leaderships.
 //! 4. A copy nobody wants and that does not vote is dropped.
 //! 5. A group below its factor grows at once; voters are always 1, 3 or 5, never an even number.
-//! 6. A voter that is condemned, gone or no longer wished is replaced by a copy that has caught up, in
-//!    one joint change. **Replace, never shrink.** Waiting times, limits and outages apply (`limits`).
+//! 6. A voter that is condemned, gone or no longer wished is replaced by a copy that has caught up,
+//!    in one joint change. **Replace, never shrink.** Waiting times, limits and outages apply
+//!    (`limits`).
 //! 7. Leadership goes to the first of the list that is fit for it.
 //!
-//! Safety does not rest on any of this: every step is a proposal that needs the group's majorities. Wrong
-//! views cost bandwidth. Deliberately absent: Raft itself, and when to ask (each second, with jitter).
+//! Safety does not rest on any of this: every step is a proposal that needs the group's majorities.
+//! Wrong views cost bandwidth. Deliberately absent: Raft itself, and when to ask (each second, with
+//! jitter).
 
 mod decide;
 mod facts;
@@ -171,7 +173,8 @@ pub enum Wait {
 
 /// The work that a group's present membership means for the nodes; `None`: none.
 ///
-/// A learner that has caught up is no work below the factor: a group of two nodes keeps one for good.
+/// A learner that has caught up is no work below the factor: a group of two nodes keeps one for
+/// good.
 #[must_use]
 pub fn work_in_flight(view: &GroupView<'_>, factor: u8) -> Option<Work> {
     let membership = view.membership;
@@ -196,7 +199,8 @@ pub fn work_in_flight(view: &GroupView<'_>, factor: u8) -> Option<Work> {
     Some(Work::Move { target })
 }
 
-/// The work that a step begins; `None`: none that is limited. It is in flight before the membership shows it.
+/// The work that a step begins; `None`: none that is limited. It is in flight before the membership
+/// shows it.
 #[must_use]
 pub fn work_of(step: &Step, membership: &Membership, factor: u8) -> Option<Work> {
     match step {

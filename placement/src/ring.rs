@@ -1,10 +1,10 @@
 //! Which nodes should hold each partition: consistent hashing (`hashring`) with preference lists.
 //!
-//! Every node of weight `w` stands `w` times the cluster's virtual-node count on the ring. A partition's
-//! list is the first *factor* distinct nodes clockwise from it, one per zone as long as zones last. When a
-//! node joins, a list changes only by gaining that node; when it leaves, only by losing it (exact, and
-//! tested). All nodes compute the same lists from the same candidates: only fixed bytes are hashed, and
-//! golden values pin the result.
+//! Every node of weight `w` stands `w` times the cluster's virtual-node count on the ring. A
+//! partition's list is the first *factor* distinct nodes clockwise from it, one per zone as long as
+//! zones last. When a node joins, a list changes only by gaining that node; when it leaves, only by
+//! losing it (exact, and tested). All nodes compute the same lists from the same candidates: only
+//! fixed bytes are hashed, and golden values pin the result.
 //!
 //! The list is a wish. Who holds and leads a partition is what its Raft group says.
 
@@ -116,16 +116,16 @@ impl PreferenceTable {
         }
     }
 
-    /// The lists over the nodes that have an actor type, where an edge counts as weight 1. The first
-    /// node of a list runs the partition's actors of that type.
+    /// The lists over the nodes that have an actor type, where an edge counts as weight 1. The
+    /// first node of a list runs the partition's actors of that type.
     #[must_use]
     pub fn compute_hosts(ring: &Ring, hosts: &[Candidate]) -> Self {
         let hosts: Vec<Candidate> = hosts.iter().map(Candidate::as_host).collect();
         Self::compute(ring, &hosts)
     }
 
-    /// The nodes that should hold a partition, the one that should lead first. Shorter than the factor
-    /// when there are not enough nodes; empty when there is none.
+    /// The nodes that should hold a partition, the one that should lead first. Shorter than the
+    /// factor when there are not enough nodes; empty when there is none.
     ///
     /// # Panics
     /// When the cluster has no such partition.
@@ -152,7 +152,8 @@ struct VirtualNode {
     candidate: usize,
 }
 
-/// One write of fixed bytes: derived and std implementations write native-endian numbers and lengths.
+/// One write of fixed bytes: derived and std implementations write native-endian numbers and
+/// lengths.
 impl Hash for VirtualNode {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let mut bytes = [0; 21];
@@ -213,7 +214,8 @@ impl Circle {
         }
     }
 
-    /// One ordered walk clockwise: the first node of each zone, then of what is left the first nodes.
+    /// One ordered walk clockwise: the first node of each zone, then of what is left the first
+    /// nodes.
     fn list(&self, partition: PartitionId) -> Vec<NodeId> {
         let Some(first) = self.ring.get(&PartitionPoint(partition)) else {
             return Vec::new();

@@ -1,9 +1,9 @@
 //! Who leads each partition, as far as anybody has said.
 //!
-//! A table of hints: from answers that redirect, from announcements of new leaders, from other nodes'
-//! tables. The hint of the later term wins, within a term that of the later membership. A hint only
-//! decides whom to ask first; **it is never a reason to serve, vote or delete.** A wrong one costs a
-//! hop.
+//! A table of hints: from answers that redirect, from announcements of new leaders, from other
+//! nodes' tables. The hint of the later term wins, within a term that of the later membership. A
+//! hint only decides whom to ask first; **it is never a reason to serve, vote or delete.** A wrong
+//! one costs a hop.
 //!
 //! Deliberately absent: re-sending and backoff (the gateway), and how hints travel.
 
@@ -13,7 +13,8 @@ use bytes::Bytes;
 use ghostlight_protocol::call::LeaderHint;
 use ghostlight_protocol::ids::{LogIndex, NodeId, PartitionId, Term};
 
-/// Voters that a hint may name; more is malformed. Twice the largest factor: both halves of a change.
+/// Voters that a hint may name; more is malformed. Twice the largest factor: both halves of a
+/// change.
 pub const HINT_VOTERS_MAX: usize = 16;
 
 /// What a hint was worth.
@@ -90,7 +91,8 @@ impl RoutingTable {
         }
     }
 
-    /// Notes that a node served as the leader of a term: better than any hint, also than a disproof.
+    /// Notes that a node served as the leader of a term: better than any hint, also than a
+    /// disproof.
     pub fn confirm_leader(&mut self, partition: PartitionId, node: NodeId, term: Term) {
         let route = self.routes.entry(partition).or_default();
         if term >= route.term {

@@ -1,4 +1,5 @@
-//! Seeds of random tests: a failure prints the one line that repeats it, `SEED=…` runs only that one.
+//! Seeds of random tests: a failure prints the one line that repeats it, `SEED=…` runs only that
+//! one.
 
 use std::ops::Range;
 

@@ -1,8 +1,9 @@
 //! Names of actors and methods: one canonical byte form, parsed once.
 //!
-//! The rules are Dapr's (sidecar API, actor invocation): a name may not contain `#`, `?`, a backslash or a
-//! control character, and may not be `.` or `..`; a method is path-cleaned and can never climb out of
-//! its actor. Ours beyond that: no empty name, and at most `NAME_BYTES_MAX` bytes.
+//! The rules are Dapr's (sidecar API, actor invocation): a name may not contain `#`, `?`, a
+//! backslash or a control character, and may not be `.` or `..`; a method is path-cleaned and can
+//! never climb out of its actor. Ours beyond that: no empty name, and at most `NAME_BYTES_MAX`
+//! bytes.
 
 use std::fmt;
 
@@ -13,8 +14,8 @@ use crate::limits::{METHOD_BYTES_MAX, NAME_BYTES_MAX};
 
 /// Namespace, actor type and actor id in one shared, ordered, hashable byte string.
 ///
-/// Three times: length as u16 big endian, then UTF-8. Actors of one namespace and type are therefore
-/// neighbours in storage. Cloning costs one reference count.
+/// Three times: length as u16 big endian, then UTF-8. Actors of one namespace and type are
+/// therefore neighbours in storage. Cloning costs one reference count.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ActorKey(Bytes);
 
@@ -73,7 +74,8 @@ impl ActorKey {
         Ok(Self(bytes))
     }
 
-    /// The type in canonical bytes of which nothing else is looked at: whose key it is decides who checks it.
+    /// The type in canonical bytes of which nothing else is looked at: whose key it is decides who
+    /// checks it.
     #[must_use]
     pub fn type_in(mut bytes: &[u8]) -> Option<&str> {
         take_name(&mut bytes)?;

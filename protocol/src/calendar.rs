@@ -1,8 +1,8 @@
 //! The calendar of `WallTime`: dates in UTC, RFC 3339 in and out, months of different lengths.
 //!
-//! Only what schedules and answers need. Time zones other than a fixed offset are deliberately absent, and
-//! so are leap seconds: a day has 86,400 s. Days are counted by Howard Hinnant's algorithm (shifted years
-//! that begin in March).
+//! Only what schedules and answers need. Time zones other than a fixed offset are deliberately
+//! absent, and so are leap seconds: a day has 86,400 s. Days are counted by Howard Hinnant's
+//! algorithm (shifted years that begin in March).
 
 use crate::limits::COUNT_MAX;
 use crate::time::WallTime;
@@ -114,7 +114,8 @@ pub fn rfc3339(time: WallTime) -> String {
 
 /// Parses an RFC 3339 time; `None` when it is none.
 ///
-/// Fractions finer than a millisecond are cut; times before 1970 become 1970, which is as much in the past.
+/// Fractions finer than a millisecond are cut; times before 1970 become 1970, which is as much in
+/// the past.
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<WallTime> {
     let text = text.as_bytes();

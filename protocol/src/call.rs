@@ -1,7 +1,7 @@
 //! A call between nodes: the request as the gateway sends it, and the leader's answer.
 //!
-//! The wire carries remaining time, never a clock. `attempt` is 1 only for a request that was never sent
-//! anywhere before, so that its leader need not look for a record; apply looks in every case.
+//! The wire carries remaining time, never a clock. `attempt` is 1 only for a request that was never
+//! sent anywhere before, so that its leader need not look for a record; apply looks in every case.
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
@@ -222,7 +222,8 @@ pub struct OperationReply {
     /// Of `StateGet`: absent if there is none.
     #[prost(message, optional, tag = "1")]
     pub value: Option<AppValue>,
-    /// Of `ScheduleGet` and `ScheduleList`; of `Schedule` and `ScheduleClear`: what was there before.
+    /// Of `ScheduleGet` and `ScheduleList`; of `Schedule` and `ScheduleClear`: what was there
+    /// before.
     #[prost(message, repeated, tag = "2")]
     pub schedule: Vec<ScheduleWrite>,
     /// Of `StateKeys`, ascending.

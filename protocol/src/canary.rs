@@ -1,9 +1,10 @@
-//! Deliberate bugs, to prove that the tests would find them: each breaks one rule that a promise rests on.
+//! Deliberate bugs, to prove that the tests would find them: each breaks one rule that a promise
+//! rests on.
 //!
-//! They exist only with the feature `canaries`, which nothing but the simulator's own test of them turns on;
-//! without it every question here is answered *no* at compile time (`BUILT`; the product refuses to compile with
-//! it). One is chosen at run time, for the thread that simulates a cluster. A canary that the swarm does not catch
-//! is a hole in the swarm.
+//! They exist only with the feature `canaries`, which nothing but the simulator's own test of them
+//! turns on; without it every question here is answered *no* at compile time (`BUILT`; the product
+//! refuses to compile with it). One is chosen at run time, for the thread that simulates a cluster.
+//! A canary that the swarm does not catch is a hole in the swarm.
 //!
 //! Absent: any other switch of behaviour. What is here is never right.
 
@@ -14,11 +15,11 @@ pub enum Canary {
     AckBeforeSync,
     /// A restart forgets for whom a replica has voted.
     ForgetVote,
-    /// A turn is answered when it is in its leader's log, before it is committed (G3). It stands for a deposed leader's
-    /// proposal that is forwarded to its successor: that would take four broken rules at once (a leadership that is
-    /// not closed, a proposal that looks at no term, a wrapper that forwards, an apply that takes any term), each of
-    /// which is masked by the others. What they guard, that only what its own term has committed counts, is broken
-    /// here alone.
+    /// A turn is answered when it is in its leader's log, before it is committed (G3). It stands
+    /// for a deposed leader's proposal that is forwarded to its successor: that would take four
+    /// broken rules at once (a leadership that is not closed, a proposal that looks at no term, a
+    /// wrapper that forwards, an apply that takes any term), each of which is masked by the others.
+    /// What they guard, that only what its own term has committed counts, is broken here alone.
     AnsweredAtProposal,
     /// In a joint membership the new voters alone decide.
     JointQuorum,
@@ -30,9 +31,10 @@ pub enum Canary {
     ReadUnproven,
     /// A leader serves before it has applied an entry of its own term.
     ServeUnopened,
-    /// A turn counts on whatever version it was built (G1), and a leader serves before it has applied an entry of
-    /// its own term. Within one opened leadership a turn stands on the one before, so that the first alone changes
-    /// nothing; what it must stop is the turn that such an early leader builds on old rows.
+    /// A turn counts on whatever version it was built (G1), and a leader serves before it has
+    /// applied an entry of its own term. Within one opened leadership a turn stands on the one
+    /// before, so that the first alone changes nothing; what it must stop is the turn that such an
+    /// early leader builds on old rows.
     VersionUnchecked,
     /// Accepted messages do not move the mark of their source.
     AcceptWithoutMark,
@@ -68,15 +70,19 @@ pub enum Canary {
     TrimmedEarly,
     /// What a turn publishes leaves when the turn ends, before it is committed (G2).
     PublishAtOnce,
-    /// What a turn publishes to a topic of its own partition is appended, and kept for it in the outbox as well (G2).
+    /// What a turn publishes to a topic of its own partition is appended, and kept for it in the
+    /// outbox as well (G2).
     PublishTwice,
-    /// What a turn publishes to a topic of its own partition is appended, and the topic's groups hear nothing of it (G9).
+    /// What a turn publishes to a topic of its own partition is appended, and the topic's groups
+    /// hear nothing of it (G9).
     PublishUntold,
-    /// Accepted events do not move the mark of their source, unless a message for an actor comes with them (G2).
+    /// Accepted events do not move the mark of their source, unless a message for an actor comes
+    /// with them (G2).
     EventWithoutMark,
     /// Verdicts of before a group was moved count after it.
     OldVerdictCounts,
-    /// Events become messages to their actors in the order in which their subscribers are done with them.
+    /// Events become messages to their actors in the order in which their subscribers are done with
+    /// them.
     ForwardEarly,
 }
 

@@ -1,8 +1,8 @@
 //! Which sequences of a session are closed: a floor, and ranges above it.
 //!
-//! A closed sequence is never run again, and its record is no longer kept. A gateway closes what has its
-//! answer. One call that runs for long holds the floor down, not the records of all later calls: those
-//! are closed by ranges.
+//! A closed sequence is never run again, and its record is no longer kept. A gateway closes what
+//! has its answer. One call that runs for long holds the floor down, not the records of all later
+//! calls: those are closed by ranges.
 
 use prost::Message;
 

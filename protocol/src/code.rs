@@ -1,8 +1,8 @@
-//! Error codes: each is a document (`docs/errors/E….md`, `ghostlight explain E…`) and has a class that
-//! tells the caller what to do.
+//! Error codes: each is a document (`docs/errors/E….md`, `ghostlight explain E…`) and has a class
+//! that tells the caller what to do.
 //!
-//! Dapr's own cases keep Dapr's `errorCode`; ours are `ERR_GHOSTLIGHT_<NAME>`. How a code becomes an HTTP
-//! status is decided in one place, `node/src/api/error_map.rs`.
+//! Dapr's own cases keep Dapr's `errorCode`; ours are `ERR_GHOSTLIGHT_<NAME>`. How a code becomes
+//! an HTTP status is decided in one place, `node/src/api/error_map.rs`.
 
 use std::fmt;
 

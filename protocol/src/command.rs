@@ -1,8 +1,8 @@
 //! The replicated commands: what one log entry says.
 //!
-//! Effects are replicated, not code: state rows, outgoing messages and the answer of turns that already
-//! ran on the leader. Every entry carries the leader's term; apply skips an entry whose term is not the
-//! one Raft gave it (forwarded or stale proposals). Times arrive as fields.
+//! Effects are replicated, not code: state rows, outgoing messages and the answer of turns that
+//! already ran on the leader. Every entry carries the leader's term; apply skips an entry whose
+//! term is not the one Raft gave it (forwarded or stale proposals). Times arrive as fields.
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
@@ -86,7 +86,8 @@ pub struct TurnCommit {
     /// Outgoing messages, in the order of the turn.
     #[prost(message, repeated, tag = "7")]
     pub sends: Vec<Send>,
-    /// Sequence of the accepted message that this turn ran; 0: none. Its row goes in the same batch.
+    /// Sequence of the accepted message that this turn ran; 0: none. Its row goes in the same
+    /// batch.
     #[prost(uint64, tag = "8")]
     pub inbox_sequence: u64,
     /// Reminders and timers of the actor that it sets and removes, each at most once.
@@ -109,10 +110,11 @@ pub struct TurnCommit {
 pub enum Share {
     /// All of it.
     Whole = 0,
-    /// A part: the turn goes on. Its request is recorded as interrupted, so that it is never run again;
-    /// the row of an accepted message says the same.
+    /// A part: the turn goes on. Its request is recorded as interrupted, so that it is never run
+    /// again; the row of an accepted message says the same.
     Part = 1,
-    /// What is left of one of which parts are committed: its answer replaces the record of the parts.
+    /// What is left of one of which parts are committed: its answer replaces the record of the
+    /// parts.
     Rest = 2,
     /// A further part.
     More = 3,
@@ -289,8 +291,8 @@ pub struct StateWrite {
     /// The new value; absent: the row goes.
     #[prost(bytes = "bytes", optional, tag = "2")]
     pub value: Option<Bytes>,
-    /// From when on the value no longer counts, on the log's calendar clock in milliseconds; 0: never. The
-    /// value then is an `AppValue`, which says the same.
+    /// From when on the value no longer counts, on the log's calendar clock in milliseconds; 0:
+    /// never. The value then is an `AppValue`, which says the same.
     #[prost(uint64, tag = "3")]
     pub expires_ms: u64,
 }
@@ -347,8 +349,8 @@ pub struct Envelope {
     /// How often a turn for it has failed; counted in the inbox row.
     #[prost(uint32, tag = "7")]
     pub attempts: u32,
-    /// The receiving log's wall time when it was accepted; set there. Every attempt has it as its time,
-    /// whichever node leads.
+    /// The receiving log's wall time when it was accepted; set there. Every attempt has it as its
+    /// time, whichever node leads.
     #[prost(uint64, tag = "8")]
     pub accepted_ms: u64,
     /// Whether a turn for it has committed a part: it is not run again.
@@ -356,8 +358,8 @@ pub struct Envelope {
     pub committed: i32,
 }
 
-/// Messages `first .. first + messages.len()` of one source. Moves the one high-water mark of that source
-/// and writes inbox rows; runs no actor code.
+/// Messages `first .. first + messages.len()` of one source. Moves the one high-water mark of that
+/// source and writes inbox rows; runs no actor code.
 #[derive(Clone, PartialEq, Message)]
 pub struct Accept {
     /// Partition that sent them.
@@ -391,7 +393,8 @@ pub struct InboxFailed {
     /// Its inbox sequence.
     #[prost(uint64, tag = "1")]
     pub inbox_sequence: u64,
-    /// Absent: counted, to be tried again. Present: final, the row goes to the dead letters with it.
+    /// Absent: counted, to be tried again. Present: final, the row goes to the dead letters with
+    /// it.
     #[prost(message, optional, tag = "2")]
     pub dead_letter: Option<DeadLetterReason>,
 }
@@ -418,8 +421,8 @@ pub struct DeadLetter {
     pub age_ms: u64,
 }
 
-/// Dedup records, sessions and dead letters that a leader found to be over their age; apply checks each again. A record
-/// of a session goes with it: never while the session is in use.
+/// Dedup records, sessions and dead letters that a leader found to be over their age; apply checks
+/// each again. A record of a session goes with it: never while the session is in use.
 #[derive(Clone, PartialEq, Message)]
 pub struct Expire {
     /// Keys of `Family::Dedup`.

@@ -1,8 +1,8 @@
 //! The replicated families of rows, and the keys inside them.
 //!
-//! One list drives snapshot, deletion and state hash: a family that is not in `Family::ALL` does not
-//! exist. A row's full key on disk is partition (u16 big endian), family (u8), then the key built here;
-//! all numbers are big endian, so that byte order is numeric order.
+//! One list drives snapshot, deletion and state hash: a family that is not in `Family::ALL` does
+//! not exist. A row's full key on disk is partition (u16 big endian), family (u8), then the key
+//! built here; all numbers are big endian, so that byte order is numeric order.
 
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ pub enum Family {
     State = 2,
     /// Actor key: the actor's version.
     Version = 3,
-    /// Request id: the recorded answer. And, under a tag of their own, when records are due (`due_key`).
+    /// Request id: the recorded answer. And, under a tag of their own, when records are due
+    /// (`due_key`).
     Dedup = 4,
     /// Session: its floor and when it was last used.
     Session = 5,
@@ -51,8 +52,8 @@ pub enum Family {
     Group = 15,
     /// Key of a topic partition, group, offset: a dead letter that is parked with the group.
     TopicLetter = 16,
-    /// Key of a topic partition, then a name, or the number that it got: events that were published lately under
-    /// a name of their publisher's own.
+    /// Key of a topic partition, then a name, or the number that it got: events that were published
+    /// lately under a name of their publisher's own.
     EventName = 17,
 }
 
@@ -132,7 +133,8 @@ pub fn record_age_max(record_key: &[u8]) -> Option<Duration> {
     }
 }
 
-/// Says that a record is over its age at `due`, so that finding those that are needs no look at the others.
+/// Says that a record is over its age at `due`, so that finding those that are needs no look at the
+/// others.
 #[must_use]
 pub fn due_key(due: Age, record_key: &[u8]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(9 + record_key.len());
@@ -245,8 +247,8 @@ pub fn parse_due_row_key(key: &Bytes) -> Option<(u64, Bytes)> {
     Some((due, key.slice(9..)))
 }
 
-/// The batch of a topic partition that ends with this offset. By their ends, so that the first batch at or
-/// after a key is the one that holds an offset.
+/// The batch of a topic partition that ends with this offset. By their ends, so that the first
+/// batch at or after a key is the one that holds an offset.
 #[must_use]
 pub fn batch_key(topic: &ActorKey, last: u64) -> Bytes {
     let mut bytes = BytesMut::with_capacity(topic.as_bytes().len() + 8);

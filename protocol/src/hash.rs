@@ -22,7 +22,8 @@ pub fn hash64(domain: u8, bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// 128-bit hash of several parts; each part's length is hashed too, so that parts cannot run together.
+/// 128-bit hash of several parts; each part's length is hashed too, so that parts cannot run
+/// together.
 #[must_use]
 pub fn hash128(domain: u8, parts: &[&[u8]]) -> u128 {
     let mut hasher = SipHasher128::new_with_keys(0, u64::from(domain));

@@ -1,7 +1,7 @@
 //! Typed ids. Each prints with a prefix, so that logs and tests stay greppable.
 //!
-//! An id is a plain number inside; the type says which number it is. Conversions to and from the wire
-//! happen through the inner value, which is public.
+//! An id is a plain number inside; the type says which number it is. Conversions to and from the
+//! wire happen through the inner value, which is public.
 
 use std::fmt;
 

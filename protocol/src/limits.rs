@@ -1,7 +1,7 @@
 //! Every bound that nodes must agree on, or that protects one node from another.
 //!
-//! A value nobody has needed to change is a constant here. Relations between them are checked below, at
-//! compile time.
+//! A value nobody has needed to change is a constant here. Relations between them are checked
+//! below, at compile time.
 
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ pub const ENVELOPE_BYTES_MAX: usize = REQUEST_BODY_BYTES_MAX + FRAME_HEADER_BYTE
 pub const FRAME_BYTES_MAX: usize = 10 << 20;
 /// Overhead left for a frame's own fields around one entry.
 pub const FRAME_HEADER_BYTES_MAX: usize = 64 << 10;
-/// A frame above this travels on a stream of its own; what is gathered into one frame stays below it.
+/// A frame above this travels on a stream of its own; what is gathered into one frame stays below
+/// it.
 pub const LANE_FRAME_BYTES_MAX: usize = 64 << 10;
 /// Entries of one Raft append message, in bytes.
 pub const APPEND_BYTES_MAX: u64 = 1 << 20;
@@ -52,7 +53,8 @@ pub const OUTSIDE_REQUEST_ID_BYTES_MAX: usize = 256;
 pub const STATE_KEY_BYTES_MAX: usize = 4 << 10;
 /// Reply kept in a dedup record, in bytes; above it a digest is kept.
 pub const RECORDED_REPLY_BYTES_MAX: usize = 64 << 10;
-/// A text for people that travels (an error's detail, a panic's message), in bytes; longer ones are cut.
+/// A text for people that travels (an error's detail, a panic's message), in bytes; longer ones are
+/// cut.
 pub const TEXT_BYTES_MAX: usize = 4 << 10;
 /// Actors in one chain of nested calls.
 pub const CALL_CHAIN_MAX: usize = 32;
@@ -65,32 +67,37 @@ pub const SPECULATION_TURNS_MAX: usize = 64;
 pub const SPECULATION_BYTES_MAX: usize = 1 << 20;
 /// Calls of one gateway that have no answer yet.
 pub const GATEWAY_CALLS_MAX: usize = 16_384;
-/// Bodies of the calls that one gateway holds for its clients, in bytes; as many again for its turns.
+/// Bodies of the calls that one gateway holds for its clients, in bytes; as many again for its
+/// turns.
 pub const GATEWAY_CALL_BYTES_MAX: usize = 256 << 20;
 /// Bodies of the calls that all leaderships of one node hold, in bytes.
 pub const LEADER_CALL_BYTES_MAX: usize = 256 << 20;
-/// Messages accepted while a new leader still loads its inbox, in bytes; above it they are read again.
+/// Messages accepted while a new leader still loads its inbox, in bytes; above it they are read
+/// again.
 pub const INBOX_LOADING_BYTES_MAX: usize = 4 << 20;
 /// Ranges of closed request ids that a partition keeps for one session, above its floor.
 pub const CLOSED_RANGES_MAX: usize = 64;
-/// Ranges of closed request ids that one request tells: so many calls that run for long are stepped around.
+/// Ranges of closed request ids that one request tells: so many calls that run for long are stepped
+/// around.
 pub const CLOSED_RANGES_TOLD_MAX: usize = 16;
-/// Newly closed request ids that are worth writing a session's row and deleting their records. Until then the
-/// records stay: to know an id for longer than needed is safe.
+/// Newly closed request ids that are worth writing a session's row and deleting their records.
+/// Until then the records stay: to know an id for longer than needed is safe.
 pub const CLOSED_STEP: usize = 16;
-/// Age after which a session's row is written in any case, so that a session in use never looks idle.
+/// Age after which a session's row is written in any case, so that a session in use never looks
+/// idle.
 pub const SESSION_ROW_AGE_MAX: Duration = Duration::from_secs(60);
 /// Dedup records and sessions of one partition, in bytes.
 pub const DEDUP_BYTES_MAX: u64 = 256 << 20;
-/// Messages in the outbox of one partition above which no request from outside is admitted to it; and in its
-/// inbox, or among its dead letters, above which it takes over no more from others. Turns that were admitted
-/// may still add to it.
+/// Messages in the outbox of one partition above which no request from outside is admitted to it;
+/// and in its inbox, or among its dead letters, above which it takes over no more from others.
+/// Turns that were admitted may still add to it.
 pub const PARTITION_MESSAGES_MAX: u64 = 262_144;
 /// The same in bytes.
 pub const PARTITION_MESSAGE_BYTES_MAX: u64 = 256 << 20;
 /// Outgoing messages of one turn.
 pub const TURN_SENDS_MAX: usize = 1_024;
-/// Bytes of the messages that an application lets leave with one turn: with its state they must fit an entry.
+/// Bytes of the messages that an application lets leave with one turn: with its state they must fit
+/// an entry.
 pub const TURN_SEND_BYTES_MAX: usize = ENTRY_BYTES_MAX / 4 * 3;
 /// Messages in one outbox frame.
 pub const OUTBOX_FRAME_MESSAGES_MAX: usize = 256;
@@ -147,7 +154,8 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const DELIVERY_LEASE: Duration = Duration::from_secs(30);
 /// Events that one subscriber holds, when it does not say.
 pub const CREDIT_EVENTS_DEFAULT: u32 = 256;
-/// Bytes of the events that one subscriber holds, when it does not say; one event may exceed them alone.
+/// Bytes of the events that one subscriber holds, when it does not say; one event may exceed them
+/// alone.
 pub const CREDIT_BYTES_DEFAULT: u64 = 4 << 20;
 /// How long events are kept, when the topic does not say.
 pub const RETENTION_AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -155,15 +163,16 @@ pub const RETENTION_AGE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3_600);
 pub const RETENTION_BYTES_DEFAULT: u64 = 1 << 30;
 /// Parked letters that one request moves.
 pub const REDRIVE_LETTERS_MAX: usize = 256;
-/// Parked letters of one group in one topic partition; beyond it deliveries are repeated until there is room.
+/// Parked letters of one group in one topic partition; beyond it deliveries are repeated until
+/// there is room.
 pub const PARKED_LETTERS_MAX: u64 = 16_384;
 /// Events of one batch, in bytes; a single publish may exceed it alone.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Batches that one entry trims.
 pub const TRIM_BATCHES_MAX: usize = 256;
 
-/// Index and term of the synthetic snapshot that every partition starts from: a new replica can only
-/// start from a real snapshot with a current configuration, never by replaying history.
+/// Index and term of the synthetic snapshot that every partition starts from: a new replica can
+/// only start from a real snapshot with a current configuration, never by replaying history.
 pub const FIRST_SNAPSHOT: (u64, u64) = (5, 5);
 
 const _: () = assert!(FRAME_BYTES_MAX >= ENTRY_BYTES_MAX + FRAME_HEADER_BYTES_MAX);

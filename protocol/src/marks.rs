@@ -1,7 +1,7 @@
 //! The durable mark of a node: a number that grows with every batch of promises it has synced.
 //!
-//! Peers remember the highest mark that a node has told them, so that a disk which went back in time can be
-//! recognized. What follows from it is decided in the node core.
+//! Peers remember the highest mark that a node has told them, so that a disk which went back in
+//! time can be recognized. What follows from it is decided in the node core.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,8 +10,8 @@ use prost::Message;
 
 use crate::ids::NodeId;
 
-/// How many batches of promises (log entries, votes, commit indexes) a node has synced. Never goes back as
-/// long as its disk keeps what was synced.
+/// How many batches of promises (log entries, votes, commit indexes) a node has synced. Never goes
+/// back as long as its disk keeps what was synced.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Mark(pub u64);
 

@@ -1,8 +1,8 @@
 //! How a call ends: honestly.
 //!
-//! `Reply` and `App` mean that the turn ran and that its effects and this answer are one committed fact.
-//! `NotRun` means that it certainly did not run. `Unknown` means that it may have run: ask again with
-//! the same request id.
+//! `Reply` and `App` mean that the turn ran and that its effects and this answer are one committed
+//! fact. `NotRun` means that it certainly did not run. `Unknown` means that it may have run: ask
+//! again with the same request id.
 
 use std::time::Duration;
 
@@ -88,14 +88,15 @@ pub enum CallOutcome {
     Reply(Bytes),
     /// The turn of an application's actor committed; this is its answer.
     AppReply(AppReply),
-    /// The turn ran and refused. Of a native actor nothing but this answer was kept; of an application's
-    /// actor also what it had written.
+    /// The turn ran and refused. Of a native actor nothing but this answer was kept; of an
+    /// application's actor also what it had written.
     App(AppError),
     /// The turn certainly did not run.
     NotRun(NotRun),
     /// The turn may have run.
     Unknown {
-        /// `OutcomeUnknown`, `Interrupted` or `SessionClosed`; or `ReplyNotKept`: it ran, and what it answered is gone.
+        /// `OutcomeUnknown`, `Interrupted` or `SessionClosed`; or `ReplyNotKept`: it ran, and what
+        /// it answered is gone.
         code: Code,
         /// What failed, why, and what to do.
         detail: String,

@@ -1,7 +1,7 @@
 //! The one row that every apply rewrites: where a partition stands.
 //!
-//! It is replicated (it travels in snapshots), and it is written in the same batch as the rows of the
-//! entries it counts, so that a crash can never separate the two.
+//! It is replicated (it travels in snapshots), and it is written in the same batch as the rows of
+//! the entries it counts, so that a crash can never separate the two.
 
 use prost::Message;
 

@@ -1,7 +1,8 @@
 //! Request ids: who asks, so that a repeated request gets the recorded reply.
 //!
-//! An id is scoped to the actor's partition (sessions) or to the actor (outside keys and calls made inside
-//! turns). RIFL and Raft chapter 6: the record holds the reply, the client says which ids it has closed.
+//! An id is scoped to the actor's partition (sessions) or to the actor (outside keys and calls made
+//! inside turns). RIFL and Raft chapter 6: the record holds the reply, the client says which ids it
+//! has closed.
 
 use std::fmt;
 
@@ -52,8 +53,9 @@ impl RequestId {
         }
     }
 
-    /// The id of the `ordinal`-th call of the turn of `caller` that runs for `parent`, which is scoped to it: gateways
-    /// number each partition by itself, and clients give one id to several actors.
+    /// The id of the `ordinal`-th call of the turn of `caller` that runs for `parent`, which is
+    /// scoped to it: gateways number each partition by itself, and clients give one id to several
+    /// actors.
     #[must_use]
     pub fn derived(
         (caller, parent): (&ActorKey, &Self),
@@ -75,7 +77,8 @@ impl RequestId {
         ))
     }
 
-    /// The canonical bytes: a tag, then the fields big endian. Also the key suffix of the dedup record.
+    /// The canonical bytes: a tag, then the fields big endian. Also the key suffix of the dedup
+    /// record.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(40);

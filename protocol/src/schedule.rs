@@ -1,11 +1,11 @@
 //! When reminders and timers fire: Dapr's `dueTime`, `period` and `ttl`, parsed once.
 //!
-//! Input: the three texts of a registration and the time it was made. Output: a [`Schedule`] of typed
-//! values, or an error that carries Dapr's text. [`next_due`] says when a periodic one fires after it has
-//! fired: a tick that was missed fires once, and the others of the gap are counted.
+//! Input: the three texts of a registration and the time it was made. Output: a [`Schedule`] of
+//! typed values, or an error that carries Dapr's text. [`next_due`] says when a periodic one fires
+//! after it has fired: a tick that was missed fires once, and the others of the gap are counted.
 //!
-//! All times are `WallTime`, in milliseconds; what is finer is rounded up. Deliberately absent: what fires,
-//! and how often it is tried.
+//! All times are `WallTime`, in milliseconds; what is finer is rounded up. Deliberately absent:
+//! what fires, and how often it is tried.
 
 mod span;
 #[cfg(test)]
@@ -49,8 +49,8 @@ pub enum Due {
 }
 
 impl Due {
-    /// Parses a due time or ttl that is not empty: Go duration, ISO 8601 duration, `@every` or RFC 3339.
-    /// A negative duration has passed already: it is due at once.
+    /// Parses a due time or ttl that is not empty: Go duration, ISO 8601 duration, `@every` or RFC
+    /// 3339. A negative duration has passed already: it is due at once.
     ///
     /// # Errors
     /// None of these forms, or one with repetitions.
@@ -91,7 +91,8 @@ pub struct Period {
 }
 
 impl Period {
-    /// Parses a period that is not empty: Go duration, ISO 8601 duration with repetitions, or `@every`.
+    /// Parses a period that is not empty: Go duration, ISO 8601 duration with repetitions, or
+    /// `@every`.
     ///
     /// # Errors
     /// None of these forms, zero repetitions, or a negative duration.
@@ -113,7 +114,8 @@ impl Period {
     }
 }
 
-/// The form in which Dapr gives a period back: `@every 1s`. A period of months or days stays ISO 8601.
+/// The form in which Dapr gives a period back: `@every 1s`. A period of months or days stays ISO
+/// 8601.
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.every.months == 0 && self.every.days == 0 {
@@ -273,10 +275,11 @@ pub struct Next {
     pub missed: u64,
 }
 
-/// When a schedule fires that was due at `previous` and has fired at `now`: the first tick after `now`.
+/// When a schedule fires that was due at `previous` and has fired at `now`: the first tick after
+/// `now`.
 ///
-/// The grid is that of the due times, whatever the time of the firing; months count from tick to tick.
-/// A period of zero has no next firing; neither has one that months lead beyond year 9999.
+/// The grid is that of the due times, whatever the time of the firing; months count from tick to
+/// tick. A period of zero has no next firing; neither has one that months lead beyond year 9999.
 #[must_use]
 pub fn next_due(previous: WallTime, every: &Span, now: WallTime) -> Option<Next> {
     if every.is_zero() {

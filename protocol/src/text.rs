@@ -1,7 +1,7 @@
 //! Texts for people that travel: error details, refusals, the messages of panics.
 //!
-//! Whoever writes them may put anything in, the caller's own body included. They are cut where they enter
-//! the system, so that no frame, log entry or row can outgrow its bound by a text.
+//! Whoever writes them may put anything in, the caller's own body included. They are cut where they
+//! enter the system, so that no frame, log entry or row can outgrow its bound by a text.
 
 use crate::limits::TEXT_BYTES_MAX;
 

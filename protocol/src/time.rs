@@ -1,7 +1,8 @@
 //! Time as cores see it: a number that comes in as an argument.
 //!
-//! *Instant* is one node's monotonic clock. *WallTime* is a calendar clock. *Age* is the partition's own
-//! log time, which only committed entries advance. None of them is ever compared with another.
+//! *Instant* is one node's monotonic clock. *WallTime* is a calendar clock. *Age* is the
+//! partition's own log time, which only committed entries advance. None of them is ever compared
+//! with another.
 
 use std::fmt;
 use std::ops::Add;
@@ -44,7 +45,8 @@ impl fmt::Debug for Instant {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct WallTime(pub u64);
 
-/// Milliseconds of log time: the sum of what successive leaders measured. Only ever slow, never ahead.
+/// Milliseconds of log time: the sum of what successive leaders measured. Only ever slow, never
+/// ahead.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Age(pub u64);
 

@@ -1,9 +1,9 @@
 //! Names of topics, where their partitions live, and what is stored of them.
 //!
-//! A topic is `TOPIC_PARTITIONS` logs. Each log is a *topic partition*; it lives in the partition that its
-//! reserved actor key hashes to, beside the actors, in the same Raft group: no group is made for a topic. The
-//! key also makes a publish an ordinary request of the gateway: ids, records, re-sends and honest outcomes are
-//! those of calls.
+//! A topic is `TOPIC_PARTITIONS` logs. Each log is a *topic partition*; it lives in the partition
+//! that its reserved actor key hashes to, beside the actors, in the same Raft group: no group is
+//! made for a topic. The key also makes a publish an ordinary request of the gateway: ids, records,
+//! re-sends and honest outcomes are those of calls.
 
 mod command;
 mod event;

@@ -1,7 +1,8 @@
 //! What every engine must do, and what the store must do on every engine: one suite for both.
 //!
-//! A *bed* is where an engine lies; opening it again ends what was opened before, as a killed process does.
-//! Power loss is not here: only the simulated disk can lose power, and it has its own tests.
+//! A *bed* is where an engine lies; opening it again ends what was opened before, as a killed
+//! process does. Power loss is not here: only the simulated disk can lose power, and it has its own
+//! tests.
 
 mod engines;
 pub(crate) mod material;

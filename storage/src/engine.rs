@@ -1,8 +1,9 @@
-//! The small key-value engine under everything else: ordered keys, atomic batches, consistent views.
+//! The small key-value engine under everything else: ordered keys, atomic batches, consistent
+//! views.
 //!
-//! An engine knows nothing of partitions, logs or checksums; it keeps what it is given, in the order in
-//! which it is given: of all batches written, those that survive a crash are a prefix that includes the
-//! last synced one. That is the only guarantee `Store` builds on.
+//! An engine knows nothing of partitions, logs or checksums; it keeps what it is given, in the
+//! order in which it is given: of all batches written, those that survive a crash are a prefix that
+//! includes the last synced one. That is the only guarantee `Store` builds on.
 
 mod batch;
 
@@ -62,8 +63,8 @@ pub enum Durability {
     Buffered,
 }
 
-/// Where a scan stops. It returns at least one row if there is one. A short page is therefore not the end:
-/// it may be short in rows because they are large; [`Limit::stopped`] tells.
+/// Where a scan stops. It returns at least one row if there is one. A short page is therefore not
+/// the end: it may be short in rows because they are large; [`Limit::stopped`] tells.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limit {
     /// Rows, at most.
@@ -121,7 +122,8 @@ pub trait Read {
     /// The disk failed or is damaged.
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
 
-    /// Reads rows with `from <= key < to`, ascending, until the limit. One scan is consistent in itself.
+    /// Reads rows with `from <= key < to`, ascending, until the limit. One scan is consistent in
+    /// itself.
     ///
     /// # Errors
     /// The disk failed or is damaged.
@@ -148,7 +150,8 @@ pub trait Engine: Read + Clone + Send + Sync + 'static {
     /// The operating system does not say.
     fn room(&self) -> Result<Room, EngineError>;
 
-    /// Keeps a small note outside of the database, durably, for the day the database cannot be opened.
+    /// Keeps a small note outside of the database, durably, for the day the database cannot be
+    /// opened.
     ///
     /// # Errors
     /// The note may be the old one or the new one.

@@ -58,7 +58,8 @@ pub enum StorageError {
         /// The one that lives.
         present: PeerId,
     },
-    /// The staged chunks are not the snapshot they should be. Nothing was changed; ask for it again.
+    /// The staged chunks are not the snapshot they should be. Nothing was changed; ask for it
+    /// again.
     #[error("{partition}: the received snapshot cannot be installed: {why}")]
     SnapshotInvalid {
         /// The partition.

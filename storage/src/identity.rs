@@ -1,7 +1,7 @@
 //! Who this node is, and whom it knew: the node's own facts.
 //!
-//! A copy is kept as a note outside of the database, so that a node whose database is lost can still say
-//! which node it replaces and ask the others.
+//! A copy is kept as a note outside of the database, so that a node whose database is lost can
+//! still say which node it replaces and ask the others.
 
 use bytes::{BufMut, Bytes};
 use ghostlight_protocol::ids::{Generation, NodeId};

@@ -1,8 +1,9 @@
 //! Where everything lies: column family and key of each record.
 //!
-//! Every key of a partition begins with the partition (u16, big endian); the next byte is a family of
-//! `protocol::family` or, from 0x80, a kind of record that is this replica's own and never travels. Log
-//! keys carry the peer instead, so that the log of a condemned stint stays apart from its successor's.
+//! Every key of a partition begins with the partition (u16, big endian); the next byte is a family
+//! of `protocol::family` or, from 0x80, a kind of record that is this replica's own and never
+//! travels. Log keys carry the peer instead, so that the log of a condemned stint stays apart from
+//! its successor's.
 
 use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::{LogIndex, PartitionId, PeerId};
@@ -127,7 +128,8 @@ pub(crate) fn log_range(partition: PartitionId, peer: PeerId) -> (Vec<u8>, Vec<u
 /// The first key after all keys with `prefix`.
 ///
 /// # Panics
-/// When there is none: partitions end far below 65,535, so a key never begins with two bytes of 255.
+/// When there is none: partitions end far below 65,535, so a key never begins with two bytes of
+/// 255.
 pub(crate) fn after(prefix: &[u8]) -> Vec<u8> {
     let mut key = prefix.to_vec();
     while let Some(last) = key.pop() {

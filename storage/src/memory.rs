@@ -1,9 +1,9 @@
 //! An in-memory engine on a simulated disk: deterministic, seeded, and as unreliable as asked for.
 //!
-//! The disk outlives its engines. Every write is one record of a write-ahead log; a synced write makes all
-//! records before it durable. A crash keeps a prefix of the records that includes every durable one.
-//! Faults are asked for by the test: errors on the n-th operation, a full or stalled disk, flipped bits,
-//! misplaced values, an old image restored.
+//! The disk outlives its engines. Every write is one record of a write-ahead log; a synced write
+//! makes all records before it durable. A crash keeps a prefix of the records that includes every
+//! durable one. Faults are asked for by the test: errors on the n-th operation, a full or stalled
+//! disk, flipped bits, misplaced values, an old image restored.
 
 mod disk;
 mod faults;
@@ -102,7 +102,8 @@ impl MemoryDisk {
         self.lock().flip_bit(cf, key)
     }
 
-    /// Flips one random bit of a random value among those whose key begins with `prefix`; returns its key.
+    /// Flips one random bit of a random value among those whose key begins with `prefix`; returns
+    /// its key.
     pub fn flip_any_bit(&self, cf: Cf, prefix: &[u8]) -> Option<Bytes> {
         self.lock().flip_any_bit(cf, prefix)
     }
@@ -123,7 +124,8 @@ impl MemoryDisk {
         self.lock().restore(image);
     }
 
-    /// Ends every engine and empties the disk, as if it had been replaced. The note stays on request.
+    /// Ends every engine and empties the disk, as if it had been replaced. The note stays on
+    /// request.
     pub fn wipe(&self, note: KeepNote) {
         self.lock().wipe(note);
     }

@@ -1,7 +1,7 @@
 //! Reading from other threads: committed rows, every record checked.
 //!
-//! A reader sees what the writer has written, durable or not. Who may be served what is not decided here.
-//! The rows of a condemned replica have no partition row; nobody may ask for the others.
+//! A reader sees what the writer has written, durable or not. Who may be served what is not decided
+//! here. The rows of a condemned replica have no partition row; nobody may ask for the others.
 
 use bytes::Bytes;
 use ghostlight_protocol::family::Family;
@@ -63,8 +63,8 @@ impl<E: Engine> Reader<E> {
         get_row(&self.engine, partition, family, &full)
     }
 
-    /// Reads rows of a family whose key begins with `prefix` and comes after `after_key`, ascending;
-    /// keys come without partition and family.
+    /// Reads rows of a family whose key begins with `prefix` and comes after `after_key`,
+    /// ascending; keys come without partition and family.
     ///
     /// # Errors
     /// `Damaged`: condemn that replica. Else the engine failed.

@@ -1,7 +1,8 @@
 //! The bytes of single records, and the checksum that ends each of them.
 //!
-//! The checksum covers column family, key and payload: a record that was written to another place is as
-//! wrong as one with a flipped bit. Hot records have fixed layouts, rare ones are prost messages.
+//! The checksum covers column family, key and payload: a record that was written to another place
+//! is as wrong as one with a flipped bit. Hot records have fixed layouts, rare ones are prost
+//! messages.
 
 use bytes::Bytes;
 use ghostlight_protocol::ids::{LogIndex, LogPosition, PeerId, Term};
@@ -78,11 +79,12 @@ pub(crate) fn decode_hard_state(bytes: &[u8]) -> Result<(PeerId, HardState), Dam
     Ok((peer_id(peer)?, state))
 }
 
-/// Largest number in a record. What comes from a peer is at most `COUNT_MAX` (`replica/border.rs`), and terms and peers are
-/// counted on from there.
+/// Largest number in a record. What comes from a peer is at most `COUNT_MAX` (`replica/border.rs`),
+/// and terms and peers are counted on from there.
 const STORED_MAX: u64 = 2 * COUNT_MAX;
 
-/// A peer that has one after it: when it is condemned, that one's number is written down as its tombstone.
+/// A peer that has one after it: when it is condemned, that one's number is written down as its
+/// tombstone.
 pub(crate) fn peer_id(number: u64) -> Result<PeerId, Damaged> {
     match number < STORED_MAX {
         true => Ok(PeerId(number)),
@@ -147,8 +149,8 @@ fn words<const WORDS: usize, const BYTES: usize>(numbers: [u64; WORDS]) -> [u8; 
     bytes
 }
 
-/// All of them count something: a larger one than anything counts to is damage, whatever its checksum says, and
-/// adding to the others does not overflow.
+/// All of them count something: a larger one than anything counts to is damage, whatever its
+/// checksum says, and adding to the others does not overflow.
 fn read_words<const WORDS: usize>(bytes: &[u8]) -> Result<[u64; WORDS], Damaged> {
     if bytes.len() != WORDS * 8 {
         return Err(Damaged);

@@ -1,8 +1,8 @@
 //! The engine of real nodes: one RocksDB in a data directory of our own.
 //!
 //! Every call may block on the disk; none belongs on an async worker thread. The write-ahead log is
-//! recovered by cutting a torn tail and refusing anything else that is damaged: RocksDB's default would
-//! silently stop at a flipped byte and drop synced entries and votes of every group after it.
+//! recovered by cutting a torn tail and refusing anything else that is damaged: RocksDB's default
+//! would silently stop at a flipped byte and drop synced entries and votes of every group after it.
 
 mod data_dir;
 mod options;
@@ -46,8 +46,9 @@ impl RocksEngine {
         Self::open_with(dir, Recovery::Whole)
     }
 
-    /// Opens a database whose write-ahead log is damaged, with what it has before the damage. What was
-    /// synced after it is lost: whoever opens it so must ask the others whether that was anything.
+    /// Opens a database whose write-ahead log is damaged, with what it has before the damage. What
+    /// was synced after it is lost: whoever opens it so must ask the others whether that was
+    /// anything.
     ///
     /// # Errors
     /// `Corrupt` when more than the end of the log is damaged; else what the disk said.

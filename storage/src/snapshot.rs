@@ -1,9 +1,9 @@
 //! A partition as a stream of chunks, from one consistent view.
 //!
-//! A chunk names neither partition, node nor cluster: what was streamed can be installed anywhere, also
-//! from a backup. Layout: format (u8), checksum of all that follows (u32), number of the chunk (u64), row
-//! count (u32), then for each row family (u8), key length (u32), value length (u32), key, value. The first
-//! row of chunk 0 is the partition row. Numbers are big endian.
+//! A chunk names neither partition, node nor cluster: what was streamed can be installed anywhere,
+//! also from a backup. Layout: format (u8), checksum of all that follows (u32), number of the chunk
+//! (u64), row count (u32), then for each row family (u8), key length (u32), value length (u32),
+//! key, value. The first row of chunk 0 is the partition row. Numbers are big endian.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ghostlight_protocol::canary::{self, Canary};
@@ -73,8 +73,8 @@ impl<V: Read> SnapshotReader<V> {
         self.rows
     }
 
-    /// Takes the next chunk: about `bytes_max`, and more only for a single row that is larger. `None`:
-    /// the last one was taken before.
+    /// Takes the next chunk: about `bytes_max`, and more only for a single row that is larger.
+    /// `None`: the last one was taken before.
     ///
     /// # Errors
     /// `Damaged`: condemn the replica; nothing of it may be sent. Else the engine failed.

@@ -1,8 +1,9 @@
 //! All of a node's replicas on one engine: the one place that knows what the bytes mean.
 //!
-//! One thread owns a store and is the only writer; other threads read through [`Reader`]. What is cached
-//! here is only what that one writer wrote. Append batches are synced, apply batches are not: they share
-//! one write-ahead log, so that an applied row never survives without the log before it.
+//! One thread owns a store and is the only writer; other threads read through [`Reader`]. What is
+//! cached here is only what that one writer wrote. Append batches are synced, apply batches are
+//! not: they share one write-ahead log, so that an applied row never survives without the log
+//! before it.
 //!
 //! Absent: threads, queues, and any decision about what should be replicated where.
 

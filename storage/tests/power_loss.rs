@@ -1,8 +1,9 @@
-//! Real power losses: a file system on a loop device is shut down under RocksDB, without its journal being written, and
-//! mounted again. What is found must be a state that the simulated disk could have shown.
+//! Real power losses: a file system on a loop device is shut down under RocksDB, without its
+//! journal being written, and mounted again. What is found must be a state that the simulated disk
+//! could have shown.
 //!
-//! Needs root, `mkfs.ext4`, `mount`, and perl for the one system call; where any of it is missing the trials are skipped, and
-//! said to be. `GHOSTLIGHT_POWER_SEED=7` repeats one seed.
+//! Needs root, `mkfs.ext4`, `mount`, and perl for the one system call; where any of it is missing
+//! the trials are skipped, and said to be. `GHOSTLIGHT_POWER_SEED=7` repeats one seed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -68,7 +69,8 @@ impl LoopDisk {
         run(Command::new("umount").arg(self.root()))
     }
 
-    /// From now on nothing reaches the disk any more, what its journal holds in memory least of all.
+    /// From now on nothing reaches the disk any more, what its journal holds in memory least of
+    /// all.
     fn cut_power(&self) -> Result<(), String> {
         // EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH.
         let call = r#"open(my $root, "<", $ARGV[0]) or die $!; my $how = pack("L", 2);
@@ -158,7 +160,8 @@ fn script(seed: u64) -> Result<Losses, String> {
         let place = format!("GHOSTLIGHT_POWER_SEED={seed}, loss {loss}");
         let rocks = open(&path).map_err(|why| format!("{place}: {why}"))?;
         let memory = simulated.open();
-        // What the simulated disk may show after a crash: the last synced state, and each one after it.
+        // What the simulated disk may show after a crash: the last synced state, and each one after
+        // it.
         let mut states = vec![everything(&memory)];
         let mut synced = 0;
         for _ in 0..rng.random_range(1..60) {
@@ -237,7 +240,8 @@ fn trial(seed: u64) -> Trial {
 
 fn main() -> std::process::ExitCode {
     let mut arguments = Arguments::from_args();
-    // One at a time: a program that another seed starts has the locks of this one's files for a moment.
+    // One at a time: a program that another seed starts has the locks of this one's files for a
+    // moment.
     arguments.test_threads = Some(1);
     let asked = std::env::var("GHOSTLIGHT_POWER_SEED").ok();
     let seeds = match asked.and_then(|seed| seed.parse().ok()) {

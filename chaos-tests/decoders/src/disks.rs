@@ -1,5 +1,5 @@
-//! What is read from disks, and what is written there for others: snapshots that arrive, and records behind checksums
-//! that are right.
+//! What is read from disks, and what is written there for others: snapshots that arrive, and
+//! records behind checksums that are right.
 
 use bytes::Bytes;
 use ghostlight_protocol::family::Family;

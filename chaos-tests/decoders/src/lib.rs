@@ -1,11 +1,11 @@
 //! Every decoder of the pure crates, and what must hold whatever it is fed.
 //!
-//! One function for each. Two kinds of tests feed it: seeded noise and the corpus on any toolchain (`tests/noise.rs`),
-//! and a fuzzer that follows coverage (`chaos-tests/fuzz`). A decoder that panics, or breaks what is asserted here,
-//! has failed.
+//! One function for each. Two kinds of tests feed it: seeded noise and the corpus on any toolchain
+//! (`tests/noise.rs`), and a fuzzer that follows coverage (`chaos-tests/fuzz`). A decoder that
+//! panics, or breaks what is asserted here, has failed.
 //!
-//! Absent: what reads files, paths and the answers of applications, which is in the node's own crate (`node/tests/noise.rs`) and fed
-//! with the same noise.
+//! Absent: what reads files, paths and the answers of applications, which is in the node's own
+//! crate (`node/tests/noise.rs`) and fed with the same noise.
 
 mod changes;
 mod disks;

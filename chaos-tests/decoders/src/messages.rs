@@ -1,4 +1,5 @@
-//! Messages that are nothing but messages: what decodes is the same when it is encoded and decoded again.
+//! Messages that are nothing but messages: what decodes is the same when it is encoded and decoded
+//! again.
 
 use ghostlight_protocol::command::{
     AppValue, DeadLetter, DedupRecord, Envelope, ScheduleRow, SessionRow,

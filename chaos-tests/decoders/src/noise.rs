@@ -1,6 +1,7 @@
 //! What decoders are fed with: noise, and what was valid once.
 //!
-//! Of the seed `SEED` (else 1) on, `CASES` (else 3,000; `GHOSTLIGHT_CHAOS=long`: 300,000) inputs for each decoder.
+//! Of the seed `SEED` (else 1) on, `CASES` (else 3,000; `GHOSTLIGHT_CHAOS=long`: 300,000) inputs
+//! for each decoder.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -60,8 +61,8 @@ fn takes(decoder: &Decoder, bytes: &[u8]) -> bool {
     catch_unwind(AssertUnwindSafe(|| (decoder.take)(bytes))).is_ok()
 }
 
-/// Feeds a decoder with `kept` inputs and with as much noise made of them and of its own; `repeats` is what repeats one
-/// seed of it, behind `SEED=1`.
+/// Feeds a decoder with `kept` inputs and with as much noise made of them and of its own; `repeats`
+/// is what repeats one seed of it, behind `SEED=1`.
 ///
 /// # Panics
 /// When it does not take one: the message says how to repeat it.

@@ -1,4 +1,5 @@
-//! Inputs that are several pieces: each is its length in two bytes, then its bytes. Any input is some pieces.
+//! Inputs that are several pieces: each is its length in two bytes, then its bytes. Any input is
+//! some pieces.
 
 /// The longest piece.
 const PIECE_BYTES_MAX: usize = u16::MAX as usize;

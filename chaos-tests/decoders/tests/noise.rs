@@ -1,5 +1,5 @@
-//! Every decoder, fed with the corpus and with anything else: noise, messages of ours and of the corpus that are cut,
-//! changed or glued together (`ghostlight_decoders::noise`).
+//! Every decoder, fed with the corpus and with anything else: noise, messages of ours and of the
+//! corpus that are cut, changed or glued together (`ghostlight_decoders::noise`).
 
 use std::fs;
 use std::path::{Path, PathBuf};

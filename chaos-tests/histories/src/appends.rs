@@ -1,11 +1,13 @@
 //! Lists that only grow: every line exists once, and a read gives the whole list.
 //!
-//! The longest read is the list; a line's place in it says when it was appended. What every other read gives must
-//! be a beginning of it. What ended before another thing began happened before it: an acknowledged line is in every
-//! later read, no read has a line that was asked for after it, later reads are no shorter, and lines stand in the
-//! order of their times. Lines that certainly were not appended, or that nobody asked for, are nowhere.
+//! The longest read is the list; a line's place in it says when it was appended. What every other
+//! read gives must be a beginning of it. What ended before another thing began happened before it:
+//! an acknowledged line is in every later read, no read has a line that was asked for after it,
+//! later reads are no shorter, and lines stand in the order of their times. Lines that certainly
+//! were not appended, or that nobody asked for, are nowhere.
 //!
-//! Costs a sort. Lines that no read shows are judged by the replies and times of those that were acknowledged.
+//! Costs a sort. Lines that no read shows are judged by the replies and times of those that were
+//! acknowledged.
 
 use std::collections::BTreeMap;
 
@@ -98,8 +100,8 @@ fn longest(operations: &[ListOperation]) -> &[String] {
     reads.max_by_key(|lines| lines.len()).unwrap_or_default()
 }
 
-/// How long the list was with an appended line, of which `read` lines are known; `None`: it may never have been
-/// there.
+/// How long the list was with an appended line, of which `read` lines are known; `None`: it may
+/// never have been there.
 fn appended(
     operation: &ListOperation,
     end: &End<Told>,
@@ -123,7 +125,8 @@ fn appended(
                 (Some(told), None) if *told <= read => Err(format!(
                     "{operation:?} was acknowledged as line {told}, which is another"
                 )),
-                // Appended after the longest read: as late as it was told, or later than all that was read.
+                // Appended after the longest read: as late as it was told, or later than all that
+                // was read.
                 (told, None) => Ok(Some(told.unwrap_or(u64::MAX))),
                 (_, Some(place)) => Ok(Some(place)),
             }
@@ -144,8 +147,8 @@ fn moment(of: &ListOperation, length: u64) -> Moment<'_> {
     }
 }
 
-/// The list never gets shorter: a moment of a shorter list did not begin after one of a longer list was over. Two
-/// appends do not make the same length.
+/// The list never gets shorter: a moment of a shorter list did not begin after one of a longer list
+/// was over. Two appends do not make the same length.
 fn in_order(mut moments: Vec<Moment<'_>>) -> Result<(), String> {
     let is_append = |moment: &Moment<'_>| matches!(moment.of.call, Ask::Append(_));
     // Of one length the append comes first, and its reads begin no earlier.

@@ -1,12 +1,14 @@
-//! Linearizability: whether one object that does one operation at a time could have given these answers.
+//! Linearizability: whether one object that does one operation at a time could have given these
+//! answers.
 //!
-//! The search of Wing and Gong with Lowe's memory: operations are taken one after the other, each between its two
-//! times; where an operation that was answered cannot be taken any more, the search goes back; a set of operations
-//! taken, with the state that they led to, is looked at once. What nobody knows may be taken late or never, and is
-//! tried last. Of several such operations that ask the same, the one asked first is taken first: whatever the later
-//! could do, the earlier can.
+//! The search of Wing and Gong with Lowe's memory: operations are taken one after the other, each
+//! between its two times; where an operation that was answered cannot be taken any more, the search
+//! goes back; a set of operations taken, with the state that they led to, is looked at once. What
+//! nobody knows may be taken late or never, and is tried last. Of several such operations that ask
+//! the same, the one asked first is taken first: whatever the later could do, the earlier can.
 //!
-//! A search that is not over after a number of steps has not been decided, and that is no proof of anything.
+//! A search that is not over after a number of steps has not been decided, and that is no proof of
+//! anything.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -28,14 +30,16 @@ pub trait Model {
     /// What it holds first.
     fn first() -> Self::State;
 
-    /// What it holds after a call; `None` if it could not have given this answer. Without an answer any will do.
+    /// What it holds after a call; `None` if it could not have given this answer. Without an answer
+    /// any will do.
     fn step(
         state: &Self::State,
         call: &Self::Call,
         reply: Option<&Self::Reply>,
     ) -> Option<Self::State>;
 
-    /// Whether a call can change what it holds: others need not be looked at when they have no answer.
+    /// Whether a call can change what it holds: others need not be looked at when they have no
+    /// answer.
     fn writes(call: &Self::Call) -> bool;
 }
 
@@ -250,7 +254,8 @@ impl<'a, M: Model> Search<'a, M> {
         u64::MAX
     }
 
-    /// Takes an operation; `false`: the object would have answered otherwise, or this was looked at before.
+    /// Takes an operation; `false`: the object would have answered otherwise, or this was looked at
+    /// before.
     fn take(&mut self, cursor: Cursor, number: usize) -> bool {
         let operation = self.operations[number];
         let reply = match &operation.end {
@@ -298,7 +303,8 @@ impl<'a, M: Model> Search<'a, M> {
         }
     }
 
-    /// The next place to look at, up to the first end of what is not taken, then what has no answer.
+    /// The next place to look at, up to the first end of what is not taken, then what has no
+    /// answer.
     fn next(&self, cursor: Cursor) -> Option<Cursor> {
         let unknown =
             |number: usize| (number < self.operations.len()).then_some(Cursor::Unknown(number));

@@ -1,10 +1,11 @@
 //! Histories as lines of JSON, one for each beginning and each end, in the order of their times.
 //!
-//! The keys are those of Jepsen's histories: `index`, `process`, `type` (invoke, ok, fail, info), `f`, `value`,
-//! `time` in nanoseconds. Lists are transactions of one micro-operation each, `["append", key, line]` and
-//! `["r", key, lines]`, which is Elle's form for list-append; registers and counters are `read`, `write`, `cas` and
-//! `add`, Knossos's. `key` names the object: Knossos is given one object at a time, `told` is what a counter
-//! answered besides. A process that does not know what became of its operation goes on under a new number.
+//! The keys are those of Jepsen's histories: `index`, `process`, `type` (invoke, ok, fail, info),
+//! `f`, `value`, `time` in nanoseconds. Lists are transactions of one micro-operation each,
+//! `["append", key, line]` and `["r", key, lines]`, which is Elle's form for list-append; registers
+//! and counters are `read`, `write`, `cas` and `add`, Knossos's. `key` names the object: Knossos is
+//! given one object at a time, `told` is what a counter answered besides. A process that does not
+//! know what became of its operation goes on under a new number.
 //!
 //! Absent: files.
 

@@ -1,5 +1,5 @@
-//! Histories that one object really gave, and the same with something wrong in them: the first are accepted, the
-//! second refused.
+//! Histories that one object really gave, and the same with something wrong in them: the first are
+//! accepted, the second refused.
 //!
 //! `SEED=17 cargo test -p ghostlight-histories --test corrupted` repeats a seed.
 
@@ -25,8 +25,8 @@ fn repeat(seed: u64) -> String {
     format!("SEED={seed} cargo test -p ghostlight-histories --test corrupted")
 }
 
-/// Operations of several processes at once on one object, each at a moment between its two times; one in fifteen
-/// is given up by its process.
+/// Operations of several processes at once on one object, each at a moment between its two times;
+/// one in fifteen is given up by its process.
 fn history<C, R>(
     rng: &mut ChaCha8Rng,
     mut call: impl FnMut(&mut ChaCha8Rng, usize) -> C,
@@ -161,7 +161,8 @@ fn a_counter_with_a_stale_read() {
     for seed in seeds() {
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
         let mut history = counters(rng);
-        // The last read of all, begun after everything else ended, misses the last addition that was acknowledged.
+        // The last read of all, begun after everything else ended, misses the last addition that
+        // was acknowledged.
         let end = history
             .iter()
             .map(|operation| operation.end.at())

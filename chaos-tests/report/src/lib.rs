@@ -1,8 +1,9 @@
-//! The figures of all tests in one report: tests append rows, the program `ghostlight-report` makes `report.json`
-//! and one HTML page of them, and fails when a promise was broken.
+//! The figures of all tests in one report: tests append rows, the program `ghostlight-report` makes
+//! `report.json` and one HTML page of them, and fails when a promise was broken.
 //!
-//! The scoreboard has twenty rows; a row of it that nothing measures is printed as *not measured*, never as met.
-//! What ran is said with every figure. Absent: any measuring, and any opinion on it: a test says what its target is.
+//! The scoreboard has twenty rows; a row of it that nothing measures is printed as *not measured*,
+//! never as met. What ran is said with every figure. Absent: any measuring, and any opinion on it:
+//! a test says what its target is.
 
 pub mod page;
 pub mod row;

@@ -1,5 +1,5 @@
-//! `ghostlight-report begin` forgets the rows of the last run, `ghostlight-report part NAME SECONDS STATUS` notes how a
-//! part of this one ended, `ghostlight-report` makes its report.
+//! `ghostlight-report begin` forgets the rows of the last run, `ghostlight-report part NAME SECONDS
+//! STATUS` notes how a part of this one ended, `ghostlight-report` makes its report.
 
 use std::fs;
 use std::path::Path;

@@ -45,7 +45,8 @@ enum Repeated {
 }
 
 impl Row {
-    /// A figure that must be at most its target, else a promise is broken. `row` is that of the scoreboard.
+    /// A figure that must be at most its target, else a promise is broken. `row` is that of the
+    /// scoreboard.
     #[must_use]
     pub fn promise(row: u8, name: &str, value: f64, unit: &str, target: f64) -> Self {
         Self {
@@ -130,7 +131,8 @@ impl Row {
     /// Adds it to the rows of this run. Several processes may do so at once: one line is one write.
     ///
     /// # Panics
-    /// When it cannot be written: a figure that is lost would be taken for one that was not measured.
+    /// When it cannot be written: a figure that is lost would be taken for one that was not
+    /// measured.
     pub fn append(&self) {
         let folder = super::folder();
         let path = folder.join("rows.jsonl");

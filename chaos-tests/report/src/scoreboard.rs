@@ -38,8 +38,8 @@ pub struct Scoreboard {
 }
 
 impl Scoreboard {
-    /// Takes what tests have appended, one JSON object a line. Of two figures of one name the later one
-    /// counts, or their sum.
+    /// Takes what tests have appended, one JSON object a line. Of two figures of one name the later
+    /// one counts, or their sum.
     ///
     /// # Errors
     /// A line that is none: the report would be short of a figure.

@@ -15,7 +15,8 @@ use crate::world::{CLIENTS, Outcome, Shared, World};
 
 /// Logs that lines go to.
 const LOGS: usize = 6;
-/// Longest line, in bytes, of clients that write long ones: frames of that size have streams of their own.
+/// Longest line, in bytes, of clients that write long ones: frames of that size have streams of
+/// their own.
 const LONG_BYTES: u64 = 200_000;
 /// Pauses between two lines of a client, in nanoseconds.
 const PAUSE: (u64, u64) = (5 * MS, 60 * MS);
@@ -208,8 +209,9 @@ fn actor(log: usize) -> ActorKey {
 }
 
 impl World {
-    /// Reads every log through `place`, and compares it with what clients were told: an acknowledged line is there once, in
-    /// its place; one that certainly did not run is not there; no line is there twice, or nobody's.
+    /// Reads every log through `place`, and compares it with what clients were told: an
+    /// acknowledged line is there once, in its place; one that certainly did not run is not there;
+    /// no line is there twice, or nobody's.
     ///
     /// # Errors
     /// What is wrong.

@@ -1,8 +1,8 @@
 //! Drives every task of a cluster, on one thread and in virtual time.
 //!
-//! A task runs until it waits. Of those that could go on, the seed draws which does: the product has threads, and any order
-//! may come. When none can go on, time jumps to the next timer. Every task has an owner, and goes with it: that is how a
-//! process dies.
+//! A task runs until it waits. Of those that could go on, the seed draws which does: the product
+//! has threads, and any order may come. When none can go on, time jumps to the next timer. Every
+//! task has an owner, and goes with it: that is how a process dies.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -144,8 +144,8 @@ impl Machine {
             all.partition(|(_, task)| task.owner == owner);
         state.tasks = alive;
         drop(state);
-        // What a task drops may wake others: those that are dead too are nobody's business any more, and how many there
-        // are, in which order, must not count.
+        // What a task drops may wake others: those that are dead too are nobody's business any
+        // more, and how many there are, in which order, must not count.
         drop(dead);
         let state = lock(&self.0.state);
         let mut ready = lock(&self.0.ready.0);

@@ -1,7 +1,8 @@
-//! A UDP network: it loses, delays and repeats datagrams, so that they overtake each other, and splits.
+//! A UDP network: it loses, delays and repeats datagrams, so that they overtake each other, and
+//! splits.
 //!
-//! Everything that is sent is written down: when, from where to where, how long, and what became of it. That is what two runs
-//! of one seed are compared by.
+//! Everything that is sent is written down: when, from where to where, how long, and what became of
+//! it. That is what two runs of one seed are compared by.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -342,7 +343,8 @@ impl AsyncUdpSocket for Socket {
         {
             let len = datagram.bytes.len();
             port.waiting_bytes -= len;
-            // A kernel cuts what the buffer does not hold; the endpoint never takes more than it has announced.
+            // A kernel cuts what the buffer does not hold; the endpoint never takes more than it
+            // has announced.
             let len = len.min(bufs[count].len());
             bufs[count][..len].copy_from_slice(&datagram.bytes[..len]);
             meta[count] = RecvMeta {

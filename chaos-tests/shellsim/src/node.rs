@@ -1,5 +1,5 @@
-//! A place in the cluster: its address and disk, and its process while one runs, put together as the node does it
-//! (`node/src/node/launch.rs`).
+//! A place in the cluster: its address and disk, and its process while one runs, put together as
+//! the node does it (`node/src/node/launch.rs`).
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,5 @@
-//! What stands for the threads that touch the store: three tasks, each as slow as the seed has it. They do what
-//! `ghostlight_shell::store_threads` does, and a crash finds them anywhere in between.
+//! What stands for the threads that touch the store: three tasks, each as slow as the seed has it.
+//! They do what `ghostlight_shell::store_threads` does, and a crash finds them anywhere in between.
 
 use ghostlight_core::io::{Room, SnapshotEffect, StoreEffect, StoreInput};
 use ghostlight_disk::{Disk, PAGE_BYTES, Snapshots, read_rows};

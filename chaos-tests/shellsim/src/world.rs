@@ -340,7 +340,8 @@ impl World {
         }
     }
 
-    /// Waits until these nodes, and no others, are a cluster at full strength, as each of them sees it.
+    /// Waits until these nodes, and no others, are a cluster at full strength, as each of them sees
+    /// it.
     ///
     /// # Errors
     /// When they are not in time; with what they say instead.

@@ -1,6 +1,8 @@
-//! Named scenarios over real QUIC and TLS, in virtual time, each for several seeds, some of which are run twice.
+//! Named scenarios over real QUIC and TLS, in virtual time, each for several seeds, some of which
+//! are run twice.
 //!
-//! A failure prints the line that repeats it: `SEED=3 cargo test -p ghostlight-shellsim --test scenarios NAME`.
+//! A failure prints the line that repeats it: `SEED=3 cargo test -p ghostlight-shellsim --test
+//! scenarios NAME`.
 
 use std::time::Duration;
 
@@ -17,8 +19,8 @@ const LONG_SEEDS: u64 = 150;
 const REPLAYED_EVERY: u64 = 10;
 /// Seeds that a night should have, over all scenarios.
 const SEEDS_TARGET: f64 = 500.0;
-/// How long leaderships and copies may take to be where they belong: the waiting time of ten seconds, and the
-/// moves themselves.
+/// How long leaderships and copies may take to be where they belong: the waiting time of ten
+/// seconds, and the moves themselves.
 const SETTLE_MAX: Duration = Duration::from_secs(90);
 /// Longest pause of a majority that can hear each other.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -151,7 +153,8 @@ fn three_nodes_form_and_serve() {
     scenario("three_nodes_form_and_serve", forms);
 }
 
-/// Who leads most dies, without a word and with all that it had not synced, and comes back a while later.
+/// Who leads most dies, without a word and with all that it had not synced, and comes back a while
+/// later.
 async fn failover(world: &mut World) -> Outcome {
     form(world).await?;
     let clients = world.clients(&ALL, 4, Lines::Short);
@@ -194,7 +197,8 @@ fn a_process_that_is_back_at_once_is_known_again() {
     scenario("a_process_that_is_back_at_once_is_known_again", at_once);
 }
 
-/// One node is cut off from the two others, for less or more than a connection takes to notice; both ways, or one.
+/// One node is cut off from the two others, for less or more than a connection takes to notice;
+/// both ways, or one.
 async fn split(world: &mut World) -> Outcome {
     form(world).await?;
     let clients = world.clients(&ALL, 4, Lines::Short);
@@ -277,7 +281,8 @@ async fn version(world: &mut World) -> Outcome {
     refused(world, stranger, Refusal::ByPeer(mismatch))?;
     refused(world, 0, Refusal::OfPeer(mismatch))?;
     world.kill(stranger, CrashKind::Process);
-    // A member whose program was replaced too early: the two others go on without it, until it is put right.
+    // A member whose program was replaced too early: the two others go on without it, until it is
+    // put right.
     world.kill(2, CrashKind::Process);
     world.install(2, Build::Next);
     world.start(2, Origin::Joins);

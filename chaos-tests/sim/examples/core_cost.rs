@@ -1,7 +1,8 @@
-//! What one call costs in the cores alone: one or three node cores on one thread, in-memory stores, no
-//! sockets, no other threads. Prints microseconds of work per call, by part.
+//! What one call costs in the cores alone: one or three node cores on one thread, in-memory stores,
+//! no sockets, no other threads. Prints microseconds of work per call, by part.
 //!
-//! `cargo run -p ghostlight-sim --example core_cost -- [echo|get|add] [NODES] [IN_FLIGHT] [CALLS] [ACTORS]`
+//! `cargo run -p ghostlight-sim --example core_cost -- [echo|get|add] [NODES] [IN_FLIGHT] [CALLS]
+//! [ACTORS]`
 use std::collections::VecDeque;
 use std::time::{Duration, Instant as Watch};
 

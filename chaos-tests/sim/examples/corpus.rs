@@ -1,5 +1,5 @@
-//! Makes inputs for the decoders out of what simulated nodes say and keep: of each shape of a message one, the
-//! smallest. `make corpus` takes of them what reaches something new.
+//! Makes inputs for the decoders out of what simulated nodes say and keep: of each shape of a
+//! message one, the smallest. `make corpus` takes of them what reaches something new.
 //!
 //!     cargo run -p ghostlight-sim --example corpus -- FOLDER [SEEDS]
 
@@ -143,7 +143,8 @@ impl Corpus {
             }
         }
         for (at, chunks) in &kept.snapshots {
-            // Its beginning is a snapshot as well: nothing says how many chunks there are, but who sends them.
+            // Its beginning is a snapshot as well: nothing says how many chunks there are, but who
+            // sends them.
             let mut room = INPUT_BYTES_MAX / 2;
             let chunks: Vec<&[u8]> = chunks
                 .iter()

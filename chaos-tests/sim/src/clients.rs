@@ -1,7 +1,7 @@
 //! Clients, and the history of what they did: invoked when, returned when, with which outcome.
 //!
-//! A client repeats an operation only with the same id of its own, or when it certainly did not run. An
-//! operation whose outcome is not known stays unknown for ever.
+//! A client repeats an operation only with the same id of its own, or when it certainly did not
+//! run. An operation whose outcome is not known stays unknown for ever.
 
 use std::collections::BTreeMap;
 
@@ -74,7 +74,8 @@ pub enum Op {
         /// Which account.
         account: usize,
     },
-    /// Publishes an event that exists once, under a name of its own; the same again is no other event.
+    /// Publishes an event that exists once, under a name of its own; the same again is no other
+    /// event.
     Publish {
         /// Which key.
         key: usize,

@@ -1,6 +1,7 @@
 //! All randomness of a run: one stream per purpose, each forked from the run's one seed.
 //!
-//! Separate streams keep runs comparable: another draw in the network moves nothing in the workload.
+//! Separate streams keep runs comparable: another draw in the network moves nothing in the
+//! workload.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,7 +1,7 @@
 //! `herald`: an actor that publishes in its turns, for clients and for events that it is told.
 //!
-//! Each of its events says which one it is of those that it published under one key: `h0/k3/5` is the fifth of `h0`
-//! under `k3`. What it should have published follows from its lines alone.
+//! Each of its events says which one it is of those that it published under one key: `h0/k3/5` is
+//! the fifth of `h0` under `k3`. What it should have published follows from its lines alone.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -117,7 +117,8 @@ pub(crate) fn is_refused(line: &str) -> bool {
     line.starts_with(REFUSED) || (is_event && line.ends_with(REFUSED_EVENT))
 }
 
-/// Keys of the events that belong to a line: those that it names, or the one under which it is passed on.
+/// Keys of the events that belong to a line: those that it names, or the one under which it is
+/// passed on.
 fn keys_of(line: &str) -> Vec<String> {
     if let Some((_, keys)) = line.split_once(' ') {
         return keys.split(',').map(str::to_owned).collect();

@@ -205,7 +205,8 @@ impl Checks {
         self.stints.asked(place, effect)
     }
 
-    /// An entry is about to be applied somewhere for the first time: what it says, it says on every replica.
+    /// An entry is about to be applied somewhere for the first time: what it says, it says on every
+    /// replica.
     fn committed_first(&mut self, partition: PartitionId, item: &ApplyItem) -> Result<(), String> {
         let ApplyItem::Command { at, data } = item else {
             return Ok(());

@@ -1,8 +1,8 @@
 //! The network: two connections per node pair, lanes that keep their order, and silence.
 //!
-//! A connection that is cut loses nothing at first: frames wait, as a reliable transport would send them
-//! again. When the cut outlasts the idle timeout, each side learns at its own time that the connection is
-//! gone, and what was on its way is lost.
+//! A connection that is cut loses nothing at first: frames wait, as a reliable transport would send
+//! them again. When the cut outlasts the idle timeout, each side learns at its own time that the
+//! connection is gone, and what was on its way is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! What one seed means: the cluster, the network, the disks, the faults and the workload.
 //!
-//! Each fault's rate may be zero: a swarm in which every run has every fault reaches less than one in
-//! which most runs lack most of them.
+//! Each fault's rate may be zero: a swarm in which every run has every fault reaches less than one
+//! in which most runs lack most of them.
 
 mod fault;
 
@@ -91,7 +91,8 @@ pub struct WorkParams {
     pub bulk: f64,
     /// Chance that it gives up soon.
     pub hasty: f64,
-    /// Chance that who was acknowledged a write looks at once, at another node, whether it is there.
+    /// Chance that who was acknowledged a write looks at once, at another node, whether it is
+    /// there.
     pub elsewhere: f64,
     /// Shortest and longest time of each step of a turn.
     pub turn: (u64, u64),
@@ -99,8 +100,8 @@ pub struct WorkParams {
 
 /// Of so many runs nothing goes wrong but crashes and what is aimed.
 const FOCUSED: f64 = 0.3;
-/// Monotonic clocks that are off by a fiftieth: a hundred times as much as those that are sold, and little enough for
-/// ranked election timeouts (0.55 s, 0.65 s, 0.75 s) to keep their order.
+/// Monotonic clocks that are off by a fiftieth: a hundred times as much as those that are sold, and
+/// little enough for ranked election timeouts (0.55 s, 0.65 s, 0.75 s) to keep their order.
 const PACE_MAX: u64 = 20_000;
 /// How long a run is quiet altogether.
 const QUIET_TIME: u64 = 565 * SEC;
@@ -122,8 +123,8 @@ pub struct TopicParams {
     pub retry: f64,
     /// Chance that a program refuses an event for good.
     pub drop: f64,
-    /// Chance that what would be published is an operator's act instead: a group is moved, paused, resumed, its letters
-    /// are driven again.
+    /// Chance that what would be published is an operator's act instead: a group is moved, paused,
+    /// resumed, its letters are driven again.
     pub operators: f64,
     /// Age above which events go, in milliseconds; 0: the usual one.
     pub retention_ms: u64,
@@ -270,7 +271,8 @@ impl Params {
         self.pace_max = *dice.pick(&[0, 0, 200, PACE_MAX]);
     }
 
-    /// Draws what is aimed at the places where rules matter: who leads, who has just been told, who lags.
+    /// Draws what is aimed at the places where rules matter: who leads, who has just been told, who
+    /// lags.
     fn aim(&mut self) {
         let dice = &mut Dice::new(self.seed, "aimed params");
         draw_kinds(dice, &FaultKind::AIMED, &mut self.faults);
@@ -335,8 +337,9 @@ impl Params {
     }
 }
 
-/// Ten minutes of a run are mostly quiet: that is when what has a time of its own happens. Groups are moved and
-/// compared, records expire, and a second misfortune finds a cluster that has recovered from the first.
+/// Ten minutes of a run are mostly quiet: that is when what has a time of its own happens. Groups
+/// are moved and compared, records expire, and a second misfortune finds a cluster that has
+/// recovered from the first.
 fn draw_lulls(seed: u64) -> Vec<u64> {
     let dice = &mut Dice::new(seed, "lulls");
     let count = *dice.pick(&[1, 2, 3]);

@@ -134,8 +134,8 @@ fn work(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-/// Ends the faults of all nodes but one, which is left out for good as far as the others know: they must make
-/// progress without it.
+/// Ends the faults of all nodes but one, which is left out for good as far as the others know: they
+/// must make progress without it.
 ///
 /// # Errors
 /// They did not within the bound.
@@ -194,7 +194,8 @@ pub fn heal(world: &mut World) -> Result<(), String> {
     world.drain_topics()
 }
 
-/// Reads everything at every node, and compares it with the history; and the replicas with each other.
+/// Reads everything at every node, and compares it with the history; and the replicas with each
+/// other.
 ///
 /// # Errors
 /// The promise that was broken.

@@ -128,8 +128,8 @@ pub(crate) const REQUIRED: [&str; 118] = [
 #[derive(Clone, Default, Debug)]
 pub struct Sometimes {
     counts: Vec<(&'static str, u64)>,
-    /// Where a text is counted, by its address and length, so that counting compares no texts. One text may stand
-    /// at several addresses.
+    /// Where a text is counted, by its address and length, so that counting compares no texts. One
+    /// text may stand at several addresses.
     places: BTreeMap<(usize, usize), usize>,
 }
 

@@ -1,5 +1,5 @@
-//! Programs that subscribe: each belongs to a group, is at one node at a time, and goes to another one when that
-//! dies. What it says of an event is decided by its dice.
+//! Programs that subscribe: each belongs to a group, is at one node at a time, and goes to another
+//! one when that dies. What it says of an event is decided by its dice.
 
 use std::collections::BTreeMap;
 
@@ -108,7 +108,8 @@ fn subscriber(group: &str, purpose: Purpose) -> Subscriber {
     }
 }
 
-/// What a program says of an event that is for an actor: the herald of its key. Some events it takes for nobody's.
+/// What a program says of an event that is for an actor: the herald of its key. Some events it
+/// takes for nobody's.
 pub(crate) fn for_actor(params: &TopicParams, event: &TopicEvent, dice: &mut Dice) -> Said {
     let text = text_of(&event.data);
     if params.retry > 0.0 && text.ends_with(b"7") {

@@ -1,4 +1,5 @@
-//! What a frame goes through between two nodes: it is encoded, and decoded again from pieces of a stream.
+//! What a frame goes through between two nodes: it is encoded, and decoded again from pieces of a
+//! stream.
 
 use ghostlight_protocol::wire::frame::Frame;
 use ghostlight_protocol::wire::{FrameDecoder, LaneItem, encode_frame, frame_bytes};

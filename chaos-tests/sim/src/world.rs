@@ -1,7 +1,7 @@
 //! The world: virtual time, one queue of events, and the nodes, network, clients and checks in it.
 //!
-//! Each event names the process it is for; what was meant for an earlier one is dropped. The order of
-//! events is (time, number), so that the same seed gives the same run.
+//! Each event names the process it is for; what was meant for an earlier one is dropped. The order
+//! of events is (time, number), so that the same seed gives the same run.
 
 mod acts;
 mod aimed;
@@ -185,7 +185,8 @@ pub(crate) enum Mend {
     Roll(Place),
     /// An operator removes a node that is dead.
     Remove(NodeId),
-    /// The log of a node is damaged as soon as its disk has nothing to do: so often it is looked at.
+    /// The log of a node is damaged as soon as its disk has nothing to do: so often it is looked
+    /// at.
     DamageLog(Place, u64),
     /// An operator stops a copy of a data directory.
     StopCopy(Place),
@@ -204,7 +205,8 @@ pub struct Failure {
     pub what: String,
     /// The last rare events before it.
     pub before: String,
-    /// What clients did and were told, object by object: a name, and lines of JSON as other checkers read them.
+    /// What clients did and were told, object by object: a name, and lines of JSON as other
+    /// checkers read them.
     pub histories: Vec<(String, String)>,
 }
 

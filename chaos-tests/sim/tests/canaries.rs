@@ -1,8 +1,9 @@
 //! Deliberate bugs, each found by the swarm: `make canaries`, or
 //! `cargo test -p ghostlight-sim --features canaries --test canaries -- --nocapture`.
 //!
-//! A build of its own: with the feature the product does not compile. `GHOSTLIGHT_CHAOS=long` counts the seeds that it
-//! takes from several places on, and hunts those as well that nobody has seen found. `CANARY=ForgetVote` tries one of them alone, `SEED=17` with one seed.
+//! A build of its own: with the feature the product does not compile. `GHOSTLIGHT_CHAOS=long`
+//! counts the seeds that it takes from several places on, and hunts those as well that nobody has
+//! seen found. `CANARY=ForgetVote` tries one of them alone, `SEED=17` with one seed.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +24,8 @@ const SOUND: u64 = 6;
 /// Where the long version begins to count seeds.
 const BEGINNINGS: [u64; 3] = [1, 10_001, 20_001];
 
-/// Those that nobody has seen found: the usual run leaves them out, and the report counts them as not caught.
+/// Those that nobody has seen found: the usual run leaves them out, and the report counts them as
+/// not caught.
 const NOT_SEEN_FOUND: &[Canary] = &[];
 
 fn number(name: &str) -> Option<u64> {

@@ -1,4 +1,5 @@
-//! Many seeds: each a cluster of its own under faults of its own. And the seeds that once found something.
+//! Many seeds: each a cluster of its own under faults of its own. And the seeds that once found
+//! something.
 
 use std::ops::Range;
 use std::sync::Mutex;

@@ -1,5 +1,5 @@
-//! Nodes that should not lead, orders that pass through others, copies that are missing, records that are
-//! over: one scenario for each rule.
+//! Nodes that should not lead, orders that pass through others, copies that are missing, records
+//! that are over: one scenario for each rule.
 //!
 //! A failure prints the line that repeats it: `SEED=3 cargo test -p ghostlight-sim --test unfit`.
 

@@ -45,7 +45,8 @@ impl Tally {
         self.unknown += more.unknown;
     }
 
-    /// Compares a counter's total with it: all that was acknowledged is in it, and nothing that was refused.
+    /// Compares a counter's total with it: all that was acknowledged is in it, and nothing that was
+    /// refused.
     ///
     /// # Errors
     /// What is wrong, in words.
@@ -178,7 +179,8 @@ impl Seen {
         self.unknown.values().sum()
     }
 
-    /// When calls were served again: from there on, for a second, at least `share` of them was acknowledged in time. `None`: never.
+    /// When calls were served again: from there on, for a second, at least `share` of them was
+    /// acknowledged in time. `None`: never.
     #[must_use]
     pub fn served_after(&self, share: f64) -> Option<Duration> {
         let is_served = |second: &[Window]| {

@@ -1,4 +1,5 @@
-//! Dapr's contract, a node and an application played by the test: what its statuses mean, what it may ask, what it hosts.
+//! Dapr's contract, a node and an application played by the test: what its statuses mean, what it
+//! may ask, what it hosts.
 
 use std::time::Duration;
 
@@ -69,7 +70,8 @@ fn config(types: &str) -> Said {
     Said::new(200, format!(r#"{{"entities":[{types}]}}"#))
 }
 
-/// Answers with the status that the method names, and an answer to it; `huge` with more than a node takes.
+/// Answers with the status that the method names, and an answer to it; `huge` with more than a node
+/// takes.
 fn by_status(heard: &Heard) -> Said {
     if heard.line == "GET /dapr/config" {
         return config(&format!("\"{TYPE}\""));
@@ -126,7 +128,8 @@ fn what_an_applications_status_means() {
     assert_eq!(reply.header("content-type"), Some("text/x-odd"));
 }
 
-/// What is longer than a node takes is no answer: it ran, nobody knows what came of it, and its object goes.
+/// What is longer than a node takes is no answer: it ran, nobody knows what came of it, and its
+/// object goes.
 #[test]
 fn a_huge_answer_is_none() {
     let bed = Bed::new(by_status);
@@ -333,7 +336,8 @@ fn other_types_after_a_restart() {
     app.kill();
 }
 
-/// An application that comes late: what is called before it has said what it hosts waits, and is answered.
+/// An application that comes late: what is called before it has said what it hosts waits, and is
+/// answered.
 #[test]
 fn a_call_waits_for_an_application_that_is_starting() {
     let slow = |heard: &Heard| {

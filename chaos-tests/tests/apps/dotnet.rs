@@ -1,8 +1,10 @@
-//! What .NET's stable actor SDK sends and expects, replayed: its requests and its host's answers are written here by hand as
-//! `Dapr.Actors` and `Dapr.Actors.AspNetCore` write them, because no .NET is at hand.
+//! What .NET's stable actor SDK sends and expects, replayed: its requests and its host's answers
+//! are written here by hand as `Dapr.Actors` and `Dapr.Actors.AspNetCore` write them, because no
+//! .NET is at hand.
 //!
-//! Remoting carries its own header (data-contract XML) in `X-DaprRequestHeader`, its body as octets, and says by
-//! `X-DaprErrorResponseHeader` on a 200 that the method threw. State is PUT as text/plain; data of reminders and timers is base64.
+//! Remoting carries its own header (data-contract XML) in `X-DaprRequestHeader`, its body as
+//! octets, and says by `X-DaprErrorResponseHeader` on a 200 that the method threw. State is PUT as
+//! text/plain; data of reminders and timers is base64.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -176,7 +178,8 @@ fn calls_of_dotnet_and_its_state() {
     assert_eq!(absent.header("metadata.ttlexpiretime"), None);
 }
 
-/// A method that threw has answered: its caller gets header and body untouched, nothing is repeated, and its object stays.
+/// A method that threw has answered: its caller gets header and body untouched, nothing is
+/// repeated, and its object stays.
 #[test]
 fn exceptions_of_dotnet() {
     let bed = bed();

@@ -1,5 +1,5 @@
-//! The life of an application's objects, end to end: what a turn leaves behind that fails or has no answer, calls of one chain,
-//! and idle objects.
+//! The life of an application's objects, end to end: what a turn leaves behind that fails or has no
+//! answer, calls of one chain, and idle objects.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,7 +12,8 @@ use rustix::process::Signal;
 use super::CALL_TIME_MAX;
 use super::contract::{Bed, is};
 
-/// `Chain` is re-entrant, two calls deep; objects of `Brief` are idle after a second; `Plain` has the defaults.
+/// `Chain` is re-entrant, two calls deep; objects of `Brief` are idle after a second; `Plain` has
+/// the defaults.
 const CONFIG: &str = concat!(
     r#"{"entities":["Plain","Chain","Brief"],"actorIdleTimeout":"1h0m0s0ms","#,
     r#""entitiesConfig":[{"entities":["Chain"],"reentrancy":{"enabled":true,"maxStackDepth":2}},"#,
@@ -120,7 +121,8 @@ fn lines(bed: &Bed, actor: &str) -> Vec<String> {
         .collect()
 }
 
-/// What an answered turn has saved counts, also when its status is no success; its object is told to go before its next turn.
+/// What an answered turn has saved counts, also when its status is no success; its object is told
+/// to go before its next turn.
 #[test]
 fn what_a_failed_turn_has_saved_counts() {
     let bed = bed();
@@ -153,7 +155,8 @@ fn what_a_turn_without_an_answer_has_saved_is_gone() {
     assert_eq!(lines(&bed, actor), expected);
 }
 
-/// A call of the chain that has the turn enters it, as deep as the type says; without re-entrancy it waits.
+/// A call of the chain that has the turn enters it, as deep as the type says; without re-entrancy
+/// it waits.
 #[test]
 fn calls_into_an_actor_that_waits_for_them() {
     let bed = bed();
@@ -178,7 +181,8 @@ fn calls_into_an_actor_that_waits_for_them() {
     );
     assert_eq!(lines(&bed, "Chain/b").len(), 2);
 
-    // It waits until its caller gives it up: nobody knows what came of it, says its answer. Then it never runs.
+    // It waits until its caller gives it up: nobody knows what came of it, says its answer. Then it
+    // never runs.
     is(&call(&bed, "Plain/c", "stuck"), 200, "500 E0112");
     is(&call(&bed, "Plain/c", "next"), 200, "fine");
     let expected = ["PUT /method/stuck", "PUT /method/next"];
@@ -187,8 +191,8 @@ fn calls_into_an_actor_that_waits_for_them() {
     assert_eq!(heard.header("dapr-reentrancy-id"), None);
 }
 
-/// An object without work goes after its own type's time, and by no other time: once, without a body. Its answer does not
-/// matter.
+/// An object without work goes after its own type's time, and by no other time: once, without a
+/// body. Its answer does not matter.
 #[test]
 fn idle_objects_are_told_to_go() {
     let bed = bed();
@@ -207,8 +211,8 @@ fn idle_objects_are_told_to_go() {
     assert_eq!(lines(&bed, "Plain/a"), ["PUT /method/save"]);
 }
 
-/// A node that is told to end tells the objects that its application has made, and no others, as Dapr's sidecar does; an
-/// application that answers no such word does not keep it from ending.
+/// A node that is told to end tells the objects that its application has made, and no others, as
+/// Dapr's sidecar does; an application that answers no such word does not keep it from ending.
 #[test]
 fn objects_are_told_to_go_when_their_node_ends() {
     let mut bed = bed();

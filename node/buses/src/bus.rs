@@ -22,7 +22,8 @@ pub trait Bus: Send + Sync {
     /// Publishes several; one outcome for each entry, in order.
     fn bulk_publish(&self, bulk: BulkPublish) -> BusFuture<'_, Vec<PublishOutcome>>;
 
-    /// Subscribes. Resolves when the group exists everywhere: what is published after that is delivered.
+    /// Subscribes. Resolves when the group exists everywhere: what is published after that is
+    /// delivered.
     fn subscribe(
         &self,
         subscribe: Subscribe,
@@ -36,7 +37,8 @@ pub trait Bus: Send + Sync {
         Promise::AtLeastOnce
     }
 
-    /// A publish as a message that leaves with what a turn commits; `None`: it cannot, it has no part in what a turn commits.
+    /// A publish as a message that leaves with what a turn commits; `None`: it cannot, it has no
+    /// part in what a turn commits.
     ///
     /// # Errors
     /// A sentence: too much beside the event's data.

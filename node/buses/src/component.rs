@@ -34,7 +34,8 @@ pub struct Declared {
     pub metadata: BTreeMap<String, String>,
     /// Who shares events: the `consumerID`, else the app-id.
     pub consumer: String,
-    /// Name of this process that is the same after a restart, and of no other process: where a bus remembers clients.
+    /// Name of this process that is the same after a restart, and of no other process: where a bus
+    /// remembers clients.
     pub instance: String,
 }
 

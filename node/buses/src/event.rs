@@ -11,8 +11,8 @@ use ghostlight_protocol::topic::TopicName;
 /// One event. What it says is opaque to the topic.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Event {
-    /// Events with the same key keep their order (publish metadata `partitionKey`). Without one the events of
-    /// one `source` stay on one topic partition.
+    /// Events with the same key keep their order (publish metadata `partitionKey`). Without one the
+    /// events of one `source` stay on one topic partition.
     pub key: Option<String>,
     /// The payload, byte for byte.
     pub data: Bytes,
@@ -32,24 +32,26 @@ pub struct Publish {
     pub topic: TopicName,
     /// What.
     pub event: Event,
-    /// The publisher's own name of this publish, at most 256 bytes: a second publish to the same topic partition
-    /// with the same one within 24 h appends nothing and is answered as the first was.
+    /// The publisher's own name of this publish, at most 256 bytes: a second publish to the same
+    /// topic partition with the same one within 24 h appends nothing and is answered as the first
+    /// was.
     pub dedup: Option<Bytes>,
     /// The publisher's own name of the event.
     pub name: Option<EventName>,
-    /// After this the event is not delivered any more; it becomes a dead letter where the group has a topic for
-    /// those, else it is passed over.
+    /// After this the event is not delivered any more; it becomes a dead letter where the group has
+    /// a topic for those, else it is passed over.
     pub ttl: Option<Duration>,
     /// How long the publisher waits; `None`: as long as it takes.
     pub timeout: Option<Duration>,
-    /// What the topic keeps from now on; `None`: as before, at first a week and 1 GiB per topic partition.
+    /// What the topic keeps from now on; `None`: as before, at first a week and 1 GiB per topic
+    /// partition.
     pub retention: Option<Retention>,
 }
 
-/// The name that a publisher gave an event: its source and its id, which are of one event alone (CloudEvents 1.0,
-/// 3.1.1). In Ghostlight's own topics a second event of that name in the same topic partition is not appended, and is
-/// answered as the first was: for two minutes, and among the last 100,000 names. JetStream knows it as `Nats-Msg-Id`; other buses
-/// know no names.
+/// The name that a publisher gave an event: its source and its id, which are of one event alone
+/// (CloudEvents 1.0, 3.1.1). In Ghostlight's own topics a second event of that name in the same
+/// topic partition is not appended, and is answered as the first was: for two minutes, and among
+/// the last 100,000 names. JetStream knows it as `Nats-Msg-Id`; other buses know no names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EventName {
     /// Whose.
@@ -58,7 +60,8 @@ pub struct EventName {
     pub id: String,
 }
 
-/// Several events for one topic: one append for each topic partition that they fall on, each all or nothing.
+/// Several events for one topic: one append for each topic partition that they fall on, each all or
+/// nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BulkPublish {
     /// Where to.

@@ -1,5 +1,5 @@
-//! What the components of all external buses have in common: a connection that is kept, room for so many publishes, and
-//! the part of [`Bus`] that only hands over to a [`System`].
+//! What the components of all external buses have in common: a connection that is kept, room for so
+//! many publishes, and the part of [`Bus`] that only hands over to a [`System`].
 //!
 //! Absent: what a system makes of events and groups.
 

@@ -1,11 +1,11 @@
 //! `pubsub.jetstream`: topics as subjects of NATS streams, groups as durable pull consumers.
 //!
-//! The stream is looked up by its subject and not made: what it keeps is its operator's business. Differs from Dapr: pull
-//! consumers named by group and topic, so that instances of an application share events without further settings;
-//! leases that are renewed while a handler works; message ids that say topic, source and id, because a stream forgets the
-//! second of two events with one of them, and names are of one event only together.
-//! Absent: push consumers with their flow control and heartbeats; a time to live of single events (the envelope's
-//! `expiration` does it).
+//! The stream is looked up by its subject and not made: what it keeps is its operator's business.
+//! Differs from Dapr: pull consumers named by group and topic, so that instances of an application
+//! share events without further settings; leases that are renewed while a handler works; message
+//! ids that say topic, source and id, because a stream forgets the second of two events with one of
+//! them, and names are of one event only together. Absent: push consumers with their flow control
+//! and heartbeats; a time to live of single events (the envelope's `expiration` does it).
 
 mod dial;
 mod group;
@@ -37,8 +37,8 @@ use options::Options;
 const WINDOW_MAX: usize = 512;
 /// How long a server may take to let a client in.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long JetStream may take for an answer while its connection lives: a disk that is slow to sync is no reason to
-/// call what it keeps unknown.
+/// How long JetStream may take for an answer while its connection lives: a disk that is slow to
+/// sync is no reason to call what it keeps unknown.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// Media type of an event with its envelope.
 const CLOUD_EVENT: &str = "application/cloudevents+json";
@@ -140,7 +140,8 @@ async fn hand_over(
     } = outgoing;
     let mut headers = HeaderMap::new();
     for (name, value) in &event.attributes {
-        // What cannot be a header stays behind, as with Dapr: it is in the envelope where it matters.
+        // What cannot be a header stays behind, as with Dapr: it is in the envelope where it
+        // matters.
         if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
             headers.insert(name, value);
         }

@@ -1,9 +1,11 @@
-//! `pubsub.kafka`: Kafka topics and consumer groups, by librdkafka; part of builds with the feature `kafka`.
+//! `pubsub.kafka`: Kafka topics and consumer groups, by librdkafka; part of builds with the feature
+//! `kafka`.
 //!
-//! Differs from Dapr: the producer is idempotent; a group that is new commits where it begins, so that what is published
-//! while none of its members runs is not passed over. Events of a partition are handled one after the other, and one that
-//! fails holds up those behind it, unless the subscription says `order: none`.
-//! Absent: TLS and what needs it (librdkafka's is OpenSSL), the schema registry, deliveries counted beyond one process.
+//! Differs from Dapr: the producer is idempotent; a group that is new commits where it begins, so
+//! that what is published while none of its members runs is not passed over. Events of a partition
+//! are handled one after the other, and one that fails holds up those behind it, unless the
+//! subscription says `order: none`. Absent: TLS and what needs it (librdkafka's is OpenSSL), the
+//! schema registry, deliveries counted beyond one process.
 
 mod group;
 mod ledger;

@@ -1,7 +1,8 @@
 //! One connection that is kept: made when first wanted, watched, and made again after it broke.
 //!
-//! Everybody gets a copy of the same connection. Who asks while there is none is told why, at once; only the very
-//! first attempt is waited for, so that what is published right after the start is not refused.
+//! Everybody gets a copy of the same connection. Who asks while there is none is told why, at once;
+//! only the very first attempt is waited for, so that what is published right after the start is
+//! not refused.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,7 +78,8 @@ struct Task<D: Dial> {
 }
 
 impl<D: Dial> Keeper<D> {
-    /// `component` is how log lines call it. Connects at once if there is a runtime, else when it is first asked.
+    /// `component` is how log lines call it. Connects at once if there is a runtime, else when it
+    /// is first asked.
     pub(crate) fn new(component: &str, dial: D) -> Self {
         let (sender, state) = watch::channel(State::First);
         let (suspected, suspicion) = watch::channel(Number::default());
@@ -164,7 +166,8 @@ impl<D: Dial> Keeper<D> {
         }
     }
 
-    /// A request failed in a way that makes one doubt its connection; those made after it are not meant.
+    /// A request failed in a way that makes one doubt its connection; those made after it are not
+    /// meant.
     pub(crate) fn suspect(&self, number: Number) {
         self.suspected.send_if_modified(|last| {
             let later = *last < number;
@@ -184,7 +187,8 @@ impl<D: Dial> Keeper<D> {
         }
     }
 
-    /// What publishers are told while there is no connection, or the one that they got turns out to be broken.
+    /// What publishers are told while there is no connection, or the one that they got turns out to
+    /// be broken.
     pub(crate) fn away(&self, why: &str) -> String {
         format!(
             "the bus of component {} is not there: {why}. Ghostlight keeps trying; publish again later",

@@ -1,10 +1,11 @@
 //! `pubsub.mqtt3`: MQTT 3.1.1 topics, and for each group a session that the broker keeps.
 //!
-//! MQTT has no groups: who shares events is who shares a session, and a session has one client at a time. So one process
-//! of a group holds it, the others stand by and take over with all that was not acknowledged (`holder`). Groups
-//! that are to work side by side subscribe to `$share/NAME/TOPIC`, each process with a session of its own; what an
-//! ended process had been given then waits for its return.
-//! Absent: metadata of events (3.1.1 has no place for it), history (a new group begins with what is published next).
+//! MQTT has no groups: who shares events is who shares a session, and a session has one client at a
+//! time. So one process of a group holds it, the others stand by and take over with all that was
+//! not acknowledged (`holder`). Groups that are to work side by side subscribe to
+//! `$share/NAME/TOPIC`, each process with a session of its own; what an ended process had been
+//! given then waits for its return. Absent: metadata of events (3.1.1 has no place for it), history
+//! (a new group begins with what is published next).
 
 mod group;
 mod holder;

@@ -1,8 +1,9 @@
-//! Between one subscriber and its bus: hands out what was taken from the bus, keeps leases alive, tells verdicts.
+//! Between one subscriber and its bus: hands out what was taken from the bus, keeps leases alive,
+//! tells verdicts.
 //!
-//! In: what a bus's reader took, verdicts, time. Out: deliveries, and words to the bus through its [`Desk`].
-//! A slow handler keeps its lease as long as its process lives: what is held here, handed out or not, is renewed.
-//! Absent: where events come from, and what a bus makes of a verdict.
+//! In: what a bus's reader took, verdicts, time. Out: deliveries, and words to the bus through its
+//! [`Desk`]. A slow handler keeps its lease as long as its process lives: what is held here, handed
+//! out or not, is renewed. Absent: where events come from, and what a bus makes of a verdict.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -24,7 +25,8 @@ pub(crate) trait Desk: Send + 'static {
     /// What the bus calls an event that it lent.
     type Handle: Clone + Send + Sync + 'static;
 
-    /// These are over. Comes back: how many of the first ones the bus knows of now; the others are told later.
+    /// These are over. Comes back: how many of the first ones the bus knows of now; the others are
+    /// told later.
     fn settle(&mut self, over: Vec<Over<Self::Handle>>) -> impl Future<Output = usize> + Send;
 
     /// A handler failed for the `attempt`th time: how long before [`Desk::again`].
@@ -125,8 +127,8 @@ impl Drop for Running {
     }
 }
 
-/// Begins a subscription: `reader` takes events from the bus into places of the room. It and the pump end with the
-/// subscriber.
+/// Begins a subscription: `reader` takes events from the bus into places of the room. It and the
+/// pump end with the subscriber.
 pub(crate) fn begin<D: Desk, R>(
     desk: D,
     bounds: Bounds,
@@ -192,7 +194,8 @@ impl<D: Desk> Pump<D> {
         }
     }
 
-    /// Works until the subscriber has gone, or nothing more comes. `reader` fills `taken`, and ends with this.
+    /// Works until the subscriber has gone, or nothing more comes. `reader` fills `taken`, and ends
+    /// with this.
     pub(crate) async fn run(
         mut self,
         mut settlements: mpsc::Receiver<Settlement>,
@@ -364,7 +367,8 @@ impl<D: Desk> Pump<D> {
         }
     }
 
-    /// Everything that others must not get yet. What is over is not among it: its verdict is on its way.
+    /// Everything that others must not get yet. What is over is not among it: its verdict is on its
+    /// way.
     fn held(&self) -> Vec<D::Handle> {
         let ready = self.ready.iter().map(|(held, _)| held);
         let all = ready.chain(self.out.values()).chain(self.resting.values());

@@ -1,9 +1,10 @@
-//! `pubsub.rabbitmq`: topics as exchanges, groups as queues bound to them, in the layout of Dapr's component.
+//! `pubsub.rabbitmq`: topics as exchanges, groups as queues bound to them, in the layout of Dapr's
+//! component.
 //!
-//! The queue is `<consumerID>-<topic>`; with `enableDeadLetter` there are `dlx-<queue>` and `dlq-<queue>` beside it. Differs
-//! from Dapr: every publish is confirmed, whatever `publisherConfirm` says; an event that is to come again rests in the
-//! process that holds it, so that its deliveries are counted.
-//! Absent: `reconnectWaitSeconds`.
+//! The queue is `<consumerID>-<topic>`; with `enableDeadLetter` there are `dlx-<queue>` and
+//! `dlq-<queue>` beside it. Differs from Dapr: every publish is confirmed, whatever
+//! `publisherConfirm` says; an event that is to come again rests in the process that holds it, so
+//! that its deliveries are counted. Absent: `reconnectWaitSeconds`.
 
 mod confirms;
 mod group;

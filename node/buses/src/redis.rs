@@ -1,10 +1,12 @@
-//! `pubsub.redis`: topics as Redis streams, groups as their consumer groups, in the layout of Dapr's component.
+//! `pubsub.redis`: topics as Redis streams, groups as their consumer groups, in the layout of
+//! Dapr's component.
 //!
-//! An entry has the fields `data` (the envelope) and `metadata` (JSON). Group and consumer are both the `consumerID`, so
-//! Dapr's sidecars and nodes of Ghostlight may share a group. Differs from Dapr: leases of held entries are renewed, so
-//! that `processingTimeout` is about dead processes and not about slow handlers; an entry whose handler failed comes
-//! again after `redeliverInterval`, where newer versions of Dapr give it up.
-//! Absent: Redis Cluster and Sentinel; a time to live of single events (the envelope's `expiration` does it).
+//! An entry has the fields `data` (the envelope) and `metadata` (JSON). Group and consumer are both
+//! the `consumerID`, so Dapr's sidecars and nodes of Ghostlight may share a group. Differs from
+//! Dapr: leases of held entries are renewed, so that `processingTimeout` is about dead processes
+//! and not about slow handlers; an entry whose handler failed comes again after
+//! `redeliverInterval`, where newer versions of Dapr give it up. Absent: Redis Cluster and
+//! Sentinel; a time to live of single events (the envelope's `expiration` does it).
 
 mod dial;
 mod group;

@@ -1,4 +1,5 @@
-//! Reading a component's metadata: names in any case, values as Dapr writes them, and what is left over.
+//! Reading a component's metadata: names in any case, values as Dapr writes them, and what is left
+//! over.
 //!
 //! Pure. Absent: what a name means; each bus says that where it asks for it.
 
@@ -48,7 +49,8 @@ pub(crate) fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// What metadata beside a publish or of a subscription says by a name in whatever case; `None`: nothing.
+/// What metadata beside a publish or of a subscription says by a name in whatever case; `None`:
+/// nothing.
 ///
 /// # Errors
 /// It is no boolean.

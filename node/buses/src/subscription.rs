@@ -1,6 +1,7 @@
 //! A subscription: a stream of deliveries, each of which wants a verdict.
 //!
-//! A bus hands deliveries out as it likes ([`SubscriptionFeed`]), or keeps them until they are asked for ([`Source`]).
+//! A bus hands deliveries out as it likes ([`SubscriptionFeed`]), or keeps them until they are
+//! asked for ([`Source`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,39 +38,44 @@ pub struct Subscribe {
     pub max_deliver: Option<u32>,
     /// Who gives up an event that fails.
     pub give_up: GiveUp,
-    /// Topic of the same component for dead letters; `None`: those whose deliveries all failed are parked with
-    /// the group (`dead-letters list`), dropped and expired ones are passed over.
+    /// Topic of the same component for dead letters; `None`: those whose deliveries all failed are
+    /// parked with the group (`dead-letters list`), dropped and expired ones are passed over.
     pub dead_letter_topic: Option<String>,
     /// First pause before a redelivery, and the longest; `None`: 100 ms, doubling to 30 s.
     pub retry_pauses: Option<(Duration, Duration)>,
-    /// `Forward`: every delivery that succeeds ends with [`Delivery::forward`]. Of a bus with `Feature::Forward` alone.
+    /// `Forward`: every delivery that succeeds ends with [`Delivery::forward`]. Of a bus with
+    /// `Feature::Forward` alone.
     pub purpose: Purpose,
-    /// What the subscription says beside that, for the bus that knows it: RabbitMQ's `queueType`, `maxPriority` and
-    /// `queueName`.
+    /// What the subscription says beside that, for the bus that knows it: RabbitMQ's `queueType`,
+    /// `maxPriority` and `queueName`.
     pub metadata: BTreeMap<String, String>,
 }
 
 /// Who shares the events.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Group {
-    /// Each event goes to one subscriber of this name, on whatever node (`consumerID`, else the app-id).
+    /// Each event goes to one subscriber of this name, on whatever node (`consumerID`, else the
+    /// app-id).
     Shared(String),
-    /// Each event goes to every node that has a subscriber of this name; within a node it goes to one. The
-    /// cursor is kept for ten minutes after the node has gone.
+    /// Each event goes to every node that has a subscriber of this name; within a node it goes to
+    /// one. The cursor is kept for ten minutes after the node has gone.
     EachNode(String),
 }
 
-/// What a subscriber does to a group that is there. Of Ghostlight's own topics alone: another bus has its own rules.
+/// What a subscriber does to a group that is there. Of Ghostlight's own topics alone: another bus
+/// has its own rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Existing {
     /// It is served as this subscriber says.
     Change,
-    /// It is served as it was: this one looks on, and what it says counts where there is no group yet.
+    /// It is served as it was: this one looks on, and what it says counts where there is no group
+    /// yet.
     Leave,
 }
 
 impl Group {
-    /// What a bus elsewhere calls it: there a node's own group needs a name that no other node's has.
+    /// What a bus elsewhere calls it: there a node's own group needs a name that no other node's
+    /// has.
     #[must_use]
     pub fn name_on(&self, instance: &str) -> String {
         match self {
@@ -84,7 +90,8 @@ impl Group {
 pub enum GiveUp {
     /// The bus: after `max_deliver` deliveries, or as its component says.
     Bus,
-    /// The subscriber, by dead letters of its own: what it asks for again comes again, however often.
+    /// The subscriber, by dead letters of its own: what it asks for again comes again, however
+    /// often.
     Subscriber,
 }
 
@@ -137,7 +144,8 @@ impl Subscribe {
         }
     }
 
-    /// For buses whose log is not the actors': they cannot settle an event with the message that it becomes.
+    /// For buses whose log is not the actors': they cannot settle an event with the message that it
+    /// becomes.
     ///
     /// # Errors
     /// When events are to become messages to actors.
@@ -155,7 +163,8 @@ impl Subscribe {
         }
     }
 
-    /// A subscription whose events become messages to actors: each exactly once, in the order of its topic partition.
+    /// A subscription whose events become messages to actors: each exactly once, in the order of
+    /// its topic partition.
     #[must_use]
     pub fn for_actors(topic: TopicName, group: impl Into<String>) -> Self {
         Self {
@@ -177,7 +186,8 @@ pub enum Verdict {
     Drop(String),
     /// It becomes a message to an actor, in the very entry that settles it.
     Forward(Box<ForActor>),
-    /// Handed to nobody before the subscription ended: for whoever else subscribes, and counted as no delivery.
+    /// Handed to nobody before the subscription ended: for whoever else subscribes, and counted as
+    /// no delivery.
     GiveBack,
 }
 
@@ -190,8 +200,8 @@ pub struct Settlement {
     pub verdict: Verdict,
 }
 
-/// One event for one subscriber. Dropped without a verdict it counts as `Retry`, and as `GiveBack` once its
-/// subscription is over.
+/// One event for one subscriber. Dropped without a verdict it counts as `Retry`, and as `GiveBack`
+/// once its subscription is over.
 #[derive(Debug)]
 pub struct Delivery {
     /// The topic.
@@ -204,7 +214,8 @@ pub struct Delivery {
     pub attempt: u32,
     /// When it was published, by the publisher's node.
     pub published: WallTime,
-    /// Events of this subscription that were lost just before this one; none on a bus that loses none.
+    /// Events of this subscription that were lost just before this one; none on a bus that loses
+    /// none.
     pub missed: u64,
     /// The event.
     pub event: Event,
@@ -240,7 +251,8 @@ impl Settle {
     fn say(&mut self, verdict: Verdict) {
         match std::mem::replace(&mut self.judge, Judge::Nobody) {
             Judge::Feed(settlements) => {
-                // There is room for as many verdicts as deliveries are out; a bus that has gone wants none.
+                // There is room for as many verdicts as deliveries are out; a bus that has gone
+                // wants none.
                 drop(settlements.try_send(Settlement {
                     token: self.token,
                     verdict,
@@ -302,8 +314,8 @@ impl Delivery {
     }
 }
 
-/// The subscriber's end. Dropped, it unsubscribes: what it holds is delivered to others, and counted as no
-/// delivery.
+/// The subscriber's end. Dropped, it unsubscribes: what it holds is delivered to others, and
+/// counted as no delivery.
 #[derive(Debug)]
 pub struct Subscription {
     deliveries: Deliveries,
@@ -406,8 +418,8 @@ impl Subscription {
         (Ending(life), subscription)
     }
 
-    /// The next delivery; `None`: the bus has ended the subscription. What was not taken by then is given back;
-    /// what was may still get its verdict.
+    /// The next delivery; `None`: the bus has ended the subscription. What was not taken by then is
+    /// given back; what was may still get its verdict.
     pub async fn next(&mut self) -> Option<Delivery> {
         let deliveries = match &mut self.deliveries {
             Deliveries::Queue(deliveries) => deliveries,
@@ -493,7 +505,8 @@ impl SubscriptionFeed {
     /// Hands a delivery over.
     ///
     /// # Errors
-    /// The subscriber has gone, or more deliveries are out than it asked for: nothing was delivered.
+    /// The subscriber has gone, or more deliveries are out than it asked for: nothing was
+    /// delivered.
     #[expect(
         clippy::result_large_err,
         reason = "what was not delivered goes back to its owner"
@@ -550,7 +563,8 @@ impl SubscriptionFeed {
         self.is_closed() && self.settled.is_closed()
     }
 
-    /// The bus ends the subscription: the subscriber takes nothing new, and gives back what it has not begun.
+    /// The bus ends the subscription: the subscriber takes nothing new, and gives back what it has
+    /// not begun.
     pub fn end(&self) {
         Ending(Arc::clone(&self.life)).end();
     }

@@ -1,6 +1,7 @@
 //! TLS towards a bus: rustls, with the machine's roots or those that a component names.
 //!
-//! Certificates and keys are PEM, as text or as the path of a file. Absent: a way not to check a server's certificate.
+//! Certificates and keys are PEM, as text or as the path of a file. Absent: a way not to check a
+//! server's certificate.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! What an operator may ask a node, and what it answers: the views behind the command line, the admin
-//! port and the metrics.
+//! What an operator may ask a node, and what it answers: the views behind the command line, the
+//! admin port and the metrics.
 //!
-//! Ids are shown in full here; people's programs read them. Field names are part of the `--json` contract.
+//! Ids are shown in full here; people's programs read them. Field names are part of the `--json`
+//! contract.
 
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::code::Code;
@@ -42,7 +43,8 @@ pub enum AdminRequest {
     Remove(String),
 }
 
-/// What an operator is told whose name for a node is that of several, each with its id and what it is believed to be.
+/// What an operator is told whose name for a node is that of several, each with its id and what it
+/// is believed to be.
 #[must_use]
 pub fn several_called(name: &str, nodes: &[(String, String)]) -> String {
     let each = nodes.iter().map(|(id, state)| format!("{id} ({state})"));
@@ -124,7 +126,8 @@ pub struct StatusView {
     pub moves: u32,
     /// Settings that weaken a guarantee, such as an API address outside loopback.
     pub weakened: Vec<String>,
-    /// Applications beside the node that answers, with their API listeners, in the order of its command line.
+    /// Applications beside the node that answers, with their API listeners, in the order of its
+    /// command line.
     #[serde(default)]
     pub applications: Vec<ApplicationView>,
     /// One row per node, by name.
@@ -149,8 +152,8 @@ pub struct MemberView {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// `alive`, `silent` (nothing heard for 400 ms, not doubted by gossip yet), `suspect`, `down`, or `left` for one
-    /// that left for good.
+    /// `alive`, `silent` (nothing heard for 400 ms, not doubted by gossip yet), `suspect`, `down`,
+    /// or `left` for one that left for good.
     pub state: String,
     /// `serving`, `draining` or `leaving`.
     pub duty: String,

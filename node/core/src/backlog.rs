@@ -1,10 +1,12 @@
-//! How much this node has begun and not finished as a leader, and whether one more call would be done in its time.
+//! How much this node has begun and not finished as a leader, and whether one more call would be
+//! done in its time.
 //!
-//! The line is turns that have ended and wait for the log, over all leaderships here; the wait is the line by the
-//! rate at which it is worked off (Little's law). A call whose wait would take more than half of its time is refused
-//! before anything is done for it: done late, it would be done for nobody, and those behind it late as well
-//! (reliability: goodput holds at ten times the load). Absent on purpose: turns whose body runs, and calls that wait
-//! behind their own actor; a slow application says nothing about the node, and mailboxes have bounds of their own.
+//! The line is turns that have ended and wait for the log, over all leaderships here; the wait is
+//! the line by the rate at which it is worked off (Little's law). A call whose wait would take more
+//! than half of its time is refused before anything is done for it: done late, it would be done for
+//! nobody, and those behind it late as well (reliability: goodput holds at ten times the load).
+//! Absent on purpose: turns whose body runs, and calls that wait behind their own actor; a slow
+//! application says nothing about the node, and mailboxes have bounds of their own.
 
 use std::time::Duration;
 

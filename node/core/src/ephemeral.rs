@@ -1,10 +1,11 @@
 //! Ephemeral topics: events that are stored nowhere, for whoever listens, at most once.
 //!
-//! `interest.rs` knows which nodes want which topic: each node tells every other, over their control connections; Raft has no
-//! part in it. `plan.rs` says to whom a publisher sends, and who passes on. `gaps.rs` finds out what was
-//! lost on its way, `ring.rs` is what waits for one subscriber, `latch.rs` the last value of a topic that keeps one. Each is a value that its owner feeds; none knows the others.
-//! Absent: bytes on their way, subscribers themselves, waiting: the shell has them, beside the node's core, because no event
-//! of these topics may cost a heartbeat.
+//! `interest.rs` knows which nodes want which topic: each node tells every other, over their
+//! control connections; Raft has no part in it. `plan.rs` says to whom a publisher sends, and who
+//! passes on. `gaps.rs` finds out what was lost on its way, `ring.rs` is what waits for one
+//! subscriber, `latch.rs` the last value of a topic that keeps one. Each is a value that its owner
+//! feeds; none knows the others. Absent: bytes on their way, subscribers themselves, waiting: the
+//! shell has them, beside the node's core, because no event of these topics may cost a heartbeat.
 
 pub mod gaps;
 pub mod interest;

@@ -1,11 +1,12 @@
-//! What a partition's leader lets go by time: records of outside ids and of calls made inside turns, idle
-//! sessions with their records, messages that failed for good, and state values whose ttl is over.
+//! What a partition's leader lets go by time: records of outside ids and of calls made inside
+//! turns, idle sessions with their records, messages that failed for good, and state values whose
+//! ttl is over.
 //!
-//! *Log age* counts for all but the values, which end by the calendar: jumps and elections can only slow it.
-//! Records and values say in rows of their own when they are due, so a sweep reads what is over and nothing
-//! else; sessions are few, and all of them are looked at. At most one `Expire` is in the log; apply checks
-//! every time again.
-//! Absent: the clocks (both times come in with each input), and whether this node's clock may be believed.
+//! *Log age* counts for all but the values, which end by the calendar: jumps and elections can only
+//! slow it. Records and values say in rows of their own when they are due, so a sweep reads what is
+//! over and nothing else; sessions are few, and all of them are looked at. At most one `Expire` is
+//! in the log; apply checks every time again. Absent: the clocks (both times come in with each
+//! input), and whether this node's clock may be believed.
 
 #[cfg(test)]
 mod tests;
@@ -117,7 +118,8 @@ enum Next {
 }
 
 impl Expiry {
-    /// Begins with a leadership. Partitions begin at different times, so that no moment pays for all.
+    /// Begins with a leadership. Partitions begin at different times, so that no moment pays for
+    /// all.
     #[must_use]
     pub fn new(partition: PartitionId, now: Instant) -> Self {
         let share = u64::from(partition.0) % SWEEP_PAUSE.as_secs();
@@ -238,8 +240,8 @@ fn read_records(idle: Idle, out: &mut Vec<ExpiryEffect>) -> Stage {
     Stage::ReadingRecords(idle)
 }
 
-/// A session goes with the last of its records. With more of them than fit, sessions are looked at again
-/// after it: this one may be in use by then.
+/// A session goes with the last of its records. With more of them than fit, sessions are looked at
+/// again after it: this one may be in use by then.
 fn records(
     mut idle: Idle,
     rows: Vec<(Bytes, Bytes)>,
@@ -270,8 +272,9 @@ fn read_letters(out: &mut Vec<ExpiryEffect>) -> Stage {
     Stage::ReadingLetters
 }
 
-/// They are kept in the order in which they came, and the first that is young enough to stay ends a sweep:
-/// one that came early and failed late holds back those behind it for as long as it was tried, not more.
+/// They are kept in the order in which they came, and the first that is young enough to stay ends a
+/// sweep: one that came early and failed late holds back those behind it for as long as it was
+/// tried, not more.
 fn letters(age: Age, rows: Vec<(Bytes, Bytes)>, out: &mut Vec<ExpiryEffect>) -> Stage {
     let limit = DEAD_LETTER_AGE_MAX.as_millis() as u64;
     let over = rows.into_iter().take_while(|(_, value)| {

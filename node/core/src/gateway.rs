@@ -1,9 +1,10 @@
-//! The gateway: takes calls from clients and from turns, finds the leader, and does not let go of a call
-//! until it has an honest answer.
+//! The gateway: takes calls from clients and from turns, finds the leader, and does not let go of a
+//! call until it has an honest answer.
 //!
-//! `gateway/calls.rs` decides; this file holds the words it speaks. `NotRun` leaves only if every attempt is
-//! known not to have run; an attempt without an answer makes the outcome `Unknown` at the deadline.
-//! Absent: how frames travel, the routing table (it asks `Routes`) and what a call does at its leader.
+//! `gateway/calls.rs` decides; this file holds the words it speaks. `NotRun` leaves only if every
+//! attempt is known not to have run; an attempt without an answer makes the outcome `Unknown` at
+//! the deadline. Absent: how frames travel, the routing table (it asks `Routes`) and what a call
+//! does at its leader.
 
 mod busy;
 mod calls;
@@ -66,7 +67,8 @@ pub struct ClientCall {
     pub metadata: Vec<Metadata>,
 }
 
-/// What the gateway needs to know about the cluster; implemented by the node core over the routing table.
+/// What the gateway needs to know about the cluster; implemented by the node core over the routing
+/// table.
 pub trait Routes {
     /// The leader of a partition and its term, as far as known.
     fn leader(&self, partition: PartitionId) -> Option<(Term, NodeId)>;

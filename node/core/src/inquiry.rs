@@ -1,9 +1,9 @@
 //! A node whose database is lost asks the others whether it may give it up.
 //!
-//! What was lost may hold votes and entries that nobody else has. So the old id is given up only when a
-//! leader of **every** partition has said, within the last seconds, that its group has a live majority
-//! without it. One partition that nobody answers for, or whose leader needs the lost copy, is enough to
-//! refuse: then a person decides.
+//! What was lost may hold votes and entries that nobody else has. So the old id is given up only
+//! when a leader of **every** partition has said, within the last seconds, that its group has a
+//! live majority without it. One partition that nobody answers for, or whose leader needs the lost
+//! copy, is enough to refuse: then a person decides.
 //!
 //! Absent: membership. Whoever asks is nobody's peer yet, and leaves no trace at the others.
 

@@ -1,7 +1,7 @@
 //! Everything that passes between the node core and the shell (or the simulator).
 //!
-//! Effects are performed in order. Store effects go to one thread, in order; each that others wait for
-//! comes back as an input. Nothing blocks.
+//! Effects are performed in order. Store effects go to one thread, in order; each that others wait
+//! for comes back as an input. Nothing blocks.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,8 @@ pub enum Lane {
     Push,
     /// Bulk connection, lowest priority: snapshots.
     Snapshot,
-    /// Bulk connection: events of ephemeral topics. They come from beside the core, which sends nothing here.
+    /// Bulk connection: events of ephemeral topics. They come from beside the core, which sends
+    /// nothing here.
     Ephemeral,
     /// Connection of a node that only asks: the question and the answers.
     Inquiry,
@@ -91,7 +92,8 @@ pub enum Input {
         /// Which connection.
         kind: ConnectionKind,
     },
-    /// A dial to this address led to this node: a seed may be a name, and the node has another address.
+    /// A dial to this address led to this node: a seed may be a name, and the node has another
+    /// address.
     Dialed {
         /// As it was dialed.
         address: String,
@@ -160,7 +162,8 @@ pub enum Input {
 }
 
 impl Input {
-    /// What the core is to hear of a frame that could not be queued; `None`: nothing, it is made good by itself.
+    /// What the core is to hear of a frame that could not be queued; `None`: nothing, it is made
+    /// good by itself.
     #[must_use]
     pub fn not_sent(to: NodeId, frame: &Frame) -> Option<Self> {
         match frame {
@@ -219,8 +222,8 @@ pub enum StoreInput {
         ticket: ReadTicket,
         /// The rows.
         rows: Vec<(Bytes, Option<Bytes>)>,
-        /// Of a scan, whether more rows may follow: a page is also cut by bytes, so how many rows it has
-        /// says nothing.
+        /// Of a scan, whether more rows may follow: a page is also cut by bytes, so how many rows
+        /// it has says nothing.
         rest: Rest,
     },
     /// A snapshot is open for sending.
@@ -274,8 +277,8 @@ pub enum StoreInput {
         /// Where the replica stands.
         row: PartitionRow,
     },
-    /// A staged snapshot was not what it should be: nothing of it, nor of what its replica would have
-    /// written with it, is on the disk. The replica is whole, and stands where it stood.
+    /// A staged snapshot was not what it should be: nothing of it, nor of what its replica would
+    /// have written with it, is on the disk. The replica is whole, and stands where it stood.
     InstallRefused {
         /// The replica as its disk has it.
         replica: Box<RecoveredReplica>,
@@ -305,7 +308,8 @@ pub struct Room {
 }
 
 impl Room {
-    /// Free share in thousandths, rounded down. A file system that says nothing of its size is never full.
+    /// Free share in thousandths, rounded down. A file system that says nothing of its size is
+    /// never full.
     #[must_use]
     pub fn free_per_mille(self) -> u64 {
         let per_mille = (u128::from(self.free_bytes) * 1_000).checked_div(self.total_bytes.into());
@@ -345,8 +349,8 @@ pub struct Applied {
 /// What the core wants.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Effect {
-    /// Send a frame. Dropped if there is no connection, or no room in its lane: everything here is asked
-    /// again, an answer by the gateway that misses it.
+    /// Send a frame. Dropped if there is no connection, or no room in its lane: everything here is
+    /// asked again, an answer by the gateway that misses it.
     Send {
         /// Receiver.
         to: NodeId,
@@ -382,8 +386,8 @@ pub enum Effect {
     },
     /// For the store's thread.
     Store(StoreEffect),
-    /// Read rows, from any thread, at any time from now on. What `Applied` has told of is visible; an
-    /// `Apply` that is still under way may be, or not.
+    /// Read rows, from any thread, at any time from now on. What `Applied` has told of is visible;
+    /// an `Apply` that is still under way may be, or not.
     Read {
         /// The answer repeats it.
         ticket: ReadTicket,
@@ -392,7 +396,8 @@ pub enum Effect {
         /// Which rows.
         rows: RowsWanted,
     },
-    /// Read a snapshot, from any thread, in the order of these effects. What `Applied` has told of is in it.
+    /// Read a snapshot, from any thread, in the order of these effects. What `Applied` has told of
+    /// is in it.
     Snapshot(SnapshotEffect),
     /// For whoever runs turns.
     Runner(RunnerEffect),
@@ -476,7 +481,8 @@ pub enum StoreEffect {
         /// Last position to go.
         through: LogPosition,
     },
-    /// Delete a replica and remember the smallest peer id allowed from now on (synced); then `Destroyed`.
+    /// Delete a replica and remember the smallest peer id allowed from now on (synced); then
+    /// `Destroyed`.
     Destroy {
         /// The partition.
         partition: PartitionId,
@@ -503,8 +509,8 @@ pub struct MarkWrite {
     pub others: Option<BTreeMap<NodeId, marks::Told>>,
 }
 
-/// Work on snapshots that are sent, in order. It only reads, so it keeps nobody from writing: a chunk may
-/// take longer than a sync.
+/// Work on snapshots that are sent, in order. It only reads, so it keeps nobody from writing: a
+/// chunk may take longer than a sync.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SnapshotEffect {
     /// Open a snapshot for sending, of what is applied; then `SnapshotOpened`.
@@ -596,7 +602,8 @@ pub enum Event {
         /// What was found.
         why: String,
     },
-    /// Replicas of a partition that this node leads have applied the same entries and hold other rows.
+    /// Replicas of a partition that this node leads have applied the same entries and hold other
+    /// rows.
     StatesDiffer {
         /// The partition.
         partition: PartitionId,

@@ -1,4 +1,5 @@
-//! Replicated rows in a map, for tests: what `apply_command` writes into and what is read as a store reads.
+//! Replicated rows in a map, for tests: what `apply_command` writes into and what is read as a
+//! store reads.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

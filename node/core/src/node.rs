@@ -1,8 +1,8 @@
 //! The node core: all groups of a node, its gateway, membership and placement, composed.
 //!
-//! `handle` takes one input; `flush` ends a turn of the loop: it gathers what every touched group wants and
-//! hands out one batch to sync. Sub-cores never call each other: what one wants from another goes through
-//! `local`, a queue that is empty again before `handle` returns.
+//! `handle` takes one input; `flush` ends a turn of the loop: it gathers what every touched group
+//! wants and hands out one batch to sync. Sub-cores never call each other: what one wants from
+//! another goes through `local`, a queue that is empty again before `handle` returns.
 
 mod audit;
 mod calls;
@@ -89,7 +89,8 @@ pub struct NodeCore {
     tombstones: BTreeMap<PartitionId, PeerId>,
     condemned: BTreeMap<PartitionId, PeerId>,
     removed: BTreeSet<NodeId>,
-    /// Removals of replaced nodes that are proposed and not committed yet, and the term they were in.
+    /// Removals of replaced nodes that are proposed and not committed yet, and the term they were
+    /// in.
     recording: BTreeMap<NodeId, Term>,
     /// When this core began: since then at least, an unknown member is down.
     begun: Instant,
@@ -224,8 +225,9 @@ impl NodeCore {
         core
     }
 
-    /// Feeds one input. Whoever drives the core feeds everything that waits before a due `Tick`: a node
-    /// that was frozen must hear before it judges. Wanted effects are pushed to `out`, in the order in which they must happen.
+    /// Feeds one input. Whoever drives the core feeds everything that waits before a due `Tick`: a
+    /// node that was frozen must hear before it judges. Wanted effects are pushed to `out`, in the
+    /// order in which they must happen.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         if self.ending == Ending::Halted {
             return;
@@ -475,7 +477,8 @@ impl NodeCore {
         self.tick_ending(now, out);
     }
 
-    /// Takes part in a cluster: from the data directory, as founder, or told by the first member met.
+    /// Takes part in a cluster: from the data directory, as founder, or told by the first member
+    /// met.
     fn enter(&mut self, now: Now, descriptor: ClusterDescriptor) {
         let partitions = u16::try_from(descriptor.partitions).unwrap_or(u16::MAX);
         let factor = u8::try_from(descriptor.factor).unwrap_or(u8::MAX);

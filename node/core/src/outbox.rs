@@ -1,8 +1,8 @@
 //! Moving messages from one partition's outbox into another's inbox: exactly once, in order.
 //!
-//! `outbox/source.rs` pushes committed rows and trims what was accepted; `outbox/destination.rs` accepts.
-//! Both keep only what they can learn again from rows and marks: a new leadership begins anew.
-//! Absent: routing, running the accepted messages, and any bound on admitted turns' sends.
+//! `outbox/source.rs` pushes committed rows and trims what was accepted; `outbox/destination.rs`
+//! accepts. Both keep only what they can learn again from rows and marks: a new leadership begins
+//! anew. Absent: routing, running the accepted messages, and any bound on admitted turns' sends.
 
 mod destination;
 mod pump;
@@ -21,8 +21,8 @@ pub use self::pump::{Outbox, OutboxCounters, OutboxSettings};
 /// What the pump of one led partition is fed (source and destination side alike).
 #[derive(Clone, PartialEq, Debug)]
 pub enum OutboxInput {
-    /// Rows of `Family::Outbox` from the store, asked for by `OutboxEffect::ReadOutbox`. A page may be
-    /// shorter than the limit; only an empty one says that nothing follows.
+    /// Rows of `Family::Outbox` from the store, asked for by `OutboxEffect::ReadOutbox`. A page may
+    /// be shorter than the limit; only an empty one says that nothing follows.
     Rows(Vec<(Bytes, Bytes)>),
     /// Turns of this leadership committed these messages.
     Committed(Vec<(PartitionId, u64, Envelope)>),
@@ -37,8 +37,8 @@ pub enum OutboxInput {
     Mark(OutboxMark),
     /// An entry proposed by this leadership was applied (`Accepted`, `OutboxTrimmed`).
     Applied(EntryOutcome),
-    /// Raft refused the latest proposal of the pump. Fed before anything else: `handle` and `open` push at
-    /// most one `Propose` each.
+    /// Raft refused the latest proposal of the pump. Fed before anything else: `handle` and `open`
+    /// push at most one `Propose` each.
     Dropped,
     /// The leader of a destination changed: push again to it.
     LeaderChanged(PartitionId),

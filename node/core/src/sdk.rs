@@ -1,14 +1,15 @@
 //! The Rust SDK: what an actor author sees, independent of who runs the turns.
 //!
-//! An actor is a plain struct whose methods are turns. `#[actor]` on its inherent `impl` makes it an
-//! [`Actor`] and gives it a typed reference. Everything that leaves a turn goes through its [`Turn`]:
-//! state rows, messages, events and reminders are staged and commit with the reply, or not at all.
+//! An actor is a plain struct whose methods are turns. `#[actor]` on its inherent `impl` makes it
+//! an [`Actor`] and gives it a typed reference. Everything that leaves a turn goes through its
+//! [`Turn`]: state rows, messages, events and reminders are staged and commit with the reply, or
+//! not at all.
 //!
-//! **On the wire** arguments and replies are JSON ([`body`]); **at rest** state is postcard ([`state`]).
+//! **On the wire** arguments and replies are JSON ([`body`]); **at rest** state is postcard
+//! ([`state`]).
 //!
-//! **Invariant:** no tokio, no threads, no clock: a turn is a future that only its port wakes, so that
-//! the node and the simulator run the very same code.
-//! **Absent:** `once`.
+//! **Invariant:** no tokio, no threads, no clock: a turn is a future that only its port wakes, so
+//! that the node and the simulator run the very same code. **Absent:** `once`.
 
 pub mod activation;
 pub mod actor;

@@ -1,12 +1,13 @@
-//! Topics at work: the topic partitions of one partition during one leadership, and the subscribers of one
-//! node.
+//! Topics at work: the topic partitions of one partition during one leadership, and the subscribers
+//! of one node.
 //!
-//! `leader.rs` serves publishes and what operators ask, and has the groups that somebody subscribes to;
-//! `group.rs` decides who gets which event; `sweep.rs` lets go what is too old. `subscribers.rs` is the other
-//! side: it attaches to each topic partition's leader, and keeps verdicts until they are committed.
-//! A topic, or a group, that nobody uses is in no memory here and costs no tick; subscribers that get nothing cost one word for all of a
-//! node and partition (`subscribers/words.rs`, `leases.rs`).
-//! Absent: routing, frames' ways, the store; they are asked by effects.
+//! `leader.rs` serves publishes and what operators ask, and has the groups that somebody subscribes
+//! to; `group.rs` decides who gets which event; `sweep.rs` lets go what is too old.
+//! `subscribers.rs` is the other side: it attaches to each topic partition's leader, and keeps
+//! verdicts until they are committed. A topic, or a group, that nobody uses is in no memory here
+//! and costs no tick; subscribers that get nothing cost one word for all of a node and partition
+//! (`subscribers/words.rs`, `leases.rs`). Absent: routing, frames' ways, the store; they are asked
+//! by effects.
 
 mod ask;
 mod group;

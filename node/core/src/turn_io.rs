@@ -1,8 +1,8 @@
 //! The border between the core and whoever runs turns.
 //!
-//! A turn is opaque to the core. The core says *run*, the runner may *ask* (state, another actor) and is
-//! *told* the answer, and finally says how the turn *ended*. What a turn writes and sends is staged by the
-//! runner and handed over only with its end: nothing leaves early.
+//! A turn is opaque to the core. The core says *run*, the runner may *ask* (state, another actor)
+//! and is *told* the answer, and finally says how the turn *ended*. What a turn writes and sends is
+//! staged by the runner and handed over only with its end: nothing leaves early.
 
 use std::fmt;
 
@@ -128,14 +128,15 @@ pub enum TurnAsk {
         deadline: Option<Instant>,
         /// What travels beside the body, for an application.
         metadata: Vec<Metadata>,
-        /// Which of the turn's calls it is, from 0; `None`: the next one. A host counts where a turn outlives its leader.
+        /// Which of the turn's calls it is, from 0; `None`: the next one. A host counts where a
+        /// turn outlives its leader.
         ordinal: Option<u32>,
     },
-    /// Commits what is staged so far, and goes on after it (a *part* of an application's turn). From then
-    /// on the request is never run again.
+    /// Commits what is staged so far, and goes on after it (a *part* of an application's turn).
+    /// From then on the request is never run again.
     Commit(Box<Staged>),
-    /// A call that had entered the turn is over: `Answered` with all that the turn has staged so far, `NotStarted`, or
-    /// `Lost`. Only `Answered` is told about, by `Part`.
+    /// A call that had entered the turn is over: `Answered` with all that the turn has staged so
+    /// far, `NotStarted`, or `Lost`. Only `Answered` is told about, by `Part`.
     Left {
         /// Which: `TurnEntry::entry`.
         entry: u32,
@@ -170,7 +171,8 @@ pub enum PartEnd {
     Committed(ActorVersion),
     /// There was nothing to commit.
     Nothing,
-    /// A reminder that must not be replaced is there already: nothing was committed, the turn goes on.
+    /// A reminder that must not be replaced is there already: nothing was committed, the turn goes
+    /// on.
     ScheduleThere,
     /// Nothing was committed, the turn goes on; what was wrong.
     Refused(NotRun),
@@ -181,8 +183,8 @@ pub enum PartEnd {
 pub enum TurnTold {
     /// Of `Get`.
     Value(Option<Bytes>),
-    /// Of `Scan`: keys inside the actor, and values. Pages are cut by bytes too: only none at all is the
-    /// end.
+    /// Of `Scan`: keys inside the actor, and values. Pages are cut by bytes too: only none at all
+    /// is the end.
     Rows(Vec<(Bytes, Bytes)>),
     /// Of `Call`.
     Called(CallOutcome),
@@ -210,9 +212,9 @@ pub enum TurnEnd {
     App(AppError),
     /// The runner refused before any of the actor's code ran: unknown type or method, bad argument.
     Refused(NotRun),
-    /// Whoever ran it is gone in mid-turn (an application that died, a broken connection): everything staged is
-    /// dropped. Its caller hears that the outcome is unknown, and it is not run again: a call that kills its
-    /// host must not go from node to node.
+    /// Whoever ran it is gone in mid-turn (an application that died, a broken connection):
+    /// everything staged is dropped. Its caller hears that the outcome is unknown, and it is not
+    /// run again: a call that kills its host must not go from node to node.
     Lost {
         /// What happened, for people.
         detail: String,
@@ -299,8 +301,9 @@ pub enum RunnerEffect {
     Reset(ActivationId),
     /// The activation is over; a running turn is abandoned (its future may be dropped).
     Drop(ActivationId),
-    /// The same, because its leadership is over. A turn that runs in an application goes on: the next leader
-    /// may start the same call, and then gets what it answers. All other turns are abandoned.
+    /// The same, because its leadership is over. A turn that runs in an application goes on: the
+    /// next leader may start the same call, and then gets what it answers. All other turns are
+    /// abandoned.
     Depose(ActivationId),
 }
 

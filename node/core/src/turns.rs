@@ -1,8 +1,9 @@
 //! The turn engine of one partition during one leadership.
 //!
-//! Decides which request becomes a turn and when, what a turn may read, what goes into the log, and when
-//! an answer may leave. Each of its rules is a test by name in `turns/tests`. An engine lives exactly as long as a leadership: it is opened after the first entry of
-//! its term was applied, and closed at any change of role or term, also if the same node wins again.
+//! Decides which request becomes a turn and when, what a turn may read, what goes into the log, and
+//! when an answer may leave. Each of its rules is a test by name in `turns/tests`. An engine lives
+//! exactly as long as a leadership: it is opened after the first entry of its term was applied, and
+//! closed at any change of role or term, also if the same node wins again.
 //!
 //! Absent: Raft, the store, routing and what a turn does. They are asked by effects.
 
@@ -101,14 +102,16 @@ pub enum TurnsInput {
         /// Of `Rows::Scan`, whether more rows may follow.
         rest: Rest,
     },
-    /// An entry that this leadership proposed was applied. Entries come in the order of their proposals.
+    /// An entry that this leadership proposed was applied. Entries come in the order of their
+    /// proposals.
     Applied(EntryOutcome),
     /// Raft refused the latest `Propose` synchronously: nothing of it is in the log.
     Dropped,
-    /// A ReadIndex begun after `TurnsEffect::Confirm` was answered, and everything up to it is applied.
+    /// A ReadIndex begun after `TurnsEffect::Confirm` was answered, and everything up to it is
+    /// applied.
     Confirmed(ConfirmId),
-    /// Messages accepted from other partitions, in inbox order: at opening from the store, later from
-    /// `EntryOutcome::Accepted`.
+    /// Messages accepted from other partitions, in inbox order: at opening from the store, later
+    /// from `EntryOutcome::Accepted`.
     Inbox(Vec<(u64, Envelope)>),
     /// Admit no new turn until `Resume`: leadership is about to be handed over. Calls queue.
     Pause,

@@ -1,10 +1,11 @@
 //! When reminders and timers of a partition are due, during one leadership.
 //!
-//! Reminders stand in the store in the order in which they are due. A *walk* over that order takes what is due and
-//! may fire; what may not, because its actor or its type has enough firings or cannot be called, is passed over, and
-//! a later walk goes back for it. A timer's row says when it fired first; when it fires next is kept in memory
-//! here. A tick that nobody fired in time fires once.
-//! Absent: the clock (the calendar comes in with each input), what a firing does, and what becomes of its row.
+//! Reminders stand in the store in the order in which they are due. A *walk* over that order takes
+//! what is due and may fire; what may not, because its actor or its type has enough firings or
+//! cannot be called, is passed over, and a later walk goes back for it. A timer's row says when it
+//! fired first; when it fires next is kept in memory here. A tick that nobody fired in time fires
+//! once. Absent: the clock (the calendar comes in with each input), what a firing does, and what
+//! becomes of its row.
 
 mod firings;
 mod shared;
@@ -137,7 +138,8 @@ impl Wakeups {
         self.timer_firings.count_among(&mut node.timers, waiting);
     }
 
-    /// Feeds one input; `wall` is a calendar clock that can be believed, `node` what runs in all partitions.
+    /// Feeds one input; `wall` is a calendar clock that can be believed, `node` what runs in all
+    /// partitions.
     pub fn handle(
         &mut self,
         now: Instant,

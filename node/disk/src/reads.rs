@@ -12,8 +12,8 @@ pub const PAGE_BYTES: usize = 1 << 20;
 /// Rows for the core, and whether a scan has more.
 pub type RowsFound = (Vec<(Bytes, Option<Bytes>)>, Rest);
 
-/// Reads what the core wants: for keys, one row each in their order; for a scan, the rows found, up to its
-/// own limit or `page_bytes`.
+/// Reads what the core wants: for keys, one row each in their order; for a scan, the rows found, up
+/// to its own limit or `page_bytes`.
 ///
 /// # Errors
 /// A damaged row: its replica must be condemned; or the store failed.

@@ -1,5 +1,5 @@
-//! Snapshots that this node sends: opened, read chunk by chunk, closed; beside the one writer. And those that
-//! it only digests, to compare them with what others have.
+//! Snapshots that this node sends: opened, read chunk by chunk, closed; beside the one writer. And
+//! those that it only digests, to compare them with what others have.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,8 @@ impl<E: Engine> Snapshots<E> {
         }
     }
 
-    /// Performs one effect. No answer: there is nothing to read, and the core gives the transfer up.
+    /// Performs one effect. No answer: there is nothing to read, and the core gives the transfer
+    /// up.
     ///
     /// # Errors
     /// `Damaged`: the replica must be condemned; its transfer is forgotten. Else the store failed.

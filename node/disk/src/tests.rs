@@ -41,7 +41,8 @@ fn write(partition: PartitionId, first: u64) -> LogWrite {
     }
 }
 
-/// A snapshot that is not what it should be changes nothing: the replica here is whole, and goes on.
+/// A snapshot that is not what it should be changes nothing: the replica here is whole, and goes
+/// on.
 #[test]
 fn an_invalid_snapshot_condemns_nobody() {
     let disk = MemoryDisk::new(1);

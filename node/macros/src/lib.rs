@@ -1,8 +1,9 @@
 //! The `#[actor]` attribute: makes the methods of an inherent `impl` the turns of an actor.
 //!
-//! It leaves the methods as they are, and adds beside them: the `Actor` implementation (method table,
-//! dispatch, state), and a typed reference `<Type>Ref` with one method for each of the actor's.
-//! `model` reads and checks the `impl`, `expand` writes; both work on tokens alone and are tested so.
+//! It leaves the methods as they are, and adds beside them: the `Actor` implementation (method
+//! table, dispatch, state), and a typed reference `<Type>Ref` with one method for each of the
+//! actor's. `model` reads and checks the `impl`, `expand` writes; both work on tokens alone and are
+//! tested so.
 
 mod expand;
 mod model;
@@ -25,17 +26,19 @@ use syn::{ItemImpl, parse_macro_input};
 /// }
 /// ```
 ///
-/// Every function with a receiver is a method that callers can name; helpers go into another `impl`.
-/// `&mut self` writes: `Ok` commits, `Err` rolls back. `#[read]` takes `&self` and changes nothing. After
-/// the receiver may come `cx: &Turn` (`cx: &ReadTurn` for a read), then arguments by value.
+/// Every function with a receiver is a method that callers can name; helpers go into another
+/// `impl`. `&mut self` writes: `Ok` commits, `Err` rolls back. `#[read]` takes `&self` and changes
+/// nothing. After the receiver may come `cx: &Turn` (`cx: &ReadTurn` for a read), then arguments by
+/// value.
 ///
-/// `#[on_event(topic = "orders", id = order.customer)]` on a method that writes subscribes all actors of the type to a
-/// topic: each event is a message to the actor whose id the expression gives, from the method's arguments, which are
-/// the event's data. `pubsub = "…"` names another component than `pubsub`.
+/// `#[on_event(topic = "orders", id = order.customer)]` on a method that writes subscribes all
+/// actors of the type to a topic: each event is a message to the actor whose id the expression
+/// gives, from the method's arguments, which are the event's data. `pubsub = "…"` names another
+/// component than `pubsub`.
 ///
 /// Options: `name = "…"` (default: the struct's name), `version = 2` of the stored struct and
-/// `upgrade = path` (`fn(u32, &[u8]) -> Result<Self, String>`) from older ones, `crate = path` when the
-/// library has another name.
+/// `upgrade = path` (`fn(u32, &[u8]) -> Result<Self, String>`) from older ones, `crate = path` when
+/// the library has another name.
 #[proc_macro_attribute]
 pub fn actor(options: TokenStream, item: TokenStream) -> TokenStream {
     let mut item = parse_macro_input!(item as ItemImpl);

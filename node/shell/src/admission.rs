@@ -28,7 +28,8 @@ struct State {
 }
 
 impl Doorkeeper {
-    /// What is known when the node starts; `partitions`: how many its operator asked for, `known`: nodes that were met before.
+    /// What is known when the node starts; `partitions`: how many its operator asked for, `known`:
+    /// nodes that were met before.
     #[must_use]
     pub fn new(
         record: NodeRecord,

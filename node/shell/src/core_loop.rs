@@ -1,7 +1,7 @@
 //! The core's thread: takes what waits, feeds the core, flushes once, performs the effects.
 //!
-//! Mail before ticks: everything that waits is fed before a due tick, so that a node that was frozen
-//! hears before it judges.
+//! Mail before ticks: everything that waits is fed before a due tick, so that a node that was
+//! frozen hears before it judges.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -36,8 +36,8 @@ use crate::{events, metrics};
 const FAILED_DIALS_MAX: usize = 256;
 /// Inputs of one kind taken in one turn of the loop.
 pub const INPUTS_PER_TURN: usize = 1_024;
-/// Frames of bulk connections after which a turn of the loop takes no further event of them: heartbeats
-/// that come meanwhile wait for the turn's end.
+/// Frames of bulk connections after which a turn of the loop takes no further event of them:
+/// heartbeats that come meanwhile wait for the turn's end.
 const FRAMES_PER_TURN: usize = 4_096;
 /// Longest sleep of a loop that has nothing to wait for.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -478,7 +478,8 @@ impl<G: Guests, C: Clocks> CoreLoop<G, C> {
         }
     }
 
-    /// Feeds what the core is to hear while its effects are performed; what comes of it goes before the rest of them.
+    /// Feeds what the core is to hear while its effects are performed; what comes of it goes before
+    /// the rest of them.
     fn feed_within(&mut self, input: Input) {
         let now = self.now();
         let mut effects = Vec::new();

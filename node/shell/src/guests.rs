@@ -1,7 +1,8 @@
-//! What the loop asks of those who use the node from inside its process: programs that call and subscribe, applications,
-//! operators, and whoever runs turns.
+//! What the loop asks of those who use the node from inside its process: programs that call and
+//! subscribe, applications, operators, and whoever runs turns.
 //!
-//! The product's are in the node (`shell/guests.rs` there); a simulation has clients and sample actors instead.
+//! The product's are in the node (`shell/guests.rs` there); a simulation has clients and sample
+//! actors instead.
 
 use ghostlight_core::admin::{AdminAnswer, AdminTicket};
 use ghostlight_core::gateway::CallTicket;

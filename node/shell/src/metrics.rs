@@ -1,4 +1,5 @@
-//! Metrics of the loop and the store: names, help and labels together. Labels are bounded sets, never an actor's id.
+//! Metrics of the loop and the store: names, help and labels together. Labels are bounded sets,
+//! never an actor's id.
 
 use std::time::Duration;
 

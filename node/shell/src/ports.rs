@@ -29,7 +29,8 @@ pub struct StorePorts {
 pub enum Port<T> {
     /// To a thread: the loop waits while its queue is full.
     Thread(SyncSender<T>),
-    /// To a task that is driven by the loop's own thread, and cannot go on while the loop waits: its queue must have room.
+    /// To a task that is driven by the loop's own thread, and cannot go on while the loop waits:
+    /// its queue must have room.
     Task(mpsc::Sender<T>),
 }
 

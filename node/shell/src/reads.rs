@@ -1,7 +1,8 @@
-//! The core's side of reading rows: reads go out, rows come back, and neither waits for the other for ever.
+//! The core's side of reading rows: reads go out, rows come back, and neither waits for the other
+//! for ever.
 //!
-//! Readers wait when the queue of answers is full, the core when that of reads is. If both happened at
-//! once, nobody would go on; so whoever wants to wait here takes the answers out first.
+//! Readers wait when the queue of answers is full, the core when that of reads is. If both happened
+//! at once, nobody would go on; so whoever wants to wait here takes the answers out first.
 
 use std::collections::VecDeque;
 
@@ -22,8 +23,8 @@ pub struct Reads {
 }
 
 impl Reads {
-    /// Over a queue of reads and one of answers that holds more. Inputs that read are to be left waiting
-    /// while `out_max` reads are out.
+    /// Over a queue of reads and one of answers that holds more. Inputs that read are to be left
+    /// waiting while `out_max` reads are out.
     #[must_use]
     pub fn new(jobs: Port<ReadJob>, rows: mpsc::Receiver<ReadAnswer>, out_max: usize) -> Self {
         Self {

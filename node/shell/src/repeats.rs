@@ -1,4 +1,5 @@
-//! What the log has said lately: a peer that is refused dials again every few seconds, and it is the same each time.
+//! What the log has said lately: a peer that is refused dials again every few seconds, and it is
+//! the same each time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

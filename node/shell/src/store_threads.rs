@@ -1,6 +1,6 @@
-//! The threads that touch the store: one that writes, a few that read rows, one that reads snapshots. No
-//! RocksDB call happens elsewhere. One more looks how much room the disk has: a file system that hangs must
-//! keep nobody waiting.
+//! The threads that touch the store: one that writes, a few that read rows, one that reads
+//! snapshots. No RocksDB call happens elsewhere. One more looks how much room the disk has: a file
+//! system that hangs must keep nobody waiting.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,8 @@ use crate::queues::{
 use crate::reads::Reads;
 use crate::threads::{self, PANICS_MAX, ThreadPanic};
 
-/// The store's threads. They end after what is queued, once the loop's ends of their queues are gone.
+/// The store's threads. They end after what is queued, once the loop's ends of their queues are
+/// gone.
 #[derive(Debug)]
 pub struct StoreThreads {
     /// Where other threads of the node say that they have panicked.
@@ -148,7 +149,8 @@ fn write_all<E: Engine>(
 ) {
     while let Ok(mut batch) = queue.recv() {
         let mut batches = 1;
-        // What waits is done together; answers stay at most two per batch, so that their queue never fills.
+        // What waits is done together; answers stay at most two per batch, so that their queue
+        // never fills.
         while let Ok(more) = queue.try_recv() {
             batch.extend(more);
             batches += 1;
@@ -159,8 +161,8 @@ fn write_all<E: Engine>(
         for effect in batch {
             let begun = match effect {
                 StoreEffect::Persist { .. } => {
-                    // What is applied waits for no sync but its own: who asked for it goes on meanwhile, and the core has
-                    // the next batch ready when this one is synced.
+                    // What is applied waits for no sync but its own: who asked for it goes on
+                    // meanwhile, and the core has the next batch ready when this one is synced.
                     let applied = std::mem::take(&mut inputs);
                     if !applied.is_empty() && answer.blocking_send(Ok(applied)).is_err() {
                         return;

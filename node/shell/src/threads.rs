@@ -1,8 +1,9 @@
 //! The node's own threads. What they do is the node: when one panics, the node ends.
 //!
-//! A node that lost its disk thread, a reader or the transport would go on heartbeating and keep its
-//! leaderships, and serve nothing. So the core halts when it hears of a panic, as it does for a failed
-//! write: the binary exits, and a program that embeds the node keeps running and is told by `wait`.
+//! A node that lost its disk thread, a reader or the transport would go on heartbeating and keep
+//! its leaderships, and serve nothing. So the core halts when it hears of a panic, as it does for a
+//! failed write: the binary exits, and a program that embeds the node keeps running and is told by
+//! `wait`.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -25,7 +26,8 @@ pub struct ThreadPanic {
 }
 
 impl ThreadPanic {
-    /// The transport's thread is gone: its queue of events is closed, which it keeps open while it lives.
+    /// The transport's thread is gone: its queue of events is closed, which it keeps open while it
+    /// lives.
     #[must_use]
     pub fn of_transport() -> Self {
         Self {

@@ -1,8 +1,9 @@
-//! Events for native actors: one subscription for each `#[on_event]` method of the types that this node hosts.
+//! Events for native actors: one subscription for each `#[on_event]` method of the types that this
+//! node hosts.
 //!
-//! All nodes that host a type share its groups. The actor that an event is for is computed here, from the event's data;
-//! the leader of the log makes a message of it, in the entry that settles the event. An event that names no actor is a
-//! dead letter of the group.
+//! All nodes that host a type share its groups. The actor that an event is for is computed here,
+//! from the event's data; the leader of the log makes a message of it, in the entry that settles
+//! the event. An event that names no actor is a dead letter of the group.
 
 use bytes::Bytes;
 use ghostlight_core::sdk::{ActorRegistry, EventHandler};

@@ -20,8 +20,8 @@ pub(crate) struct Link {
 struct Inner {
     turn: TurnId,
     sink: Arc<dyn RunnerSink>,
-    /// One permit per ask without an answer. Also an ask whose turn no longer waits for it keeps its
-    /// permit until it is answered.
+    /// One permit per ask without an answer. Also an ask whose turn no longer waits for it keeps
+    /// its permit until it is answered.
     permits: Semaphore,
     asks: Mutex<Asks>,
 }

@@ -204,8 +204,8 @@ impl Slot {
         let before = std::mem::replace(&mut *self.state(), State::Closed);
         match before {
             State::Idle(object) => dispose(workers, object),
-            // The runtime drops the turn, and the object with it, on one of its own threads; one that has
-            // no task yet is dropped by the worker that polls it.
+            // The runtime drops the turn, and the object with it, on one of its own threads; one
+            // that has no task yet is dropped by the worker that polls it.
             State::Running { task, .. } => {
                 if let Some(task) = task {
                     task.abort();
@@ -220,7 +220,8 @@ impl Slot {
     }
 }
 
-/// Drops an object where actors' code runs: its destructor is such code, and may take its time, or panic.
+/// Drops an object where actors' code runs: its destructor is such code, and may take its time, or
+/// panic.
 fn dispose(workers: &Handle, object: Box<dyn Activation>) {
     workers.spawn(async move { drop(object) });
 }

@@ -1,12 +1,12 @@
 //! Threads that run actors' code, and the queue of turns that begin.
 //!
-//! A turn is polled once where it is taken from the queue; only one that then waits becomes a task of its
-//! own. Most turns end at their first poll, so a busy node pays for no task, and a thread is woken once
-//! for all turns of a loop turn.
+//! A turn is polled once where it is taken from the queue; only one that then waits becomes a task
+//! of its own. Most turns end at their first poll, so a busy node pays for no task, and a thread is
+//! woken once for all turns of a loop turn.
 //!
-//! **Invariant:** whoever takes from the queue counts as *active* until it has found it empty under the
-//! lock, so that no turn is left lying.
-//! **Absent:** a bound. At most one turn per activation is here, and the core bounds activations.
+//! **Invariant:** whoever takes from the queue counts as *active* until it has found it empty under
+//! the lock, so that no turn is left lying. **Absent:** a bound. At most one turn per activation is
+//! here, and the core bounds activations.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -124,7 +124,8 @@ async fn work<J: Job>(queue: Arc<Mutex<Queue<J>>>, handle: Handle) {
                 };
                 job
             };
-            // The turn's own code is guarded in there; this keeps the count of the active right whatever happens.
+            // The turn's own code is guarded in there; this keeps the count of the active right
+            // whatever happens.
             if catch_unwind(AssertUnwindSafe(|| job.run(&handle))).is_err() {
                 tracing::error!("a turn could not be begun; its actor waits until it is moved");
             }

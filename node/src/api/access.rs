@@ -1,10 +1,11 @@
 //! Which groups of Dapr's API a Configuration lets through (`spec.api.allowed`, `spec.api.denied`).
 //!
-//! Dapr's rules: what is denied is refused; where anything is allowed, all else is refused too. A rule counts for the protocol that it
-//! names, and for none without one. It names a group (`actors`, `v1`); over HTTP, as before there were groups, also the
-//! beginning of a path (`actors`, `v1.0`). Health is always answered.
-//! Ours: paths below `/ghostlight/v1` belong to the group of actors, because they read and delete these. Over gRPC a list of
-//! allowed groups that names no group of Dapr's refuses everything; in Dapr it refuses nothing.
+//! Dapr's rules: what is denied is refused; where anything is allowed, all else is refused too. A
+//! rule counts for the protocol that it names, and for none without one. It names a group
+//! (`actors`, `v1`); over HTTP, as before there were groups, also the beginning of a path
+//! (`actors`, `v1.0`). Health is always answered. Ours: paths below `/ghostlight/v1` belong to the
+//! group of actors, because they read and delete these. Over gRPC a list of allowed groups that
+//! names no group of Dapr's refuses everything; in Dapr it refuses nothing.
 
 use hyper::StatusCode;
 
@@ -60,7 +61,8 @@ impl Access {
         }
     }
 
-    /// The answer to a path that is not let through; `None` to any other. Health is not asked about.
+    /// The answer to a path that is not let through; `None` to any other. Health is not asked
+    /// about.
     #[must_use]
     pub fn refuses_path(&self, parts: &[&str]) -> Option<Answer> {
         let endpoint = endpoint(parts)?;

@@ -1,9 +1,9 @@
 //! The admin API: every list the command line shows, as JSON, and the verbs of an operator.
 //!
 //! `GET /ghostlight/v1/status`, `members[/{node}]`, `partitions[/{p}]`, `actors[/{type}/{id}]`,
-//! `where/{type}/{id}`; `POST drain`, `leave`, `remove`; `GET /metrics`; and the `inventory`. Verbs ask for
-//! `Content-Type: application/json`, so that no web page can send them from a browser behind the
-//! operator's back. Field names are part of the `--json` contract.
+//! `where/{type}/{id}`; `POST drain`, `leave`, `remove`; `GET /metrics`; and the `inventory`. Verbs
+//! ask for `Content-Type: application/json`, so that no web page can send them from a browser
+//! behind the operator's back. Field names are part of the `--json` contract.
 
 pub mod readers;
 pub mod topics;
@@ -172,7 +172,8 @@ async fn list(context: &Context, rest: &[&str]) -> Response {
                 // What this node listens on is the shell's business, unknown to the core.
                 view.weakened.clone_from(&context.weakened);
                 view.applications = context.doors.iter().map(Door::view).collect();
-                // So are the buses of its components. Actors do without them: the node's health is its own.
+                // So are the buses of its components. Actors do without them: the node's health is
+                // its own.
                 let troubles: BTreeSet<_> =
                     context.pubsubs().flat_map(|one| one.troubles()).collect();
                 view.reasons.extend(troubles);
@@ -246,7 +247,8 @@ fn partition(answer: AdminAnswer, number: &str) -> Response {
     }
 }
 
-/// An actor without an activation on this node is an empty answer, not an error: it may rest anywhere.
+/// An actor without an activation on this node is an empty answer, not an error: it may rest
+/// anywhere.
 fn actor(answer: AdminAnswer, namespace: &str, name: &str) -> Response {
     let AdminAnswer::Actors(views) = answer else {
         return settle(answer);

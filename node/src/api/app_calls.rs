@@ -1,9 +1,9 @@
 //! What an application asks about its actors beside calling them: state, reminders, timers.
 //!
-//! In: calls whose names, texts and bodies are checked, the same whichever transport brought them. Out: typed
-//! outcomes, which `error_map` turns into Dapr's answers. One implementation stands on the node's core; there is
-//! one object per application, because a listener is its app-id.
-//! Absent: which actor is where, what counts when, what a transaction may do. That is the implementation's.
+//! In: calls whose names, texts and bodies are checked, the same whichever transport brought them.
+//! Out: typed outcomes, which `error_map` turns into Dapr's answers. One implementation stands on
+//! the node's core; there is one object per application, because a listener is its app-id. Absent:
+//! which actor is where, what counts when, what a transaction may do. That is the implementation's.
 
 use std::time::Duration;
 
@@ -122,7 +122,8 @@ pub enum AppCall {
     },
 }
 
-/// One operation of a transaction. Etags are accepted by the API and not kept: only turns write state.
+/// One operation of a transaction. Etags are accepted by the API and not kept: only turns write
+/// state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StateOp {
     /// Writes a value.

@@ -1,7 +1,7 @@
 //! What travels beside the body of a call to an application's actor: headers, content type, query.
 //!
-//! What concerns one connection, or the token of this API, stays here. The application gets the rest as the
-//! caller sent it, and the caller what the application answered.
+//! What concerns one connection, or the token of this API, stays here. The application gets the
+//! rest as the caller sent it, and the caller what the application answered.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -44,7 +44,8 @@ pub fn of_request(head: &Parts) -> Vec<Metadata> {
     headers.chain(query).collect()
 }
 
-/// What of a gRPC call's metadata an application is to see. Its content type and its deadline are gRPC's own.
+/// What of a gRPC call's metadata an application is to see. Its content type and its deadline are
+/// gRPC's own.
 #[must_use]
 pub fn of_headers(headers: &HeaderMap) -> Vec<Metadata> {
     let grpcs = |name: &str| name.starts_with("grpc-") || name == "content-type";

@@ -1,7 +1,8 @@
 //! From what a request says to an [`AppCall`]: the checks both transports share.
 //!
-//! Names by Dapr's rules; schedules are read once here, so that a wrong one is refused in Dapr's words before
-//! anybody is asked, and travel as they were written. Absent: JSON and protobuf, which belong to the transports.
+//! Names by Dapr's rules; schedules are read once here, so that a wrong one is refused in Dapr's
+//! words before anybody is asked, and travel as they were written. Absent: JSON and protobuf, which
+//! belong to the transports.
 
 use std::time::Duration;
 
@@ -61,7 +62,8 @@ fn not_reserved(actor_type: &str) -> Result<(), Answer> {
     ))
 }
 
-/// Checks the name of a reminder or timer, or the id of the actor that gets one: it is one segment of a path.
+/// Checks the name of a reminder or timer, or the id of the actor that gets one: it is one segment
+/// of a path.
 ///
 /// # Errors
 /// Dapr's `invalid request`.
@@ -116,7 +118,8 @@ pub(super) fn registration(
         Kind::Reminder => Operation::ReminderRegister,
         Kind::Timer => Operation::TimerRegister,
     };
-    // Only to refuse what has expired already: when something fires, the leader decides by the log's time.
+    // Only to refuse what has expired already: when something fires, the leader decides by the
+    // log's time.
     match Schedule::parse(kind, &key, texts, wall_now()) {
         Ok(_) => Ok(registration),
         Err(error) => Err(failed(operation, &error.to_string())),

@@ -1,7 +1,8 @@
 //! A circuit breaker: closed, open, half open. Time comes in as an argument.
 //!
-//! Closed: calls pass, and failures are counted; the trip rule opens it. Open: calls are refused until its timeout
-//! is over. Half open: a few calls pass; so many successes in a row close it, one failure opens it again.
+//! Closed: calls pass, and failures are counted; the trip rule opens it. Open: calls are refused
+//! until its timeout is over. Half open: a few calls pass; so many successes in a row close it, one
+//! failure opens it again.
 
 use std::time::{Duration, Instant};
 
@@ -127,8 +128,8 @@ mod tests {
         }
     }
 
-    /// One step a character: `+` and `-` ask, pass and end well or badly, `x` asks and is refused, `a` asks and
-    /// does not end, a digit lets so many seconds pass.
+    /// One step a character: `+` and `-` ask, pass and end well or badly, `x` asks and is refused,
+    /// `a` asks and does not end, a digit lets so many seconds pass.
     fn play(rule: CircuitBreaker, steps: &str) {
         let mut now = Instant::now();
         let mut breaker = Breaker::new(rule, now);

@@ -1,5 +1,5 @@
-//! The way from the API to the core for what an application asks about its actors: words are put into the core's
-//! words, and back. Absent: any decision.
+//! The way from the API to the core for what an application asks about its actors: words are put
+//! into the core's words, and back. Absent: any decision.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -54,7 +54,8 @@ impl CoreCalls {
 }
 
 impl CoreCalls {
-    /// What an application hears that asks about an actor of its neighbour: the node hosts the type, and it does not.
+    /// What an application hears that asks about an actor of its neighbour: the node hosts the
+    /// type, and it does not.
     fn of_another(&self, actor: &ActorKey, call: &AppCall) -> Option<AppRefusal> {
         match call {
             _ if !self.is_neighbours(actor.actor_type()) => None,

@@ -1,8 +1,10 @@
-//! Dapr's HTTP API of a node: actors are called here; their state, reminders and timers in `actor_calls`;
-//! health, metadata (what is set lives as long as the process) and shutdown in `metadata`.
+//! Dapr's HTTP API of a node: actors are called here; their state, reminders and timers in
+//! `actor_calls`; health, metadata (what is set lives as long as the process) and shutdown in
+//! `metadata`.
 //!
-//! Paths are matched by hand, because Dapr decodes each segment once and tolerates doubled and trailing
-//! slashes, and a method may contain slashes. Building blocks of Dapr that are absent are answered 501.
+//! Paths are matched by hand, because Dapr decodes each segment once and tolerates doubled and
+//! trailing slashes, and a method may contain slashes. Building blocks of Dapr that are absent are
+//! answered 501.
 
 mod actor_calls;
 pub(crate) mod metadata;

@@ -1,9 +1,11 @@
-//! How outcomes become HTTP answers: the only place that knows statuses and `errorCode`s of the wire.
+//! How outcomes become HTTP answers: the only place that knows statuses and `errorCode`s of the
+//! wire.
 //!
-//! Rules: 503 and 429 only when the call certainly did not run, because SDKs repeat those on their own; an
-//! unknown outcome is 500. Dapr's own cases keep Dapr's `errorCode`, ours are `ERR_GHOSTLIGHT_<NAME>`. Our
-//! number stands in the header `Ghostlight-Error` and at the end of the message. `grpc` is the second column of
-//! the same table, `app` the rows of state, reminders and timers, `pubsub` those of publishing.
+//! Rules: 503 and 429 only when the call certainly did not run, because SDKs repeat those on their
+//! own; an unknown outcome is 500. Dapr's own cases keep Dapr's `errorCode`, ours are
+//! `ERR_GHOSTLIGHT_<NAME>`. Our number stands in the header `Ghostlight-Error` and at the end of
+//! the message. `grpc` is the second column of the same table, `app` the rows of state, reminders
+//! and timers, `pubsub` those of publishing.
 
 pub mod app;
 pub mod grpc;
@@ -426,7 +428,8 @@ pub fn unknown(code: Code, detail: String) -> Answer {
     answer
 }
 
-/// The turn ran and refused. Dapr's text for an application's status 500, the typed error of a native actor beside it.
+/// The turn ran and refused. Dapr's text for an application's status 500, the typed error of a
+/// native actor beside it.
 #[must_use]
 pub fn app_error(error: AppError) -> Answer {
     // An application's status: the text is Dapr's own, and Dapr's clients compare the whole body.

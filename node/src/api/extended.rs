@@ -1,5 +1,5 @@
-//! What applications and the Dapr CLI write down about this process (`PUT /v1.0/metadata/{key}`), bounded. It
-//! is not replicated, and gone with the process, as in Dapr.
+//! What applications and the Dapr CLI write down about this process (`PUT /v1.0/metadata/{key}`),
+//! bounded. It is not replicated, and gone with the process, as in Dapr.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

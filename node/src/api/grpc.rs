@@ -1,8 +1,9 @@
-//! Dapr's gRPC API of a node: the same calls as over HTTP, by the same checks and the same table of errors.
+//! Dapr's gRPC API of a node: the same calls as over HTTP, by the same checks and the same table of
+//! errors.
 //!
-//! [`Server`] answers one request of a listener of `serve`: token, then the method, or what is said about one
-//! that is not here. Reflection tells exactly the methods that are here, because .NET asks it. The wire is
-//! written in `node/proto`; Dapr's field numbers are kept.
+//! [`Server`] answers one request of a listener of `serve`: token, then the method, or what is said
+//! about one that is not here. Reflection tells exactly the methods that are here, because .NET
+//! asks it. The wire is written in `node/proto`; Dapr's field numbers are kept.
 
 mod host;
 mod invoke;
@@ -28,8 +29,9 @@ use super::token::{self, Verdict};
 use super::{Context, Shared, TOKEN_HEADER, metrics};
 use dapr::proto::runtime::v1::dapr_server::DaprServer;
 
-/// The generated messages and services, in the packages that they have on the wire. `node/proto/generate` writes
-/// them; they are kept here so that nobody needs its tools to build a node.
+/// The generated messages and services, in the packages that they have on the wire.
+/// `node/proto/generate` writes them; they are kept here so that nobody needs its tools to build a
+/// node.
 #[expect(
     missing_docs,
     unused_qualifications,
@@ -148,7 +150,8 @@ impl Server {
     }
 }
 
-/// A message of ours over the limit shows when it is encoded: its status comes behind, not before it.
+/// A message of ours over the limit shows when it is encoded: its status comes behind, not before
+/// it.
 fn in_words_of_go(frame: Frame<Bytes>) -> Frame<Bytes> {
     let mut trailers = match frame.into_trailers() {
         Ok(trailers) => trailers,

@@ -1,8 +1,9 @@
 //! Introductions: a sidecar asks at the port of Dapr's placement service, and is told whom to join.
 //!
-//! One path, answered to everybody who reaches the port (on loopback unless it was named): it tells addresses, and
-//! whoever wants to use them needs the cluster key. It tells where that is kept, too, and the file's rights say who may read it. It speaks HTTP/1.1; a real placement service speaks gRPC
-//! alone, so neither takes the other for itself.
+//! One path, answered to everybody who reaches the port (on loopback unless it was named): it tells
+//! addresses, and whoever wants to use them needs the cluster key. It tells where that is kept,
+//! too, and the file's rights say who may read it. It speaks HTTP/1.1; a real placement service
+//! speaks gRPC alone, so neither takes the other for itself.
 
 use std::path::PathBuf;
 
@@ -29,8 +30,9 @@ pub struct Introduction {
     pub cluster: String,
     /// Peer addresses of members that hold data, the one that answers first.
     pub peers: Vec<String>,
-    /// The file that this node has its cluster key from: a sidecar of the same user takes the key from there, so that it
-    /// can join a cluster whose key is not the user's own, a demo's above all.
+    /// The file that this node has its cluster key from: a sidecar of the same user takes the key
+    /// from there, so that it can join a cluster whose key is not the user's own, a demo's above
+    /// all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
 }

@@ -1,8 +1,10 @@
-//! What the cluster has: actors of a type, their keys, reminders and timers, and what an actor is doing.
+//! What the cluster has: actors of a type, their keys, reminders and timers, and what an actor is
+//! doing.
 //!
-//! Lists of a type go through all partitions, a few at a time, in the order of partitions and then of keys; what
-//! changes meanwhile may or may not be in them. A page says where the next one begins, in a token that means
-//! nothing to its holder. Absent: the paths (`inventory/routes`), and anything that an application alone may do.
+//! Lists of a type go through all partitions, a few at a time, in the order of partitions and then
+//! of keys; what changes meanwhile may or may not be in them. A page says where the next one
+//! begins, in a token that means nothing to its holder. Absent: the paths (`inventory/routes`), and
+//! anything that an application alone may do.
 
 pub mod routes;
 pub mod views;

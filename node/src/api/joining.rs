@@ -1,8 +1,10 @@
-//! Calls and publishes that join the turn of an application, by the token that its callback brought.
+//! Calls and publishes that join the turn of an application, by the token that its callback
+//! brought.
 //!
-//! In: what a request wants, and its token. Out: outcomes as of any other call, or publish. Both transports come through here. What
-//! joins a turn is not repeated by policies: it is a part of the turn, which is repeated as a whole. Absent: what becomes
-//! of it in the turn (`ghostlight_core::hosts`).
+//! In: what a request wants, and its token. Out: outcomes as of any other call, or publish. Both
+//! transports come through here. What joins a turn is not repeated by policies: it is a part of the
+//! turn, which is repeated as a whole. Absent: what becomes of it in the turn
+//! (`ghostlight_core::hosts`).
 
 use ghostlight_core::hosts::words::{AppCall, AppOutcome, Joining};
 use ghostlight_core::turn_io::OutMessage;
@@ -21,7 +23,8 @@ use crate::topics::TurnMessage;
 /// The token of a turn, as callbacks bring it and requests send it back.
 pub const TURN_HEADER: &str = "ghostlight-turn";
 
-/// The token of a request. What joins a turn has no other id beside it: `named` says whether the request brings one.
+/// The token of a request. What joins a turn has no other id beside it: `named` says whether the
+/// request brings one.
 ///
 /// # Errors
 /// It does.

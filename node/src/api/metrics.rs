@@ -13,7 +13,8 @@ pub const REQUESTS: &str = "ghostlight_api_requests_total";
 pub const REQUEST_DURATION: &str = "ghostlight_api_request_duration_seconds";
 /// Requests refused before they reached the node, by `reason`.
 pub const REFUSED: &str = "ghostlight_api_refused_total";
-/// Errors that the APIs answered, by Dapr's `category` and `error_code`. Its name is Dapr's: dashboards know it.
+/// Errors that the APIs answered, by Dapr's `category` and `error_code`. Its name is Dapr's:
+/// dashboards know it.
 pub const ERROR_CODES: &str = "dapr_error_code_total";
 
 /// How often the recorder must be kept up, so that histograms stay small.

@@ -1,8 +1,8 @@
 //! Paths of requests: cut into segments, each percent-decoded once.
 //!
-//! The path is cleaned before it is matched, as in Dapr: empty segments and `.` vanish, `..` takes the one
-//! before with it. That is about raw dots alone: escaped ones are part of a name, so that an actor id
-//! `%2e%2e` is refused by its name rule, and a method is cleaned on its own.
+//! The path is cleaned before it is matched, as in Dapr: empty segments and `.` vanish, `..` takes
+//! the one before with it. That is about raw dots alone: escaped ones are part of a name, so that
+//! an actor id `%2e%2e` is refused by its name rule, and a method is cleaned on its own.
 
 use std::fmt::Write;
 

@@ -1,9 +1,11 @@
-//! Resiliency policies at work: calls of an actor type with a timeout, retries and a circuit breaker.
+//! Resiliency policies at work: calls of an actor type with a timeout, retries and a circuit
+//! breaker.
 //!
-//! In: a call and the policies of its type. Out: its outcome, or the refusal of an open breaker. A call whose
-//! outcome is unknown is never repeated: it may have run. One with a request id from outside is not either: its
-//! recorded answer would be given again. Types without a target of their own have the policies of Dapr's default names
-//! (`DefaultActorRetryPolicy`), and without any retries those of `DaprBuiltInActorRetries`, for calls that certainly did not run.
+//! In: a call and the policies of its type. Out: its outcome, or the refusal of an open breaker. A
+//! call whose outcome is unknown is never repeated: it may have run. One with a request id from
+//! outside is not either: its recorded answer would be given again. Types without a target of their
+//! own have the policies of Dapr's default names (`DefaultActorRetryPolicy`), and without any
+//! retries those of `DaprBuiltInActorRetries`, for calls that certainly did not run.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -267,8 +269,8 @@ impl Policies {
     }
 }
 
-/// A call that its breakers let pass. They hear how it ended, also when its caller has gone: then it counts as
-/// one that ended badly, because a breaker that waits for ever would refuse for ever.
+/// A call that its breakers let pass. They hear how it ended, also when its caller has gone: then
+/// it counts as one that ended badly, because a breaker that waits for ever would refuse for ever.
 struct Asked<'a> {
     policies: &'a Policies,
     keys: &'a [BreakerKey],

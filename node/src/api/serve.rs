@@ -1,7 +1,8 @@
 //! Listening: binding by the rules of ports, and serving HTTP/1.1 and cleartext HTTP/2 on one port.
 //!
-//! Every connection has a bound on its headers, on the time they may take, on its rest, and on its streams; a
-//! listener has a bound on its connections, and a few more for health. Ends gracefully: no new requests, those in flight are answered.
+//! Every connection has a bound on its headers, on the time they may take, on its rest, and on its
+//! streams; a listener has a bound on its connections, and a few more for health. Ends gracefully:
+//! no new requests, those in flight are answered.
 
 use std::future::Future;
 use std::io;
@@ -28,20 +29,20 @@ use crate::config::{AddrOrigin, ListenAddr};
 
 /// Open connections of one listener; more wait in the kernel.
 pub const CONNECTIONS_MAX: usize = 4_096;
-/// Connections of one listener beyond these. They answer health, and the operator's API, briefly: a probe must
-/// get through while somebody holds all others.
+/// Connections of one listener beyond these. They answer health, and the operator's API, briefly: a
+/// probe must get through while somebody holds all others.
 pub const RESERVE_MAX: usize = 64;
 /// Whole life of a connection of the reserve.
 pub const RESERVE_TIME_MAX: Duration = Duration::from_secs(5);
-/// Time for the headers of one request, and for a connection without a request. It is long: closing a resting
-/// connection early makes clients fail that just reuse it.
+/// Time for the headers of one request, and for a connection without a request. It is long: closing
+/// a resting connection early makes clients fail that just reuse it.
 pub const HEADER_TIME_MAX: Duration = Duration::from_secs(75);
 /// Headers of one request, in bytes.
 pub const HEADER_BYTES_MAX: usize = 16 << 10;
 /// Streams of one HTTP/2 connection over gRPC: a client may send all its traffic over one.
 pub const GRPC_STREAMS_MAX: u32 = 16_384;
-/// The same over HTTP, as in Dapr. What is beyond waits at the client, where giving it up costs nothing here: with thousands, a
-/// node under overload answers nobody but those who have given up.
+/// The same over HTTP, as in Dapr. What is beyond waits at the client, where giving it up costs
+/// nothing here: with thousands, a node under overload answers nobody but those who have given up.
 pub const HTTP_STREAMS_MAX: u32 = 250;
 /// Resets an HTTP/2 client may have pending.
 pub const PENDING_RESETS_MAX: usize = 128;
@@ -167,8 +168,9 @@ impl BindError {
     }
 }
 
-/// Binds a TCP port. A default port on loopback that is taken moves to the next free one; `kept` is the
-/// port that this data directory had the last time, tried first. An explicit port is never moved.
+/// Binds a TCP port. A default port on loopback that is taken moves to the next free one; `kept` is
+/// the port that this data directory had the last time, tried first. An explicit port is never
+/// moved.
 ///
 /// # Errors
 /// When no allowed port is free.
@@ -344,7 +346,8 @@ async fn connection(
             served.as_mut().graceful_shutdown();
             served.await
         }
-        // HTTP/2 has no time limit of its own: a client could rest for ever, or send a byte now and then.
+        // HTTP/2 has no time limit of its own: a client could rest for ever, or send a byte now and
+        // then.
         () = activity.rested(limits.rest) => {
             served.as_mut().graceful_shutdown();
             match tokio::time::timeout(END_WAIT_MAX, served).await {

@@ -1,7 +1,8 @@
 //! What a sidecar says about itself: Dapr's metadata, one model for both transports.
 //!
-//! Fixed with the start: features, the connection to the application. Components change with their files. Asked anew each
-//! time: hosted types and active actors, which the way to the application and the node's core know.
+//! Fixed with the start: features, the connection to the application. Components change with their
+//! files. Asked anew each time: hosted types and active actors, which the way to the application
+//! and the node's core know.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,7 +67,8 @@ pub struct ComponentView {
     pub capabilities: Vec<&'static str>,
 }
 
-/// The components of these resources as metadata shows them. Pub/sub components without YAML are among them.
+/// The components of these resources as metadata shows them. Pub/sub components without YAML are
+/// among them.
 #[must_use]
 pub fn components(resources: &Resources, pubsub: &PubSub) -> Vec<ComponentView> {
     let declared = &resources.components;

@@ -545,7 +545,8 @@ async fn a_body_over_the_limit_is_refused() {
     );
 }
 
-/// The operators' API is the node's, whatever tokens its first application asks its own clients for.
+/// The operators' API is the node's, whatever tokens its first application asks its own clients
+/// for.
 #[tokio::test]
 async fn operators_have_tokens_of_their_own() {
     for (api, path, good, bad) in [

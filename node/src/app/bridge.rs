@@ -1,8 +1,8 @@
-//! Between the core's words for applications and the channel's: queues on one side, futures on the other.
+//! Between the core's words for applications and the channel's: queues on one side, futures on the
+//! other.
 //!
-//! Requests of the core are started in order and answered as they end; events of the channel reach pub/sub and the
-//! core in order.
-//! Absent: any decision. What stands here is translation.
+//! Requests of the core are started in order and answered as they end; events of the channel reach
+//! pub/sub and the core in order. Absent: any decision. What stands here is translation.
 
 use std::sync::Arc;
 
@@ -24,7 +24,8 @@ use crate::shell::apps::{AppAsk, AppQueues};
 const CONTENT_TYPE: &str = "content-type";
 const REENTRANCY: &str = "dapr-reentrancy-id";
 
-/// Connects a channel with the core, and with the publishing and subscribing of each application; ends with it.
+/// Connects a channel with the core, and with the publishing and subscribing of each application;
+/// ends with it.
 pub(crate) fn connect(
     channel: AppChannel,
     events: mpsc::Receiver<AppEvent>,

@@ -1,7 +1,8 @@
-//! Callbacks as HTTP: paths, verbs, headers and bodies, exactly as an SDK expects them; and answers read back.
+//! Callbacks as HTTP: paths, verbs, headers and bodies, exactly as an SDK expects them; and answers
+//! read back.
 //!
-//! Pure. Order of the fields and form of the JSON are those of Dapr, which is written in Go: data without
-//! white space, and `<`, `>`, `&` as escapes.
+//! Pure. Order of the fields and form of the JSON are those of Dapr, which is written in Go: data
+//! without white space, and `<`, `>`, `&` as escapes.
 
 use std::fmt::Write;
 
@@ -23,7 +24,8 @@ const TURN_HEADER: HeaderName = HeaderName::from_static("ghostlight-turn");
 const APP_ID_HEADER: HeaderName = HeaderName::from_static("dapr-app-id");
 const JSON: &str = "application/json";
 
-/// Headers that concern one connection (RFC 9110, 7.6.1), or that are made anew for the application.
+/// Headers that concern one connection (RFC 9110, 7.6.1), or that are made anew for the
+/// application.
 const LEFT_OUT: [HeaderName; 12] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -177,7 +179,8 @@ fn assemble(
     Ok(request)
 }
 
-/// Fits a request to the connection it goes over: HTTP/1.1 names the path alone, HTTP/2 has no `Host`.
+/// Fits a request to the connection it goes over: HTTP/1.1 names the path alone, HTTP/2 has no
+/// `Host`.
 pub(super) fn fit(request: &mut Outgoing, carries: Carries) {
     match carries {
         Carries::Many => {
@@ -266,7 +269,8 @@ fn push_data(body: &mut String, data: Option<&[u8]>) {
     }
 }
 
-/// JSON without the white space between its parts, escaped as Go does; numbers and names stay as they are.
+/// JSON without the white space between its parts, escaped as Go does; numbers and names stay as
+/// they are.
 fn compact(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut quoted = false;

@@ -1,8 +1,8 @@
 //! What an application hosts: its answer to `GET /dapr/config`, or the first message of its stream.
 //!
-//! Pure. Dapr's rules: fields are found whatever their case, values that cannot be read fall back to their default with a
-//! warning, per-type settings count for types that are also in the top-level list, and a drain longer than
-//! the dissemination timeout becomes 80 % of it.
+//! Pure. Dapr's rules: fields are found whatever their case, values that cannot be read fall back
+//! to their default with a warning, per-type settings count for types that are also in the
+//! top-level list, and a drain longer than the dissemination timeout becomes 80 % of it.
 
 use std::time::Duration;
 
@@ -241,8 +241,8 @@ fn refused(name: &str) -> Option<String> {
     checked.err().map(|error| error.to_string())
 }
 
-/// A type's settings: its own if it has any, else the common ones. Of what its own leave out, only the drain is
-/// taken from the common ones, and everything else is Dapr's default, as in Dapr.
+/// A type's settings: its own if it has any, else the common ones. Of what its own leave out, only
+/// the drain is taken from the common ones, and everything else is Dapr's default, as in Dapr.
 fn settled(
     name: &str,
     common: &Wishes,

@@ -1,7 +1,9 @@
-//! One connection to an application: opened, identified, and used for one request at a time or for many.
+//! One connection to an application: opened, identified, and used for one request at a time or for
+//! many.
 //!
-//! HTTP/1.1 carries one request at a time, HTTP/2 up to [`STREAMS_MAX`]. A request that was never written
-//! comes back to its sender, who may use another connection; any other failure leaves open whether it ran.
+//! HTTP/1.1 carries one request at a time, HTTP/2 up to [`STREAMS_MAX`]. A request that was never
+//! written comes back to its sender, who may use another connection; any other failure leaves open
+//! whether it ran.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,17 +33,19 @@ use super::settings::{AppAddress, Protocol};
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Requests at a time over one HTTP/2 connection; servers allow at least as many (RFC 9113, 6.5.2).
 pub(super) const STREAMS_MAX: usize = 100;
-/// How long a connection may rest and still be used. Servers close resting connections after five seconds (Node,
-/// uvicorn) or later: we close first, so that no request meets a connection that is just being closed.
+/// How long a connection may rest and still be used. Servers close resting connections after five
+/// seconds (Node, uvicorn) or later: we close first, so that no request meets a connection that is
+/// just being closed.
 const REST_MAX: Duration = Duration::from_secs(4);
-/// How long a connection may take to be done with its last request. A server that answers before it has read
-/// everything takes longer: then another connection is quicker.
+/// How long a connection may take to be done with its last request. A server that answers before it
+/// has read everything takes longer: then another connection is quicker.
 const READY_TIME_MAX: Duration = Duration::from_millis(5);
 /// Headers of an answer, in bytes; .NET remoting puts whole errors into one.
 const HEADER_BYTES_MAX: usize = 256 << 10;
 /// Number of headers of an answer.
 const HEADERS_MAX: usize = 256;
-/// HTTP/2: a connection that is silent for this long is asked whether it lives, and given as long to answer.
+/// HTTP/2: a connection that is silent for this long is asked whether it lives, and given as long
+/// to answer.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A request as it goes out.
@@ -148,7 +152,8 @@ pub(super) async fn open(address: &AppAddress) -> Result<Socket, OpenError> {
         far: stream.peer_addr().map_err(failed)?,
     };
     if pair.near == pair.far {
-        // A port that nobody listens on can be connected with itself, when it is taken for our own end.
+        // A port that nobody listens on can be connected with itself, when it is taken for our own
+        // end.
         let itself = io::Error::new(
             io::ErrorKind::ConnectionRefused,
             "nobody listens; the connection met itself",
@@ -349,7 +354,8 @@ impl Line {
         }
     }
 
-    /// Waits until the last answer is behind it, which is usually so already; `false`: it is of no use any more.
+    /// Waits until the last answer is behind it, which is usually so already; `false`: it is of no
+    /// use any more.
     pub(super) async fn is_ready(&mut self) -> bool {
         let ready = async {
             match &mut self.sender {

@@ -1,7 +1,8 @@
-//! A connection to an application on gRPC, as generated clients want one, that tells when it has ended.
+//! A connection to an application on gRPC, as generated clients want one, that tells when it has
+//! ended.
 //!
-//! One connection and no other: a client that connected again by itself would speak to a new process as if it were the
-//! old one.
+//! One connection and no other: a client that connected again by itself would speak to a new
+//! process as if it were the old one.
 
 use std::task::{Context, Poll};
 

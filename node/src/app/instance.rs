@@ -1,9 +1,9 @@
 //! One process of an application: what is under way in it, and how it is reached.
 //!
-//! Every connection of an instance ends in its process (`docs/decisions/0007`). Where processes can be told apart,
-//! a new connection is looked at before anything is sent over it; where they cannot, a connection is kept open, and
-//! new ones count only while it is.
-//! Absent: when an instance begins and ends (`keeper`, `watch`, `stream`).
+//! Every connection of an instance ends in its process (`docs/decisions/0007`). Where processes can
+//! be told apart, a new connection is looked at before anything is sent over it; where they cannot,
+//! a connection is kept open, and new ones count only while it is. Absent: when an instance begins
+//! and ends (`keeper`, `watch`, `stream`).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,17 +22,20 @@ use super::{
     AppAnswer, AppRequest, Callback, DEACTIVATE_TIME_MAX, InstanceId, Post, callback, lock,
 };
 
-/// Requests under way in one instance; more are refused. A nested call holds the one that made it, so this must not
-/// be a queue.
+/// Requests under way in one instance; more are refused. A nested call holds the one that made it,
+/// so this must not be a queue.
 pub(super) const REQUESTS_MAX: usize = 16_384;
 /// Attempts of a request that was never written.
 const ATTEMPTS_MAX: usize = 8;
-/// Connections at a time that wait to be accepted. The kernel of a server whose queue is full lets the client believe that
-/// it is connected, and forgets the connection; after the first such one they are opened one by one.
+/// Connections at a time that wait to be accepted. The kernel of a server whose queue is full lets
+/// the client believe that it is connected, and forgets the connection; after the first such one
+/// they are opened one by one.
 const OPENINGS_MAX: usize = 64;
-/// Attempts to open a connection that the application, or a full queue of it, closes before it accepts.
+/// Attempts to open a connection that the application, or a full queue of it, closes before it
+/// accepts.
 const LOST_MAX: usize = 8;
-/// Connections in a row that may end in another process while ours lives: its workers share one port.
+/// Connections in a row that may end in another process while ours lives: its workers share one
+/// port.
 const STRANGERS_MAX: usize = 32;
 /// What requests have noticed and nobody has looked into yet.
 pub(super) const REPORTS_MAX: usize = 16;
@@ -103,7 +106,8 @@ pub(super) struct Http {
     /// Those who open a connection that many can share do so one after the other.
     opening: tokio::sync::Mutex<()>,
     openings: Semaphore,
-    /// Set when a connection was lost before it was accepted: then they are opened one after the other.
+    /// Set when a connection was lost before it was accepted: then they are opened one after the
+    /// other.
     careful: AtomicBool,
     one_by_one: tokio::sync::Mutex<()>,
     shared: AtomicBool,
@@ -230,7 +234,8 @@ impl Instance {
         }
     }
 
-    /// Ends everything under way; its newest stream stays open, for another instance of the same process.
+    /// Ends everything under way; its newest stream stays open, for another instance of the same
+    /// process.
     pub(super) fn leave(&self, why: &str) {
         self.gone.send_replace(Some(why.into()));
         match &self.way {
@@ -466,7 +471,8 @@ impl Instance {
         }
     }
 
-    /// Another process is at the other end. `Ok`: ours lives as well, so it is worth another attempt.
+    /// Another process is at the other end. `Ok`: ours lives as well, so it is worth another
+    /// attempt.
     fn stranger(&self, http: &Http, image: Image) -> Result<(), OpenError> {
         let met = http.strangers.fetch_add(1, Ordering::Relaxed) + 1;
         let why = if !image.lives() {

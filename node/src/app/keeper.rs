@@ -1,8 +1,8 @@
 //! One application from its first connection to its end, again and again.
 //!
-//! In Dapr's order: connect until it accepts, wait until it is healthy, `GET /dapr/config`, `GET /dapr/subscribe`,
-//! announce its types. Both questions are asked of every new process, and of one that comes back.
-//! Absent: how the end is noticed (`watch`).
+//! In Dapr's order: connect until it accepts, wait until it is healthy, `GET /dapr/config`, `GET
+//! /dapr/subscribe`, announce its types. Both questions are asked of every new process, and of one
+//! that comes back. Absent: how the end is noticed (`watch`).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,10 +1,11 @@
 //! Which objects a process of an application may hold, remembered beyond the end of this node.
 //!
-//! A node that is started again beside an application that goes on does not know what its predecessor called into
-//! being there, and such an object answers from a cache that may be old. Each process that can be told apart has a file:
-//! a line before an actor's first callback leaves, another one when the process has answered that it let the object
-//! go. Nothing is synced: a machine that stops takes the process with it.
-//! Absent: what follows for an object (`hosts/objects` of the core); processes that cannot be seen.
+//! A node that is started again beside an application that goes on does not know what its
+//! predecessor called into being there, and such an object answers from a cache that may be old.
+//! Each process that can be told apart has a file: a line before an actor's first callback leaves,
+//! another one when the process has answered that it let the object go. Nothing is synced: a
+//! machine that stops takes the process with it. Absent: what follows for an object
+//! (`hosts/objects` of the core); processes that cannot be seen.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -51,7 +52,8 @@ struct Content {
 }
 
 impl Memories {
-    /// Those in this folder, which need not be there; files of processes that have ended are removed.
+    /// Those in this folder, which need not be there; files of processes that have ended are
+    /// removed.
     pub(super) fn in_folder(folder: Option<PathBuf>) -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
         let boot = boot.map(|boot| boot.trim().replace('-', ""));

@@ -1,12 +1,12 @@
 //! Which process is at the other end of a connection, when both ends are on this machine.
 //!
-//! The other end has a row in the kernel's table of sockets, the row has an inode, and a process that has the inode
-//! among its open files owns the connection. The kernel is asked for the row (`diag.rs`); where it does not answer, the
-//! table is read (`table.rs`). A process is told apart from any other, earlier or later, by its id,
-//! its start, and where its stack begins: the last one changes when it replaces its own program (`exec`).
-//! Linux alone, and only for what this node may look at: elsewhere the answer is [`End::Unseen`].
-//! A row has no inode until the other side has accepted: [`End::NotYet`].
-//! Absent: when it is asked, and what follows from it.
+//! The other end has a row in the kernel's table of sockets, the row has an inode, and a process
+//! that has the inode among its open files owns the connection. The kernel is asked for the row
+//! (`diag.rs`); where it does not answer, the table is read (`table.rs`). A process is told apart
+//! from any other, earlier or later, by its id, its start, and where its stack begins: the last one
+//! changes when it replaces its own program (`exec`). Linux alone, and only for what this node may
+//! look at: elsewhere the answer is [`End::Unseen`]. A row has no inode until the other side has
+//! accepted: [`End::NotYet`]. Absent: when it is asked, and what follows from it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -83,8 +83,9 @@ impl Image {
 
 /// Looks at many connections at once; `known` are processes that probably have them.
 ///
-/// Blocks for the time of a look at `/proc`: tens of microseconds where the process is a known one, a millisecond per
-/// hundred processes where it is not; ten milliseconds more where the kernel's table has to be read.
+/// Blocks for the time of a look at `/proc`: tens of microseconds where the process is a known one,
+/// a millisecond per hundred processes where it is not; ten milliseconds more where the kernel's
+/// table has to be read.
 pub(super) fn look(pairs: &[Pair], known: &[Image]) -> Vec<End> {
     let (inodes, sight) = match asked(pairs) {
         Ok(inodes) => (inodes, Sight::Clear),
@@ -131,8 +132,8 @@ fn asked(pairs: &[Pair]) -> io::Result<Vec<Option<u64>>> {
         let (near, far) = (canonical(pair.near), canonical(pair.far));
         let found = kernel.find(far, near)?;
         if found.is_none() && kernel.find(near, far)?.is_none() {
-            // Our own end is there. A kernel that does not see it, for it has no such table or the socket is bound to a
-            // device, says nothing about the other one either.
+            // Our own end is there. A kernel that does not see it, for it has no such table or the
+            // socket is bound to a device, says nothing about the other one either.
             return Err(io::ErrorKind::Unsupported.into());
         }
         Ok(found.and_then(|found| held(found.state, found.inode)))
@@ -187,7 +188,8 @@ impl Sight {
     }
 }
 
-/// A process's line of `/proc/PID/stat`. The name in parentheses may hold anything, so fields are counted after it.
+/// A process's line of `/proc/PID/stat`. The name in parentheses may hold anything, so fields are
+/// counted after it.
 fn parse_stat(pid: u32, stat: &str) -> Option<Image> {
     let (_, after) = stat.rsplit_once(')')?;
     let mut fields = after.split_ascii_whitespace();
@@ -216,7 +218,8 @@ struct Owners {
 }
 
 impl Owners {
-    /// Of several processes with the socket the one that has it longest: a parent that gave it to its children.
+    /// Of several processes with the socket the one that has it longest: a parent that gave it to
+    /// its children.
     fn find(&self, inode: u64) -> Option<Image> {
         let having = self.read.iter().filter(|(_, _, all)| all.contains(&inode));
         let images = having.filter_map(|(_, image, _)| *image);
@@ -239,7 +242,8 @@ impl Owners {
         }
     }
 
-    /// Sockets of one process. Image and files are not read at one moment, so the image is read on both sides.
+    /// Sockets of one process. Image and files are not read at one moment, so the image is read on
+    /// both sides.
     fn read(&mut self, pid: u32) {
         if self.read.iter().any(|(known, _, _)| *known == pid) {
             return;
@@ -249,8 +253,8 @@ impl Owners {
             Err(error) => return self.sight.troubled_by(&error),
         };
         let before = Image::of(pid);
-        // What was opened last has the highest number, mostly: looked at first, so that a process with thousands of
-        // connections is not read through for one of them.
+        // What was opened last has the highest number, mostly: looked at first, so that a process
+        // with thousands of connections is not read through for one of them.
         let mut numbers: Vec<u32> = files
             .flatten()
             .filter_map(|file| file.file_name().to_str()?.parse().ok())

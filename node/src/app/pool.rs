@@ -1,7 +1,7 @@
 //! The connections of one instance that rest between requests.
 //!
-//! The one that was used last is used next, so that those a burst has left over rest, and are closed in time.
-//! Absent: opening connections, and whose they are.
+//! The one that was used last is used next, so that those a burst has left over rest, and are
+//! closed in time. Absent: opening connections, and whose they are.
 
 use std::sync::Mutex;
 

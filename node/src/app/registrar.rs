@@ -1,7 +1,8 @@
-//! Answers, for new connections, whose they are; many connections share one look at the kernel's tables.
+//! Answers, for new connections, whose they are; many connections share one look at the kernel's
+//! tables.
 //!
-//! A connection has no owner until the application accepts it, and nothing tells when it does: the look is repeated,
-//! quickly at first. As long as nobody waits nothing is looked at.
+//! A connection has no owner until the application accepts it, and nothing tells when it does: the
+//! look is repeated, quickly at first. As long as nobody waits nothing is looked at.
 
 use std::time::Duration;
 
@@ -21,9 +22,9 @@ const PAUSES: [Duration; 6] = [
     Duration::from_millis(5),
     Duration::from_millis(20),
 ];
-/// Looks in a row that must miss a connection, or its owner, before it counts as not there, and how long it must have been
-/// looked for: the kernel shows its tables piece by piece, and while many connections come and go a row may be missed
-/// several times.
+/// Looks in a row that must miss a connection, or its owner, before it counts as not there, and how
+/// long it must have been looked for: the kernel shows its tables piece by piece, and while many
+/// connections come and go a row may be missed several times.
 const MISSES_MIN: u32 = 6;
 const MISSED_TIME_MIN: Duration = Duration::from_millis(250);
 
@@ -61,7 +62,8 @@ impl Registrar {
         Self { questions }
     }
 
-    /// Who is at the far end. Waits until the far end has been accepted; never answers [`End::NotYet`].
+    /// Who is at the far end. Waits until the far end has been accepted; never answers
+    /// [`End::NotYet`].
     pub(super) async fn owner(&self, pair: Pair, probably: Option<Image>) -> End {
         let (answer, answered) = oneshot::channel();
         let question = Question {

@@ -1,8 +1,9 @@
-//! An application for tests, whose answers a test scripts: late, hanging, dying, huge, or anything else.
+//! An application for tests, whose answers a test scripts: late, hanging, dying, huge, or anything
+//! else.
 //!
-//! It speaks HTTP/1.1 and h2c on one port, or TLS, and writes down what it was asked. It lives in the test's own process
-//! (then it is the same process for the node, however often it is stopped and started), or in a child process that can be killed
-//! and started again on its port (`Child`).
+//! It speaks HTTP/1.1 and h2c on one port, or TLS, and writes down what it was asked. It lives in
+//! the test's own process (then it is the same process for the node, however often it is stopped
+//! and started), or in a child process that can be killed and started again on its port (`Child`).
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
@@ -308,7 +309,8 @@ async fn serve(
 }
 
 impl Script {
-    /// The rule with the longest beginning decides; without one actors answer 200, and all else is not there.
+    /// The rule with the longest beginning decides; without one actors answer 200, and all else is
+    /// not there.
     fn next(&mut self, line: &str) -> Act {
         let rules = self.rules.iter_mut();
         let fitting = rules.filter(|(begin, _)| line.starts_with(begin.as_str()));
@@ -357,9 +359,9 @@ const CHILD_PORT: &str = "GHOSTLIGHT_TEST_APP_PORT";
 /// The test that is the child's program.
 const CHILD_TEST: &str = "app::scripted::child_process";
 
-/// The application in a process of its own; killed when dropped. It answers every actor call with its process id and a
-/// number that it chose when it began, hosts `T`, hangs on the method `hang`, counts those calls on `hung`, and replaces its
-/// own program on `exec`.
+/// The application in a process of its own; killed when dropped. It answers every actor call with
+/// its process id and a number that it chose when it began, hosts `T`, hangs on the method `hang`,
+/// counts those calls on `hung`, and replaces its own program on `exec`.
 pub(crate) struct Child {
     process: std::process::Child,
 }

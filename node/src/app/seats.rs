@@ -1,8 +1,9 @@
 //! Which stream of an application is asked, and whether it is asked at all.
 //!
-//! An application that comes by stream has one seat: the newest stream, and what it hosts. While the application is unwell
-//! (its health probes fail, `pubsub::grpc_app` asks them) its stream stays open and hosts nothing, as over HTTP; it hosts again when it
-//! is well. Absent: what is said over a stream (`stream`).
+//! An application that comes by stream has one seat: the newest stream, and what it hosts. While
+//! the application is unwell (its health probes fail, `pubsub::grpc_app` asks them) its stream
+//! stays open and hosts nothing, as over HTTP; it hosts again when it is well. Absent: what is said
+//! over a stream (`stream`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -147,7 +148,8 @@ impl Shared {
         .await;
     }
 
-    /// A stream has ended: what was under way over it has no answer, and its instance is over if no newer one is.
+    /// A stream has ended: what was under way over it has no answer, and its instance is over if no
+    /// newer one is.
     pub(super) async fn stream_over(&self, app: &AppId, line: &Arc<StreamLine>, why: &str) {
         line.end();
         let mut table = self.seats.0.lock().await;

@@ -1,4 +1,5 @@
-//! What is known about an application before it answers: where it listens, and how it wants to be asked.
+//! What is known about an application before it answers: where it listens, and how it wants to be
+//! asked.
 //!
 //! Values are checked where they are read (command line, configuration); nothing here fails.
 
@@ -25,7 +26,8 @@ pub enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http,
-    /// HTTP/1.1 or HTTP/2 over TLS. The certificate is not checked, as in Dapr: it is a neighbour's.
+    /// HTTP/1.1 or HTTP/2 over TLS. The certificate is not checked, as in Dapr: it is a
+    /// neighbour's.
     Https,
     /// HTTP/2 in clear text, by prior knowledge.
     H2c,

@@ -1,10 +1,11 @@
 //! Applications that come to the node: the stream `SubscribeActorEventsAlpha1` (Dapr 1.18).
 //!
-//! The gRPC server hands the two directions of a stream to [`AppChannel::host_stream`]; the messages are in
-//! [`messages`]. Dapr's rules: the first message says what is hosted; the newest stream of an application takes all new
-//! requests and older ones drain; the end of a stream fails what is under way and withdraws the types. Ours: a newer
-//! stream of the same process goes on with the same instance.
-//! Absent: which stream is asked (`seats`); statuses and codes of gRPC, beyond the reason of a refusal.
+//! The gRPC server hands the two directions of a stream to [`AppChannel::host_stream`]; the
+//! messages are in [`messages`]. Dapr's rules: the first message says what is hosted; the newest
+//! stream of an application takes all new requests and older ones drain; the end of a stream fails
+//! what is under way and withdraws the types. Ours: a newer stream of the same process goes on with
+//! the same instance. Absent: which stream is asked (`seats`); statuses and codes of gRPC, beyond
+//! the reason of a refusal.
 
 pub mod messages;
 
@@ -73,12 +74,14 @@ pub(super) struct StreamLine {
 }
 
 impl AppChannel {
-    /// Takes a stream that an application has opened, after its first message; the result is what the node says.
+    /// Takes a stream that an application has opened, after its first message; the result is what
+    /// the node says.
     ///
     /// Dropping the result ends the stream, as its end does.
     ///
     /// # Errors
-    /// When the application is configured for another protocol, or does not begin as it should; nothing has changed.
+    /// When the application is configured for another protocol, or does not begin as it should;
+    /// nothing has changed.
     pub async fn host_stream<S>(
         &self,
         app: &AppId,
@@ -113,7 +116,8 @@ impl AppChannel {
         // The first of its queue.
         drop(outbox.send(ack).await);
         let shared = Arc::clone(&self.shared);
-        // On its own: the client may hang up in the middle, and whoever hosted before must be told to go all the same.
+        // On its own: the client may hang up in the middle, and whoever hosted before must be told
+        // to go all the same.
         let seating = tokio::spawn(async move {
             shared.host(&settings, peer, &line, hosted).await;
             drop(tokio::spawn(async move {
@@ -207,7 +211,8 @@ impl StreamLine {
         let kind = Kind::of(&request.callback);
         place.send(message(event(id.clone(), request)));
         if *self.ended.borrow() {
-            // Between the look at the outbox and the entry it was ended, and nobody would ever answer.
+            // Between the look at the outbox and the entry it was ended, and nobody would ever
+            // answer.
             return AppAnswer::perhaps_sent("the stream has ended");
         }
         let word = answered.await;
@@ -265,7 +270,8 @@ fn event(id: String, request: AppRequest) -> ActorEvent {
         } => {
             let mut metadata: BTreeMap<String, String> = BTreeMap::new();
             for (name, value) in headers {
-                // The first value of a name, as in Dapr; the sidecar's token is not for the application.
+                // The first value of a name, as in Dapr; the sidecar's token is not for the
+                // application.
                 if !name.eq_ignore_ascii_case(crate::api::TOKEN_HEADER) {
                     metadata.entry(name).or_insert(value);
                 }

@@ -201,7 +201,8 @@ async fn callbacks() {
         );
         assert_eq!(seen[0].header("traceparent"), Some("00-1-2-01"));
         assert_eq!(seen[0].header("content-type"), Some("text/xml"));
-        // One after the other they need one connection; a second one if the first is late to be done.
+        // One after the other they need one connection; a second one if the first is late to be
+        // done.
         assert!(seen.last().unwrap().connection <= 2, "{protocol:?}");
         bed.quiet();
     }

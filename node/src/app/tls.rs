@@ -1,7 +1,7 @@
 //! TLS to an application that is a neighbour: encrypted, and the certificate is not checked.
 //!
-//! So does Dapr (`--app-protocol https`): the certificate of a program on this machine or in this pod is
-//! usually made by itself, and whoever could stand between is on this machine already.
+//! So does Dapr (`--app-protocol https`): the certificate of a program on this machine or in this
+//! pod is usually made by itself, and whoever could stand between is on this machine already.
 
 use std::sync::Arc;
 

@@ -1,9 +1,10 @@
 //! Notices that a process is over: by the kernel's word, by what requests report, by its health.
 //!
-//! Where the process is known, the kernel tells when it ends; nothing is sent to notice it, and connections that
-//! rest may be closed by either side. Where it is not, a connection is kept busy with a small request every two seconds, so
-//! that no server closes it for resting: when it breaks, the process counts as over. A server that says that it closes
-//! (`Connection: close`) is connected to anew each time, and counts as over when it refuses.
+//! Where the process is known, the kernel tells when it ends; nothing is sent to notice it, and
+//! connections that rest may be closed by either side. Where it is not, a connection is kept busy
+//! with a small request every two seconds, so that no server closes it for resting: when it breaks,
+//! the process counts as over. A server that says that it closes (`Connection: close`) is connected
+//! to anew each time, and counts as over when it refuses.
 
 use std::time::Duration;
 
@@ -60,7 +61,8 @@ async fn reported(instance: &Instance, http: &Http, mut reports: mpsc::Receiver<
         };
         match report {
             Some(Report::Over(why)) => return why,
-            // Also after it replaced its program, which no other sign tells. Without an owner `kept` notices.
+            // Also after it replaced its program, which no other sign tells. Without an owner
+            // `kept` notices.
             Some(Report::Doubt) => {
                 if let Some(image) = instance.owner.filter(|image| !image.lives()) {
                     return format!("its process {} has ended", image.pid);

@@ -1,8 +1,9 @@
 //! `pubsub.in-memory`: topics of one process, gone with it, as Dapr has them.
 //!
-//! Every subscription gets a copy of each event; there are no groups. A subscription handles one event at a time, in the
-//! order of publishing: a publish waits until the event before has its verdict, which is all the queue there is. What
-//! fails is not delivered again. A subscribed topic may end with `*`.
+//! Every subscription gets a copy of each event; there are no groups. A subscription handles one
+//! event at a time, in the order of publishing: a publish waits until the event before has its
+//! verdict, which is all the queue there is. What fails is not delivered again. A subscribed topic
+//! may end with `*`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

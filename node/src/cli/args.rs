@@ -102,7 +102,8 @@ pub enum Command {
     /// List the partitions, or describe one
     #[command(after_help = "Example:\n  ghostlight partitions 17")]
     Partitions(Partitions),
-    /// List the activations of the node that is asked, or describe one; or ask about actors of the whole cluster
+    /// List the activations of the node that is asked, or describe one; or ask about actors of the
+    /// whole cluster
     #[command(after_help = ACTORS_EXAMPLES)]
     Actors(Actors),
     /// Show where an actor lives: partition, leader, replicas
@@ -223,8 +224,8 @@ Ratios compare with bare baselines measured in the same run. Leave the machine a
     reason = "flags of a command line are bools"
 )]
 pub struct Bench {
-    /// Rows about topics alone (redis-server and nats-server are measured beside them if they are on the path), or about
-    /// applications and the API that they speak
+    /// Rows about topics alone (redis-server and nats-server are measured beside them if they are
+    /// on the path), or about applications and the API that they speak
     #[arg(value_name = "pubsub|dapr", conflicts_with = "only")]
     pub what: Option<BenchPart>,
     /// Measure only these rows
@@ -236,7 +237,8 @@ pub struct Bench {
     /// Measure everything this often, one after the other, and take medians
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=99))]
     pub repeat: u8,
-    /// Where data is written; choose the disk that nodes will use [default: the temporary directory]
+    /// Where data is written; choose the disk that nodes will use [default: the temporary
+    /// directory]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Exit with 1 when a budget is missed
@@ -305,7 +307,8 @@ pub struct Start {
     /// Admin API and metrics [default: 127.0.0.1:7480]
     #[arg(long, value_name = "ADDR", env = "GHOSTLIGHT_ADMIN")]
     pub admin: Option<String>,
-    /// Where Dapr sidecars are introduced to this cluster, or none [default: 127.0.0.1:50005 unless taken]
+    /// Where Dapr sidecars are introduced to this cluster, or none [default: 127.0.0.1:50005 unless
+    /// taken]
     #[arg(long, value_name = "ADDR", env = "GHOSTLIGHT_INTRODUCE")]
     pub introduce: Option<String>,
     /// Failure zone: copies are spread over zones first
@@ -349,7 +352,8 @@ pub struct Start {
         value_delimiter = ','
     )]
     pub resources_path: Option<Vec<PathBuf>>,
-    /// Type of pub/sub components, such as pubsub.redis, that Ghostlight serves in place of their own system
+    /// Type of pub/sub components, such as pubsub.redis, that Ghostlight serves in place of their
+    /// own system
     #[arg(
         long,
         value_name = "TYPE",

@@ -1,9 +1,11 @@
-//! `bench`: every row of the table of budgets, each against a bare baseline measured in the same run.
+//! `bench`: every row of the table of budgets, each against a bare baseline measured in the same
+//! run.
 //!
-//! Nodes are real processes; load comes from inside them, through the library's way in (`bench/worker.rs`).
-//! Baselines run in worker processes of their own. This process only gives orders and sums up, so a signal
-//! finds it idle; whatever happens, no process and no file is left behind. Absent here: verdicts about the
-//! figures beyond the budgets; `docs/benchmarks.md` explains how to read them.
+//! Nodes are real processes; load comes from inside them, through the library's way in
+//! (`bench/worker.rs`). Baselines run in worker processes of their own. This process only gives
+//! orders and sums up, so a signal finds it idle; whatever happens, no process and no file is left
+//! behind. Absent here: verdicts about the figures beyond the budgets; `docs/benchmarks.md`
+//! explains how to read them.
 
 mod app;
 mod child;

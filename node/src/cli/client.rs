@@ -46,8 +46,8 @@ impl Client {
         parse(&reply)
     }
 
-    /// Sends a question or an order to the admin API; an error status is a failure. Of an order without an answer nobody knows
-    /// whether it was carried out.
+    /// Sends a question or an order to the admin API; an error status is a failure. Of an order
+    /// without an answer nobody knows whether it was carried out.
     pub(super) async fn ask(&mut self, ask: Ask) -> Result<Reply, Failure> {
         let url = self.url.clone();
         let is_question = ask.method == Method::GET;
@@ -64,7 +64,8 @@ impl Client {
         .await
     }
 
-    /// Sends what may not be done twice; `perhaps` says what is to be done when nobody knows whether it was.
+    /// Sends what may not be done twice; `perhaps` says what is to be done when nobody knows
+    /// whether it was.
     pub(super) async fn ask_once(
         &mut self,
         ask: Ask,

@@ -1,8 +1,9 @@
-//! `daprd`: a sidecar with Dapr's flags, Dapr's log and Dapr's habits, over a node that holds no data.
+//! `daprd`: a sidecar with Dapr's flags, Dapr's log and Dapr's habits, over a node that holds no
+//! data.
 //!
-//! The APIs serve from the first moment; the node behind them begins when somebody has introduced it to a cluster,
-//! or at once when there is none to find: then it is a cluster of its own in a temporary directory. A sidecar may
-//! be killed at any time: nothing of it is kept.
+//! The APIs serve from the first moment; the node behind them begins when somebody has introduced
+//! it to a cluster, or at once when there is none to find: then it is a cluster of its own in a
+//! temporary directory. A sidecar may be killed at any time: nothing of it is kept.
 
 mod flags;
 mod hosting;
@@ -104,8 +105,8 @@ fn sidecar(options: Options) -> Result<Verdict, Failure> {
     result
 }
 
-/// The environment, and a home directory also where a service manager left it out: what is found by it, the
-/// cluster key above all, must be the same for all processes of a user.
+/// The environment, and a home directory also where a service manager left it out: what is found by
+/// it, the cluster key above all, must be the same for all processes of a user.
 fn user_environment(name: &str) -> Option<String> {
     let given = std::env::var(name).ok().filter(|value| !value.is_empty());
     match (given, name) {
@@ -371,7 +372,8 @@ fn load(options: &Options) -> Result<(Resources, Option<Reading>), Failure> {
     Ok((resources, reading))
 }
 
-/// Whether its building block is there: state for actors, pub/sub, and secrets for other components.
+/// Whether its building block is there: state for actors, pub/sub, and secrets for other
+/// components.
 fn has_block(component: &Component) -> bool {
     component.is_actor_state_store()
         || component.kind.starts_with("secretstores.local.env")

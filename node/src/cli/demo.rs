@@ -1,9 +1,10 @@
-//! `demo`: real node processes on loopback, a light load on them, and a line for every death of a node.
+//! `demo`: real node processes on loopback, a light load on them, and a line for every death of a
+//! node.
 //!
 //! Nothing is left behind, however it ends: nodes end when their stdin does, and a janitor process
-//! deletes the directory when the demo is gone. Whoever kills a node, the demo says what it meant for the
-//! callers, and starts the node again. Absent here: any knowledge of how the cluster works; the demo
-//! sees what every client sees.
+//! deletes the directory when the demo is gone. Whoever kills a node, the demo says what it meant
+//! for the callers, and starts the node again. Absent here: any knowledge of how the cluster works;
+//! the demo sees what every client sees.
 
 mod follow;
 mod forming;

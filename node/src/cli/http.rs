@@ -1,7 +1,8 @@
-//! A small HTTP/1.1 client for nodes: plain TCP, one kept-alive connection, every request with a time limit.
+//! A small HTTP/1.1 client for nodes: plain TCP, one kept-alive connection, every request with a
+//! time limit.
 //!
-//! Absent on purpose: TLS, redirects, proxies, cookies, pools. A failure tells whether the request can have
-//! reached the node, because that decides whether it may be repeated without an id.
+//! Absent on purpose: TLS, redirects, proxies, cookies, pools. A failure tells whether the request
+//! can have reached the node, because that decides whether it may be repeated without an id.
 
 use std::time::Duration;
 
@@ -142,7 +143,8 @@ impl Connection {
         }
     }
 
-    /// Sends a request whose answer comes line by line. An answer with a bad status is given back whole.
+    /// Sends a request whose answer comes line by line. An answer with a bad status is given back
+    /// whole.
     pub(super) async fn lines(&mut self, ask: &Ask) -> Result<Result<Lines, Reply>, Broken> {
         let request = self.request(ask)?;
         let mut sender = self.ready().await?;
@@ -226,7 +228,8 @@ impl Lines {
         self.rest.contains(&b'\n')
     }
 
-    /// The next line without its end; `None`: the node has ended the answer. Silence for so long breaks it.
+    /// The next line without its end; `None`: the node has ended the answer. Silence for so long
+    /// breaks it.
     pub(super) async fn next(&mut self, silence_max: Duration) -> Result<Option<Bytes>, Broken> {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {

@@ -58,8 +58,8 @@ pub(super) fn status(target: &Target, args: &Status) -> Result<Verdict, Failure>
     })
 }
 
-/// Says why it is still waited, whenever that changes. A node that answers with something else than its status
-/// (it wants a token, or this is not its admin port) will not be healthy by waiting.
+/// Says why it is still waited, whenever that changes. A node that answers with something else than
+/// its status (it wants a token, or this is not its admin port) will not be healthy by waiting.
 fn waits_for(view: &Result<StatusView, Failure>, told: &mut String) -> Result<(), Failure> {
     let reason = match view {
         Ok(view) if view.health == Health::Healthy => return Ok(()),

@@ -1,8 +1,8 @@
-//! A stage for real node processes on this machine: a directory, a key, and for each node its ports and how
-//! it is started. `demo` and `bench` play on it.
+//! A stage for real node processes on this machine: a directory, a key, and for each node its ports
+//! and how it is started. `demo` and `bench` play on it.
 //!
-//! Nothing is left behind, however the program ends: processes end when their stdin does, and a janitor kills
-//! what is left and deletes the directory. Absent here: what the nodes are for.
+//! Nothing is left behind, however the program ends: processes end when their stdin does, and a
+//! janitor kills what is left and deletes the directory. Absent here: what the nodes are for.
 
 mod janitor;
 mod look;
@@ -95,7 +95,8 @@ pub(super) enum Begin {
 /// A process of ours.
 pub(super) struct Process {
     pub(super) child: Child,
-    /// It ends when this is closed. Apart from the child, because waiting for a child closes its stdin.
+    /// It ends when this is closed. Apart from the child, because waiting for a child closes its
+    /// stdin.
     pub(super) lifeline: ChildStdin,
     /// What it answers, if it takes orders.
     pub(super) answers: Option<ChildStdout>,

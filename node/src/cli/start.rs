@@ -54,8 +54,8 @@ pub(super) fn run(args: args::Start) -> Result<Verdict, Failure> {
     }
 }
 
-/// The node noted that its database is lost: the same program begins in its place, and comes back as a new
-/// node or says why it may not. Returns only if that fails.
+/// The node noted that its database is lost: the same program begins in its place, and comes back
+/// as a new node or says why it may not. Returns only if that fails.
 fn start_again(lost: &Failure) -> Failure {
     use std::os::unix::process::CommandExt;
     eprintln!("{lost}\nstarting again");
@@ -251,8 +251,8 @@ fn die_with_parent() -> Result<(), Failure> {
         .map_err(|error| Failure::new(Code::Internal, format!("cannot start a thread: {error}")))
 }
 
-/// Raises the limit of open files as far as the system lets this process: connections and the store need
-/// more than the usual 1,024, and a store that cannot open a file ends the node.
+/// Raises the limit of open files as far as the system lets this process: connections and the store
+/// need more than the usual 1,024, and a store that cannot open a file ends the node.
 pub(super) fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -32,7 +32,8 @@ use crate::topics::look::{
 
 /// How long an order may take.
 const ORDER_TIME_MAX: Duration = Duration::from_secs(35);
-/// A stream that is silent for so long is broken: a node that has nothing to say says so every few seconds.
+/// A stream that is silent for so long is broken: a node that has nothing to say says so every few
+/// seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// So many printed events are acknowledged at once, also while more of them are here.
 const ACKS_AFTER: u64 = 32;
@@ -513,7 +514,8 @@ fn may_be_published(why: &str, id: &str) -> Failure {
     )
 }
 
-/// `subscribe`: prints events until it is stopped, or has had enough. What is printed is acknowledged, nothing else.
+/// `subscribe`: prints events until it is stopped, or has had enough. What is printed is
+/// acknowledged, nothing else.
 pub(super) fn subscribe(target: &Target, args: &Subscribe) -> Result<Verdict, Failure> {
     let path = subscribe_path(args)?;
     block_on(async {

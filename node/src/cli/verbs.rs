@@ -64,8 +64,8 @@ pub(super) fn invoke(target: &Target, args: args::Invoke) -> Result<Verdict, Fai
     })
 }
 
-/// Where the HTTP API of the node is that was asked at `node`: it says what it listens on, and where that is loopback or every
-/// address, it is the host that it was asked at.
+/// Where the HTTP API of the node is that was asked at `node`: it says what it listens on, and
+/// where that is loopback or every address, it is the host that it was asked at.
 fn reached_as(node: &str, listens: &str) -> String {
     let (Ok(listens_on), Ok(asked)) = (listens.parse::<SocketAddr>(), authority(node)) else {
         return listens.to_owned();
@@ -79,7 +79,8 @@ fn reached_as(node: &str, listens: &str) -> String {
     }
 }
 
-/// The path of `TYPE/ID/METHOD`: the type is the first part, the method the last, the id all between.
+/// The path of `TYPE/ID/METHOD`: the type is the first part, the method the last, the id all
+/// between.
 fn call_path(call: &str) -> Result<String, Failure> {
     let parts = call.split_once('/').and_then(|(actor_type, rest)| {
         rest.rsplit_once('/')

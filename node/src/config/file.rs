@@ -1,7 +1,7 @@
 //! The configuration file: TOML with the flags' own names, one documented example in `deploy/`.
 //!
-//! An unknown key is an error that names the nearest known one. A value of the wrong type is an error that
-//! shows the line. Nothing is checked here beyond types; that is `NodeConfig::build`.
+//! An unknown key is an error that names the nearest known one. A value of the wrong type is an
+//! error that shows the line. Nothing is checked here beyond types; that is `NodeConfig::build`.
 
 use std::path::{Path, PathBuf};
 

@@ -1,10 +1,11 @@
-//! What a data directory remembers of the settings that its node was last started with, so that a restart needs
-//! `--data-dir` alone.
+//! What a data directory remembers of the settings that its node was last started with, so that a
+//! restart needs `--data-dir` alone.
 //!
-//! All or nothing: as soon as one setting is given that says what the node is, what is given is the whole. A flag
-//! that was taken out of a unit file must not live on unseen. Seeds, logs and the time to drain say nothing about
-//! what the node is. Absent: secrets (files of keys are remembered by their path), and what the cluster itself
-//! keeps (its partition count, members, ports that moved).
+//! All or nothing: as soon as one setting is given that says what the node is, what is given is the
+//! whole. A flag that was taken out of a unit file must not live on unseen. Seeds, logs and the
+//! time to drain say nothing about what the node is. Absent: secrets (files of keys are remembered
+//! by their path), and what the cluster itself keeps (its partition count, members, ports that
+//! moved).
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};

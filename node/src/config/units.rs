@@ -1,8 +1,10 @@
-//! Values as they are written: those that carry their unit in the text, such as `250ms` or `1h`, and yes or no.
+//! Values as they are written: those that carry their unit in the text, such as `250ms` or `1h`,
+//! and yes or no.
 
 use std::time::Duration;
 
-/// Parses a number with a unit: `ms`, `s`, `m` or `h`. `None` for anything else, a bare number included.
+/// Parses a number with a unit: `ms`, `s`, `m` or `h`. `None` for anything else, a bare number
+/// included.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();

@@ -263,7 +263,8 @@ fn token_lines(path: &Path) -> Result<Vec<Secret>, Error> {
     Ok(tokens)
 }
 
-/// Applications; the token that the node shows to one is that of its file, or `APP_API_TOKEN`, as in Dapr.
+/// Applications; the token that the node shows to one is that of its file, or `APP_API_TOKEN`, as
+/// in Dapr.
 pub(super) fn apps(
     given: Vec<String>,
     environment: Environment<'_>,

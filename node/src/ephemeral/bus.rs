@@ -17,14 +17,16 @@ use crate::topics::{
 pub enum Keep {
     /// Nothing: who was not there has missed it.
     Nothing,
-    /// The topic's last event, for who begins to subscribe later; until its ttl is over, or no node that keeps it is left.
+    /// The topic's last event, for who begins to subscribe later; until its ttl is over, or no node
+    /// that keeps it is left.
     LastValue,
 }
 
 /// The ephemeral topics of a node; cheap to clone.
 ///
-/// A publish returns at once: the event is on its way to all that want it, and lost to those that are behind. Every
-/// subscriber gets every event, whatever its group is called. Names of events (`dedup`) are not remembered.
+/// A publish returns at once: the event is on its way to all that want it, and lost to those that
+/// are behind. Every subscriber gets every event, whatever its group is called. Names of events
+/// (`dedup`) are not remembered.
 #[derive(Clone, Debug)]
 pub struct Ephemeral {
     hub: Arc<Hub>,
@@ -36,11 +38,13 @@ impl Ephemeral {
         Self { hub, keep }
     }
 
-    /// Publishes an event, to nobody in particular: how many nodes and subscribers it was sent to is what this node knows.
+    /// Publishes an event, to nobody in particular: how many nodes and subscribers it was sent to
+    /// is what this node knows.
     ///
     /// # Errors
-    /// Nobody got it: it is over `REQUEST_BODY_BYTES_MAX` or its header over `EVENT_HEADER_BYTES_MAX`, there is no room for
-    /// one more last value, or the node does not run.
+    /// Nobody got it: it is over `REQUEST_BODY_BYTES_MAX` or its header over
+    /// `EVENT_HEADER_BYTES_MAX`, there is no room for one more last value, or the node does not
+    /// run.
     pub fn send(&self, publish: Publish) -> Result<Sent, NotRun> {
         let Publish {
             topic, event, ttl, ..
@@ -54,8 +58,9 @@ impl Ephemeral {
         self.hub.reach(topic)
     }
 
-    /// Subscribes: to the topic's last value if it keeps one, then to everything that is published once every connected node
-    /// knows of it (at the latest 250 ms after the call). [`crate::topics::Delivery::missed`] says what was lost.
+    /// Subscribes: to the topic's last value if it keeps one, then to everything that is published
+    /// once every connected node knows of it (at the latest 250 ms after the call).
+    /// [`crate::topics::Delivery::missed`] says what was lost.
     ///
     /// # Errors
     /// The node does not run, or has too many subscribers, or events are to go to actors.

@@ -5,7 +5,8 @@
 pub struct Counts {
     /// Events published on this node.
     pub published: u64,
-    /// Copies that went into a lane to another node, those of others that this node passed on included.
+    /// Copies that went into a lane to another node, those of others that this node passed on
+    /// included.
     pub sent: u64,
     /// Of these, those passed on.
     pub passed_on: u64,

@@ -106,7 +106,8 @@ pub(super) fn encoded(event: EphemeralEvent) -> Bytes {
 }
 
 impl Hub {
-    /// Publishes an event: it is on its way to all that want it, or lost to those that are behind. Never waits.
+    /// Publishes an event: it is on its way to all that want it, or lost to those that are behind.
+    /// Never waits.
     ///
     /// # Errors
     /// Nobody got it: it is too large, its value cannot be kept, or the node does not run.

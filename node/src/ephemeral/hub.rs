@@ -1,4 +1,5 @@
-//! What the node's ephemeral topics are at the moment, under one lock. The core's thread does not take it (`mail.rs`).
+//! What the node's ephemeral topics are at the moment, under one lock. The core's thread does not
+//! take it (`mail.rs`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -187,8 +188,8 @@ impl Hub {
         self.lock().counts
     }
 
-    /// Subscribes. Resolves when every connected node knows of it, at the latest after 250 ms: what they publish after that
-    /// comes, as long as the subscriber keeps up.
+    /// Subscribes. Resolves when every connected node knows of it, at the latest after 250 ms: what
+    /// they publish after that comes, as long as the subscriber keeps up.
     ///
     /// # Errors
     /// The node has not begun, or has ended, or has too many subscribers or topics.
@@ -331,7 +332,8 @@ impl State {
         }
     }
 
-    /// A node has gone that may have owed last values to others: whoever is next tells them. Who has them knows that.
+    /// A node has gone that may have owed last values to others: whoever is next tells them. Who
+    /// has them knows that.
     pub(super) fn answer_instead(&mut self) {
         let reached = |node| {
             self.peers

@@ -1,11 +1,12 @@
 //! What the core's thread tells the hub: who is connected, what peers say, that time has passed.
 //!
-//! The hub's state is locked for as long as an event goes to all subscribers of a node, and the core's thread, which
-//! has heartbeats to send, waits for nobody. So it puts its words down here, under a lock that is held for that alone, and a
-//! thread of the hub's own takes them from here to the state.
-//! Bounded: of each connection the latest word counts, of ticks one waits. What peers say is lost beyond [`SAID_MAX`] frames
-//! or [`SAID_BYTES_MAX`]; it is missed then, and said again (`ghostlight_core::ephemeral::interest`). Connections are taken
-//! before what was said: a frame of a connection that has gone is for nobody.
+//! The hub's state is locked for as long as an event goes to all subscribers of a node, and the
+//! core's thread, which has heartbeats to send, waits for nobody. So it puts its words down here,
+//! under a lock that is held for that alone, and a thread of the hub's own takes them from here to
+//! the state. Bounded: of each connection the latest word counts, of ticks one waits. What peers
+//! say is lost beyond [`SAID_MAX`] frames or [`SAID_BYTES_MAX`]; it is missed then, and said again
+//! (`ghostlight_core::ephemeral::interest`). Connections are taken before what was said: a frame of
+//! a connection that has gone is for nobody.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

@@ -1,9 +1,10 @@
-//! Bytes of the events that wait in rings, or are kept as last values, in this process; and who gives way when there
-//! are too many.
+//! Bytes of the events that wait in rings, or are kept as last values, in this process; and who
+//! gives way when there are too many.
 //!
-//! Events are shared: one that waits in a thousand rings counts once. When more than [`EVENTS_BYTES_MAX`] wait, every
-//! ring is cut to its share of half of that, the oldest events first: who keeps up has less than a share waiting and loses
-//! nothing. Absent: what subscribers hold without a verdict, which their credits bound.
+//! Events are shared: one that waits in a thousand rings counts once. When more than
+//! [`EVENTS_BYTES_MAX`] wait, every ring is cut to its share of half of that, the oldest events
+//! first: who keeps up has less than a share waiting and loses nothing. Absent: what subscribers
+//! hold without a verdict, which their credits bound.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,8 +64,8 @@ impl Drop for Held {
 }
 
 impl State {
-    /// Cuts all rings when too much waits in them. Half of the bound comes in before the next time: what looking at every
-    /// ring costs is shared by as many events.
+    /// Cuts all rings when too much waits in them. Half of the bound comes in before the next time:
+    /// what looking at every ring costs is shared by as many events.
     pub(super) fn relieve(&mut self) {
         if self.room.used() <= self.room.most {
             return;

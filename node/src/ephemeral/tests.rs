@@ -157,8 +157,8 @@ async fn rounds(node: &NodeHandle, others: &mut [Subscription], count: u64) -> D
     begun.elapsed()
 }
 
-/// One of nine subscribers takes nothing, at some times of one run: the best time of the others beside it, and that
-/// without it.
+/// One of nine subscribers takes nothing, at some times of one run: the best time of the others
+/// beside it, and that without it.
 #[tokio::test]
 async fn a_stuck_subscriber_does_not_slow_the_others() {
     const ROUNDS: u64 = 1_500;
@@ -178,7 +178,8 @@ async fn a_stuck_subscriber_does_not_slow_the_others() {
         drop(stuck);
     }
     println!("{ROUNDS} events to 8 subscribers: alone {alone:?}, beside a stuck one {beside:?}");
-    // A ninth ring is filled for it: an eighth more than alone, and room for what the machine does beside.
+    // A ninth ring is filled for it: an eighth more than alone, and room for what the machine does
+    // beside.
     assert!(beside < alone * 3 / 2, "{beside:?}, alone {alone:?}");
 }
 

@@ -21,7 +21,8 @@ pub struct EphemeralView {
     pub nodes: u64,
     /// Events that the rings of those subscribers have let go, a second late from other nodes.
     pub dropped: u64,
-    /// When the value that this node keeps of it was published, in milliseconds since the Unix epoch; absent: it keeps none.
+    /// When the value that this node keeps of it was published, in milliseconds since the Unix
+    /// epoch; absent: it keeps none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_value_ms: Option<u64>,
 }

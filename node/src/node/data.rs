@@ -88,8 +88,8 @@ pub(super) fn open_directory(path: &Path, config: &NodeConfig) -> Result<Directo
     Ok(Directory::Opened(Box::new(take_up(found, config)?)))
 }
 
-/// Opens a database whose log is damaged, with what stands before the damage. `None`: more is damaged, or
-/// nobody could tell whether anything that was synced is missing.
+/// Opens a database whose log is damaged, with what stands before the damage. `None`: more is
+/// damaged, or nobody could tell whether anything that was synced is missing.
 fn up_to_damage(
     path: &Path,
     why: &str,

@@ -1,7 +1,8 @@
 //! The APIs of a node that applications see, open before the node itself is there.
 //!
-//! One pair of listeners for the node, which is its first application's, and one for each further application. What comes
-//! in through a pair is from its application: each has a context of its own.
+//! One pair of listeners for the node, which is its first application's, and one for each further
+//! application. What comes in through a pair is from its application: each has a context of its
+//! own.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -68,7 +69,8 @@ pub struct AppSetup {
     pub app_id: String,
     /// The application; `None`: there is none.
     pub app: Option<AppId>,
-    /// The way to the application's actors; `None`: straight to the core, if there is an application.
+    /// The way to the application's actors; `None`: straight to the core, if there is an
+    /// application.
     pub calls: Option<Arc<dyn AppCalls>>,
     /// What metadata says.
     pub sidecar: Sidecar,
@@ -413,8 +415,8 @@ impl Entrance {
     }
 }
 
-/// Looks for the applications from now on: events reach them before the node is there. Without any the core hears
-/// that there are none when it asks.
+/// Looks for the applications from now on: events reach them before the node is there. Without any
+/// the core hears that there are none when it asks.
 fn connect_apps(config: &NodeConfig, contexts: &Contexts) -> AppPort {
     let (port, queues) = apps::queues();
     if !config.apps.is_empty() {
@@ -427,8 +429,8 @@ fn connect_apps(config: &NodeConfig, contexts: &Contexts) -> AppPort {
     port
 }
 
-/// Where a node remembers which objects applications hold: with its data, or, if it has none, where the user's programs
-/// keep what lives no longer than the machine runs.
+/// Where a node remembers which objects applications hold: with its data, or, if it has none, where
+/// the user's programs keep what lives no longer than the machine runs.
 fn objects_folder(config: &NodeConfig) -> Option<PathBuf> {
     if let Some(data_dir) = &config.data_dir {
         return Some(data_dir.join("apps"));

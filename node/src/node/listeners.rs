@@ -1,4 +1,5 @@
-//! The ports of a node: a default port on loopback that is taken moves to the next free one, and is kept.
+//! The ports of a node: a default port on loopback that is taken moves to the next free one, and is
+//! kept.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -16,7 +17,8 @@ pub(super) struct Front {
     pub(super) grpc: TcpListener,
 }
 
-/// What applications see: the listeners of the node, which are its first application's, and those of each further one.
+/// What applications see: the listeners of the node, which are its first application's, and those
+/// of each further one.
 pub(super) struct Fronts {
     pub(super) own: Front,
     pub(super) others: Vec<Front>,
@@ -27,7 +29,8 @@ pub(super) struct Fronts {
 /// Where the API of a sidecar is beside the address that its configuration has.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Also {
-    /// Every address that it listens on, with the ports of the configuration; empty: on the one of the configuration.
+    /// Every address that it listens on, with the ports of the configuration; empty: on the one of
+    /// the configuration.
     pub addresses: Vec<IpAddr>,
     /// Where health and metadata are told to anybody; `None`: nowhere else.
     pub public: Option<SocketAddr>,
@@ -170,7 +173,8 @@ async fn front(
     Ok(front)
 }
 
-/// Where nobody has said anything: any free port on loopback, the one of the last time if it is free.
+/// Where nobody has said anything: any free port on loopback, the one of the last time if it is
+/// free.
 fn free_unless(said: Option<SocketAddr>) -> ListenAddr {
     match said {
         Some(addr) => ListenAddr {

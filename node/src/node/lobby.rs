@@ -1,8 +1,8 @@
 //! A node's APIs while it does not know its cluster: they are there, and say so.
 //!
-//! A sidecar must answer health and metadata from its first moment, and may have to wait for long until somebody
-//! introduces it. The lobby takes the requests of the handle that the node will have; when the node begins, its
-//! core takes over the queue, and nobody notices.
+//! A sidecar must answer health and metadata from its first moment, and may have to wait for long
+//! until somebody introduces it. The lobby takes the requests of the handle that the node will
+//! have; when the node begins, its core takes over the queue, and nobody notices.
 
 use std::future::Future;
 use std::time::Duration;

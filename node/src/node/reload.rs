@@ -1,9 +1,11 @@
-//! Components and subscriptions that change while the process runs, as in Dapr: their files are looked at once a second.
+//! Components and subscriptions that change while the process runs, as in Dapr: their files are
+//! looked at once a second.
 //!
-//! A file that is being written changes from one look to the next, and is read when it rests. What cannot be taken (a
-//! file that is no YAML, a rule that does not compile) changes nothing: what ran before runs on, the log says why, and so
-//! does `status` until a later change is taken. Absent: Configurations and Resiliency, which are read at the start alone,
-//! as in Dapr; that a state store is marked for actors, which decides at the start whether there are any.
+//! A file that is being written changes from one look to the next, and is read when it rests. What
+//! cannot be taken (a file that is no YAML, a rule that does not compile) changes nothing: what ran
+//! before runs on, the log says why, and so does `status` until a later change is taken. Absent:
+//! Configurations and Resiliency, which are read at the start alone, as in Dapr; that a state store
+//! is marked for actors, which decides at the start whether there are any.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +72,8 @@ impl Reading {
 }
 
 impl Reading {
-    /// Itself, if files are to be looked at again: there are folders of them, and nobody has switched that off.
+    /// Itself, if files are to be looked at again: there are folders of them, and nobody has
+    /// switched that off.
     #[must_use]
     pub fn if_wanted(self, resources: &Resources) -> Option<Self> {
         let feature = resources.configuration.features.get(FEATURE);

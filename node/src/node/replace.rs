@@ -1,8 +1,8 @@
-//! A node whose database is lost: it asks its peers whether every group goes on without it, and comes back
-//! as a new node in the same directory, or refuses to start.
+//! A node whose database is lost: it asks its peers whether every group goes on without it, and
+//! comes back as a new node in the same directory, or refuses to start.
 //!
-//! The decision is the core's (`ghostlight_core::inquiry`); here are the connections and the files. Until
-//! every partition has been answered for, nothing on the disk is changed.
+//! The decision is the core's (`ghostlight_core::inquiry`); here are the connections and the files.
+//! Until every partition has been answered for, nothing on the disk is changed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;

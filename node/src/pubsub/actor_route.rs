@@ -1,8 +1,9 @@
-//! Subscriptions whose events go to actors: metadata `actorType`, `actorId` (CEL over the event) and `actorMethod`.
+//! Subscriptions whose events go to actors: metadata `actorType`, `actorId` (CEL over the event)
+//! and `actorMethod`.
 //!
-//! Pure. An event becomes a message to the actor with the whole event as its body, envelope included, in the entry that
-//! settles it: the actor's state changes exactly once. The type may live in any application, or in a program of the
-//! library. Dapr has no such subscriptions.
+//! Pure. An event becomes a message to the actor with the whole event as its body, envelope
+//! included, in the entry that settles it: the actor's state changes exactly once. The type may
+//! live in any application, or in a program of the library. Dapr has no such subscriptions.
 
 use ghostlight_core::sdk::events::actor_group;
 use ghostlight_protocol::actor::{ActorKey, clean_method};

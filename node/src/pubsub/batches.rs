@@ -1,7 +1,7 @@
 //! Delivery in batches: gathered by count or by time, sent by path and topic, answered one by one.
 //!
-//! A batch is handled before the next one is gathered. A bus that lets out one event at a time therefore makes batches of
-//! one, each after the whole time of gathering, as in Dapr.
+//! A batch is handled before the next one is gathered. A bus that lets out one event at a time
+//! therefore makes batches of one, each after the whole time of gathering, as in Dapr.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -67,8 +67,8 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// What is gathered has no verdict yet, and counts against the credits: a batch that waits for more than a share of them
-    /// waits for the end of its time.
+    /// What is gathered has no verdict yet, and counts against the credits: a batch that waits for
+    /// more than a share of them waits for the end of its time.
     fn new(bulk: BulkSubscribe, credits: Credits, shares: u32) -> Self {
         Self {
             events: bulk.max_messages_count.min(credits.events.div_ceil(shares)),

@@ -20,7 +20,8 @@ use crate::topics::{BulkEntry, BulkPublish, Event, Publish, TurnMessage};
 /// Dapr's text about ids of entries.
 pub const ENTRY_ID: &str = "entryId is duplicated or not present for entry";
 
-/// A name is of one append, and a bulk has several: to ignore it would be a promise that is not kept.
+/// A name is of one append, and a bulk has several: to ignore it would be a promise that is not
+/// kept.
 pub const ONE_NAME: &str =
     "Idempotency-Key names a single publish. Publish the events one by one, each with its own";
 

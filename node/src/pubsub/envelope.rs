@@ -1,8 +1,8 @@
 //! The envelope of an event: CloudEvents 1.0 as JSON, with Dapr's rules about what goes in.
 //!
-//! Pure. Values are kept as they were written, so that numbers lose nothing on their way. Ids and times come in
-//! as a [`Stamp`]. Deliberately absent: batches, the binary form, and checks of what a publisher calls an event
-//! itself beyond its being an object.
+//! Pure. Values are kept as they were written, so that numbers lose nothing on their way. Ids and
+//! times come in as a [`Stamp`]. Deliberately absent: batches, the binary form, and checks of what
+//! a publisher calls an event itself beyond its being an object.
 
 use std::collections::BTreeMap;
 
@@ -73,7 +73,8 @@ pub struct Envelope(BTreeMap<String, Box<RawValue>>);
 pub struct NotAnEvent(String);
 
 impl Envelope {
-    /// The envelope of a publish: the publisher's own if it says that it brings one, else a new one.
+    /// The envelope of a publish: the publisher's own if it says that it brings one, else a new
+    /// one.
     ///
     /// # Errors
     /// The publisher's own is no JSON object.
@@ -173,7 +174,8 @@ impl Envelope {
         Ok(envelope)
     }
 
-    /// The envelope of a payload that was published without one, for a subscriber that expects none.
+    /// The envelope of a payload that was published without one, for a subscriber that expects
+    /// none.
     #[must_use]
     pub fn of_raw(data: &[u8], place: Place<'_>, stamp: Stamp) -> Self {
         let mut envelope = Self(BTreeMap::new());
@@ -246,7 +248,8 @@ impl Envelope {
         self.0.iter().map(|(name, raw)| (name.as_str(), raw.get()))
     }
 
-    /// The payload alone: the bytes of `data_base64`, the text of a string, or JSON as it was written.
+    /// The payload alone: the bytes of `data_base64`, the text of a string, or JSON as it was
+    /// written.
     ///
     /// # Errors
     /// `data_base64` is no base64.

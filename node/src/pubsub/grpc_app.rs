@@ -1,8 +1,9 @@
 //! An application on gRPC: found, asked for its subscriptions, and delivered to.
 //!
-//! In Dapr's order: connect until it accepts, wait until it is healthy, ask `ListTopicSubscriptions`, subscribe. When the
-//! connection ends the application is gone; it is looked for again, and asked again. So it is when it is unhealthy
-//! (`AppCallbackHealthCheck`), and healthy again. Its actors come by a stream of their own, which is not here; they are told of its
+//! In Dapr's order: connect until it accepts, wait until it is healthy, ask
+//! `ListTopicSubscriptions`, subscribe. When the connection ends the application is gone; it is
+//! looked for again, and asked again. So it is when it is unhealthy (`AppCallbackHealthCheck`), and
+//! healthy again. Its actors come by a stream of their own, which is not here; they are told of its
 //! health.
 
 use std::sync::Arc;
@@ -64,7 +65,8 @@ async fn subscribed(pubsub: &PubSub, actors: &AppChannel, app: &AppSettings, add
     }
 }
 
-/// Asks and subscribes, whenever the application is healthy. Returns when it does not answer what it is asked, with the reason.
+/// Asks and subscribes, whenever the application is healthy. Returns when it does not answer what
+/// it is asked, with the reason.
 async fn attended(
     pubsub: &PubSub,
     actors: &AppChannel,

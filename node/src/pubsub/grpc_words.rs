@@ -1,4 +1,5 @@
-//! Events as gRPC messages: what an application on gRPC, or a stream, is sent; and what its answers mean.
+//! Events as gRPC messages: what an application on gRPC, or a stream, is sent; and what its answers
+//! mean.
 
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
@@ -78,7 +79,8 @@ fn value(json: serde_json::Value) -> Value {
     Value { kind: Some(kind) }
 }
 
-/// A batch, and what becomes of those of its entries that are left out, because nobody can read them.
+/// A batch, and what becomes of those of its entries that are left out, because nobody can read
+/// them.
 #[must_use]
 pub fn batch(batch: &Batch) -> (pb::TopicEventBulkRequest, Vec<Option<Said>>) {
     let mut entries = Vec::with_capacity(batch.entries.len());

@@ -1,7 +1,8 @@
 //! One subscription at work: events of a bus become letters, answers become verdicts.
 //!
-//! What the bus does not do by itself is done here: dead letters of a bus without redelivery, expiry, routes. Events are handled
-//! as many at a time as the bus lets out; their order is the bus's business.
+//! What the bus does not do by itself is done here: dead letters of a bus without redelivery,
+//! expiry, routes. Events are handled as many at a time as the bus lets out; their order is the
+//! bus's business.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,8 +30,8 @@ use crate::topics::{
 
 /// How long a dead letter may take to be published.
 const DEAD_LETTER_TIME_MAX: Duration = Duration::from_secs(30);
-/// What did not reach its application is tried again after so long, and so often; then it counts as failed. An
-/// application that nobody reaches is withdrawn long before.
+/// What did not reach its application is tried again after so long, and so often; then it counts as
+/// failed. An application that nobody reaches is withdrawn long before.
 pub(super) const UNSENT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) const UNSENT_TIMES: u32 = 100;
 /// Name of the component among the metadata of an event.
@@ -41,15 +42,16 @@ const PUBSUB_NAME: &str = "pubsubName";
 pub(super) enum Ended {
     /// The last word on it.
     Said(Said),
-    /// It had failed when the subscription ended, and why: to be tried again, by whoever subscribes then.
+    /// It had failed when the subscription ended, and why: to be tried again, by whoever subscribes
+    /// then.
     Failed(String),
     /// The subscription ended before anybody saw it.
     Unseen,
 }
 
 impl Ended {
-    /// With what was said at last. What has begun when the subscription ends may end well or not; a failure is nobody's last
-    /// word then, and makes no dead letter.
+    /// With what was said at last. What has begun when the subscription ends may end well or not; a
+    /// failure is nobody's last word then, and makes no dead letter.
     pub(super) fn of(said: Said, stop: &Stop) -> Self {
         match said {
             Said::Done | Said::Never(_) => Self::Said(said),
@@ -136,13 +138,14 @@ impl Line {
         self.subscribe.clone()
     }
 
-    /// Handles events until the bus ends the subscription, or it is to stop. What the application has begun ends
-    /// first; what it has not seen goes back, and counts as no delivery.
+    /// Handles events until the bus ends the subscription, or it is to stop. What the application
+    /// has begun ends first; what it has not seen goes back, and counts as no delivery.
     pub(super) async fn run(&self, subscription: Subscription, stop: &Stop) {
         let (stopper, stopping) = stop::pair();
         let mut left = Vec::new();
-        // No tasks: a runtime begins those in whatever order. What is handled side by side is begun as it came, so that
-        // a stream has the events of one publisher in their order, with a key and without.
+        // No tasks: a runtime begins those in whatever order. What is handled side by side is begun
+        // as it came, so that a stream has the events of one publisher in their order, with a key
+        // and without.
         let mut under_way = FuturesUnordered::new();
         // Dropped before what it has delivered, however this ends.
         let mut subscription = subscription;
@@ -196,7 +199,8 @@ impl Line {
         self.conclude(delivery, ended).await
     }
 
-    /// Whether its bus keeps events until they are handled: then one that its application cannot have seen waits for it.
+    /// Whether its bus keeps events until they are handled: then one that its application cannot
+    /// have seen waits for it.
     pub(super) fn is_kept(&self) -> bool {
         self.component.bus.promise(&self.topic) == Promise::AtLeastOnce
     }

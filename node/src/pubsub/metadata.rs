@@ -1,6 +1,7 @@
 //! What the metadata of a publish says, read once.
 //!
-//! Pure. Names are found whatever their case, as in Dapr; what is not read here goes to the component as it is.
+//! Pure. Names are found whatever their case, as in Dapr; what is not read here goes to the
+//! component as it is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,7 +1,8 @@
-//! What a subscription's metadata asks of the bus, beyond topic and group. The component's metadata is the default.
+//! What a subscription's metadata asks of the bus, beyond topic and group. The component's metadata
+//! is the default.
 //!
-//! Pure. Names: `maxDeliver`, `order` (`key`, `partition`, `none`), `startFrom` (`first`, `last`, a time of RFC 3339),
-//! `maxInFlight`. Of a subscription for actors the order is always `partition`.
+//! Pure. Names: `maxDeliver`, `order` (`key`, `partition`, `none`), `startFrom` (`first`, `last`, a
+//! time of RFC 3339), `maxInFlight`. Of a subscription for actors the order is always `partition`.
 
 use ghostlight_protocol::calendar::parse_rfc3339;
 use ghostlight_protocol::limits::TOPIC_PARTITIONS;
@@ -13,8 +14,8 @@ use super::registry::{Component, Owner, Server};
 use super::wanted::Wanted;
 use crate::topics::{Credits, Existing, GiveUp, Group, Order, Purpose, Start, Subscribe};
 
-/// Into how many parts the credits of a subscription fall. Each topic partition of Ghostlight's own topics has its share, and
-/// those of one publisher may all be in one.
+/// Into how many parts the credits of a subscription fall. Each topic partition of Ghostlight's own
+/// topics has its share, and those of one publisher may all be in one.
 pub(super) fn shares(component: &Component) -> u32 {
     match component.server {
         Server::Ghostlight => TOPIC_PARTITIONS.into(),

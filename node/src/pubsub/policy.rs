@@ -67,7 +67,8 @@ impl Policy {
         self.target.retry.is_some()
     }
 
-    /// Attempts until one is over, or the policy allows no more. `cut` says what it means to be cut off.
+    /// Attempts until one is over, or the policy allows no more. `cut` says what it means to be cut
+    /// off.
     pub async fn run<'a, T>(
         &self,
         mut attempt: impl FnMut() -> BoxFuture<'a, Attempt<T>>,
@@ -99,7 +100,8 @@ impl Policy {
             // It will not be closed by asking again.
             return Attempt::Over(cut(Cut::Open));
         }
-        // A caller that goes in the middle counts as an end that was bad: else the breaker would wait for ever.
+        // A caller that goes in the middle counts as an end that was bad: else the breaker would
+        // wait for ever.
         let mut told = Told(self, Ended::Badly);
         let ended = match self.target.timeout {
             None => attempt.await,

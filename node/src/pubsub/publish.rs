@@ -1,4 +1,5 @@
-//! Publishing one event: its metadata read, its envelope made, its topic allowed, then handed to the bus.
+//! Publishing one event: its metadata read, its envelope made, its topic allowed, then handed to
+//! the bus.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -142,8 +143,8 @@ impl PubSub {
         })
     }
 
-    /// The bytes that travel, and the event's name if its publisher gave it an id. A raw payload gets its trace beside
-    /// it, among the attributes.
+    /// The bytes that travel, and the event's name if its publisher gave it an id. A raw payload
+    /// gets its trace beside it, among the attributes.
     pub(super) fn enveloped(
         &self,
         component: &Component,
@@ -241,8 +242,8 @@ pub(super) fn read(metadata: &Metadata) -> Result<Wishes, PublishError> {
     wishes(metadata).map_err(|why| PublishError::Metadata(why.to_string()))
 }
 
-/// The name of an event that may be published more than once: its publisher's, or one of its own, so that a bus that
-/// knows names takes it once.
+/// The name of an event that may be published more than once: its publisher's, or one of its own,
+/// so that a bus that knows names takes it once.
 pub(super) fn named(component: &Component, name: Option<EventName>) -> Option<EventName> {
     let own = || EventName {
         source: component.name.clone(),

@@ -1,7 +1,8 @@
 //! The pub/sub components of an application, by name.
 //!
-//! Built from its resources. One named [`DEFAULT_NAME`] is there without any; YAML of that name replaces it, also
-//! where another application alone may use that. Absent: what a bus does (`buses`).
+//! Built from its resources. One named [`DEFAULT_NAME`] is there without any; YAML of that name
+//! replaces it, also where another application alone may use that. Absent: what a bus does
+//! (`buses`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ pub const OURS: &str = "pubsub.ghostlight";
 const BUILTIN: &str = "ghostlight.builtin";
 /// Prefix of the types of components that stand here.
 pub const KIND_PREFIX: &str = "pubsub.";
-/// Types that need no other system, in order; those of external buses are [`ghostlight_buses::KINDS`].
+/// Types that need no other system, in order; those of external buses are
+/// [`ghostlight_buses::KINDS`].
 pub const SERVED_HERE: [&str; 2] = ["pubsub.ghostlight", "pubsub.in-memory"];
 
 /// Who the components belong to.
@@ -123,7 +125,8 @@ impl Component {
         names.collect()
     }
 
-    /// Who shares its events with this application. A `{uuid}` means that every process gets every event.
+    /// Who shares its events with this application. A `{uuid}` means that every process gets every
+    /// event.
     #[must_use]
     pub fn group(&self, owner: &Owner) -> Group {
         const EACH: &str = "{uuid}";
@@ -141,7 +144,8 @@ impl Component {
         }
     }
 
-    /// Whether an event of a topic that was not taken comes again by itself, until it is a dead letter.
+    /// Whether an event of a topic that was not taken comes again by itself, until it is a dead
+    /// letter.
     #[must_use]
     pub fn redelivers(&self, topic: &TopicName) -> bool {
         self.has(Feature::Redelivery) && self.bus.promise(topic) == Promise::AtLeastOnce
@@ -173,15 +177,17 @@ pub(super) struct Renewed {
 }
 
 impl Registry {
-    /// The components of these resources; `ours` is behind those of type [`OURS`], and one of `buses` behind any other.
+    /// The components of these resources; `ours` is behind those of type [`OURS`], and one of
+    /// `buses` behind any other.
     #[must_use]
     pub fn new(owner: &Owner, resources: &Resources, ours: &OwnTopics, buses: &Buses) -> Self {
         let renewed = Self::default().renewed(owner, resources, ours, buses);
         renewed.registry
     }
 
-    /// The components of other resources than before. Those that are declared as they were are the same ones, with their
-    /// connections; one that cannot be what its file says now stays what it was.
+    /// The components of other resources than before. Those that are declared as they were are the
+    /// same ones, with their connections; one that cannot be what its file says now stays what it
+    /// was.
     pub(super) fn renewed(
         &self,
         owner: &Owner,

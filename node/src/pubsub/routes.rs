@@ -1,8 +1,9 @@
-//! Which path of the application an event goes to: rules in CEL, the first that matches, else the default.
+//! Which path of the application an event goes to: rules in CEL, the first that matches, else the
+//! default.
 //!
-//! The one place that knows the crate `cel`; it is pinned, because its interface changes. One environment is shared
-//! by all rules. A rule sees one variable, `event`, the envelope with its data as JSON. Rules that compare the type with
-//! a text, the usual ones, need no interpreter.
+//! The one place that knows the crate `cel`; it is pinned, because its interface changes. One
+//! environment is shared by all rules. A rule sees one variable, `event`, the envelope with its
+//! data as JSON. Rules that compare the type with a text, the usual ones, need no interpreter.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};

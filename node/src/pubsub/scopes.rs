@@ -1,7 +1,8 @@
 //! Who may publish to, and subscribe to, which topics of a component.
 //!
-//! Pure. In Dapr's order: what is not among the allowed topics is nobody's; a protected topic needs a scope that
-//! names it; an application without a scope may do everything else, one with a scope only what it names.
+//! Pure. In Dapr's order: what is not among the allowed topics is nobody's; a protected topic needs
+//! a scope that names it; an application without a scope may do everything else, one with a scope
+//! only what it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,9 @@
 //! The buses behind components: one for all applications of a process that declare the same.
 //!
-//! Each application has components of its own, with its own scopes and policies. What stands behind them (a connection, the
-//! events of an in-memory bus) is shared while anybody uses it; who gets which event is decided by groups, which
-//! are the application's. Absent: Ghostlight's own topics, which the node has anyway.
+//! Each application has components of its own, with its own scopes and policies. What stands behind
+//! them (a connection, the events of an in-memory bus) is shared while anybody uses it; who gets
+//! which event is decided by groups, which are the application's. Absent: Ghostlight's own topics,
+//! which the node has anyway.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -58,7 +59,8 @@ impl Buses {
     }
 }
 
-/// Whether one bus does for both: the name of its consumer is only what it calls itself where a group says nothing else.
+/// Whether one bus does for both: the name of its consumer is only what it calls itself where a
+/// group says nothing else.
 fn is_same(one: &Declared, other: &Declared) -> bool {
     (&one.name, &one.kind, &one.metadata, &one.instance)
         == (&other.name, &other.kind, &other.metadata, &other.instance)

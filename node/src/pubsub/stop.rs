@@ -1,4 +1,5 @@
-//! The end of a subscription's work: what was not handed to its application is left, what was is waited for.
+//! The end of a subscription's work: what was not handed to its application is left, what was is
+//! waited for.
 //!
 //! Absent: what becomes of either (`line`, `batches`), and who ends it.
 
@@ -38,7 +39,8 @@ impl Stop {
         drop(stop.wait_for(|stopped| *stopped).await);
     }
 
-    /// Makes attempts with pauses between them, and cuts the pause in which it is set; `None`: it was cut.
+    /// Makes attempts with pauses between them, and cuts the pause in which it is set; `None`: it
+    /// was cut.
     pub(super) async fn between<T>(
         &self,
         trying: &Trying,
@@ -55,7 +57,8 @@ impl Stop {
         }
     }
 
-    /// Does something that may not be cut once it is handed out, nor begun any more; `None`: it was cut before.
+    /// Does something that may not be cut once it is handed out, nor begun any more; `None`: it was
+    /// cut before.
     pub(super) async fn guard<T>(
         &self,
         handed: &Handed,

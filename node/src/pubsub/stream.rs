@@ -1,7 +1,9 @@
-//! Subscriptions that come by a stream: events go out on it, verdicts come back on it, its end ends them.
+//! Subscriptions that come by a stream: events go out on it, verdicts come back on it, its end ends
+//! them.
 //!
-//! Each stream is a subscription of its own. Events are known by their ids; two under way with the same id are answered in
-//! the order in which they were sent. What has no verdict when the stream ends was not taken.
+//! Each stream is a subscription of its own. Events are known by their ids; two under way with the
+//! same id are answered in the order in which they were sent. What has no verdict when the stream
+//! ends was not taken.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,7 +93,8 @@ struct Waiting {
     answer: oneshot::Sender<Said>,
 }
 
-/// Takes a delivery out of those that wait when it is over, however it ends: a later verdict is about another one.
+/// Takes a delivery out of those that wait when it is over, however it ends: a later verdict is
+/// about another one.
 struct Registered<'a> {
     target: &'a StreamTarget,
     id: String,
@@ -174,7 +177,8 @@ impl PubSub {
 }
 
 impl Streamed {
-    /// Splits it into what delivers (until the bus ends it, or it is dropped), and the events to be written.
+    /// Splits it into what delivers (until the bus ends it, or it is dropped), and the events to be
+    /// written.
     pub fn run(
         self,
     ) -> (

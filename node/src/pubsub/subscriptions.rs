@@ -1,8 +1,10 @@
-//! The subscriptions of the applications beside a node: begun when an application is there, ended with it.
+//! The subscriptions of the applications beside a node: begun when an application is there, ended
+//! with it.
 //!
-//! Other files (`PubSub::reload`) begin and end those that they are about, and touch no other.
-//! Each runs in a task of its own, which subscribes again when the bus ends it. A subscription that cannot be (a rule
-//! that does not compile, a topic that is not allowed) is told in the log, by file and rule, and left out.
+//! Other files (`PubSub::reload`) begin and end those that they are about, and touch no other. Each
+//! runs in a task of its own, which subscribes again when the bus ends it. A subscription that
+//! cannot be (a rule that does not compile, a topic that is not allowed) is told in the log, by
+//! file and rule, and left out.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +38,8 @@ struct Ready {
     target: Arc<dyn Target>,
 }
 
-/// A task that ends after its handle has gone: what its application has begun comes to an end first.
+/// A task that ends after its handle has gone: what its application has begun comes to an end
+/// first.
 #[derive(Debug)]
 struct Running {
     wanted: Wanted,
@@ -70,7 +73,8 @@ impl PubSub {
         apps.entry(app_id.to_owned()).or_default().declared = declared;
     }
 
-    /// An application is there, and has said what it wants itself: all its subscriptions begin. Those that ran end.
+    /// An application is there, and has said what it wants itself: all its subscriptions begin.
+    /// Those that ran end.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -91,8 +95,8 @@ impl PubSub {
         }
     }
 
-    /// Other subscriptions of these applications are declared, and other components are there: what runs follows. How many
-    /// began, and how many ended.
+    /// Other subscriptions of these applications are declared, and other components are there: what
+    /// runs follows. How many began, and how many ended.
     pub(super) fn follow(&self, declared: Vec<(String, Vec<Wanted>)>) -> (usize, usize) {
         let mut apps = self.subscriptions.apps();
         for (app_id, declared) in declared {
@@ -106,8 +110,8 @@ impl PubSub {
         })
     }
 
-    /// Begins what an application wants and does not run, and ends what it does not want any more, or not of this
-    /// component. How many of both.
+    /// Begins what an application wants and does not run, and ends what it does not want any more,
+    /// or not of this component. How many of both.
     fn settle(&self, app_id: &str, app: &mut App) -> (usize, usize) {
         let Some(Ready { said, target }) = &app.ready else {
             return (0, 0);
@@ -153,7 +157,8 @@ impl PubSub {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn heard(&self, channel: &AppChannel, event: &AppEvent) {
-        // One on gRPC gets its events by a connection of its own: its stream says nothing about them.
+        // One on gRPC gets its events by a connection of its own: its stream says nothing about
+        // them.
         if channel.comes_by_grpc(event.app()) {
             return;
         }
@@ -219,7 +224,8 @@ impl PubSub {
     }
 }
 
-/// What an application wants of a topic without saying where it goes is left out, as in Dapr: its events wait.
+/// What an application wants of a topic without saying where it goes is left out, as in Dapr: its
+/// events wait.
 fn with_routes(app_id: &str, mut said: Vec<Wanted>) -> Vec<Wanted> {
     said.retain(|wanted| {
         let routed = wanted.default_path.is_some() || !wanted.rules.is_empty();
@@ -247,7 +253,8 @@ fn spawn(line: Line) -> Running {
     running
 }
 
-/// Handles events of a subscription, whenever there is one; when it is to stop, what has begun ends first.
+/// Handles events of a subscription, whenever there is one; when it is to stop, what has begun ends
+/// first.
 async fn keep(line: &Line, stop: &Stop) {
     let wanted = line.subscribe();
     let busy = tokio::sync::Mutex::new(());

@@ -77,7 +77,8 @@ pub enum Said {
 
 /// An application as the end of a subscription.
 pub trait Target: Send + Sync + std::fmt::Debug {
-    /// Delivers one event. Before `handed` says that it may have arrived the future can be dropped without harm.
+    /// Delivers one event. Before `handed` says that it may have arrived the future can be dropped
+    /// without harm.
     fn deliver<'a>(&'a self, letter: &'a Letter, handed: &'a Handed) -> BoxFuture<'a, Said>;
 
     /// Delivers several; one answer for each, in order.

@@ -1,6 +1,8 @@
-//! What an application wants to subscribe to, from whatever source, in one form; and which source wins.
+//! What an application wants to subscribe to, from whatever source, in one form; and which source
+//! wins.
 //!
-//! Pure. Sources: files, the application's answer to `GET /dapr/subscribe` or `ListTopicSubscriptions`, streams.
+//! Pure. Sources: files, the application's answer to `GET /dapr/subscribe` or
+//! `ListTopicSubscriptions`, streams.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -64,7 +66,8 @@ impl Wanted {
         placeless == *other
     }
 
-    /// One subscription of an application has it. Those for actors stand beside that of the application itself.
+    /// One subscription of an application has it. Those for actors stand beside that of the
+    /// application itself.
     fn identity(&self) -> [&str; 4] {
         let said = |name| find(&self.metadata, name).unwrap_or_default();
         [
@@ -92,8 +95,8 @@ impl From<&Subscription> for Wanted {
     }
 }
 
-/// What runs: the first declared one of a topic, unless the application itself says something about that topic.
-/// Of what it says, the last counts. A topic keeps its place.
+/// What runs: the first declared one of a topic, unless the application itself says something about
+/// that topic. Of what it says, the last counts. A topic keeps its place.
 #[must_use]
 pub fn merged(declared: &[Wanted], programmatic: &[Wanted]) -> Vec<Wanted> {
     let mut all: Vec<Wanted> = Vec::new();

@@ -34,8 +34,8 @@ struct Named {
 }
 
 impl Document {
-    /// Cuts a file at its document markers: at the beginning of a line they are nothing else, also inside of a
-    /// block scalar.
+    /// Cuts a file at its document markers: at the beginning of a line they are nothing else, also
+    /// inside of a block scalar.
     pub(super) fn split(file: &str, text: &str) -> Result<Vec<Self>, Error> {
         let mut parts: Vec<(u64, String)> = vec![(0, String::new())];
         for (index, line) in (0_u64..).zip(text.split_inclusive('\n')) {

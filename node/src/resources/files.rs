@@ -1,6 +1,7 @@
 //! Where resources are read from, for a process that reads them again when they have changed.
 //!
-//! What has changed is seen by names, lengths, times and file numbers: looking costs no reading. Absent: when to look.
+//! What has changed is seen by names, lengths, times and file numbers: looking costs no reading.
+//! Absent: when to look.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,9 @@
-//! Which failures a retry policy repeats: `matching` with its lists of statuses, as Dapr writes them.
+//! Which failures a retry policy repeats: `matching` with its lists of statuses, as Dapr writes
+//! them.
 //!
-//! `httpStatusCodes: "429,500-599"`: numbers and ranges of them. A list that is empty or left out takes every status of its
-//! protocol. A failure that has no status (no answer, no time left) is always taken.
+//! `httpStatusCodes: "429,500-599"`: numbers and ranges of them. A list that is empty or left out
+//! takes every status of its protocol. A failure that has no status (no answer, no time left) is
+//! always taken.
 
 use std::ops::RangeInclusive;
 

@@ -1,4 +1,5 @@
-//! Resiliency policies: timeouts, retries and circuit breakers by name, and what each actor type uses.
+//! Resiliency policies: timeouts, retries and circuit breakers by name, and what each actor type
+//! uses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,8 +48,8 @@ pub enum Direction {
     Outbound,
 }
 
-/// The target of a pub/sub component: its own, or what built-in names say, the most particular name first. A later
-/// resource wins.
+/// The target of a pub/sub component: its own, or what built-in names say, the most particular name
+/// first. A later resource wins.
 #[must_use]
 pub fn of_pubsub(resources: &[Resiliency], component: &str, direction: Direction) -> Target {
     let own = resources
@@ -365,8 +366,8 @@ pub const REMINDER_RETRIES: &str = "DaprBuiltInActorReminderRetries";
 const OVERRIDE_RETRIES_MIN: u32 = 3;
 
 impl Resolved {
-    /// What becomes of retries with names of Dapr's own: one with fewer than three has three, as in Dapr. Returns a sentence
-    /// for each thing that is not as it was written.
+    /// What becomes of retries with names of Dapr's own: one with fewer than three has three, as in
+    /// Dapr. Returns a sentence for each thing that is not as it was written.
     fn overrides(&mut self) -> Vec<String> {
         let enough = |retry: &Retry| {
             retry

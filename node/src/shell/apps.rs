@@ -1,7 +1,7 @@
 //! The core's way to the applications beside this node, and theirs to the core.
 //!
-//! Two bounded queues: what applications are to be asked, and what they say. Absent: how applications are
-//! spoken to; whoever holds the other end of the queues does that.
+//! Two bounded queues: what applications are to be asked, and what they say. Absent: how
+//! applications are spoken to; whoever holds the other end of the queues does that.
 
 use ghostlight_core::hosts::words::{
     AppAnswer, AppEffect, AppInput, AppInstance, AppRequest, Exchange, Sent,

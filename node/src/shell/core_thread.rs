@@ -1,4 +1,5 @@
-//! The core's thread: runs the loop (`ghostlight_shell::core_loop`) to the node's end, and ends what is around it.
+//! The core's thread: runs the loop (`ghostlight_shell::core_loop`) to the node's end, and ends
+//! what is around it.
 
 use std::sync::Arc;
 

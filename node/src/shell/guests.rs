@@ -1,5 +1,5 @@
-//! Who uses this node from inside its process, as the loop sees them: requests through the handle, turns, applications,
-//! subscriptions, and the hub of ephemeral topics.
+//! Who uses this node from inside its process, as the loop sees them: requests through the handle,
+//! turns, applications, subscriptions, and the hub of ephemeral topics.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Metrics of ephemeral topics: names and help together. Those of the loop and the store are in `ghostlight_shell::metrics`.
+//! Metrics of ephemeral topics: names and help together. Those of the loop and the store are in
+//! `ghostlight_shell::metrics`.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 

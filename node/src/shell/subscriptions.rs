@@ -1,5 +1,5 @@
-//! Subscriptions of this process: events on their way to the programs that subscribe, verdicts on their way
-//! back to the core.
+//! Subscriptions of this process: events on their way to the programs that subscribe, verdicts on
+//! their way back to the core.
 //!
 //! What the core delivers beyond what a program may hold waits here; the leaders' credits bound it.
 
@@ -132,8 +132,8 @@ impl Subscriptions {
         said.collect()
     }
 
-    /// Programs that take events again after a pause; and those whose runtime has gone, so that nobody says that
-    /// they have.
+    /// Programs that take events again after a pause; and those whose runtime has gone, so that
+    /// nobody says that they have.
     pub(super) fn tick(&mut self) -> Vec<SubscribersInput> {
         for id in std::mem::take(&mut self.waiting) {
             self.pump(id);

@@ -151,8 +151,8 @@ async fn a_node_ends_with_its_disk_thread() {
     }
 }
 
-/// What comes with the order to end, and what waits behind it, certainly did not run, and hears so: more than the loop takes
-/// in one turn.
+/// What comes with the order to end, and what waits behind it, certainly did not run, and hears so:
+/// more than the loop takes in one turn.
 #[tokio::test]
 async fn requests_that_a_node_ends_before_are_refused() {
     let (thread, batches, handle) = node();

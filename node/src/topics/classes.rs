@@ -1,8 +1,9 @@
 //! Which topics of a component of ours are ephemeral, by its metadata.
 //!
-//! `ephemeralTopics` and `latchedTopics` are lists of names, separated by commas; one that ends with `*` stands for all that
-//! begin so. Latched topics are ephemeral ones that keep their last value. All others are durable. Every node must say the
-//! same of a topic: the publisher's node decides where an event goes, the subscriber's where it is waited for.
+//! `ephemeralTopics` and `latchedTopics` are lists of names, separated by commas; one that ends
+//! with `*` stands for all that begin so. Latched topics are ephemeral ones that keep their last
+//! value. All others are durable. Every node must say the same of a topic: the publisher's node
+//! decides where an event goes, the subscriber's where it is waited for.
 
 use std::sync::Arc;
 

@@ -8,11 +8,12 @@ use ghostlight_protocol::code::{Class, Code};
 
 /// First pause before subscribing again, and the longest.
 const AGAIN_PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// A node that starts has not joined yet, and a leader that is gone has no successor yet: what lasts longer is a warning.
+/// A node that starts has not joined yet, and a leader that is gone has no successor yet: what
+/// lasts longer is a warning.
 const IN_ORDER_MAX: Duration = Duration::from_secs(5);
 
-/// Subscribes, and does so again whenever the bus ends it; returns when that makes no sense. `run` handles the events of
-/// one subscription.
+/// Subscribes, and does so again whenever the bus ends it; returns when that makes no sense. `run`
+/// handles the events of one subscription.
 pub(crate) async fn keep<F>(
     bus: &dyn Bus,
     wanted: &Subscribe,

@@ -51,10 +51,12 @@ pub struct TopicView {
     /// Of an ephemeral one: nodes that have some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<u64>,
-    /// Of an ephemeral one: events that slow subscribers have lost, those of other nodes up to a second ago.
+    /// Of an ephemeral one: events that slow subscribers have lost, those of other nodes up to a
+    /// second ago.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
-    /// Of an ephemeral one: when the value was published that the asked node keeps; absent: it keeps none.
+    /// Of an ephemeral one: when the value was published that the asked node keeps; absent: it
+    /// keeps none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_value: Option<String>,
     /// Its groups.
@@ -332,8 +334,8 @@ impl NodeHandle {
         Ok(all)
     }
 
-    /// Topics of a namespace, by name; of one component if one is named. Ephemeral ones are those that somebody
-    /// subscribes to, or that keep a value here.
+    /// Topics of a namespace, by name; of one component if one is named. Ephemeral ones are those
+    /// that somebody subscribes to, or that keep a value here.
     ///
     /// # Errors
     /// A leader did not answer.
@@ -568,7 +570,8 @@ impl NodeHandle {
         }
     }
 
-    /// A leader takes as many as one batch holds, and says how many: those that are left are named again.
+    /// A leader takes as many as one batch holds, and says how many: those that are left are named
+    /// again.
     async fn redrive_some(
         &self,
         place: &TopicPartition,

@@ -36,7 +36,8 @@ const METHOD: &str = "topic";
 const MESSAGE: &str = "publish";
 
 impl NodeHandle {
-    /// Publishes one event to a topic of this cluster. `Done` means that it is on disk on a majority.
+    /// Publishes one event to a topic of this cluster. `Done` means that it is on disk on a
+    /// majority.
     pub async fn publish(&self, publish: Publish) -> PublishOutcome {
         let now = wall_now().0;
         let topic = partition_of(&publish.topic, &publish.event);
@@ -51,8 +52,8 @@ impl NodeHandle {
         outcome.map_or_else(|refused| refused, |reply| done(&reply, 0))
     }
 
-    /// Publishes several: one append for each topic partition and each 4,096 events or 4 MiB there, each all or nothing.
-    /// Outcomes come in the order of the entries.
+    /// Publishes several: one append for each topic partition and each 4,096 events or 4 MiB there,
+    /// each all or nothing. Outcomes come in the order of the entries.
     pub async fn bulk_publish(&self, bulk: BulkPublish) -> Vec<PublishOutcome> {
         let now = wall_now().0;
         let mut parts: BTreeMap<u16, (TopicPartition, Vec<usize>, Vec<Named>)> = BTreeMap::new();
@@ -84,8 +85,8 @@ impl NodeHandle {
         outcomes.into_iter().flatten().collect()
     }
 
-    /// As many appends as the events need, one after the other: behind one that fails nothing is appended, so that no
-    /// event overtakes another.
+    /// As many appends as the events need, one after the other: behind one that fails nothing is
+    /// appended, so that no event overtakes another.
     async fn append_all(
         &self,
         topic: &TopicPartition,
@@ -117,11 +118,12 @@ impl NodeHandle {
         outcomes
     }
 
-    /// Subscribes to a topic of this cluster. Resolves when the group exists in every topic partition: what is
-    /// published after that is delivered.
+    /// Subscribes to a topic of this cluster. Resolves when the group exists in every topic
+    /// partition: what is published after that is delivered.
     ///
     /// # Errors
-    /// A topic partition without a leader for 15 s, or a name that cannot be; nothing is left of it.
+    /// A topic partition without a leader for 15 s, or a name that cannot be; nothing is left of
+    /// it.
     pub async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription, SubscribeError> {
         let wants = wants(&subscribe);
         let events = subscribe.credits.events.max(1);

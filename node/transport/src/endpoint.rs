@@ -1,9 +1,10 @@
 //! The endpoint: accepts and dials, driven by two threads (`system`).
 //!
-//! Whoever accepts a connection must know on which thread to drive it before the first byte is decrypted.
-//! So the dialer writes the kind into the first byte of the connection id it makes up for the acceptor,
-//! which that answers to for the handshake (RFC 9000, 7.2; a retry repeats it). It only chooses the thread:
-//! what the connection is for, and whether it is allowed, is said by `Hello`, and the two must agree.
+//! Whoever accepts a connection must know on which thread to drive it before the first byte is
+//! decrypted. So the dialer writes the kind into the first byte of the connection id it makes up
+//! for the acceptor, which that answers to for the handshake (RFC 9000, 7.2; a retry repeats it).
+//! It only chooses the thread: what the connection is for, and whether it is allowed, is said by
+//! `Hello`, and the two must agree.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -125,7 +126,8 @@ impl Shared {
 }
 
 impl Transport {
-    /// Starts on somebody else's ground, without threads: whoever drives the ground drives it all, also its end.
+    /// Starts on somebody else's ground, without threads: whoever drives the ground drives it all,
+    /// also its end.
     ///
     /// # Errors
     /// When the endpoint cannot be made.
@@ -297,8 +299,8 @@ pub(super) async fn run(shared: Shared, mut dials: mpsc::Receiver<Dial>) {
         // In this order, so that a run can be repeated; the first can only come once.
         tokio::select! {
             biased;
-            // Only a panic ends it before the endpoint is closed: a transport that lets nobody in is none.
-            // The queues of events end with its threads, and with them the node.
+            // Only a panic ends it before the endpoint is closed: a transport that lets nobody in
+            // is none. The queues of events end with its threads, and with them the node.
             _panicked = &mut accepting => return,
             dial = dials.recv() => {
                 let Some(dial) = dial else { break };
@@ -313,8 +315,8 @@ pub(super) async fn run(shared: Shared, mut dials: mpsc::Receiver<Dial>) {
     let _ = within(shared.runtime.as_ref(), GOODBYE_MAX, idle).await;
 }
 
-/// A flood of handshakes is cut down before it costs anything: strangers must prove their address, and
-/// above a number nobody is answered.
+/// A flood of handshakes is cut down before it costs anything: strangers must prove their address,
+/// and above a number nobody is answered.
 async fn accept_all(shared: Shared) {
     while let Some(incoming) = shared.endpoint.accept().await {
         let Ok(permit) = Arc::clone(&shared.handshakes).try_acquire_owned() else {

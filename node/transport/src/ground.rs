@@ -1,9 +1,10 @@
-//! What a transport stands on: the socket, whoever drives its tasks and says what time it is, and where chance
-//! comes from.
+//! What a transport stands on: the socket, whoever drives its tasks and says what time it is, and
+//! where chance comes from.
 //!
-//! In production these are the system's: a UDP socket, two threads, the clock, the system's randomness. A simulation brings
-//! its own, and then the same seed gives the same datagrams at the same times, of the same sizes. Keys and certificates
-//! stay secret and different every time: they change what is in a datagram, never how long it is.
+//! In production these are the system's: a UDP socket, two threads, the clock, the system's
+//! randomness. A simulation brings its own, and then the same seed gives the same datagrams at the
+//! same times, of the same sizes. Keys and certificates stay secret and different every time: they
+//! change what is in a datagram, never how long it is.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,7 +61,8 @@ impl Chance {
         bytes
     }
 
-    /// Who makes up the ids of connections; `None`: the library's own way, with a key of the system's chance.
+    /// Who makes up the ids of connections; `None`: the library's own way, with a key of the
+    /// system's chance.
     pub(crate) fn ids(&self) -> Option<SeededIds> {
         match self {
             Self::System => None,

@@ -39,8 +39,8 @@ pub(super) async fn greet(
     greeted(hello, kind)
 }
 
-/// The accepting side: answers, or refuses and says why. `marked`: what the connection was driven as
-/// so far, which is what it must be for.
+/// The accepting side: answers, or refuses and says why. `marked`: what the connection was driven
+/// as so far, which is what it must be for.
 pub(super) async fn answer(
     connection: &Connection,
     marked: ConnectionKind,

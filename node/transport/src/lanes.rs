@@ -1,4 +1,5 @@
-//! The sending side of a connection: long-lived lanes, and a stream of its own for each large frame.
+//! The sending side of a connection: long-lived lanes, and a stream of its own for each large
+//! frame.
 
 use std::sync::Arc;
 
@@ -48,8 +49,8 @@ pub struct LinkHandle {
 }
 
 impl LinkHandle {
-    /// Queues a frame; never waits. It leaves with the next [`flush`](Self::flush), of any connection of
-    /// the same kind.
+    /// Queues a frame; never waits. It leaves with the next [`flush`](Self::flush), of any
+    /// connection of the same kind.
     ///
     /// # Errors
     /// The frame was not queued.
@@ -59,8 +60,8 @@ impl LinkHandle {
         queue.push(frame)
     }
 
-    /// Queues an event of an ephemeral topic: a frame that is encoded already, with its length before it, and may be on its way
-    /// to others as well. Never waits.
+    /// Queues an event of an ephemeral topic: a frame that is encoded already, with its length
+    /// before it, and may be on its way to others as well. Never waits.
     ///
     /// # Errors
     /// The frame was not queued.
@@ -88,7 +89,8 @@ impl LinkHandle {
     }
 }
 
-/// Four levels on the bulk connection, no more: appends; calls and pushes; large frames and ephemeral topics; snapshots.
+/// Four levels on the bulk connection, no more: appends; calls and pushes; large frames and
+/// ephemeral topics; snapshots.
 fn priority(lane: Lane) -> i32 {
     match lane {
         Lane::Control | Lane::Inquiry | Lane::Append => 2,
@@ -124,7 +126,8 @@ pub(super) async fn open(
             (ConnectionKind::Control | ConnectionKind::Inquiry, _) => {
                 (LargeFrames::InLine, LANE_BYTES_MAX)
             }
-            // Whoever is behind there loses events, and a large one must not be overtaken by its publisher's next.
+            // Whoever is behind there loses events, and a large one must not be overtaken by its
+            // publisher's next.
             (ConnectionKind::Bulk, Lane::Ephemeral) => {
                 (LargeFrames::InLine, EPHEMERAL_LANE_BYTES_MAX)
             }
@@ -202,8 +205,9 @@ impl Writer {
         }
     }
 
-    /// Waits for `notify`; `false` when the connection is gone. In this order, so that a run can be repeated: a writer
-    /// that is woken again and again sees at its next write that the connection is gone.
+    /// Waits for `notify`; `false` when the connection is gone. In this order, so that a run can be
+    /// repeated: a writer that is woken again and again sees at its next write that the connection
+    /// is gone.
     async fn alive_when(&self, notify: &tokio::sync::Notify) -> bool {
         tokio::select! {
             biased;
@@ -213,8 +217,8 @@ impl Writer {
     }
 }
 
-/// Closes the connection when a lane's task ends, also by a panic: a connection with a silent lane would
-/// look alive, and swallow what is sent on it; a closed one is dialed again.
+/// Closes the connection when a lane's task ends, also by a panic: a connection with a silent lane
+/// would look alive, and swallow what is sent on it; a closed one is dialed again.
 struct EndsConnection<'a>(&'a Writer);
 
 impl Drop for EndsConnection<'_> {

@@ -134,8 +134,8 @@ pub enum DialError {
 
 /// Events of control connections, and of dials, that wait for the core.
 pub const CONTROL_EVENTS_MAX: usize = 1_024;
-/// Events of bulk connections that wait for the core: each is what one lane had to read at once, at most
-/// 128 KiB, or large frames, which are counted apart.
+/// Events of bulk connections that wait for the core: each is what one lane had to read at once, at
+/// most 128 KiB, or large frames, which are counted apart.
 pub const BULK_EVENTS_MAX: usize = 256;
 
 /// Takes events of ephemeral topics, on the thread that has read them.

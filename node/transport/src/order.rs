@@ -1,13 +1,14 @@
 //! The order of one lane whose large frames travel beside it.
 //!
 //! A frame that is detached leaves a marker in its place. Until it has come, frames about the same
-//! partition wait behind the marker; all others pass. Frames about no single partition (answers, say) are
-//! detached without a marker and pass freely.
+//! partition wait behind the marker; all others pass. Frames about no single partition (answers,
+//! say) are detached without a marker and pass freely.
 //!
-//! What the core relies on: nothing, for safety. Raft accepts any order, but a follower that is offered an
-//! append with a gap refuses it, and the leader then sends everything again: hence the markers. Calls of one
-//! gateway to one actor reach its mailbox as they were sent, and a hang-up does not overtake its call.
-//! Outbox pushes and snapshot chunks are one at a time for each destination, and numbered.
+//! What the core relies on: nothing, for safety. Raft accepts any order, but a follower that is
+//! offered an append with a gap refuses it, and the leader then sends everything again: hence the
+//! markers. Calls of one gateway to one actor reach its mailbox as they were sent, and a hang-up
+//! does not overtake its call. Outbox pushes and snapshot chunks are one at a time for each
+//! destination, and numbered.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -90,8 +91,8 @@ impl<P> LaneOrder<P> {
         }
     }
 
-    /// Takes a detached frame, with its place if it has one. `None`: a frame unknown to this build, whose
-    /// place is free all the same.
+    /// Takes a detached frame, with its place if it has one. `None`: a frame unknown to this build,
+    /// whose place is free all the same.
     pub(super) fn detached(
         &mut self,
         place: Option<Detached>,
@@ -246,8 +247,8 @@ mod tests {
         assert_eq!(numbers(&out.frames), [(3, 2)]);
     }
 
-    /// Any interleaving of a lane and its detached frames: nothing is lost, each partition stays in order,
-    /// and in the end nothing waits.
+    /// Any interleaving of a lane and its detached frames: nothing is lost, each partition stays in
+    /// order, and in the end nothing waits.
     #[test]
     fn every_partition_stays_in_order() {
         for seed in 0..500 {

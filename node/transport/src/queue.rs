@@ -1,9 +1,9 @@
 //! What waits to be sent in one lane, already encoded, and the pump that wakes the lanes' writers.
 //!
-//! A frame is encoded where it is sent, straight behind the frames that wait already: no frame is moved
-//! between threads, and what gathered is one write. A frame that goes to many peers comes encoded: a small one is copied,
-//! a large one shared. Waking another thread costs a system call, so it
-//! happens once for everything that was queued: frames leave at the next [`Pump::kick`].
+//! A frame is encoded where it is sent, straight behind the frames that wait already: no frame is
+//! moved between threads, and what gathered is one write. A frame that goes to many peers comes
+//! encoded: a small one is copied, a large one shared. Waking another thread costs a system call,
+//! so it happens once for everything that was queued: frames leave at the next [`Pump::kick`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -82,8 +82,8 @@ enum Phase {
     Closed,
 }
 
-/// A frame that does not fit is a bug of whoever made it; it costs nobody else anything. If it was an
-/// answer, its caller is told so: it would wait for ever.
+/// A frame that does not fit is a bug of whoever made it; it costs nobody else anything. If it was
+/// an answer, its caller is told so: it would wait for ever.
 fn fitting(frame: Frame) -> Option<(Frame, usize)> {
     let bytes = frame_bytes(&frame);
     if bytes <= FRAME_BYTES_MAX {
@@ -148,7 +148,8 @@ impl LaneQueue {
         Ok(())
     }
 
-    /// Queues a frame that is encoded with its length, and may be shared with other lanes; never waits.
+    /// Queues a frame that is encoded with its length, and may be shared with other lanes; never
+    /// waits.
     pub(super) fn push_encoded(self: &Arc<Self>, encoded: &Bytes) -> Result<(), SendError> {
         let mut state = self.lock();
         state.has_room(encoded.len(), self.bytes_max)?;
@@ -172,8 +173,8 @@ impl LaneQueue {
         }
     }
 
-    /// Everything that waits in line, for one write; the write before is over. `None`: nothing waits,
-    /// and `ready` will say when something does.
+    /// Everything that waits in line, for one write; the write before is over. `None`: nothing
+    /// waits, and `ready` will say when something does.
     pub(super) fn take(&self) -> Option<Bytes> {
         let mut state = self.lock();
         if !state.large.is_empty() {

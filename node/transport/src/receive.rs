@@ -1,8 +1,8 @@
 //! The receiving side of a connection: lanes, detached frames, gossip.
 //!
-//! Everything goes to the core through one bounded queue for each kind of connection. When it is full,
-//! readers stop, flow control holds the peer back, and what the peer queues runs into its bound. Events of ephemeral
-//! topics go to their sink instead, which never waits.
+//! Everything goes to the core through one bounded queue for each kind of connection. When it is
+//! full, readers stop, flow control holds the peer back, and what the peer queues runs into its
+//! bound. Events of ephemeral topics go to their sink instead, which never waits.
 
 use std::sync::Arc;
 
@@ -81,8 +81,9 @@ pub(super) async fn read_all(
         ephemeral: events.ephemeral.clone(),
         lanes: lanes.collect(),
     });
-    // A peer opens its lanes first; every later stream is one large frame. Permits are given in the order
-    // of the streams, which is that of the frames' places: the frame that others wait for has one.
+    // A peer opens its lanes first; every later stream is one large frame. Permits are given in the
+    // order of the streams, which is that of the frames' places: the frame that others wait for has
+    // one.
     let large = Arc::new(Semaphore::new(count * LARGE_AT_ONCE_MAX));
     let mut opened = 0;
     while let Ok(stream) = connection.accept_uni().await {
@@ -130,7 +131,8 @@ impl Receiver {
             let mut held = order.held_bytes();
             drop(order);
             while held > HELD_BYTES_MAX {
-                // In this order, so that a run can be repeated: what is released is finite, and then the other is looked at.
+                // In this order, so that a run can be repeated: what is released is finite, and
+                // then the other is looked at.
                 tokio::select! {
                     biased;
                     () = lane.released.notified() => {}
@@ -141,7 +143,8 @@ impl Receiver {
         }
     }
 
-    /// Nothing here waits for anybody: a subscriber that is slow loses events, and holds up nobody's lane.
+    /// Nothing here waits for anybody: a subscriber that is slow loses events, and holds up
+    /// nobody's lane.
     async fn read_ephemeral(&self, mut stream: RecvStream) -> Result<(), Broken> {
         let mut decoder = FrameDecoder::default();
         loop {

@@ -1,7 +1,8 @@
 //! One connection of each kind per peer.
 //!
-//! A newer generation replaces an older one at once. Of two dials that cross, the one by the smaller node
-//! id wins on both sides. A peer that dials again later has lost its end: then the newer one wins.
+//! A newer generation replaces an older one at once. Of two dials that cross, the one by the
+//! smaller node id wins on both sides. A peer that dials again later has lost its end: then the
+//! newer one wins.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -80,8 +80,8 @@ impl Transport {
     }
 }
 
-/// An endpoint with the nodes' own settings of bulk connections and nothing of ours behind it, to measure
-/// against; driven by the runtime that is entered.
+/// An endpoint with the nodes' own settings of bulk connections and nothing of ours behind it, to
+/// measure against; driven by the runtime that is entered.
 ///
 /// # Errors
 /// When the endpoint cannot be made.
@@ -133,7 +133,8 @@ fn current_thread() -> Result<tokio::runtime::Runtime, TransportError> {
     runtime.map_err(TransportError::Endpoint)
 }
 
-/// Looking up a name cannot be given up, and may take as long as the resolver wants: nobody waits for it.
+/// Looking up a name cannot be given up, and may take as long as the resolver wants: nobody waits
+/// for it.
 fn end(runtime: tokio::runtime::Runtime) {
     runtime.shutdown_background();
 }

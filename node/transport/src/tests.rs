@@ -234,7 +234,8 @@ async fn frames_keep_their_order_in_a_lane_and_datagrams_arrive() {
     }
 }
 
-/// Nobody can make such a frame; should somebody, it costs nobody else anything, and no caller hangs.
+/// Nobody can make such a frame; should somebody, it costs nobody else anything, and no caller
+/// hangs.
 #[tokio::test]
 async fn a_frame_over_the_limit_is_left_out_and_its_lane_goes_on() {
     let key = ClusterKey::generate();
@@ -360,7 +361,8 @@ async fn dials_that_cross_leave_one_connection_that_works() {
         let (mut a, mut b) = (peer(1, 1, &key, None), peer(2, 1, &key, None));
         a.dial(&b, ConnectionKind::Bulk);
         b.dial(&a, ConnectionKind::Bulk);
-        // The last link each side was given serves; a lost race ends with that link's frames refused.
+        // The last link each side was given serves; a lost race ends with that link's frames
+        // refused.
         let mut link = a.link(ConnectionKind::Bulk).await;
         loop {
             // A frame on a link that lost is dropped; the winner's arrives.

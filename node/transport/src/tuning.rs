@@ -1,8 +1,9 @@
 //! What the connections are tuned to, and why.
 //!
-//! One bulk connection holds a node pair's lanes and their large frames. A receiver that does not read one
-//! lane must not hold the others: so every lane has its own window, and the connection's windows are larger
-//! than all of them together (checked below). The lane of ephemeral topics has its large frames in line.
+//! One bulk connection holds a node pair's lanes and their large frames. A receiver that does not
+//! read one lane must not hold the others: so every lane has its own window, and the connection's
+//! windows are larger than all of them together (checked below). The lane of ephemeral topics has
+//! its large frames in line.
 
 use std::net::UdpSocket;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! The bytes of a gossip datagram.
 //!
-//! A datagram is a header (version, message, sender, incarnation, receiver), then a count and that many
-//! members. Fixed-width fields, big endian: an identity takes 35 bytes with IPv4 and 47 with IPv6. Every
-//! read is checked against what is left, so that any bytes give a value or an error; nothing is
-//! allocated on the word of a length field.
+//! A datagram is a header (version, message, sender, incarnation, receiver), then a count and that
+//! many members. Fixed-width fields, big endian: an identity takes 35 bytes with IPv4 and 47 with
+//! IPv6. Every read is checked against what is left, so that any bytes give a value or an error;
+//! nothing is allocated on the word of a length field.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -1,10 +1,11 @@
 //! Who a member is: a node, one run of it, and where it is reached.
 //!
-//! The node id is the key: of two identities of one node exactly one is kept, the one of the later run
-//! (*generation*, persisted) or, within a run, of the later *renewal*. A node that was declared down while
-//! it lived can only come back under a new identity (SWIM 4.2: down is final); the renewal gives it one
-//! without touching the persisted generation. The address is carried, not compared: it decides only
-//! between two identities that are otherwise equal, so that all nodes keep the same one.
+//! The node id is the key: of two identities of one node exactly one is kept, the one of the later
+//! run (*generation*, persisted) or, within a run, of the later *renewal*. A node that was declared
+//! down while it lived can only come back under a new identity (SWIM 4.2: down is final); the
+//! renewal gives it one without touching the persisted generation. The address is carried, not
+//! compared: it decides only between two identities that are otherwise equal, so that all nodes
+//! keep the same one.
 
 use std::fmt;
 use std::net::{SocketAddr, SocketAddrV6};

@@ -1,4 +1,5 @@
-//! Where foca's outputs go during one call: datagrams to the effects, timers to the queue, notices aside.
+//! Where foca's outputs go during one call: datagrams to the effects, timers to the queue, notices
+//! aside.
 
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ impl Runtime<Identity> for Outlet<'_> {
             "a gossip datagram of {} bytes was built",
             data.len()
         );
-        // foca keeps our own earlier identities in its list as down, and asks them whether they are back.
+        // foca keeps our own earlier identities in its list as down, and asks them whether they are
+        // back.
         if to.node != self.me {
             let data = Bytes::copy_from_slice(data);
             self.out.push(Effect::Send { to, data });

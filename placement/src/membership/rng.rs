@@ -1,6 +1,7 @@
 //! The seeded generator, in the form foca asks for.
 //!
-//! foca speaks rand 0.10, everything of ours rand 0.9. ChaCha8 gives the same numbers on every machine.
+//! foca speaks rand 0.10, everything of ours rand 0.9. ChaCha8 gives the same numbers on every
+//! machine.
 
 use std::convert::Infallible;
 

@@ -1,8 +1,8 @@
 //! The failure detector's numbers.
 //!
-//! Measured with foca itself (kill to "everyone knows": p50 2.9 s, p95 4.3 s up to ten nodes). The crate's
-//! own choice of transmissions is unsafe in small clusters: three nodes with 1 % loss had 176 false
-//! "down" notices in ten hours, with ten transmissions none.
+//! Measured with foca itself (kill to "everyone knows": p50 2.9 s, p95 4.3 s up to ten nodes). The
+//! crate's own choice of transmissions is unsafe in small clusters: three nodes with 1 % loss had
+//! 176 false "down" notices in ten hours, with ten transmissions none.
 
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
@@ -73,7 +73,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// How long a member may stay suspect here: time for the accuser's verdict, or the refutation, to come.
+    /// How long a member may stay suspect here: time for the accuser's verdict, or the refutation,
+    /// to come.
     pub(super) fn verdict_after(&self, lag_score: u32) -> Duration {
         self.suspicion * (1 + lag_score.min(LAG_SCORE_MAX)) * 3
     }

@@ -132,8 +132,8 @@ fn a_frozen_node_comes_back_and_accuses_nobody() {
     }
 }
 
-/// Why waiting datagrams come before timers: frozen between its probe and the answer, a node that ran its
-/// timers first would suspect a member whose answer waits in its socket.
+/// Why waiting datagrams come before timers: frozen between its probe and the answer, a node that
+/// ran its timers first would suspect a member whose answer waits in its socket.
 #[test]
 fn a_node_frozen_in_mid_probe_accuses_nobody() {
     for seed in seeds("a_node_frozen_in_mid_probe_accuses_nobody", 0..40) {
@@ -384,8 +384,8 @@ proptest! {
     }
 }
 
-/// An accuser that restarts takes its timer with it, and a loss takes the news: nobody tells the suspect, and
-/// nobody would ever judge it.
+/// An accuser that restarts takes its timer with it, and a loss takes the news: nobody tells the
+/// suspect, and nobody would ever judge it.
 #[test]
 fn a_suspicion_by_hearsay_ends() {
     let settings = Settings {

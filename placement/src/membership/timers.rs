@@ -1,7 +1,7 @@
 //! foca's timers, ordered by when they are due; among equals, by when they were set.
 //!
-//! Bounded by the members known: each has at most one timer that forgets it, and a few short-lived ones.
-//! A member that flaps would otherwise leave one forgetting timer per flap behind, for a day.
+//! Bounded by the members known: each has at most one timer that forgets it, and a few short-lived
+//! ones. A member that flaps would otherwise leave one forgetting timer per flap behind, for a day.
 
 use std::collections::BTreeMap;
 

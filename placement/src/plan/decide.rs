@@ -131,7 +131,8 @@ fn caught_up(view: &GroupView<'_>, peer: PeerId) -> bool {
     peer == view.leader || view.progress.get(&peer).is_some_and(Progress::is_caught_up)
 }
 
-/// The largest odd number up to `count`; 0 for 0. An even group tolerates no more than the odd one below.
+/// The largest odd number up to `count`; 0 for 0. An even group tolerates no more than the odd one
+/// below.
 fn odd_up_to(count: usize) -> usize {
     if count.is_multiple_of(2) {
         count.saturating_sub(1)
@@ -216,8 +217,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A condemned voter beside a healthy one on the same node needs no fresh copy there: another node
-    /// takes its place.
+    /// A condemned voter beside a healthy one on the same node needs no fresh copy there: another
+    /// node takes its place.
     fn settle_doubles(&mut self) {
         let kept = self.voters.iter().filter(|v| v.fate == Fate::Kept);
         let kept: Vec<NodeId> = kept.map(|v| v.node).collect();
@@ -269,7 +270,8 @@ impl<'a> Planner<'a> {
         Some(Decision::Act(Step::RemoveLearner(learner.peer)))
     }
 
-    /// A group below its factor: learners for every wished node, then all of them vote in one change.
+    /// A group below its factor: learners for every wished node, then all of them vote in one
+    /// change.
     fn grow(&self) -> Option<Decision> {
         if self.voters.len() >= self.factor {
             return None;
@@ -358,8 +360,8 @@ impl<'a> Planner<'a> {
         Some(self.add_learner(target))
     }
 
-    /// Learners that could take the voter's place, in the order of the wish. A learner beside a condemned
-    /// voter is there for that one.
+    /// Learners that could take the voter's place, in the order of the wish. A learner beside a
+    /// condemned voter is there for that one.
     fn substitutes(&self, voter: &Replica) -> Vec<&Replica> {
         let condemned_at = |node| {
             let mut voters = self.voters.iter();
@@ -482,8 +484,8 @@ impl<'a> Planner<'a> {
         self.successor_among(|_| true)
     }
 
-    /// Whom to hand the leadership to: the first of the wish, then any voter; a peer that was offered it
-    /// of late and did not take it comes last.
+    /// Whom to hand the leadership to: the first of the wish, then any voter; a peer that was
+    /// offered it of late and did not take it comes last.
     fn successor_among(&self, allowed: impl Fn(PeerId) -> bool) -> Option<PeerId> {
         let rank = |node: NodeId| {
             let place = self.wish.iter().position(|w| *w == node);

@@ -1,4 +1,5 @@
-//! What a leader knows of the nodes when it plans: gossip's opinion, duties, marks and work under way.
+//! What a leader knows of the nodes when it plans: gossip's opinion, duties, marks and work under
+//! way.
 //!
 //! The same facts give the candidates of the ring, so that there is one place that says which nodes
 //! should hold copies.
@@ -54,7 +55,8 @@ pub struct NodeFact {
     pub generation: Generation,
     /// What it takes part in.
     pub duty: Duty,
-    /// Whether it is fit to lead, by its own word. One that is not keeps its copies, and takes new ones.
+    /// Whether it is fit to lead, by its own word. One that is not keeps its copies, and takes new
+    /// ones.
     pub fitness: Fitness,
     /// Whether it was removed for good.
     pub removed: Removed,
@@ -138,8 +140,8 @@ pub struct NodeFacts {
 }
 
 impl NodeFacts {
-    /// The nodes that should hold copies: not removed, not leaving, and not down for longer than the
-    /// grace. A draining node keeps its copies. The preference lists are computed over these.
+    /// The nodes that should hold copies: not removed, not leaving, and not down for longer than
+    /// the grace. A draining node keeps its copies. The preference lists are computed over these.
     #[must_use]
     pub fn candidates(&self, now: Instant) -> Vec<Candidate> {
         let nodes = self.nodes.iter().filter(|(_, fact)| {
@@ -160,9 +162,10 @@ impl NodeFacts {
         passing.min()
     }
 
-    /// Whether more than a third of the nodes that hold data are down: a split or an outage, and not
-    /// the time to move copies. Nodes that go for good do not count, nor those that are down and hold nothing: a node
-    /// that came back under another id each time it lost its disk would otherwise be an outage for ever.
+    /// Whether more than a third of the nodes that hold data are down: a split or an outage, and
+    /// not the time to move copies. Nodes that go for good do not count, nor those that are down
+    /// and hold nothing: a node that came back under another id each time it lost its disk would
+    /// otherwise be an outage for ever.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         let (mut total, mut down) = (0, 0);

@@ -14,6 +14,7 @@ pub const GROWING_GROUPS_MAX: usize = 64;
 pub const CAUGHT_UP_LAG_ENTRIES: u64 = 100;
 /// How long until a leadership that did not move is offered to the same peer again.
 pub const TRANSFER_PAUSE: Duration = Duration::from_secs(10);
-/// Leaderships that one node hands over at a time to balance them. A handover takes some 20 ms and is looked
-/// at five times a second, so that 256 partitions are balanced within four seconds of the waiting time.
+/// Leaderships that one node hands over at a time to balance them. A handover takes some 20 ms and
+/// is looked at five times a second, so that 256 partitions are balanced within four seconds of the
+/// waiting time.
 pub const BALANCE_TRANSFERS_MAX: usize = 16;

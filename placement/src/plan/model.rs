@@ -1,5 +1,6 @@
-//! A tiny model of one Raft group on nodes that come and go: it applies steps as Raft would, and checks
-//! what must hold at each. Time is virtual, one second per round; everything follows from a seed.
+//! A tiny model of one Raft group on nodes that come and go: it applies steps as Raft would, and
+//! checks what must hold at each. Time is virtual, one second per round; everything follows from a
+//! seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

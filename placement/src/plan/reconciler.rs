@@ -1,7 +1,7 @@
 //! What a leader remembers of its group between two plans: since when things are as they are.
 //!
-//! Made when a leadership begins and dropped with it: a new leader waits its own time before it moves
-//! anything, so that leaderships that come and go do not move copies.
+//! Made when a leadership begins and dropped with it: a new leader waits its own time before it
+//! moves anything, so that leaderships that come and go do not move copies.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ use super::decide::{Settled, plan, preferred_leader};
 use super::limits::TRANSFER_PAUSE;
 use super::{Decision, GroupView, NodeFacts, Step};
 
-/// Who should lead, and in which life of its node: one that restarts every few seconds waits anew each time.
+/// Who should lead, and in which life of its node: one that restarts every few seconds waits anew
+/// each time.
 type Preferred = (PeerId, Option<Generation>);
 
 /// The memory of one leadership.

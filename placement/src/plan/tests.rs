@@ -422,8 +422,8 @@ fn a_node_nobody_has_heard_of_counts_as_down_from_now() {
     check_converged(&model);
 }
 
-/// Random histories: whatever happens, each step keeps what the model asserts; and when it ends, the
-/// group becomes what is wished.
+/// Random histories: whatever happens, each step keeps what the model asserts; and when it ends,
+/// the group becomes what is wished.
 #[test]
 fn random_histories_keep_the_rules_and_converge() {
     for seed in seeds("random_histories_keep_the_rules_and_converge", 0..400) {

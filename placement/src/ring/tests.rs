@@ -1,4 +1,5 @@
-//! Movement, balance, zones, weights, golden lists. Fixed ids: the same result on every run and machine.
+//! Movement, balance, zones, weights, golden lists. Fixed ids: the same result on every run and
+//! machine.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,9 @@
-//! Applies one committed command to a partition's rows: pure, deterministic, the same on every replica.
+//! Applies one committed command to a partition's rows: pure, deterministic, the same on every
+//! replica.
 //!
 //! The rules (each closes a hole through which data was lost or doubled):
-//! - A command counts only if it carries the term Raft gave its entry: no forwarded or stale proposal.
+//! - A command counts only if it carries the term Raft gave its entry: no forwarded or stale
+//!   proposal.
 //! - A request that has a record is skipped, and the record's answer is what counts.
 //! - A session's sequence below its floor is closed: skipped, never run again.
 //! - A write turn is skipped unless the stored version equals the version it was built on.
@@ -112,8 +114,8 @@ pub enum SkipReason {
 
 /// Applies the entry at `at`. Updates `partition` (which the caller writes with the rows).
 ///
-/// An empty `data` is Raft's own empty entry. Undecodable data is impossible after the log's checksum
-/// was verified, and applies as nothing on every replica alike.
+/// An empty `data` is Raft's own empty entry. Undecodable data is impossible after the log's
+/// checksum was verified, and applies as nothing on every replica alike.
 ///
 /// # Errors
 /// The store could not be read: the node must stop; the batch must be dropped.

@@ -1,4 +1,5 @@
-//! The log of a replica, in our own words: what the consensus engine wants on disk, and what comes back.
+//! The log of a replica, in our own words: what the consensus engine wants on disk, and what comes
+//! back.
 
 use bytes::Bytes;
 
@@ -47,7 +48,8 @@ pub struct LogWrite {
     pub peer: PeerId,
     /// New hard state, if it changed.
     pub hard_state: Option<HardState>,
-    /// Entries in index order, without gaps. Everything at or above the first one's index is replaced.
+    /// Entries in index order, without gaps. Everything at or above the first one's index is
+    /// replaced.
     pub entries: Vec<LogEntry>,
 }
 

@@ -5,12 +5,13 @@ use bytes::Bytes;
 use crate::family::Family;
 use crate::hash::{domain, hash128};
 
-/// Version of what apply writes for the same entries: raised with every change of it. Replicas of builds
-/// that differ here do not compare their rows.
+/// Version of what apply writes for the same entries: raised with every change of it. Replicas of
+/// builds that differ here do not compare their rows.
 pub const ROWS_VERSION: u32 = 5;
 
-/// Adds one row to a digest of all rows of a partition, which begins with 0 and takes them in key order.
-/// Replicas that have applied the same entries have the same digest, however they came to their rows.
+/// Adds one row to a digest of all rows of a partition, which begins with 0 and takes them in key
+/// order. Replicas that have applied the same entries have the same digest, however they came to
+/// their rows.
 #[must_use]
 pub fn digest_row(digest: u128, family: Family, key: &[u8], value: &[u8]) -> u128 {
     let before = digest.to_be_bytes();
@@ -19,8 +20,8 @@ pub fn digest_row(digest: u128, family: Family, key: &[u8], value: &[u8]) -> u12
 
 /// Read and write access to one partition's rows, with everything written so far visible.
 ///
-/// The store implements it over a batch that it later writes in one piece; nothing is visible outside
-/// before that.
+/// The store implements it over a batch that it later writes in one piece; nothing is visible
+/// outside before that.
 pub trait Rows {
     /// What can go wrong while reading: the store is broken, and the node must stop.
     type Error;

@@ -1,9 +1,9 @@
 //! Lengths of time as people write them: Go's durations and ISO 8601's.
 //!
 //! Go: `1h2m3.5s`, `500ms`, with either micro sign (U+00B5, U+03BC; the Python SDK writes
-//! `0h0m2s0ms0μs`), a sign in front, or a bare `0`. ISO 8601: `P1Y2M3W4DT5H6M7S`, whole numbers only, with
-//! `Rn/` in front for repetitions. Periods of calendar months and days have no fixed length, so a span
-//! keeps them apart from its exact part.
+//! `0h0m2s0ms0μs`), a sign in front, or a bare `0`. ISO 8601: `P1Y2M3W4DT5H6M7S`, whole numbers
+//! only, with `Rn/` in front for repetitions. Periods of calendar months and days have no fixed
+//! length, so a span keeps them apart from its exact part.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use crate::time::WallTime;
 const DAYS_MAX: u32 = 3_652_500;
 /// Months of one span: 10,000 years.
 const MONTHS_MAX: u32 = 120_000;
-/// The longest Go duration, in nanoseconds: about 292 years. It bounds the exact part of every span.
+/// The longest Go duration, in nanoseconds: about 292 years. It bounds the exact part of every
+/// span.
 const GO_NANOS_MAX: u128 = i64::MAX as u128;
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
@@ -68,7 +69,8 @@ impl Span {
     }
 }
 
-/// Go's form of an exact span (`1h0m0s`, `1.5s`, `250ms`, `0s`), ISO 8601 for one with months or days.
+/// Go's form of an exact span (`1h0m0s`, `1.5s`, `250ms`, `0s`), ISO 8601 for one with months or
+/// days.
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.months == 0 && self.days == 0 {
@@ -221,8 +223,8 @@ pub(super) enum Repetitions {
     Times(u32),
 }
 
-/// Parses an ISO 8601 duration with repetitions; `Rn` alone has a span of zero. `None` when it is none, or
-/// longer than the bounds of a span.
+/// Parses an ISO 8601 duration with repetitions; `Rn` alone has a span of zero. `None` when it is
+/// none, or longer than the bounds of a span.
 #[must_use]
 pub(super) fn parse_iso(text: &str) -> Option<(Span, Repetitions)> {
     let (repetitions, rest) = match text.strip_prefix('R') {

@@ -1,7 +1,8 @@
-//! What is replicated of topics: one command holds operations on any topic partitions of one partition.
+//! What is replicated of topics: one command holds operations on any topic partitions of one
+//! partition.
 //!
-//! What only the leader can know comes as fields: which offset a time stands for, which batches are old,
-//! where a dead letter goes. Apply checks each against the rows again.
+//! What only the leader can know comes as fields: which offset a time stands for, which batches are
+//! old, where a dead letter goes. Apply checks each against the rows again.
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
@@ -25,7 +26,8 @@ pub struct TopicOp {
     /// Canonical key of the topic partition.
     #[prost(bytes = "bytes", tag = "1")]
     pub topic: Bytes,
-    /// The request to record, unless the operation has one for each of its parts or comes from the leader.
+    /// The request to record, unless the operation has one for each of its parts or comes from the
+    /// leader.
     #[prost(message, optional, tag = "2")]
     pub request: Option<RequestRecord>,
     /// What to do; absent: nothing, and the request is not recorded.
@@ -181,8 +183,8 @@ pub struct IdleGroup {
     /// Its name.
     #[prost(string, tag = "1")]
     pub group: String,
-    /// For how long its leader has seen that nobody subscribes, in milliseconds: it knows nothing of the time before
-    /// its leadership.
+    /// For how long its leader has seen that nobody subscribes, in milliseconds: it knows nothing
+    /// of the time before its leadership.
     #[prost(uint64, tag = "2")]
     pub watched_ms: u64,
 }
@@ -190,7 +192,8 @@ pub struct IdleGroup {
 /// See [`TopicAct::Trim`].
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Trim {
-    /// Last offsets of the oldest batches, ascending. Apply takes each that is the oldest one and is due.
+    /// Last offsets of the oldest batches, ascending. Apply takes each that is the oldest one and
+    /// is due.
     #[prost(uint64, repeated, tag = "1")]
     pub last: Vec<u64>,
     /// Last offset of the batch behind them, if there is one: when it is due is read from it.

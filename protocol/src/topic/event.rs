@@ -30,13 +30,14 @@ pub struct TopicEvent {
     /// Who published it: an app-id, or an actor as `type/id`.
     #[prost(string, tag = "7")]
     pub source: String,
-    /// The one group that it is for; empty: for all. Others settle it unseen. Set when a parked letter is
-    /// driven again.
+    /// The one group that it is for; empty: for all. Others settle it unseen. Set when a parked
+    /// letter is driven again.
     #[prost(string, tag = "8")]
     pub only_group: String,
 }
 
-/// The name of an event as it travels: its source and its id, which name one event together (CloudEvents 1.0, 3.1.1).
+/// The name of an event as it travels: its source and its id, which name one event together
+/// (CloudEvents 1.0, 3.1.1).
 #[must_use]
 pub fn event_name(source: &str, id: &str) -> Bytes {
     let name = hash128(domain::EVENT_NAME, &[source.as_bytes(), id.as_bytes()]);

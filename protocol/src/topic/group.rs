@@ -16,10 +16,12 @@ pub struct GroupSettings {
     /// Which events wait for each other.
     #[prost(enumeration = "Order", tag = "3")]
     pub order: i32,
-    /// Deliveries of one event, the first included, before it is a dead letter; 0: `MAX_DELIVER_DEFAULT`.
+    /// Deliveries of one event, the first included, before it is a dead letter; 0:
+    /// `MAX_DELIVER_DEFAULT`.
     #[prost(uint32, tag = "4")]
     pub max_deliver: u32,
-    /// Topic of the same component that takes the dead letters; empty: they are parked with the group.
+    /// Topic of the same component that takes the dead letters; empty: they are parked with the
+    /// group.
     #[prost(string, tag = "5")]
     pub dead_letter_topic: String,
     /// First pause before a redelivery, in milliseconds; doubles with each; 0: `RETRY_PAUSE_MIN`.
@@ -42,8 +44,8 @@ pub struct GroupSettings {
 pub enum Purpose {
     /// Subscribers handle them.
     Handle = 0,
-    /// Subscribers name an actor for each: it becomes a message to that actor, and is settled by the same entry. What
-    /// names none is a dead letter, never passed over.
+    /// Subscribers name an actor for each: it becomes a message to that actor, and is settled by
+    /// the same entry. What names none is a dead letter, never passed over.
     Forward = 1,
 }
 
@@ -92,8 +94,9 @@ impl GroupSettings {
     }
 }
 
-/// Offsets that a group has settled: a floor, and ranges above it. Unlike a session's closed sequences the
-/// ranges are not bounded here: the leader delivers only `GROUP_WINDOW` offsets beyond the floor.
+/// Offsets that a group has settled: a floor, and ranges above it. Unlike a session's closed
+/// sequences the ranges are not bounded here: the leader delivers only `GROUP_WINDOW` offsets
+/// beyond the floor.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct AckSet {
     floor: u64,

@@ -96,8 +96,8 @@ impl TopicName {
         }
     }
 
-    /// The log that events with this key go to; the key of an event without one is its publisher's name,
-    /// so that a publisher's events keep their order.
+    /// The log that events with this key go to; the key of an event without one is its publisher's
+    /// name, so that a publisher's events keep their order.
     #[must_use]
     pub fn partition_for(&self, key: &[u8]) -> TopicPartition {
         let hash = hash64(domain::EVENT_KEY, key);

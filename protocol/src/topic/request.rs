@@ -48,8 +48,8 @@ pub enum Request {
     /// Parked letters are delivered again, or thrown away.
     #[prost(message, tag = "10")]
     Redrive(Redrive),
-    /// Delete the oldest events of a topic partition without groups, as many as one entry may: `Described` says what is
-    /// left. Asked again until none is.
+    /// Delete the oldest events of a topic partition without groups, as many as one entry may:
+    /// `Described` says what is left. Asked again until none is.
     #[prost(message, tag = "11")]
     DeleteEvents(Nothing),
 }
@@ -66,8 +66,9 @@ pub struct PublishBody {
     /// Bytes above which its oldest events go; 0: as before.
     #[prost(uint64, tag = "3")]
     pub retention_bytes: u64,
-    /// Names of the events, in their order, `EVENT_NAME_BYTES` each; an empty one, or one that is missing: none. An
-    /// event whose name the topic partition remembers is not appended again. Messages to topics have none.
+    /// Names of the events, in their order, `EVENT_NAME_BYTES` each; an empty one, or one that is
+    /// missing: none. An event whose name the topic partition remembers is not appended again.
+    /// Messages to topics have none.
     #[prost(bytes = "bytes", repeated, tag = "4")]
     pub names: Vec<Bytes>,
 }

@@ -33,8 +33,8 @@ pub struct TopicRow {
     /// Its groups.
     #[prost(uint64, tag = "8")]
     pub groups: u64,
-    /// Log age when the first batch that is kept was appended; absent: none is kept. Not a wall time: a clock that is set
-    /// right would make events old that were just acknowledged.
+    /// Log age when the first batch that is kept was appended; absent: none is kept. Not a wall
+    /// time: a clock that is set right would make events old that were just acknowledged.
     #[prost(uint64, optional, tag = "9")]
     pub first_age_ms: Option<u64>,
     /// Number of the oldest name that is remembered; names are counted from 0.
@@ -49,7 +49,8 @@ pub struct TopicRow {
     /// Names with lower numbers say nothing any more: their topic was deleted.
     #[prost(uint64, tag = "13")]
     pub names_void: u64,
-    /// 1: the topic was deleted, and not used since. The row stays, so that no offset is given again.
+    /// 1: the topic was deleted, and not used since. The row stays, so that no offset is given
+    /// again.
     #[prost(uint32, tag = "14")]
     pub gone: u32,
 }
@@ -148,7 +149,8 @@ pub struct GroupRow {
     /// How it is served.
     #[prost(message, optional, tag = "4")]
     pub settings: Option<GroupSettings>,
-    /// Another one with each seek, larger than all before it: what was delivered before counts for nothing.
+    /// Another one with each seek, larger than all before it: what was delivered before counts for
+    /// nothing.
     #[prost(uint64, tag = "5")]
     pub epoch: u64,
     /// 1: nothing is delivered.

@@ -1,8 +1,9 @@
 //! What a peer's frame may say in numbers.
 //!
-//! Members follow the protocol, but a bug or an old version must not end the processes of the others, and
-//! least of all every replica at every start, when the number has reached the log. So what no counter can
-//! reach is refused where it enters; behind the border, adding to a number is safe.
+//! Members follow the protocol, but a bug or an old version must not end the processes of the
+//! others, and least of all every replica at every start, when the number has reached the log. So
+//! what no counter can reach is refused where it enters; behind the border, adding to a number is
+//! safe.
 //!
 //! Absent: whether a message makes sense to its receiver; that is decided where it is used.
 

@@ -3,8 +3,9 @@
 //! An item of a lane is a length (u32 big endian) and a frame, or, with the length's top bit set, a
 //! *marker*: here belongs a frame that travels on a stream of its own ([`Detached`]).
 //!
-//! Frames are decoded out of a buffer that is used again, and copy what they keep: a small field never
-//! holds a whole buffer in memory. A frame with a stream of its own shares its one buffer instead.
+//! Frames are decoded out of a buffer that is used again, and copy what they keep: a small field
+//! never holds a whole buffer in memory. A frame with a stream of its own shares its one buffer
+//! instead.
 
 use bytes::{BufMut, Bytes};
 use prost::Message;

@@ -1,8 +1,8 @@
 //! What nodes say to each other about ephemeral topics: who wants which, and events.
 //!
-//! Interest goes over the control connection from each node to every other. A node counts its changes; whoever misses one
-//! asks for the whole, and whoever is not heard to have it is told again. Events go over a lane of their own, once to each node
-//! that wants them, and may be lost.
+//! Interest goes over the control connection from each node to every other. A node counts its
+//! changes; whoever misses one asks for the whole, and whoever is not heard to have it is told
+//! again. Events go over a lane of their own, once to each node that wants them, and may be lost.
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
@@ -100,7 +100,8 @@ pub struct EphemeralEvent {
     /// Node that published it, 16 bytes.
     #[prost(bytes = "bytes", tag = "3")]
     pub origin: Bytes,
-    /// Its place among that node's events of this topic, from 1. What is missing between two was lost.
+    /// Its place among that node's events of this topic, from 1. What is missing between two was
+    /// lost.
     #[prost(uint64, tag = "4")]
     pub number: u64,
     /// Raised when that node counts anew: with each run, and when it had to forget its counts.

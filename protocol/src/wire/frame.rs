@@ -176,8 +176,8 @@ pub struct Survival {
 }
 
 impl Frame {
-    /// The partition a frame is about, if it is about just one. The order of frames about one partition
-    /// is kept within a lane even when one of them is large.
+    /// The partition a frame is about, if it is about just one. The order of frames about one
+    /// partition is kept within a lane even when one of them is large.
     #[must_use]
     pub fn partition(&self) -> Option<PartitionId> {
         let partition = match self {
@@ -321,8 +321,8 @@ pub struct Control {
     pub nonce: u64,
 }
 
-/// Whether a node is fit to lead. One that is not gives its leaderships away and takes none, as far as
-/// others can lead.
+/// Whether a node is fit to lead. One that is not gives its leaderships away and takes none, as far
+/// as others can lead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
 #[repr(i32)]
 pub enum Fitness {
@@ -454,10 +454,12 @@ pub struct SnapshotChunk {
     /// Position in the transfer, from 0.
     #[prost(uint64, tag = "4")]
     pub number: u64,
-    /// Rows: full family keys and values, with the chunk's own checksum inside; opaque to the cores.
+    /// Rows: full family keys and values, with the chunk's own checksum inside; opaque to the
+    /// cores.
     #[prost(bytes = "bytes", tag = "5")]
     pub rows: Bytes,
-    /// Present in the last chunk: the engine's encoded snapshot message, to be stepped when all is staged.
+    /// Present in the last chunk: the engine's encoded snapshot message, to be stepped when all is
+    /// staged.
     #[prost(bytes = "bytes", optional, tag = "6")]
     pub last: Option<Bytes>,
     /// Term of the sender, so that a deposed leader's transfer is dropped.
@@ -526,7 +528,8 @@ pub struct ReplicaStanding {
 mod tests {
     use super::*;
 
-    /// A variant that is missing in the list of tags would be sent, and never be seen by the receiver.
+    /// A variant that is missing in the list of tags would be sent, and never be seen by the
+    /// receiver.
     #[test]
     fn every_frame_arrives() {
         let frames = [

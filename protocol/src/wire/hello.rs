@@ -1,7 +1,9 @@
-//! The first frame of every connection, both ways: who speaks, and whether the two may speak at all.
+//! The first frame of every connection, both ways: who speaks, and whether the two may speak at
+//! all.
 //!
-//! TLS has proved that the peer holds the cluster key. `Hello` decides the rest: same protocol, same
-//! cluster (or one of the two has none yet), same shape, and a generation not older than the one known.
+//! TLS has proved that the peer holds the cluster key. `Hello` decides the rest: same protocol,
+//! same cluster (or one of the two has none yet), same shape, and a generation not older than the
+//! one known.
 
 use prost::Message;
 
@@ -36,7 +38,8 @@ pub struct Hello {
     /// Partition count that the speaker was started with while it has no cluster; 0: any.
     #[prost(uint32, tag = "7")]
     pub partitions: u32,
-    /// [`HASH_VERSION`] of the speaker's build; 0: a build that did not say, whose rules are version 1.
+    /// [`HASH_VERSION`] of the speaker's build; 0: a build that did not say, whose rules are
+    /// version 1.
     #[prost(uint32, tag = "8")]
     pub hash_version: u32,
 }
@@ -364,8 +367,8 @@ fn not_here(detail: String) -> HelloRefusal {
     HelloRefusal::new(Code::UnknownNode, detail)
 }
 
-/// Whether a cluster gives way to another one that holds the same key: it never had a second member,
-/// and the other one had. So ends what a wiped founder has founded again.
+/// Whether a cluster gives way to another one that holds the same key: it never had a second
+/// member, and the other one had. So ends what a wiped founder has founded again.
 #[must_use]
 pub fn yields(ours: &ClusterDescriptor, theirs: &ClusterDescriptor) -> bool {
     ours.cluster != theirs.cluster

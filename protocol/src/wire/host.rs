@@ -1,9 +1,10 @@
 //! What a partition's leader and the nodes that run turns of its actors say to each other.
 //!
-//! A leader keeps the mailbox and the log; a *host* has the actor's code, in process or in an application
-//! beside it. A leader and a host hold a *conversation*; a node pair has two, since each of them may be the other's host. Both
-//! directions of a conversation are a numbered sequence each, that survives lost frames and connections: a
-//! frame says where its messages stand in it, and how much of the other one was taken.
+//! A leader keeps the mailbox and the log; a *host* has the actor's code, in process or in an
+//! application beside it. A leader and a host hold a *conversation*; a node pair has two, since
+//! each of them may be the other's host. Both directions of a conversation are a numbered sequence
+//! each, that survives lost frames and connections: a frame says where its messages stand in it,
+//! and how much of the other one was taken.
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
@@ -15,8 +16,8 @@ use crate::outcome::AppError;
 /// Messages of one direction.
 #[derive(Clone, PartialEq, Message)]
 pub struct HostFrame {
-    /// The sender's incarnation of its sequence. A larger one than before: everything of the one before is
-    /// over, turns included.
+    /// The sender's incarnation of its sequence. A larger one than before: everything of the one
+    /// before is over, turns included.
     #[prost(uint64, tag = "1")]
     pub incarnation: u64,
     /// Number of the first message in the sequence, from 1.
@@ -89,7 +90,8 @@ pub enum Said {
     /// To a host: a call of the same chain enters a running turn.
     #[prost(message, tag = "7")]
     Enter(HostEnter),
-    /// To a host: the activation's leadership is over. A turn that runs may be asked for by the next leader.
+    /// To a host: the activation's leadership is over. A turn that runs may be asked for by the
+    /// next leader.
     #[prost(message, tag = "8")]
     Depose(HostActivation),
 }
@@ -360,8 +362,8 @@ pub struct HostRow {
 /// What became of a part.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct HostCommitted {
-    /// The actor's version after it; 0: a reminder that must not be replaced was there, and nothing was
-    /// committed.
+    /// The actor's version after it; 0: a reminder that must not be replaced was there, and nothing
+    /// was committed.
     #[prost(uint64, tag = "1")]
     pub version: u64,
     /// Why nothing was committed, else empty.

@@ -1,8 +1,9 @@
 //! What the leader of a topic partition and the nodes of its subscribers say to each other.
 //!
-//! A subscriber attaches to each topic partition's leader. The leader delivers within its credits; the
-//! subscriber's node keeps each verdict, and says it again, until the leader has confirmed that it is
-//! committed. Frames may be lost: an `Attach` says everything that the leader must know, and is repeated.
+//! A subscriber attaches to each topic partition's leader. The leader delivers within its credits;
+//! the subscriber's node keeps each verdict, and says it again, until the leader has confirmed that
+//! it is committed. Frames may be lost: an `Attach` says everything that the leader must know, and
+//! is repeated.
 
 mod roll;
 
@@ -35,7 +36,8 @@ pub struct TopicFrame {
     pub said: Option<TopicSaid>,
 }
 
-/// The variants of [`TopicFrame`]: the first three and `Present` go to a leader, the others come from it.
+/// The variants of [`TopicFrame`]: the first three and `Present` go to a leader, the others come
+/// from it.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum TopicSaid {
     /// Deliver to it; also: it is still there.
@@ -65,7 +67,8 @@ pub enum TopicSaid {
     /// The answer: who of that node the leader has there.
     #[prost(message, tag = "13")]
     Counted(Counted),
-    /// The subscriber is to say what it holds: something was sent to it, and it has said nothing since.
+    /// The subscriber is to say what it holds: something was sent to it, and it has said nothing
+    /// since.
     #[prost(message, tag = "14")]
     SpeakUp(SpeakUp),
 }

@@ -58,7 +58,8 @@ pub enum Change<'a> {
 }
 
 impl WriteBatch {
-    /// Puts a record: the value is the parts joined, followed by a checksum over place, key and parts.
+    /// Puts a record: the value is the parts joined, followed by a checksum over place, key and
+    /// parts.
     pub fn put(&mut self, cf: Cf, key: &[u8], parts: &[&[u8]]) {
         let key_range = self.append(key);
         let start = self.buffer.len();
@@ -72,7 +73,8 @@ impl WriteBatch {
         self.push(cf, Kind::Put, key_range, value);
     }
 
-    /// Puts a value as it is, without a checksum: for engines' own tests and for chunks that carry one.
+    /// Puts a value as it is, without a checksum: for engines' own tests and for chunks that carry
+    /// one.
     pub fn put_raw(&mut self, cf: Cf, key: &[u8], value: &[u8]) {
         let key = self.append(key);
         let value = self.append(value);

@@ -173,7 +173,8 @@ impl Disk {
         self.run += 1;
     }
 
-    /// A bit flips in the log's file: what stands from there on is not read any more. Only between two runs.
+    /// A bit flips in the log's file: what stands from there on is not read any more. Only between
+    /// two runs.
     pub(super) fn damage_log(&mut self) -> LogDamage {
         if self.synced.is_empty() {
             return LogDamage::None;

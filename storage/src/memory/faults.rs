@@ -63,9 +63,11 @@ pub struct CrashReport {
 pub enum LogDamage {
     /// Nothing: the file is empty.
     None,
-    /// It is in the last record, which recovery takes for a torn end: the record is gone, without a word.
+    /// It is in the last record, which recovery takes for a torn end: the record is gone, without a
+    /// word.
     Tail,
-    /// Records stand behind it, so that recovery refuses; they are gone when the log is opened up to the damage.
+    /// Records stand behind it, so that recovery refuses; they are gone when the log is opened up
+    /// to the damage.
     Within {
         /// Records that are gone.
         lost: usize,

@@ -1,7 +1,7 @@
 //! The data directory: ours alone, of a format we know, and never deleted.
 //!
-//! `lock` is held while a node runs, `format` names the disk format and is read before the database is
-//! touched, `note` is the small copy for the day the database is lost, `db/` is RocksDB's.
+//! `lock` is held while a node runs, `format` names the disk format and is read before the database
+//! is touched, `note` is the small copy for the day the database is lost, `db/` is RocksDB's.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -137,7 +137,8 @@ impl DataDir {
         &self.path
     }
 
-    /// Who the node was and whom it knew, as last noted; `None`: never noted, or the note is damaged.
+    /// Who the node was and whom it knew, as last noted; `None`: never noted, or the note is
+    /// damaged.
     #[must_use]
     pub fn note(&self) -> Option<Note> {
         Note::open(&fs::read(self.path.join("note")).ok()?)
@@ -150,8 +151,8 @@ impl DataDir {
         Some(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Notes durably that the database must not be trusted any more, for the next start: RocksDB may find
-    /// damage long after opening, and would open again without a word.
+    /// Notes durably that the database must not be trusted any more, for the next start: RocksDB
+    /// may find damage long after opening, and would open again without a word.
     ///
     /// # Errors
     /// The note may be there or not.
@@ -159,8 +160,8 @@ impl DataDir {
         replace_file(path, "damaged", why.as_bytes()).map_err(|error| failed(path, &error))
     }
 
-    /// Moves a damaged database out of the way, for a person to look at. Returns where it went; `None`:
-    /// there is none. It can be called again after a crash.
+    /// Moves a damaged database out of the way, for a person to look at. Returns where it went;
+    /// `None`: there is none. It can be called again after a crash.
     ///
     /// # Errors
     /// It is still where it was, or where it should be.
@@ -180,8 +181,8 @@ impl DataDir {
         Ok(moved)
     }
 
-    /// Keeps the files of the write-ahead log as they are now, for a person to look at: opening a damaged one
-    /// cuts it. Returns where they are.
+    /// Keeps the files of the write-ahead log as they are now, for a person to look at: opening a
+    /// damaged one cuts it. Returns where they are.
     ///
     /// # Errors
     /// Not all of them are there.
@@ -194,7 +195,8 @@ impl DataDir {
             let Some(name) = from.file_name().filter(|_| is_log(&from)) else {
                 continue;
             };
-            // RocksDB writes no old log any more, and deletes it: the content stays under the second name.
+            // RocksDB writes no old log any more, and deletes it: the content stays under the
+            // second name.
             fs::hard_link(&from, to.join(name)).map_err(failed)?;
         }
         self.sync()?;
@@ -244,8 +246,8 @@ impl DataDir {
         })
     }
 
-    /// Files of a database whose root is gone. RocksDB would begin a new one and delete them. A first start
-    /// that was cut short has left such files too, but no note.
+    /// Files of a database whose root is gone. RocksDB would begin a new one and delete them. A
+    /// first start that was cut short has left such files too, but no note.
     pub(super) fn is_headless(&self) -> bool {
         let database = self.database();
         let has_files = || {

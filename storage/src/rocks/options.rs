@@ -65,8 +65,9 @@ fn column_family(cf: Cf, cache: &Cache) -> Options {
     table.set_format_version(5);
     match cf {
         Cf::Log => {
-            // Entries are read when the database is opened, and by nobody after that: they need no order
-            // until they are flushed, and finding their place was the largest part of a write.
+            // Entries are read when the database is opened, and by nobody after that: they need no
+            // order until they are flushed, and finding their place was the largest part of a
+            // write.
             options.set_memtable_factory(MemtableFactory::Vector);
             options.set_write_buffer_size(LOG_MEMTABLE_BYTES);
             options.set_max_write_buffer_number(2);

@@ -61,7 +61,8 @@ fn errors_of_the_operating_system_are_told_apart() {
         ("Permission denied", "ReadOnly"),
         ("Input/output error", "Io"),
     ];
-    // RocksDB cannot be made to fail with each of them here; opening what is a file gives a real one.
+    // RocksDB cannot be made to fail with each of them here; opening what is a file gives a real
+    // one.
     let bed = tempfile::tempdir().unwrap();
     let file = bed.path().join("file");
     fs::write(&file, "").unwrap();

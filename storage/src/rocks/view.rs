@@ -10,7 +10,8 @@ use crate::engine::{Cf, EngineError, Limit, Read, Row};
 
 /// A consistent view of the database. It holds back compaction of what it sees: do not keep it.
 pub struct RocksView {
-    // Declared before `shared`: fields are dropped in this order, so the snapshot goes before its database.
+    // Declared before `shared`: fields are dropped in this order, so the snapshot goes before its
+    // database.
     snapshot: SnapshotWithThreadMode<'static, rocksdb::DB>,
     shared: Arc<Shared>,
 }
@@ -28,9 +29,10 @@ impl RocksView {
     )]
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let snapshot = shared.db.snapshot();
-        // SAFETY: the snapshot borrows `shared.db`, which lives on the heap behind an `Arc` that this
-        // struct keeps and never gives out mutably; the database therefore neither moves nor closes while
-        // the snapshot exists, and field order drops the snapshot first. Only the lifetime changes.
+        // SAFETY: the snapshot borrows `shared.db`, which lives on the heap behind an `Arc` that
+        // this struct keeps and never gives out mutably; the database therefore neither moves nor
+        // closes while the snapshot exists, and field order drops the snapshot first. Only the
+        // lifetime changes.
         let snapshot = unsafe {
             std::mem::transmute::<
                 SnapshotWithThreadMode<'_, rocksdb::DB>,

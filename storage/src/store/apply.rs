@@ -32,11 +32,12 @@ impl<E: Engine> Store<E> {
     /// Applies committed entries of several partitions, each named once, in one batch. Buffered.
     ///
     /// # Errors
-    /// `Damaged`: a row of that partition does not match its checksum; nothing of the whole call was
-    /// applied, so condemn that replica and apply the others again. Else the engine failed.
+    /// `Damaged`: a row of that partition does not match its checksum; nothing of the whole call
+    /// was applied, so condemn that replica and apply the others again. Else the engine failed.
     ///
     /// # Panics
-    /// When entries are out of order or not in the log, or the replica has no data: a bug of the caller.
+    /// When entries are out of order or not in the log, or the replica has no data: a bug of the
+    /// caller.
     pub fn apply_many(
         &mut self,
         work: &[(PartitionId, Vec<ApplyItem>)],

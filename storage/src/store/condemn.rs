@@ -1,8 +1,8 @@
 //! Condemning: a replica that broke its promises, or may have, ends here and now.
 //!
-//! Its tombstone rises above it, its votes and row move into one record, its log and rows stay where they
-//! are. It is never repaired. A fresh stint may begin at once beside it; the group's snapshot then
-//! replaces the rows, and `discard_condemned` deletes what is left.
+//! Its tombstone rises above it, its votes and row move into one record, its log and rows stay
+//! where they are. It is never repaired. A fresh stint may begin at once beside it; the group's
+//! snapshot then replaces the rows, and `discard_condemned` deletes what is left.
 
 use bytes::Bytes;
 use ghostlight_protocol::family::Family;
@@ -63,8 +63,8 @@ impl<E: Engine> Store<E> {
         }))
     }
 
-    /// Deletes what is left of a partition's condemned stints, once the group has replaced them. Does
-    /// nothing when there are none. Synced.
+    /// Deletes what is left of a partition's condemned stints, once the group has replaced them.
+    /// Does nothing when there are none. Synced.
     ///
     /// # Errors
     /// The engine failed; the process must end.

@@ -1,8 +1,9 @@
-//! Receiving a snapshot: chunks are staged out of sight, then replace the replica's data in one piece.
+//! Receiving a snapshot: chunks are staged out of sight, then replace the replica's data in one
+//! piece.
 //!
-//! Up to a few mebibytes that piece is one synced batch. Above, a marker is written and synced first, then
-//! the rows in steps, then the numbers, with the marker's end, synced: whoever finds the marker on opening
-//! has half a replica, and condemns it.
+//! Up to a few mebibytes that piece is one synced batch. Above, a marker is written and synced
+//! first, then the rows in steps, then the numbers, with the marker's end, synced: whoever finds
+//! the marker on opening has half a replica, and condemns it.
 
 use bytes::Bytes;
 use ghostlight_protocol::canary::{self, Canary};
@@ -106,12 +107,12 @@ impl<E: Engine> Store<E> {
         self.commit("discard a staged snapshot", Durability::Buffered)
     }
 
-    /// Replaces a replica's rows by the staged ones and empties its log, which then begins after `at`.
-    /// Synced. Gives the new partition row.
+    /// Replaces a replica's rows by the staged ones and empties its log, which then begins after
+    /// `at`. Synced. Gives the new partition row.
     ///
     /// # Errors
-    /// `SnapshotInvalid`: nothing changed, ask for the snapshot again. `Damaged`: the disk gave back other
-    /// chunks than were staged; condemn the replica. Else the engine failed.
+    /// `SnapshotInvalid`: nothing changed, ask for the snapshot again. `Damaged`: the disk gave
+    /// back other chunks than were staged; condemn the replica. Else the engine failed.
     pub fn install(
         &mut self,
         partition: PartitionId,

@@ -9,13 +9,13 @@ use crate::error::StorageError;
 use crate::layout::log_key;
 use crate::record::put_entry;
 
-/// Runs of entries above this are deleted as a range: range deletions slow every read across them, but
-/// so many point deletions are worse.
+/// Runs of entries above this are deleted as a range: range deletions slow every read across them,
+/// but so many point deletions are worse.
 const POINT_DELETES_MAX: u64 = 10_000;
 
 impl<E: Engine> Store<E> {
-    /// Makes entries and hard states of any groups durable: one batch, one sync. When it returns, what
-    /// depends on them may be sent.
+    /// Makes entries and hard states of any groups durable: one batch, one sync. When it returns,
+    /// what depends on them may be sent.
     ///
     /// Entries at or above the first one given are replaced. A write for a stint that has ended is
     /// dropped. A commit index never goes back.
@@ -91,8 +91,8 @@ impl<E: Engine> Store<E> {
         replica.check_invariants(partition);
     }
 
-    /// Cuts the log's front through a position that is applied. Buffered: the cut may be lost in a crash
-    /// and is then made again. Cutting less than before changes nothing.
+    /// Cuts the log's front through a position that is applied. Buffered: the cut may be lost in a
+    /// crash and is then made again. Cutting less than before changes nothing.
     ///
     /// # Errors
     /// The engine failed; the process must end.

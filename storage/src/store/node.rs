@@ -27,7 +27,8 @@ impl<E: Engine> Store<E> {
         self.write_note(Some(identity.clone()), nodes)
     }
 
-    /// Saves both at once, durably: who this new node is, and the nodes that it knows from elsewhere.
+    /// Saves both at once, durably: who this new node is, and the nodes that it knows from
+    /// elsewhere.
     ///
     /// # Errors
     /// The engine failed; the process must end.

@@ -1,8 +1,8 @@
 //! Opening: what the disk gives back, and which replicas are still whole.
 //!
-//! Nothing here trusts a record: each is checked by itself and against its neighbours. A replica that
-//! fails any check is condemned, alone. Records of the node itself have nobody to replace them from, so
-//! that damage there refuses the start. Opening again finds the same.
+//! Nothing here trusts a record: each is checked by itself and against its neighbours. A replica
+//! that fails any check is condemned, alone. Records of the node itself have nobody to replace them
+//! from, so that damage there refuses the start. Opening again finds the same.
 
 use std::collections::BTreeMap;
 
@@ -47,8 +47,8 @@ impl<E: Engine> Store<E> {
     /// Opens what is on the disk, checks every replica, and condemns those that are not whole.
     ///
     /// # Errors
-    /// The engine failed, the node's own records are damaged, or the disk format is newer. A replica's
-    /// damage is no error: it is in `Recovered::condemned`.
+    /// The engine failed, the node's own records are damaged, or the disk format is newer. A
+    /// replica's damage is no error: it is in `Recovered::condemned`.
     pub fn open(engine: E) -> Result<(Self, Recovered), StorageError> {
         let mut store = Self {
             engine,
@@ -76,8 +76,8 @@ impl<E: Engine> Store<E> {
         Ok((store, recovered))
     }
 
-    /// A living replica as opening would give it back, for an owner that begins it again. `None`: none
-    /// lives here.
+    /// A living replica as opening would give it back, for an owner that begins it again. `None`:
+    /// none lives here.
     ///
     /// # Errors
     /// `Damaged`: condemn the replica. Else the engine failed. Nothing is changed.
@@ -211,8 +211,9 @@ impl<E: Engine> Store<E> {
         Ok(())
     }
 
-    /// Chunks of a transfer that a crash cut: their sender begins again. The inner error says what is
-    /// wrong: the file that they would be in is damaged, and the partition's rows are their neighbours.
+    /// Chunks of a transfer that a crash cut: their sender begins again. The inner error says what
+    /// is wrong: the file that they would be in is damaged, and the partition's rows are their
+    /// neighbours.
     fn discard_staged(
         &mut self,
         partition: PartitionId,
@@ -249,8 +250,8 @@ impl<E: Engine> Store<E> {
             Err(why) => return Ok(Err(why)),
         };
         let (stint, mut hard_state, row) = numbers;
-        // Trap 15: the engine refuses to start when applied is past commit. What is applied is committed, so that
-        // an apply need not write the hard state.
+        // Trap 15: the engine refuses to start when applied is past commit. What is applied is
+        // committed, so that an apply need not write the hard state.
         let applied = row.as_ref().map_or(0, |row| row.applied_index);
         hard_state.commit = hard_state.commit.max(LogIndex(applied));
         let tail = match self.log_tail(partition, stint)? {
@@ -345,7 +346,8 @@ fn numbers(partition: PartitionId, found: &Found, floor: PeerId) -> Result<Numbe
     Ok((stint, hard_state, row))
 }
 
-/// Checks that the parts of a replica fit each other: truncated <= applied <= last, commit <= last, and terms.
+/// Checks that the parts of a replica fit each other: truncated <= applied <= last, commit <= last,
+/// and terms.
 fn consistent(
     stint: Stint,
     hard_state: HardState,

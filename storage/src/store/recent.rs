@@ -1,8 +1,9 @@
-//! Rows that the writer wrote lately: each turn reads the version of its actor, the floor of its session
-//! and the record it closes, and nearly always it was this writer that wrote them last.
+//! Rows that the writer wrote lately: each turn reads the version of its actor, the floor of its
+//! session and the record it closes, and nearly always it was this writer that wrote them last.
 //!
-//! Two generations of bounded size: what is found in the older one moves to the younger; when that is
-//! full it becomes the older one. Holds nothing that the engine does not: what is not here is read.
+//! Two generations of bounded size: what is found in the older one moves to the younger; when that
+//! is full it becomes the older one. Holds nothing that the engine does not: what is not here is
+//! read.
 //!
 //! **Invariant:** only rows of batches that the engine has taken are here, the last value of each.
 //! **Absent:** families that are read once, and absent rows.

@@ -83,8 +83,8 @@ impl<E: Engine> Store<E> {
         Ok(founded)
     }
 
-    /// Begins a replica without data: a learner that waits for its first snapshot. Synced, so that its
-    /// peer id survives. Beginning the same one again changes nothing.
+    /// Begins a replica without data: a learner that waits for its first snapshot. Synced, so that
+    /// its peer id survives. Beginning the same one again changes nothing.
     ///
     /// # Errors
     /// `BelowTombstone` or `ReplicaExists`: refused, nothing changed. Else the engine failed.
@@ -131,8 +131,8 @@ impl<E: Engine> Store<E> {
         Ok(recovered)
     }
 
-    /// Deletes a replica and all its data, on the word of its group; peers below `tombstone` can never
-    /// exist here again. Synced, one batch. Without a replica only the tombstone is written.
+    /// Deletes a replica and all its data, on the word of its group; peers below `tombstone` can
+    /// never exist here again. Synced, one batch. Without a replica only the tombstone is written.
     ///
     /// # Errors
     /// The engine failed; the process must end.

@@ -1,4 +1,5 @@
-//! Order within a replica (Raft, figure 3): applied never passes commit, and never goes back in a process.
+//! Order within a replica (Raft, figure 3): applied never passes commit, and never goes back in a
+//! process.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! Two clusters never mix (promise 8.2 of the consensus notes): no frame passes between nodes of two.
+//! Two clusters never mix (promise 8.2 of the consensus notes): no frame passes between nodes of
+//! two.
 
 use ghostlight_protocol::wire::hello::ClusterDescriptor;
 

@@ -1,4 +1,5 @@
-//! Leader completeness (Raft, figure 3): what is committed stands in the log of every leader of a later term.
+//! Leader completeness (Raft, figure 3): what is committed stands in the log of every leader of a
+//! later term.
 //!
 //! That a log which reaches as far also holds the same entries is judged by log matching.
 

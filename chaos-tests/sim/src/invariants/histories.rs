@@ -1,5 +1,6 @@
-//! Linearizable (promise G4), once and in order (G2), as clients saw it: what every log and every counter was asked
-//! and answered, judged by `ghostlight-histories`; the last read of each counts as one more operation.
+//! Linearizable (promise G4), once and in order (G2), as clients saw it: what every log and every
+//! counter was asked and answered, judged by `ghostlight-histories`; the last read of each counts
+//! as one more operation.
 
 use ghostlight_histories::appends::{self, Ask, ListOperation, Told};
 use ghostlight_histories::linear::{self, Of, STEPS_MAX};

@@ -1,5 +1,5 @@
-//! Election safety (Raft, figure 3; promise G1): at most one leader in a term of a group, and only it proposes in that
-//! term: what a deposed leader began enters no log by way of its successor.
+//! Election safety (Raft, figure 3; promise G1): at most one leader in a term of a group, and only
+//! it proposes in that term: what a deposed leader began enters no log by way of its successor.
 
 use std::collections::BTreeMap;
 
@@ -38,8 +38,8 @@ impl Leaders {
         run: u64,
         replica: &ReplicaView<'_>,
     ) -> Result<(), String> {
-        // A sole voter elects itself in one step, and tells nobody before its vote is synced: until it
-        // serves, a crash may undo that election, and the next one may be of the same term.
+        // A sole voter elects itself in one step, and tells nobody before its vote is synced: until
+        // it serves, a crash may undo that election, and the next one may be of the same term.
         let voters = &replica.membership.voters;
         let alone = *voters == [replica.peer.0] && replica.membership.voters_outgoing.is_empty();
         if replica.role == Role::Leader && !alone {

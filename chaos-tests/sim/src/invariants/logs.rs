@@ -1,7 +1,9 @@
-//! Log matching (Raft, figure 3): an entry of one index and term has one content and one predecessor,
-//! whichever log it stands in; so two logs that agree on an entry agree on everything before it.
+//! Log matching (Raft, figure 3): an entry of one index and term has one content and one
+//! predecessor, whichever log it stands in; so two logs that agree on an entry agree on everything
+//! before it.
 //!
-//! Judged when an entry is durable: what a crash took away before its sync was never promised to anybody.
+//! Judged when an entry is durable: what a crash took away before its sync was never promised to
+//! anybody.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! Messages between partitions are accepted once and in the order in which they were sent (promise G2,
-//! reliability A5): by source, an entry takes as many as it moves the mark by, and sequences never go back from one
-//! entry to a later one.
+//! Messages between partitions are accepted once and in the order in which they were sent (promise
+//! G2, reliability A5): by source, an entry takes as many as it moves the mark by, and sequences
+//! never go back from one entry to a later one.
 
 use std::collections::BTreeMap;
 

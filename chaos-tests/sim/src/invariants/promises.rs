@@ -1,8 +1,9 @@
-//! What a stint has synced, and has told since, is a promise (reliability S4): a stint that begins, or goes on, without
-//! something it had promised is out of its group in the end.
+//! What a stint has synced, and has told since, is a promise (reliability S4): a stint that begins,
+//! or goes on, without something it had promised is out of its group in the end.
 //!
-//! A disk that went back in time has forgotten votes and acknowledged entries, while peers count on them. Such
-//! a node may start; that it has a vote still when all is healed means that nobody found out.
+//! A disk that went back in time has forgotten votes and acknowledged entries, while peers count on
+//! them. Such a node may start; that it has a vote still when all is healed means that nobody found
+//! out.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
-//! Committed means synced on a quorum of the membership in force (Raft 5.3 and 5.4.2, thesis 4.3; promise
-//! G3): when a leader moves its commit index, a majority of its voters, in a joint membership of both
-//! halves, has that entry on disk.
+//! Committed means synced on a quorum of the membership in force (Raft 5.3 and 5.4.2, thesis 4.3;
+//! promise G3): when a leader moves its commit index, a majority of its voters, in a joint
+//! membership of both halves, has that entry on disk.
 //!
-//! What a stint has once synced counts for ever here: what becomes of its disk later is no fault of the
-//! commit.
+//! What a stint has once synced counts for ever here: what becomes of its disk later is no fault of
+//! the commit.
 
 use std::collections::BTreeMap;
 
@@ -68,8 +68,8 @@ impl Synced {
     }
 }
 
-/// Whether two memberships of a replica are one: each change makes one with another index. Asked after every step,
-/// where a look at all of it would cost more than the step.
+/// Whether two memberships of a replica are one: each change makes one with another index. Asked
+/// after every step, where a look at all of it would cost more than the step.
 fn is_same(one: &Membership, other: &Membership) -> bool {
     one.index == other.index && one.voters.len() == other.voters.len()
 }

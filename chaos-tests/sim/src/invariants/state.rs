@@ -1,4 +1,5 @@
-//! Replicas at the same applied index hold the same state (reliability S5): their chain hashes agree.
+//! Replicas at the same applied index hold the same state (reliability S5): their chain hashes
+//! agree.
 
 use std::collections::BTreeMap;
 

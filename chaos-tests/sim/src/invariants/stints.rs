@@ -1,5 +1,6 @@
-//! A peer id is used once (reliability S4): no replica begins below its tombstone. And a replica's data is
-//! deleted only when a committed membership has left its peer out, whatever gossip and ring say.
+//! A peer id is used once (reliability S4): no replica begins below its tombstone. And a replica's
+//! data is deleted only when a committed membership has left its peer out, whatever gossip and ring
+//! say.
 
 use std::collections::BTreeMap;
 

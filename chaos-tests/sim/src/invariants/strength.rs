@@ -1,13 +1,13 @@
-//! Replace, never shrink (consensus notes 8.2, 5): a group that has had its full strength keeps it in every
-//! committed membership.
+//! Replace, never shrink (consensus notes 8.2, 5): a group that has had its full strength keeps it
+//! in every committed membership.
 
 use std::collections::BTreeMap;
 
 use ghostlight_protocol::ids::{LogIndex, PartitionId};
 use ghostlight_protocol::replica::ApplyItem;
 
-/// The most voters that each group has had, up to the factor, and the last membership that was looked at: replicas that
-/// lag, or that apply again after a crash, come to older ones.
+/// The most voters that each group has had, up to the factor, and the last membership that was
+/// looked at: replicas that lag, or that apply again after a crash, come to older ones.
 #[derive(Default, Debug)]
 pub(super) struct Strength {
     factor: usize,

@@ -1,7 +1,8 @@
-//! Topics (promise G9): an acknowledged publish reaches every group or its dead letters; order per key without a
-//! gap; an offset never means two events; what a group has settled is not delivered again, unless it was moved back;
-//! a paused group is given nothing; nothing is deleted before its time; a time means the first event from it on; a group
-//! that was deleted and is made anew has nothing of the old one.
+//! Topics (promise G9): an acknowledged publish reaches every group or its dead letters; order per
+//! key without a gap; an offset never means two events; what a group has settled is not delivered
+//! again, unless it was moved back; a paused group is given nothing; nothing is deleted before its
+//! time; a time means the first event from it on; a group that was deleted and is made anew has
+//! nothing of the old one.
 
 mod changes;
 mod turns;
@@ -93,7 +94,8 @@ impl Topics {
         Ok(())
     }
 
-    /// An event as a group has it: one that was driven again stands at two offsets, the second for that group alone.
+    /// An event as a group has it: one that was driven again stands at two offsets, the second for
+    /// that group alone.
     ///
     /// # Errors
     /// It is another group's, or stands where it should not.
@@ -143,7 +145,8 @@ impl Topics {
         };
         let highest = self.highest.entry((group.to_owned(), told.number, key));
         let highest = highest.or_insert(told.offset);
-        // A delivery that was long on its way is late, not out of order, if the group has done without it.
+        // A delivery that was long on its way is late, not out of order, if the group has done
+        // without it.
         if told.offset < *highest && !is_settled(&self.known, group, at) {
             return Err(format!(
                 "order per key, without a gap: {group} is given {at:?} after {highest} of the same key"

@@ -1,5 +1,5 @@
-//! One effective activation (promise G1, reliability A1): the write turns of an actor are one chain, each
-//! built on the one before, and each committed under the leadership in which it began.
+//! One effective activation (promise G1, reliability A1): the write turns of an actor are one
+//! chain, each built on the one before, and each committed under the leadership in which it began.
 
 use std::collections::BTreeMap;
 

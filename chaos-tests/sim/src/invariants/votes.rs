@@ -1,5 +1,5 @@
-//! A vote is given once (Raft 5.2; reliability S4): no stint promises its vote to two candidates of one term,
-//! whatever its disk has lost meanwhile.
+//! A vote is given once (Raft 5.2; reliability S4): no stint promises its vote to two candidates of
+//! one term, whatever its disk has lost meanwhile.
 //!
 //! Judged when the vote is durable: before that it has not left.
 

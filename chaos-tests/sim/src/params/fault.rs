@@ -69,7 +69,8 @@ pub enum FaultKind {
     RestlessBridge,
     /// Who leads a partition dies while no disk syncs: for a while nobody can be elected.
     Headless,
-    /// A bit flips in the file of the log while its node is down: what stands behind it is not read any more.
+    /// A bit flips in the file of the log while its node is down: what stands behind it is not read
+    /// any more.
     LogDamage,
     /// A copy of a data directory is started while the original runs.
     Copy,
@@ -77,7 +78,8 @@ pub enum FaultKind {
     Version,
     /// One node after the other is started as that version.
     RollingVersion,
-    /// Who leads a partition stands still until others lead, and wakes up cut off from them, with clients at its side.
+    /// Who leads a partition stands still until others lead, and wakes up cut off from them, with
+    /// clients at its side.
     WakesAlone,
 }
 

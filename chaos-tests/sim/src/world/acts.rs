@@ -22,7 +22,8 @@ impl World {
         self.start(place, Origin::Joins);
     }
 
-    /// A node's disk is replaced by an empty one, at the same address; what starts there is a new node.
+    /// A node's disk is replaced by an empty one, at the same address; what starts there is a new
+    /// node.
     pub fn wipe(&mut self, place: Place) {
         self.crash(place, CrashKind::Process);
         self.nodes[place].fate = Fate::Returns;
@@ -31,7 +32,8 @@ impl World {
         self.checks.ours(place);
     }
 
-    /// A wiped node founds a cluster of its own. What goes on in that one is not compared with ours.
+    /// A wiped node founds a cluster of its own. What goes on in that one is not compared with
+    /// ours.
     pub fn found_again(&mut self, place: Place) {
         self.foreign.insert(place);
         self.checks.foreign(place);
@@ -46,8 +48,8 @@ impl World {
         }
     }
 
-    /// A bit of a partition's rows flips while its node is down, and the node is started again. Returns
-    /// whether there was a row to damage.
+    /// A bit of a partition's rows flips while its node is down, and the node is started again.
+    /// Returns whether there was a row to damage.
     pub fn damage(&mut self, place: Place, cf: Cf, partition: PartitionId) -> Option<()> {
         self.crash(place, CrashKind::Process);
         let disk = &self.nodes[place].disk;

@@ -57,8 +57,8 @@ impl World {
         }
     }
 
-    /// Who leads stands still until others lead, and wakes up cut off from them: for some ticks more it believes that
-    /// it leads. Writes go to the others meanwhile, reads to it, too.
+    /// Who leads stands still until others lead, and wakes up cut off from them: for some ticks
+    /// more it believes that it leads. Writes go to the others meanwhile, reads to it, too.
     fn wake_alone(&mut self, place: Place) {
         self.sometimes
             .hit("fault: leader woke up cut off from the others");
@@ -72,8 +72,8 @@ impl World {
         self.after(asleep + alone, Event::Mend(Mend::Unclog(place)));
     }
 
-    /// Two halves that hear each other not at all, and both hear one node, which dies again and again: whom it
-    /// has given its vote, it must know when it comes back.
+    /// Two halves that hear each other not at all, and both hear one node, which dies again and
+    /// again: whom it has given its vote, it must know when it comes back.
     fn restless_bridge(&mut self, place: Place) {
         self.sometimes.hit("fault: restless bridge");
         let mut others: Vec<Place> = (0..self.nodes.len()).filter(|p| *p != place).collect();
@@ -91,7 +91,8 @@ impl World {
         self.crash_again(place, deaths);
     }
 
-    /// What was applied just now holds a publish for another partition: now and then its leader dies before it hears so.
+    /// What was applied just now holds a publish for another partition: now and then its leader
+    /// dies before it hears so.
     pub(super) fn perhaps_dies_with_publish(&mut self, place: Place) {
         let left = std::mem::take(&mut self.checks.topics.left);
         let may = self.phase == Phase::Faults && !self.is_lull() && self.params.fault_every > 0;

@@ -1,7 +1,8 @@
 //! A disk that goes back in time: an old image is put back, and what was synced since is gone.
 //!
-//! Its node finds out by the marks that the others remember, before it has promised anything; then its
-//! database is given up as lost. A start that the others take for a second process of the node ends too.
+//! Its node finds out by the marks that the others remember, before it has promised anything; then
+//! its database is given up as lost. A start that the others take for a second process of the node
+//! ends too.
 
 use ghostlight_core::node::Trust;
 use ghostlight_protocol::code::Code;
@@ -18,8 +19,8 @@ impl World {
         self.nodes[place].image = Some(image);
     }
 
-    /// The node dies, and what its disk held at `keep_image` is put back. It is started later. `false`:
-    /// nothing was kept.
+    /// The node dies, and what its disk held at `keep_image` is put back. It is started later.
+    /// `false`: nothing was kept.
     pub fn put_image_back(&mut self, place: Place) -> Restored {
         let Some(image) = self.nodes[place].image.take() else {
             return Restored::Nothing;

@@ -1,4 +1,5 @@
-//! Processes begin and end, as the shell does it: open the store, raise the generation, make the core.
+//! Processes begin and end, as the shell does it: open the store, raise the generation, make the
+//! core.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -62,7 +63,8 @@ impl World {
         }
     }
 
-    /// By how much the monotonic clock of a place is off: drawn apart, so that other draws stay what they were.
+    /// By how much the monotonic clock of a place is off: drawn apart, so that other draws stay
+    /// what they were.
     fn draw_pace(&self, place: Place) -> i64 {
         let most = self.params.pace_max;
         let dice = &mut Dice::new(self.params.seed.wrapping_add(place as u64), "pace");
@@ -203,8 +205,9 @@ impl World {
         self.start(place, Origin::Joins);
     }
 
-    /// Whether a database that opened may be used, as the shell judges it: not one that has forgotten whose it is, and
-    /// not one that was cut at a damaged place if nobody else could tell what it lacks.
+    /// Whether a database that opened may be used, as the shell judges it: not one that has
+    /// forgotten whose it is, and not one that was cut at a damaged place if nobody else could tell
+    /// what it lacks.
     fn is_usable(&self, place: Place, recovered: &Recovered) -> Result<(), StorageError> {
         let node = &self.nodes[place];
         let lost = |what| Err(StorageError::NodeDamaged { what });

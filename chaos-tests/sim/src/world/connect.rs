@@ -57,9 +57,10 @@ impl World {
         self.connect(key, from, to);
     }
 
-    /// Both sides have a new connection. A side that had one loses what was on its way on it, and hears
-    /// of the new one alone: that is all that a transport tells about a replaced connection. Only one
-    /// with the same node is replaced: that with another, which ran there before, ends by itself.
+    /// Both sides have a new connection. A side that had one loses what was on its way on it, and
+    /// hears of the new one alone: that is all that a transport tells about a replaced connection.
+    /// Only one with the same node is replaced: that with another, which ran there before, ends by
+    /// itself.
     fn connect(&mut self, key: ConnKey, from: Place, to: Place) {
         self.net.stuck.remove(&key);
         self.end_connection_with_another(key, from, to);
@@ -273,7 +274,8 @@ fn judge(
         removed,
     };
     let hello = Hello {
-        // This program judges by the version that it was built with: the other one's is told from there.
+        // This program judges by the version that it was built with: the other one's is told from
+        // there.
         protocol: match judging.build == judged.build {
             true => PROTOCOL_VERSION,
             false => PROTOCOL_VERSION + 1,

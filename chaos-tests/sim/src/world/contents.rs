@@ -1,7 +1,8 @@
-//! What really lies on the disks: the replicas of a healed group hold the same rows, family by family.
+//! What really lies on the disks: the replicas of a healed group hold the same rows, family by
+//! family.
 //!
-//! The chain hash in a partition's row says that replicas applied the same; this looks at what they have,
-//! snapshots and all.
+//! The chain hash in a partition's row says that replicas applied the same; this looks at what they
+//! have, snapshots and all.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,8 @@ use crate::net::Place;
 type Contents = Vec<(Family, u64)>;
 
 impl World {
-    /// Compares the rows of all replicas that stand at the same applied index. Returns how many partitions
-    /// were compared between two replicas or more.
+    /// Compares the rows of all replicas that stand at the same applied index. Returns how many
+    /// partitions were compared between two replicas or more.
     ///
     /// # Errors
     /// The broken promise.

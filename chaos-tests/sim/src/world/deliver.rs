@@ -427,8 +427,8 @@ impl World {
     }
 }
 
-/// Whether the network may deliver a frame twice. Not the first attempt of a call: that it is the first is
-/// a promise of the lane, on which an application's refusal is sent without a record.
+/// Whether the network may deliver a frame twice. Not the first attempt of a call: that it is the
+/// first is a promise of the lane, on which an application's refusal is sent without a record.
 fn may_come_twice(frame: &Frame) -> bool {
     match frame {
         Frame::Call(request) => request.attempt > 1,

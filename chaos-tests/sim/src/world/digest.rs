@@ -1,4 +1,5 @@
-//! What the trace's hash takes of inputs and answers: enough to tell runs apart, as far as that is cheap.
+//! What the trace's hash takes of inputs and answers: enough to tell runs apart, as far as that is
+//! cheap.
 
 use ghostlight_core::gateway::CallTicket;
 use ghostlight_core::io::Input;

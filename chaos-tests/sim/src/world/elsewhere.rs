@@ -1,4 +1,5 @@
-//! Clients that look elsewhere: who was acknowledged a write asks another node at once whether it is there.
+//! Clients that look elsewhere: who was acknowledged a write asks another node at once whether it
+//! is there.
 //!
 //! Preferably one that still believes that it leads: nobody else can give an old answer.
 

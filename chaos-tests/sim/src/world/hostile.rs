@@ -1,12 +1,14 @@
-//! A member that lies: it has the cluster's key, its frames are well formed, and what they say is not so.
+//! A member that lies: it has the cluster's key, its frames are well formed, and what they say is
+//! not so.
 //!
-//! It says again, as its own, what others said once; it beats as the peer of another node, in terms and with
-//! commits of its own, also of partitions that are not there; it tells any mark, clock, fitness and share of
-//! itself, and long lists. No node may panic or stop, and nothing acknowledged may be lost.
+//! It says again, as its own, what others said once; it beats as the peer of another node, in terms
+//! and with commits of its own, also of partitions that are not there; it tells any mark, clock,
+//! fitness and share of itself, and long lists. No node may panic or stop, and nothing acknowledged
+//! may be lost.
 //!
-//! Absent, because a member is believed when it says so: that a replica is out of its group, that a node was
-//! removed, that a node once told it a higher mark, where a partition is led, that a copy be begun, and what a leader
-//! of a fresh peer id has in its log. See `docs/reliability.md`.
+//! Absent, because a member is believed when it says so: that a replica is out of its group, that a
+//! node was removed, that a node once told it a higher mark, where a partition is led, that a copy
+//! be begun, and what a leader of a fresh peer id has in its log. See `docs/reliability.md`.
 
 use std::collections::VecDeque;
 
@@ -175,8 +177,8 @@ impl World {
         }
     }
 
-    /// Whether `to` knows that a peer is another node's: what a liar says as itself, or as one that nobody has
-    /// heard of, or of a partition that `to` has no copy of, is believed.
+    /// Whether `to` knows that a peer is another node's: what a liar says as itself, or as one that
+    /// nobody has heard of, or of a partition that `to` has no copy of, is believed.
     fn is_of_another(&self, to: Place, partition: u32, peer: PeerId) -> bool {
         if partition >= u32::from(self.params.partitions) {
             return true;

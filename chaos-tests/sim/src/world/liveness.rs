@@ -9,8 +9,9 @@ use crate::net::Place;
 use crate::process::Fate;
 
 impl World {
-    /// Ends every fault but one: a node that is dead and stays so until `calm`. `None`: the others could not
-    /// be asked for progress, because there are too few, or copies are still being made anew.
+    /// Ends every fault but one: a node that is dead and stays so until `calm`. `None`: the others
+    /// could not be asked for progress, because there are too few, or copies are still being made
+    /// anew.
     pub(crate) fn leave_one_out(&mut self) -> Option<Place> {
         let places = 0..self.nodes.len();
         let mut ours: Vec<Place> = places

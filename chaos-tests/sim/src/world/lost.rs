@@ -1,5 +1,5 @@
-//! A place whose database is lost: it asks the others whether it may give it up, as the shell does it, and
-//! comes back as a new node.
+//! A place whose database is lost: it asks the others whether it may give it up, as the shell does
+//! it, and comes back as a new node.
 
 use ghostlight_core::inquiry::{Inquiry, InquiryEffect, InquiryInput, Verdict};
 use ghostlight_core::io::Input;

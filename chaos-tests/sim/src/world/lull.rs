@@ -1,4 +1,5 @@
-//! Quiet stretches: no fault begins, those that have begun come to their end, and clients seldom ask.
+//! Quiet stretches: no fault begins, those that have begun come to their end, and clients seldom
+//! ask.
 //!
 //! The network loses and delays what it did before, and disks stall: a lull is no healed cluster.
 

@@ -1,5 +1,5 @@
-//! Faults that take several steps: loops, links that fail one after another, halves with a bridge, clocks that
-//! jump to and fro, restarts that go round.
+//! Faults that take several steps: loops, links that fail one after another, halves with a bridge,
+//! clocks that jump to and fro, restarts that go round.
 
 use ghostlight_core::admin::AdminRequest;
 use ghostlight_storage::memory::{CrashKind, Fault, Operation};
@@ -13,7 +13,8 @@ use crate::process::{Drift, Fate};
 
 /// Crashes of one loop.
 const LOOP_CRASHES: (u64, u64) = (2, 6);
-/// Millionths by which a drifting clock is too fast or too slow at most: a twentieth, far more than any that is sold.
+/// Millionths by which a drifting clock is too fast or too slow at most: a twentieth, far more than
+/// any that is sold.
 const DRIFT_MAX: i64 = 50_000;
 /// Jumps of a strobing clock.
 const STROBES: (u64, u64) = (5, 40);

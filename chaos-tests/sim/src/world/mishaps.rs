@@ -1,4 +1,5 @@
-//! What people and files do to a node: a damaged log, a copied directory, another version of the program.
+//! What people and files do to a node: a damaged log, a copied directory, another version of the
+//! program.
 
 use ghostlight_core::node::Trust;
 use ghostlight_protocol::code::Code;
@@ -37,8 +38,9 @@ impl World {
         }
     }
 
-    /// A bit flips in the file of a log, while its node is down. What it lacks then may have been synced: so the others
-    /// must have all of it, and have heard of it. A node whose disk has nothing to do has told what it has synced.
+    /// A bit flips in the file of a log, while its node is down. What it lacks then may have been
+    /// synced: so the others must have all of it, and have heard of it. A node whose disk has
+    /// nothing to do has told what it has synced.
     pub fn damage_log(&mut self, place: Place, looks: u64) {
         let Some(process) = &self.nodes[place].process else {
             return;
@@ -69,8 +71,8 @@ impl World {
         self.restart_later(place);
     }
 
-    /// Somebody starts a copy of a directory on another machine, while the original runs. It may be as it is now, or
-    /// as it was when an image was kept. An operator stops the copy in the end.
+    /// Somebody starts a copy of a directory on another machine, while the original runs. It may be
+    /// as it is now, or as it was when an image was kept. An operator stops the copy in the end.
     pub fn copy(&mut self, place: Place) {
         if self.nodes.len() >= NODES_MAX || !self.may_lose() {
             return;
@@ -85,8 +87,9 @@ impl World {
         let node = Node {
             disk,
             copy_of: Some(place),
-            // With another program it would be a member among those that the original does not speak to: two halves, each
-            // with a node of that id that nobody can tell from the other.
+            // With another program it would be a member among those that the original does not
+            // speak to: two halves, each with a node of that id that nobody can tell from the
+            // other.
             build: self.nodes[place].build,
             ..self.empty_place(copy)
         };
@@ -113,8 +116,9 @@ impl World {
         true
     }
 
-    /// A copy is gone for good. Its original may be shut out: who has met the copy, as a later run, takes it for an old
-    /// one, and what is dialed is not told why it is refused. So it is started again.
+    /// A copy is gone for good. Its original may be shut out: who has met the copy, as a later run,
+    /// takes it for an old one, and what is dialed is not told why it is refused. So it is started
+    /// again.
     pub(super) fn stop_copy(&mut self, place: Place) {
         let Some(original) = self.nodes[place].copy_of else {
             return;
@@ -157,7 +161,8 @@ impl World {
         }
     }
 
-    /// One node after the other is started as the other version, and with the last one they are a cluster again.
+    /// One node after the other is started as the other version, and with the last one they are a
+    /// cluster again.
     pub(super) fn roll_build(&mut self, place: Place) {
         if self.phase == Phase::Quiet || place >= self.nodes.len() {
             return;

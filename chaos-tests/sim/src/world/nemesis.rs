@@ -1,8 +1,8 @@
 //! Faults: drawn one after another, each with its end.
 //!
-//! What destroys a copy for good (a flipped bit, an empty disk, a node that leaves) happens only while
-//! every group has its full strength elsewhere, and no other such fault is being repaired: that much
-//! the promises assume. All else may happen at any time, several at once.
+//! What destroys a copy for good (a flipped bit, an empty disk, a node that leaves) happens only
+//! while every group has its full strength elsewhere, and no other such fault is being repaired:
+//! that much the promises assume. All else may happen at any time, several at once.
 
 use std::time::Duration;
 
@@ -239,7 +239,8 @@ impl World {
         }
     }
 
-    /// A process stands still. Its peers give its connections up when nothing comes for long enough.
+    /// A process stands still. Its peers give its connections up when nothing comes for long
+    /// enough.
     pub fn freeze(&mut self, place: Place, span: u64) {
         self.sometimes.hit("fault: freeze");
         self.trace.line(

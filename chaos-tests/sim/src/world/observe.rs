@@ -1,4 +1,5 @@
-//! What a scenario asks about the cluster: who leads what, where copies lie, what clients were told.
+//! What a scenario asks about the cluster: who leads what, where copies lie, what clients were
+//! told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,7 +104,8 @@ impl World {
             .count()
     }
 
-    /// Partitions whose preference list has a node, and those that it heads, as the leaders see them.
+    /// Partitions whose preference list has a node, and those that it heads, as the leaders see
+    /// them.
     #[must_use]
     pub fn wished_on(&self, node: NodeId) -> (usize, usize) {
         let leaders = self.leaders();
@@ -128,8 +130,8 @@ impl World {
         self.nodes[place].last_id
     }
 
-    /// What is not where the preference lists say: a partition without leader, with other voters, in the
-    /// middle of a change, or led by another than the first. `None`: all is.
+    /// What is not where the preference lists say: a partition without leader, with other voters,
+    /// in the middle of a change, or led by another than the first. `None`: all is.
     #[must_use]
     pub fn misplaced(&self) -> Option<String> {
         let leaders = self.leaders();
@@ -160,8 +162,9 @@ impl World {
         None
     }
 
-    /// Answers that a client could not have got from a cluster without faults: not run, unknown, and calls
-    /// that died with their node; and operations that a client gave up after the last attempt.
+    /// Answers that a client could not have got from a cluster without faults: not run, unknown,
+    /// and calls that died with their node; and operations that a client gave up after the last
+    /// attempt.
     #[must_use]
     pub fn failed_calls(&self) -> u64 {
         let given_up = |record: &&Record| matches!(record.end, End::NotRun);

@@ -1,5 +1,5 @@
-//! Operators of topics, who are clients like others: they move groups, pause and resume them, and drive their letters
-//! again. And what actors got of a topic.
+//! Operators of topics, who are clients like others: they move groups, pause and resume them, and
+//! drive their letters again. And what actors got of a topic.
 
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::limits::TOPIC_PARTITIONS;
@@ -125,7 +125,8 @@ impl World {
             let place = *self.ours().first().ok_or("no node is there")?;
             match self.ask(place, &spare(number, Steering::Delete)) {
                 Some(CallOutcome::Reply(_)) => self.sometimes.hit("group deleted"),
-                // It was not there, or an attempt had an answer that was lost: what is there now is looked at.
+                // It was not there, or an attempt had an answer that was lost: what is there now is
+                // looked at.
                 Some(CallOutcome::NotRun(refusal)) if refusal.code == Code::UnknownGroup => {}
                 Some(CallOutcome::Unknown { .. }) => {}
                 other => return Err(format!("{SPARE} cannot be deleted: {other:?}")),
@@ -140,8 +141,9 @@ impl World {
         Ok(())
     }
 
-    /// Compares what actors have with what they were told, and with what they have published. Each has run the messages
-    /// that its events became, each once, in the order in which they became messages, however often its group was moved.
+    /// Compares what actors have with what they were told, and with what they have published. Each
+    /// has run the messages that its events became, each once, in the order in which they became
+    /// messages, however often its group was moved.
     ///
     /// # Errors
     /// The promise that was broken.

@@ -1,4 +1,5 @@
-//! What was reached, seen from outside: what entries did, which roles and memberships replicas went through.
+//! What was reached, seen from outside: what entries did, which roles and memberships replicas went
+//! through.
 
 use ghostlight_core::io::StoreInput;
 use ghostlight_core::node::ReplicaView;

@@ -1,4 +1,5 @@
-//! What nodes say to each other and keep, for whoever collects it: the corpus of the decoders is made of it.
+//! What nodes say to each other and keep, for whoever collects it: the corpus of the decoders is
+//! made of it.
 
 use bytes::Bytes;
 use ghostlight_protocol::family::Family;

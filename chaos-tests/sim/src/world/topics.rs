@@ -1,5 +1,5 @@
-//! Topics at work: publishers are clients like others; programs subscribe, say what became of events, and go to
-//! another node when theirs dies.
+//! Topics at work: publishers are clients like others; programs subscribe, say what became of
+//! events, and go to another node when theirs dies.
 
 use std::collections::BTreeMap;
 

@@ -22,8 +22,8 @@ const PATIENCE: u64 = 25 * SEC;
 const HASTY: (u64, u64) = (5 * MS, 500 * MS);
 /// Attempts of one operation.
 const ATTEMPTS_MAX: u32 = 60;
-/// Chance that a publish is one that was made before, among how many, how long ago: well within the time for which
-/// names are remembered.
+/// Chance that a publish is one that was made before, among how many, how long ago: well within the
+/// time for which names are remembered.
 const AGAIN: f64 = 0.2;
 const AGAIN_OF_MAX: usize = 8;
 const AGAIN_TIME_MAX: u64 = 60 * SEC;
@@ -188,7 +188,8 @@ impl World {
         }
     }
 
-    /// Now and then, what some client has published a moment ago, whatever it was told, or is publishing now.
+    /// Now and then, what some client has published a moment ago, whatever it was told, or is
+    /// publishing now.
     fn published_lately(&mut self) -> Option<Op> {
         if !self.dice.names.chance(AGAIN) {
             return None;
@@ -267,8 +268,8 @@ impl World {
         dice.chance(0.7).then_some(deadline)
     }
 
-    /// Nodes that a client calls: as a load balancer sees it, those that say they are ready, and every other
-    /// client has noticed which stand still.
+    /// Nodes that a client calls: as a load balancer sees it, those that say they are ready, and
+    /// every other client has noticed which stand still.
     pub(super) fn open_places(&self, client: usize) -> Vec<Place> {
         let is_joined = |place: &Place| {
             let process = self.nodes[*place].process.as_ref();
@@ -407,8 +408,8 @@ impl World {
         );
     }
 
-    /// An attempt is over without an answer that counts: repeats it if that is safe, and not before the
-    /// pause that the answer asked for.
+    /// An attempt is over without an answer that counts: repeats it if that is safe, and not before
+    /// the pause that the answer asked for.
     fn again(&mut self, client: usize, asked: u64) {
         let Some(call) = &self.clients.clients[client].call else {
             return;
@@ -490,8 +491,9 @@ impl World {
     }
 }
 
-/// Whether an answer says that this node takes no calls, now or any more: any other node would have taken
-/// it, and a balancer that asks nodes whether they are ready sends them none. The cluster failed nobody.
+/// Whether an answer says that this node takes no calls, now or any more: any other node would have
+/// taken it, and a balancer that asks nodes whether they are ready sends them none. The cluster
+/// failed nobody.
 fn is_of_the_node(code: Code) -> bool {
     matches!(code, Code::ShuttingDown | Code::NotJoined)
 }

@@ -1,5 +1,5 @@
-//! Disks that go back in time: old images are put back, logs are cut. The others remember what a node
-//! promised (`node/marks.rs` of the core), so that it uses nothing of what is left.
+//! Disks that go back in time: old images are put back, logs are cut. The others remember what a
+//! node promised (`node/marks.rs` of the core), so that it uses nothing of what is left.
 
 use ghostlight_sim::{CrashKind, Restored, SEC, World};
 
@@ -32,8 +32,8 @@ fn old_image_of_a_disk() {
     });
 }
 
-/// Power fails everywhere, and every node's log has to be cut at a place that looks damaged: nothing that
-/// was synced is missing, and the nodes find that out from each other.
+/// Power fails everywhere, and every node's log has to be cut at a place that looks damaged:
+/// nothing that was synced is missing, and the nodes find that out from each other.
 #[test]
 fn all_in_doubt_after_a_power_loss() {
     scenario_of("all_in_doubt_after_a_power_loss", 4, three, |world| {

@@ -1,4 +1,5 @@
-//! Nodes freeze, die and flap: nothing acknowledged is lost, nothing stale is read, nothing moves in haste.
+//! Nodes freeze, die and flap: nothing acknowledged is lost, nothing stale is read, nothing moves
+//! in haste.
 
 use ghostlight_core::admin::AdminRequest;
 use ghostlight_sim::{CrashKind, MS, Origin, SEC};
@@ -16,8 +17,8 @@ fn freeze() {
         at_work(world)?;
         for _ in 0..3 {
             let place = world.busiest();
-            // Clients whose calls wait there are not answered before it wakes; half of them call elsewhere
-            // by then, and must be.
+            // Clients whose calls wait there are not answered before it wakes; half of them call
+            // elsewhere by then, and must be.
             world.noticed.insert(place);
             pass(world, SEC);
             world.freeze(place, 5 * SEC);
@@ -113,7 +114,8 @@ fn dead_node_removed() {
     });
 }
 
-/// A member that is down for a part of every five seconds: no copy moves, and it is given nothing to lead.
+/// A member that is down for a part of every five seconds: no copy moves, and it is given nothing
+/// to lead.
 fn flap(world: &mut ghostlight_sim::World, down: u64) -> Outcome {
     at_work(world)?;
     let flapper = world.busiest();

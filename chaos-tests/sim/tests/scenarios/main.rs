@@ -1,6 +1,8 @@
-//! Named scenarios: each a promise, kept under a given misfortune, in virtual time, for several seeds.
+//! Named scenarios: each a promise, kept under a given misfortune, in virtual time, for several
+//! seeds.
 //!
-//! A failure prints the line that repeats it: `SEED=3 cargo test -p ghostlight-sim --test scenarios NAME`.
+//! A failure prints the line that repeats it: `SEED=3 cargo test -p ghostlight-sim --test scenarios
+//! NAME`.
 
 mod back_in_time;
 mod failures;
@@ -16,8 +18,8 @@ use ghostlight_sim::{MS, Params, SEC, Show, World, compare, form, guarded, heal}
 const SEEDS: u64 = 2;
 /// Times as many with `GHOSTLIGHT_CHAOS=long`.
 const LONG: u64 = 2;
-/// How long leaderships and copies may take to be where they belong: the waiting time of ten seconds, and
-/// the moves themselves.
+/// How long leaderships and copies may take to be where they belong: the waiting time of ten
+/// seconds, and the moves themselves.
 const SETTLE_MAX: u64 = 60 * SEC;
 
 type Outcome = Result<(), String>;

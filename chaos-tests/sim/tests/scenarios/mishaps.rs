@@ -1,12 +1,12 @@
-//! Damaged logs, copied directories, versions that speak other frames: none may disturb the others, and what a node
-//! cannot answer for any more it does not use.
+//! Damaged logs, copied directories, versions that speak other frames: none may disturb the others,
+//! and what a node cannot answer for any more it does not use.
 
 use ghostlight_sim::{Build, SEC, World};
 
 use super::{at_the_end, at_work, ensure, four, pass, scenario, scenario_of, three, within};
 
-/// A node is started too early as a version that speaks other frames. The others refuse it, go on, and take it back
-/// when it is of theirs again. Nobody ends.
+/// A node is started too early as a version that speaks other frames. The others refuse it, go on,
+/// and take it back when it is of theirs again. Nobody ends.
 #[test]
 fn a_node_of_another_version() {
     scenario("a_node_of_another_version", three, |world| {
@@ -35,8 +35,8 @@ fn a_node_of_another_version() {
     });
 }
 
-/// A copy of a directory is started while the original runs. One of them ends, or both; in the end the copy is gone, and
-/// every acknowledged write is there.
+/// A copy of a directory is started while the original runs. One of them ends, or both; in the end
+/// the copy is gone, and every acknowledged write is there.
 #[test]
 fn a_copy_beside_its_original() {
     scenario_of("a_copy_beside_its_original", 4, four, |world| {
@@ -55,7 +55,8 @@ fn a_copy_beside_its_original() {
     });
 }
 
-/// A bit flips in the file of a log. The node opens what stands before it, and uses it only if the others remember no more.
+/// A bit flips in the file of a log. The node opens what stands before it, and uses it only if the
+/// others remember no more.
 #[test]
 fn a_damaged_log() {
     scenario_of("a_damaged_log", 6, three, |world| {

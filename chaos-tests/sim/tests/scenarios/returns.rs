@@ -1,5 +1,5 @@
-//! What comes back: a wiped node, an old member, a damaged replica. Data is deleted on the word of a newer
-//! membership alone, and damaged copies are made anew from their peers.
+//! What comes back: a wiped node, an old member, a damaged replica. Data is deleted on the word of
+//! a newer membership alone, and damaged copies are made anew from their peers.
 
 use ghostlight_protocol::ids::PartitionId;
 use ghostlight_sim::{Cf, CrashKind, Origin, SEC, World};

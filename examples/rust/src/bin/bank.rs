@@ -1,4 +1,5 @@
-//! A bank with Dapr's Rust SDK: one actor type, state, a reminder. Run it beside a Ghostlight node, see README.md.
+//! A bank with Dapr's Rust SDK: one actor type, state, a reminder. Run it beside a Ghostlight node,
+//! see README.md.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -57,7 +58,8 @@ impl Account {
         serde_json::from_slice(&stored.data).map_err(failed)
     }
 
-    /// The SDK keeps no state in memory: what is set is staged at the node until the method answers.
+    /// The SDK keeps no state in memory: what is set is staged at the node until the method
+    /// answers.
     async fn set(&self, balance: i64) -> Result<i64, ActorError> {
         let value = Some(balance.to_string().into_bytes());
         let upsert = ActorStateOperation::Upsert {

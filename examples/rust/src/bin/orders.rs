@@ -1,7 +1,8 @@
 //! An order pipeline with Dapr's Rust SDK: topics, competing workers, a dead letter. See README.md.
 //!
-//! `orders work PORT` has the two steps of an order, payment and shipping; as many of them as there are share the work.
-//! `orders place FIRST LAST` is the order service. Each event is named after its order: published again, it is the same one.
+//! `orders work PORT` has the two steps of an order, payment and shipping; as many of them as there
+//! are share the work. `orders place FIRST LAST` is the order service. Each event is named after
+//! its order: published again, it is the same one.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -144,7 +145,8 @@ impl AppCallback for Workers {
     }
 }
 
-/// Every tenth order has no address. An order that may not have been taken is placed again, under its name.
+/// Every tenth order has no address. An order that may not have been taken is placed again, under
+/// its name.
 async fn place(client: &Client, first: u64, last: u64) {
     for n in first..=last {
         let address = if n % 10 == 0 {

@@ -23,8 +23,8 @@ pub(crate) struct Dialer {
     options: Arc<Options>,
 }
 
-/// One connection. Its client would connect again by itself; it is given up instead, so that nothing waits in it for a
-/// server that may never come back.
+/// One connection. Its client would connect again by itself; it is given up instead, so that
+/// nothing waits in it for a server that may never come back.
 #[derive(Clone)]
 pub(crate) struct Line {
     pub(super) context: Context,

@@ -1,6 +1,8 @@
-//! One subscription: a durable pull consumer, a reader that fetches what there is room for, and the desk of verdicts.
+//! One subscription: a durable pull consumer, a reader that fetches what there is room for, and the
+//! desk of verdicts.
 //!
-//! A failed event rests here under its lease and is then given back: the server counts its deliveries, whoever gets it.
+//! A failed event rests here under its lease and is then given back: the server counts its
+//! deliveries, whoever gets it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -196,7 +198,8 @@ impl Desk for Place {
         let Ok(line) = self.keeper.connection().await else {
             return Again::Later(reply);
         };
-        // The server's answer says that it has the event back: what is fetched after that comes after it.
+        // The server's answer says that it has the event back: what is fetched after that comes
+        // after it.
         let client = line.client();
         let giving = client.request(reply.clone(), AckKind::Nak(None).into());
         let given = tokio::select! {

@@ -42,7 +42,8 @@ pub(super) async fn subscribe(
     let bounds = Bounds {
         // Its ledger keeps the order.
         out: Out::SideBySide(out),
-        // The places of what is settled are free only when that was told: others are ready meanwhile.
+        // The places of what is settled are free only when that was told: others are ready
+        // meanwhile.
         held: out.saturating_mul(2),
         renewal: None,
         deliver: subscribe.max_deliver,

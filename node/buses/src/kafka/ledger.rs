@@ -1,7 +1,8 @@
-//! What one member of a group holds of each of its partitions: what waits, what is handed out, how far it may commit.
+//! What one member of a group holds of each of its partitions: what waits, what is handed out, how
+//! far it may commit.
 //!
-//! Pure. A commit says that everything below an offset is over, so it stands before the oldest event that is not.
-//! Absent: the client, and who handles events.
+//! Pure. A commit says that everything below an offset is over, so it stands before the oldest
+//! event that is not. Absent: the client, and who handles events.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -144,7 +145,8 @@ impl Ledger {
             return;
         };
         if offset < of.next {
-            // The log was cut, or made anew, and the client went back in it: what is here is of the log before.
+            // The log was cut, or made anew, and the client went back in it: what is here is of the
+            // log before.
             let (rests, tenure) = (of.rests, of.tenure);
             self.assign(partition, offset);
             let Some(of) = self.partitions.get_mut(&partition) else {
@@ -336,7 +338,8 @@ mod tests {
         assert_eq!(ledger.take(0).map(|handle| handle.offset), Some(1));
     }
 
-    /// What was handed out before the partition went to somebody else commits nothing, even if it came back.
+    /// What was handed out before the partition went to somebody else commits nothing, even if it
+    /// came back.
     #[test]
     fn what_is_of_another_time_is_nobodys() {
         let mut ledger = filled(Line::OneByOne, &[0, 1]);
@@ -357,7 +360,8 @@ mod tests {
         assert_eq!(ledger.due(), [(0, 1)]);
     }
 
-    /// An unclean election, or a topic that was made anew: the client begins at the oldest event that is left.
+    /// An unclean election, or a topic that was made anew: the client begins at the oldest event
+    /// that is left.
     #[test]
     fn a_log_that_was_cut_is_read_from_where_the_client_is() {
         let mut ledger = filled(Line::OneByOne, &[100, 101]);
@@ -394,7 +398,8 @@ mod tests {
         }
     }
 
-    /// Another member joins while an event is handled: what is handled ends here, and nothing new begins.
+    /// Another member joins while an event is handled: what is handled ends here, and nothing new
+    /// begins.
     #[test]
     fn a_partition_goes_when_nothing_of_it_is_handled() {
         let mut ledger = filled(Line::SideBySide, &[0, 1, 2]);

@@ -1,4 +1,5 @@
-//! The metadata of `pubsub.kafka`, with the defaults of Dapr's code, and what librdkafka is told of it.
+//! The metadata of `pubsub.kafka`, with the defaults of Dapr's code, and what librdkafka is told of
+//! it.
 
 use std::time::Duration;
 
@@ -159,7 +160,8 @@ impl Options {
             .set("acks", self.acks.text())
             .set("retries", self.retries.to_string())
             .set("compression.type", self.compression)
-            // What waits for an acknowledgement waits for each event: there is nothing to be collected.
+            // What waits for an acknowledgement waits for each event: there is nothing to be
+            // collected.
             .set("queue.buffering.max.ms", "0")
             .set("delivery.timeout.ms", millis(DELIVERY_TIME_MAX));
         if self.acks == Acks::All {
@@ -181,7 +183,8 @@ impl Options {
             .set("session.timeout.ms", millis(self.session_timeout))
             .set("heartbeat.interval.ms", millis(self.heartbeat_interval))
             .set("partition.assignment.strategy", self.rebalance)
-            // Where a committed offset has gone from the log: the oldest event that is left, for others were never seen.
+            // Where a committed offset has gone from the log: the oldest event that is left, for
+            // others were never seen.
             .set("auto.offset.reset", "earliest")
             .set("topic.metadata.refresh.interval.ms", "10000")
             .set("allow.auto.create.topics", "true");

@@ -1,4 +1,5 @@
-//! The producer of a component: one for all its topics, made again when every broker is out of reach.
+//! The producer of a component: one for all its topics, made again when every broker is out of
+//! reach.
 
 use std::sync::Arc;
 use std::time::Duration;

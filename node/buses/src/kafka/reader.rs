@@ -1,6 +1,7 @@
 //! A member of a group: a thread that reads, commits, and hears which partitions it has.
 //!
-//! The thread polls all the time, also while handlers take theirs: a member that does not is taken for dead.
+//! The thread polls all the time, also while handlers take theirs: a member that does not is taken
+//! for dead.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -32,11 +33,13 @@ const POLL_RESTING: Duration = Duration::from_millis(5);
 const READS_MAX: usize = 256;
 /// How long brokers may take to tell where a group stands.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a partition that others are to have is kept for what is handled of it: the whole group waits meanwhile.
+/// How long a partition that others are to have is kept for what is handled of it: the whole group
+/// waits meanwhile.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(60);
 /// How often it is seen whether that is over.
 const LEAVE_LOOK: Duration = Duration::from_millis(5);
-/// A group that has committed everywhere exists, even if it shares its partitions out anew for longer than this.
+/// A group that has committed everywhere exists, even if it shares its partitions out anew for
+/// longer than this.
 const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause before a member begins again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -92,7 +95,8 @@ impl Shelf {
                     continue;
                 };
                 let content = (*handle.content).clone();
-                // There is room in the queue for as many as there are places; who has gone wants none.
+                // There is room in the queue for as many as there are places; who has gone wants
+                // none.
                 drop(taken.try_send(Taken {
                     handle,
                     content,
@@ -241,7 +245,8 @@ impl Member {
 }
 
 impl Context {
-    /// Tells Kafka what is over. What is refused, as while the group is shared out anew, is said again with the next one.
+    /// Tells Kafka what is over. What is refused, as while the group is shared out anew, is said
+    /// again with the next one.
     fn commit(&self, consumer: &BaseConsumer<Self>, topic: &str) {
         let due = self.shelf.ledger().due();
         let Some(offsets) = list(topic, &due) else {
@@ -257,14 +262,16 @@ impl Context {
         }
     }
 
-    /// Where this member begins in partitions that it got. Where the group has committed nothing it does so now.
+    /// Where this member begins in partitions that it got. Where the group has committed nothing it
+    /// does so now.
     fn begins(
         &self,
         consumer: &BaseConsumer<Self>,
         given: &TopicPartitionList,
     ) -> KafkaResult<TopicPartitionList> {
         let starts = consumer.committed_offsets(given.clone(), ANSWER_TIME_MAX)?;
-        // What is published to a partition that appears after the subscriber was told that it is one is for it.
+        // What is published to a partition that appears after the subscriber was told that it is
+        // one is for it.
         let begin = match self.has_joined() {
             true => Begin::Oldest,
             false => self.begin,
@@ -304,7 +311,8 @@ impl Context {
             }
             drop(ledger);
             if begun.count() > 0 {
-                // In the client a rest outlives an assignment; the ledger's partitions begin without one.
+                // In the client a rest outlives an assignment; the ledger's partitions begin
+                // without one.
                 consumer.resume(&begun)?;
             }
             consumer.assign(&begun)
@@ -336,7 +344,8 @@ impl Context {
         }
     }
 
-    /// Others get partitions: what is handled of them is waited for, so that nobody else handles it meanwhile.
+    /// Others get partitions: what is handled of them is waited for, so that nobody else handles it
+    /// meanwhile.
     fn finish_work(&self, given: &TopicPartitionList) {
         let partitions: Vec<i32> = given.elements().iter().map(|one| one.partition()).collect();
         let mut ledger = self.shelf.ledger();

@@ -1,4 +1,5 @@
-//! Events as records of Kafka, and back: the envelope is the value, the partition key is the key, metadata travels in headers.
+//! Events as records of Kafka, and back: the envelope is the value, the partition key is the key,
+//! metadata travels in headers.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

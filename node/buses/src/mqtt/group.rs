@@ -1,7 +1,9 @@
-//! One subscription: a reader with a connection of its own, and the ledger of what is not acknowledged.
+//! One subscription: a reader with a connection of its own, and the ledger of what is not
+//! acknowledged.
 //!
-//! An event is lent for as long as its session knows no acknowledgement. A session that goes on after its connection broke
-//! sends everything again that is held here: that is passed over, so that a slow handler does not get company.
+//! An event is lent for as long as its session knows no acknowledgement. A session that goes on
+//! after its connection broke sends everything again that is held here: that is passed over, so
+//! that a slow handler does not get company.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,7 +36,8 @@ const SHARED: &str = "$share/";
 const JOIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// Pause before a connection is made again.
 const READ_PAUSE: Duration = Duration::from_millis(300);
-/// Metadata of an event: whether the broker kept it for those who come later, and it is older than the subscription.
+/// Metadata of an event: whether the broker kept it for those who come later, and it is older than
+/// the subscription.
 const RETAINED: &str = "retained";
 /// Most events that one subscription holds.
 const HELD_MAX: u32 = 1_024;

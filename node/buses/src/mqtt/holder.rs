@@ -1,8 +1,10 @@
-//! Which process of a group holds its session: the broker would give it to whoever came last, again and again.
+//! Which process of a group holds its session: the broker would give it to whoever came last, again
+//! and again.
 //!
-//! The holder says its name every few seconds under a retained topic, and clears it when it leaves. Who wants to hold
-//! watches that topic first, and stands by while it hears another name; of two that begin at once the lesser name goes on.
-//! What is wrong here costs duplicates, never events: the session itself is the broker's.
+//! The holder says its name every few seconds under a retained topic, and clears it when it leaves.
+//! Who wants to hold watches that topic first, and stands by while it hears another name; of two
+//! that begin at once the lesser name goes on. What is wrong here costs duplicates, never events:
+//! the session itself is the broker's.
 
 use std::time::Duration;
 
@@ -173,7 +175,8 @@ impl Holder {
     }
 }
 
-/// Where the holder of a session says its name. Of a subscription with wildcards it would be no topic to publish to.
+/// Where the holder of a session says its name. Of a subscription with wildcards it would be no
+/// topic to publish to.
 fn topic(session: &str) -> String {
     let mut topic = PREFIX.to_owned();
     for c in session.chars() {

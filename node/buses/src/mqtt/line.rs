@@ -1,4 +1,5 @@
-//! The connection by which a component publishes: which event the broker has taken, packet by packet.
+//! The connection by which a component publishes: which event the broker has taken, packet by
+//! packet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -144,7 +145,8 @@ impl Publisher {
             .is_ok()
     }
 
-    /// A number that nothing under way has. There is one: no more are under way than a fraction of all numbers.
+    /// A number that nothing under way has. There is one: no more are under way than a fraction of
+    /// all numbers.
     fn free(&mut self) -> u16 {
         loop {
             self.last = self.last.wrapping_add(1).max(1);

@@ -1,7 +1,7 @@
 //! One connection to a broker: dialled and introduced, then packets in and out.
 //!
-//! What goes out waits in a queue for a task of its own, so that acknowledgements and pings leave while nobody reads.
-//! The task ends, with a good-bye, when the last [`Sender`] has gone.
+//! What goes out waits in a queue for a task of its own, so that acknowledgements and pings leave
+//! while nobody reads. The task ends, with a good-bye, when the last [`Sender`] has gone.
 
 use std::sync::Arc;
 use std::time::Duration;

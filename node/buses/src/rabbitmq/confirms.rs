@@ -1,8 +1,9 @@
 //! Which events of a channel the server has not confirmed, and who waits for them.
 //!
-//! Pure. A server with a resource alarm stops reading, and says so only to clients that ask for that; amqprs does not. It is
-//! known by its silence: something waits for a confirmation, and none comes. Then nothing more is sent but a word now and
-//! then, by which the end of the alarm is noticed also where the events before it are stuck for good.
+//! Pure. A server with a resource alarm stops reading, and says so only to clients that ask for
+//! that; amqprs does not. It is known by its silence: something waits for a confirmation, and none
+//! comes. Then nothing more is sent but a word now and then, by which the end of the alarm is
+//! noticed also where the events before it are stuck for good.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -155,7 +156,8 @@ mod tests {
         assert_eq!(room.available_permits(), 4);
     }
 
-    /// An event whose publisher has left keeps its place; a server that confirms nothing gets a word now and then.
+    /// An event whose publisher has left keeps its place; a server that confirms nothing gets a
+    /// word now and then.
     #[test]
     fn a_silent_server_is_noticed_and_asked_now_and_then() {
         let (begin, room) = (Instant::now(), Arc::new(Semaphore::new(8)));

@@ -1,7 +1,8 @@
-//! One subscription: a queue of its group, a reader with a connection of its own, and the desk of verdicts.
+//! One subscription: a queue of its group, a reader with a connection of its own, and the desk of
+//! verdicts.
 //!
-//! An event is lent for as long as its connection lives. A server gives up a connection on which a handler takes longer
-//! than its `consumer_timeout` (30 minutes); nothing can renew that.
+//! An event is lent for as long as its connection lives. A server gives up a connection on which a
+//! handler takes longer than its `consumer_timeout` (30 minutes); nothing can renew that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -296,7 +297,8 @@ impl Reader {
         let link = Link::new(&self.options, &purpose, hears).await?;
         self.declare(&link.words()).await?;
         let channel = link.channel();
-        // What is sent is bounded by what is not acknowledged. So it always is: without, the whole queue would come at once.
+        // What is sent is bounded by what is not acknowledged. So it always is: without, the whole
+        // queue would come at once.
         let ahead = u16::try_from(self.held).unwrap_or(u16::MAX);
         answered(channel.basic_qos(BasicQosArguments::new(0, ahead, false))).await?;
         let mut arguments = BasicConsumeArguments::new(&self.queue.name, "");

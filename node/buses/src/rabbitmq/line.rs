@@ -1,4 +1,5 @@
-//! The connection by which a component publishes: exchanges are declared once, and every event is confirmed.
+//! The connection by which a component publishes: exchanges are declared once, and every event is
+//! confirmed.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -106,7 +107,8 @@ impl ChannelCallback for Hears {
 }
 
 impl Line {
-    /// Whether it is of use. A server that did not like a word closes the channel alone: that is the end as well.
+    /// Whether it is of use. A server that did not like a word closes the channel alone: that is
+    /// the end as well.
     fn is_whole(&self) -> bool {
         self.0.link.is_whole()
     }
@@ -140,7 +142,8 @@ impl Line {
         Some(silent(silence))
     }
 
-    /// Publishes. The event keeps its place until the server has answered, whether its publisher waits for that or not.
+    /// Publishes. The event keeps its place until the server has answered, whether its publisher
+    /// waits for that or not.
     pub(super) async fn publish(&self, letter: Letter, place: OwnedSemaphorePermit) -> Fate {
         let (fate, told) = oneshot::channel();
         let waiting = Waiting { fate, place };
@@ -193,8 +196,8 @@ impl Way for Link {
     }
 }
 
-/// Numbers events and sends them, one after the other: numbers are the server's count, so nothing may come between the two.
-/// Ends with its line, or with the connection.
+/// Numbers events and sends them, one after the other: numbers are the server's count, so nothing
+/// may come between the two. Ends with its line, or with the connection.
 async fn send_all(way: Arc<impl Way>, confirms: Shared, mut asks: mpsc::Receiver<Asked>) {
     let mut looks = interval(LOOK_PERIOD);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

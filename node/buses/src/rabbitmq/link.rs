@@ -1,4 +1,5 @@
-//! One connection to RabbitMQ and its channel, and the words by which exchanges and queues come about.
+//! One connection to RabbitMQ and its channel, and the words by which exchanges and queues come
+//! about.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,8 @@ pub(super) struct Link {
 /// A channel that is good for a few words.
 pub(super) struct Apart(Channel);
 
-/// The answer to a request. The client forgets to tell that a channel was closed: silence is an answer too.
+/// The answer to a request. The client forgets to tell that a channel was closed: silence is an
+/// answer too.
 ///
 /// # Errors
 /// What the client says.

@@ -126,7 +126,8 @@ impl Options {
         settings: &mut Settings,
     ) -> Result<Self, String> {
         let (url, tls) = address(settings)?;
-        // These have nothing to do here: events are always confirmed, and a lost server is tried again by itself.
+        // These have nothing to do here: events are always confirmed, and a lost server is tried
+        // again by itself.
         for name in ["publisherConfirm", "reconnectWaitSeconds"] {
             settings.text(name);
         }

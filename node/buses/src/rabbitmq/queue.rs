@@ -1,7 +1,7 @@
 //! What a subscription's own metadata says of its queue: `queueType`, `maxPriority`, `queueName`.
 //!
-//! Pure. What a server would refuse without a name for it is refused here: a quorum queue is durable and stays, and knows no
-//! priorities of ours.
+//! Pure. What a server would refuse without a name for it is refused here: a quorum queue is
+//! durable and stays, and knows no priorities of ours.
 
 use crate::settings::Settings;
 use crate::subscription::Subscribe;

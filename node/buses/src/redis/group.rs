@@ -1,7 +1,7 @@
 //! One subscription: a reader with a connection of its own, and the desk where verdicts are told.
 //!
-//! The reader takes what is new, and now and then what dead processes held. Both come through the same places, so that no
-//! more than `queueDepth` entries are held here.
+//! The reader takes what is new, and now and then what dead processes held. Both come through the
+//! same places, so that no more than `queueDepth` entries are held here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -235,8 +235,8 @@ impl Reader {
             let made = self.place.keeper.dial().apart(block).await;
             let why = match made {
                 Ok(connection) => {
-                    // Where the server was away, leases have ended with that, and not with their processes: each has time to come
-                    // back, and to renew what it holds.
+                    // Where the server was away, leases have ended with that, and not with their
+                    // processes: each has time to come back, and to renew what it holds.
                     let patience = match broke || self.place.keeper.was_away() {
                         true => self.place.renewal().max(PAUSES.1),
                         false => Duration::ZERO,

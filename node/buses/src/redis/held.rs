@@ -1,4 +1,5 @@
-//! Which entries a subscription holds: the pending ones of its group that are not dead, whatever Redis says of their age.
+//! Which entries a subscription holds: the pending ones of its group that are not dead, whatever
+//! Redis says of their age.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,8 @@
-//! The same servers over TLS: one whose certificate is signed by an authority that counts serves, any other one does not.
+//! The same servers over TLS: one whose certificate is signed by an authority that counts serves,
+//! any other one does not.
 //!
-//! The machine's roots are what `SSL_CERT_FILE` names, so that this program runs itself again with an authority of its own.
+//! The machine's roots are what `SSL_CERT_FILE` names, so that this program runs itself again with
+//! an authority of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

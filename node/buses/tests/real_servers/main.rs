@@ -1,5 +1,6 @@
-//! Buses against their real servers, each of which is started here. What has no server here is skipped, and said to be.
-//! Kafka has no server that could be had: librdkafka's own mock cluster stands for it, in builds with that feature.
+//! Buses against their real servers, each of which is started here. What has no server here is
+//! skipped, and said to be. Kafka has no server that could be had: librdkafka's own mock cluster
+//! stands for it, in builds with that feature.
 
 mod encrypted;
 #[cfg(feature = "kafka")]

@@ -1,4 +1,5 @@
-//! librdkafka's mock cluster in the place of Kafka's servers: groups, offsets and idempotent producers over real sockets.
+//! librdkafka's mock cluster in the place of Kafka's servers: groups, offsets and idempotent
+//! producers over real sockets.
 
 use libtest_mimic::Trial;
 use rdkafka::mocking::MockCluster;
@@ -14,8 +15,8 @@ const KAFKA: Kind = Kind {
         vec![
             ("brokers", format!("127.0.0.1:{port}")),
             ("initialOffset", "oldest".to_owned()),
-            // The mock cluster waits for a busy member a second less than this when it shares partitions out anew; Kafka waits
-            // for five minutes.
+            // The mock cluster waits for a busy member a second less than this when it shares
+            // partitions out anew; Kafka waits for five minutes.
             ("sessionTimeout", "10s".to_owned()),
             ("heartbeatInterval", "300ms".to_owned()),
         ]

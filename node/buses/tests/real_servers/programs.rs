@@ -1,6 +1,8 @@
-//! The servers behind each type of component: how they are started, and what a component says to reach them.
+//! The servers behind each type of component: how they are started, and what a component says to
+//! reach them.
 //!
-//! Each keeps what it acknowledges as well as it can: its settings here are those that `docs/buses.md` recommends.
+//! Each keeps what it acknowledges as well as it can: its settings here are those that
+//! `docs/buses.md` recommends.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -45,7 +47,8 @@ fn redis_command(command: &mut Command, directory: &Path, port: u16) {
     command.args(["--appendfsync", "always"]);
 }
 
-/// NATS JetStream, with its files synced before each acknowledgement, and one stream for every topic.
+/// NATS JetStream, with its files synced before each acknowledgement, and one stream for every
+/// topic.
 pub(crate) const JETSTREAM: Program = Program {
     kind: "pubsub.jetstream",
     name: "nats-server",

@@ -20,8 +20,8 @@ pub(crate) struct Program {
     pub(crate) name: &'static str,
     /// Where to get it.
     pub(crate) install: &'static str,
-    /// Arguments and environment; files may be written into the directory. It listens at `127.0.0.1:port`, keeps everything in the
-    /// directory, and syncs before it acknowledges.
+    /// Arguments and environment; files may be written into the directory. It listens at
+    /// `127.0.0.1:port`, keeps everything in the directory, and syncs before it acknowledges.
     pub(crate) command: fn(&mut Command, directory: &Path, port: u16),
     /// Metadata of a component, with short leases.
     pub(crate) metadata: fn(port: u16) -> Vec<(&'static str, String)>,

@@ -40,7 +40,8 @@ pub(crate) struct Kind {
 pub(crate) enum Joining {
     /// Nothing.
     RepeatsNothing,
-    /// What was acknowledged while it joined may come again: the mock cluster takes no commits meanwhile, as Kafka would.
+    /// What was acknowledged while it joined may come again: the mock cluster takes no commits
+    /// meanwhile, as Kafka would.
     RepeatsTheLast,
 }
 
@@ -469,7 +470,8 @@ async fn what_a_dead_process_held_comes_again(kind: &Kind, port: u16) {
     drop(held);
 }
 
-/// A dead letter has the id of the event that it was: a bus that knows ids must not take it for a repetition.
+/// A dead letter has the id of the event that it was: a bus that knows ids must not take it for a
+/// repetition.
 pub(crate) async fn same_id_on_two_topics(kind: Kind, server: &mut dyn Serves) {
     server.start();
     (kind.prepare)(server.port());
@@ -545,7 +547,8 @@ pub(crate) async fn wildcards_tell_topics(kind: Kind, server: &mut dyn Serves) {
     assert_eq!(delivery.event.attributes["retained"], "true");
 }
 
-/// Leases end while nobody can renew them: what is being handled is handled by nobody else for that.
+/// Leases end while nobody can renew them: what is being handled is handled by nobody else for
+/// that.
 pub(crate) async fn away_for_longer_than_a_lease(kind: Kind, server: &mut dyn Serves) {
     server.start();
     let port = server.port();
@@ -606,7 +609,8 @@ pub(crate) async fn comes_and_goes(kind: Kind, server: &mut dyn Serves) {
     restarted_in_the_middle(&kind, server, bus).await;
 }
 
-/// Events are published all the time while the server is killed twice; what was acknowledged is delivered.
+/// Events are published all the time while the server is killed twice; what was acknowledged is
+/// delivered.
 async fn restarted_in_the_middle(kind: &Kind, server: &mut dyn Serves, bus: Arc<dyn Bus>) {
     let subscription = subscribe(&*bus, "stream", "g").await;
     let over = Arc::new(AtomicBool::new(false));

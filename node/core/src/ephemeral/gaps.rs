@@ -1,14 +1,16 @@
 //! What was lost between a publisher's node and this one, and what comes too late.
 //!
-//! Each node counts its events of a topic, and every event says its place. So whatever loses events (a full lane, a broken
-//! connection, a relay that died) is seen here by the hole that it leaves. One that comes behind a later one of the same
-//! node, because the plan changed in between, is dropped: a publisher's events have their order, and none comes twice.
+//! Each node counts its events of a topic, and every event says its place. So whatever loses events
+//! (a full lane, a broken connection, a relay that died) is seen here by the hole that it leaves.
+//! One that comes behind a later one of the same node, because the plan changed in between, is
+//! dropped: a publisher's events have their order, and none comes twice.
 
 use std::collections::BTreeMap;
 
 use ghostlight_protocol::ids::NodeId;
 
-/// Publishers' nodes of one topic that are remembered; of more, those heard of least lately begin anew.
+/// Publishers' nodes of one topic that are remembered; of more, those heard of least lately begin
+/// anew.
 pub const ORIGINS_MAX: usize = 1_024;
 
 /// What was heard of each publisher's node, for one topic.

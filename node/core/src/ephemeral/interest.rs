@@ -1,12 +1,13 @@
 //! Which nodes want which ephemeral topics.
 //!
-//! Each node numbers the changes of what it wants, and tells each to every node that it has a control connection to; a new
-//! connection begins with the whole. The receiver says which version it knows. One that misses a version asks for the
-//! whole; one that is not heard to know the newest within [`REPAIR_AFTER`] is told the whole again. So lost frames, broken
-//! connections and restarts all heal the same way, and who subscribes can wait until everybody knows ([`Interest::is_known`]).
-//! What a node wanted counts until it says otherwise, comes back as another run, or has been away for [`FORGET_AFTER`]: a
-//! connection that breaks for a moment changes nothing.
-//! Absent: who is a member, and whether an event can be sent to it.
+//! Each node numbers the changes of what it wants, and tells each to every node that it has a
+//! control connection to; a new connection begins with the whole. The receiver says which version
+//! it knows. One that misses a version asks for the whole; one that is not heard to know the newest
+//! within [`REPAIR_AFTER`] is told the whole again. So lost frames, broken connections and restarts
+//! all heal the same way, and who subscribes can wait until everybody knows
+//! ([`Interest::is_known`]). What a node wanted counts until it says otherwise, comes back as
+//! another run, or has been away for [`FORGET_AFTER`]: a connection that breaks for a moment
+//! changes nothing. Absent: who is a member, and whether an event can be sent to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

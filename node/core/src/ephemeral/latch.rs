@@ -1,9 +1,10 @@
 //! Last values of topics that keep one.
 //!
-//! The node of the publisher keeps it, and so does each node that wants the topic. A node that begins to want it is told by
-//! one of them ([`answers`]): the publisher's, or, when that is gone, the first of the others. Of two values the later
-//! counts, by the publishers' clocks; equal clocks by node and number, so that all nodes keep the same one.
-//! Absent: durability. A value is gone with the last node that keeps it.
+//! The node of the publisher keeps it, and so does each node that wants the topic. A node that
+//! begins to want it is told by one of them ([`answers`]): the publisher's, or, when that is gone,
+//! the first of the others. Of two values the later counts, by the publishers' clocks; equal clocks
+//! by node and number, so that all nodes keep the same one. Absent: durability. A value is gone
+//! with the last node that keeps it.
 
 use std::collections::BTreeMap;
 
@@ -124,8 +125,9 @@ impl<T> Latch<T> {
     }
 }
 
-/// Whether `me`, which keeps a value that `origin` published, tells it to a node that begins to want the topic. `reached` are
-/// the other nodes that want it and can be reached from here, the newcomer left out.
+/// Whether `me`, which keeps a value that `origin` published, tells it to a node that begins to
+/// want the topic. `reached` are the other nodes that want it and can be reached from here, the
+/// newcomer left out.
 #[must_use]
 pub fn answers(
     me: NodeId,

@@ -1,12 +1,14 @@
 //! To whom a publisher sends an event, and who passes it on.
 //!
-//! A pure function of the topic and of the nodes that want it. Nodes of the publisher's own zone, and all where no zones are
-//! said, get it straight from the publisher, as long as they are at most [`DIRECT_MAX`]; another zone gets one copy, by a
-//! relay that passes it on within its zone. Where there are more nodes than that, about the square root of their number are
-//! relays: nobody then sends more than about twice that many copies. Relays are chosen by rendezvous hash of topic and node,
-//! so that topics spread over nodes, and a node that goes changes little. A relay is told whom to pass on to: publisher and
-//! relay need not know the same members, and when a member goes the next event has a plan without it.
-//! Absent: whether a node can be reached; only those that can be are given.
+//! A pure function of the topic and of the nodes that want it. Nodes of the publisher's own zone,
+//! and all where no zones are said, get it straight from the publisher, as long as they are at most
+//! [`DIRECT_MAX`]; another zone gets one copy, by a relay that passes it on within its zone. Where
+//! there are more nodes than that, about the square root of their number are relays: nobody then
+//! sends more than about twice that many copies. Relays are chosen by rendezvous hash of topic and
+//! node, so that topics spread over nodes, and a node that goes changes little. A relay is told
+//! whom to pass on to: publisher and relay need not know the same members, and when a member goes
+//! the next event has a plan without it. Absent: whether a node can be reached; only those that can
+//! be are given.
 
 use std::collections::BTreeMap;
 
@@ -34,8 +36,8 @@ impl Hop {
     }
 }
 
-/// The copies of an event of `topic` for `targets`, by their zones (empty: not said). Every target is in the plan once, and
-/// the publisher in `own_zone` is none of them.
+/// The copies of an event of `topic` for `targets`, by their zones (empty: not said). Every target
+/// is in the plan once, and the publisher in `own_zone` is none of them.
 #[must_use]
 pub fn plan(topic: &TopicKey, own_zone: &str, targets: &BTreeMap<NodeId, &str>) -> Vec<Hop> {
     let mut near = Vec::new();

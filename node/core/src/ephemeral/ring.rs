@@ -1,7 +1,8 @@
 //! What waits for one subscriber: a bounded ring that lets go of the oldest.
 //!
-//! A subscriber that is slow loses events, and nobody else does: pushing never waits and never fails. How many were lost
-//! stands before the first event after them, also those that were lost on their way here.
+//! A subscriber that is slow loses events, and nobody else does: pushing never waits and never
+//! fails. How many were lost stands before the first event after them, also those that were lost on
+//! their way here.
 
 use std::collections::VecDeque;
 
@@ -117,8 +118,8 @@ impl<T> Ring<T> {
         Some(Taken { event, missed })
     }
 
-    /// An event that was taken, and is of no use to the subscriber after all: it does not count as missed, what was missed
-    /// before it does.
+    /// An event that was taken, and is of no use to the subscriber after all: it does not count as
+    /// missed, what was missed before it does.
     pub fn pass_over(&mut self, missed: u64) {
         match self.waiting.front_mut() {
             Some(next) => next.missed += missed,
@@ -189,7 +190,8 @@ mod tests {
     }
 
     proptest! {
-        /// Events come in order, gaps and events together are all that was pushed, and the bounds hold after each push.
+        /// Events come in order, gaps and events together are all that was pushed, and the bounds
+        /// hold after each push.
         #[test]
         fn nothing_is_lost_without_being_counted(
             events in 1_usize..8, bytes in 1_usize..64,

@@ -1,8 +1,8 @@
 //! Many nodes at once, from a seed: interest under faults, then events by plan.
 //!
-//! While there are faults frames are lost, connections break and nodes start anew. Then it is quiet, and after a few seconds
-//! every node must know what every other wants; an event reaches each node that wants it exactly once, and nobody sends more
-//! copies than the plan's bounds allow.
+//! While there are faults frames are lost, connections break and nodes start anew. Then it is
+//! quiet, and after a few seconds every node must know what every other wants; an event reaches
+//! each node that wants it exactly once, and nobody sends more copies than the plan's bounds allow.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,5 +1,6 @@
-//! Leaders that have refused a call because it would have come too late: while their pause lasts, calls that have no
-//! more time than that one are refused here, which costs neither them nor us a frame.
+//! Leaders that have refused a call because it would have come too late: while their pause lasts,
+//! calls that have no more time than that one are refused here, which costs neither them nor us a
+//! frame.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

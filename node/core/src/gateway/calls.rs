@@ -41,8 +41,8 @@ const ASK_ROUTES_EVERY: Duration = Duration::from_millis(250);
 const OPERATION_TIME_MAX: Duration = Duration::from_secs(15);
 /// Told to a caller that this node is full or about to stop.
 const REFUSED_RETRY: Duration = Duration::from_millis(200);
-/// Bits of a call's key that count calls; the generation stands above them, so that an answer meant for
-/// an earlier run of this node finds no call.
+/// Bits of a call's key that count calls; the generation stands above them, so that an answer meant
+/// for an earlier run of this node finds no call.
 const KEY_BITS: u32 = 40;
 
 /// Bounds of a gateway.

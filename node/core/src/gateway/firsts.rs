@@ -1,8 +1,9 @@
-//! When requests with ids of their own were first made here: an attempt that a client makes later, because
-//! the first one had no answer, shows its turn the same time. What the turn asks of others then is the same
-//! too, and finds its record there.
+//! When requests with ids of their own were first made here: an attempt that a client makes later,
+//! because the first one had no answer, shows its turn the same time. What the turn asks of others
+//! then is the same too, and finds its record there.
 //!
-//! Bounded in number, the oldest go first; and by the age of records, after which an id may be used anew. Absent: attempts through other gateways, which know nothing of each other.
+//! Bounded in number, the oldest go first; and by the age of records, after which an id may be used
+//! anew. Absent: attempts through other gateways, which know nothing of each other.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,8 +1,8 @@
 //! One call without an answer: its attempts, and what may be said about them.
 //!
-//! Every attempt has its own number on the wire, so that each answer is booked to the attempt it answers.
-//! An attempt is *open* until its answer; an open attempt may have run. From this follows what the
-//! caller may be told, and nothing else decides it.
+//! Every attempt has its own number on the wire, so that each answer is booked to the attempt it
+//! answers. An attempt is *open* until its answer; an open attempt may have run. From this follows
+//! what the caller may be told, and nothing else decides it.
 
 use std::time::Duration;
 
@@ -24,7 +24,8 @@ const OPEN_ATTEMPTS_MAX: usize = 16;
 const ATTEMPT_BITS: u32 = 12;
 /// An attempt without an answer for this long is sent again; the next one after twice as long.
 const UNANSWERED_MAX: Duration = Duration::from_secs(5);
-/// An attempt that was held for so long was being served: the wait for a leader begins anew after it.
+/// An attempt that was held for so long was being served: the wait for a leader begins anew after
+/// it.
 const SERVED_AFTER: Duration = Duration::from_secs(1);
 /// Told to a caller whom no leader has answered.
 const NO_LEADER_RETRY: Duration = Duration::from_secs(1);
@@ -161,9 +162,9 @@ impl Pending {
         request
     }
 
-    /// The latest attempt got no answer in its time: it, or its answer, may be lost with a connection
-    /// or a queue of which nobody tells. Everybody may be asked again; the next attempt gets more time,
-    /// because a turn may also just be long.
+    /// The latest attempt got no answer in its time: it, or its answer, may be lost with a
+    /// connection or a queue of which nobody tells. Everybody may be asked again; the next attempt
+    /// gets more time, because a turn may also just be long.
     pub(super) fn unanswered(&mut self) {
         self.patience *= 2;
         self.new_round(None);
@@ -183,7 +184,8 @@ impl Pending {
         Some(self.open.remove(position))
     }
 
-    /// The latest attempt never left: the next one may carry its number again, if none came after it.
+    /// The latest attempt never left: the next one may carry its number again, if none came after
+    /// it.
     pub(super) fn unsend(&mut self, attempt: Attempt) {
         if self.state
             == (State::InFlight {
@@ -196,8 +198,8 @@ impl Pending {
 
     /// Whether an attempt's answer is the request's, whatever becomes of the others.
     ///
-    /// The first attempt's may rest on nothing that is recorded: an error, or a reply that changed nothing.
-    /// It is the request's only as long as no later attempt can commit something else.
+    /// The first attempt's may rest on nothing that is recorded: an error, or a reply that changed
+    /// nothing. It is the request's only as long as no later attempt can commit something else.
     pub(super) fn decides(&self, attempt: Attempt) -> bool {
         attempt.attempt > 1 || self.request.attempt == attempt.attempt + 1
     }

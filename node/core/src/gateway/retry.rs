@@ -1,9 +1,9 @@
 //! Where to send a call next, and when: what this gateway has seen of each partition's leadership.
 //!
-//! A known leader is asked directly. When none is known, or the known one has refused, *one* call of the
-//! partition at a time searches: it asks the replicas in order, pauses, and begins again. The others are
-//! parked until somebody is announced, hinted at, or answers; so a failover under load costs a few frames per
-//! partition, not a few per call.
+//! A known leader is asked directly. When none is known, or the known one has refused, *one* call
+//! of the partition at a time searches: it asks the replicas in order, pauses, and begins again.
+//! The others are parked until somebody is announced, hinted at, or answers; so a failover under
+//! load costs a few frames per partition, not a few per call.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

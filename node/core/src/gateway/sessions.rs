@@ -1,16 +1,16 @@
 //! Numbers the requests of clients that gave no id, and says which numbers are closed.
 //!
-//! Each partition has its own sequence. What is closed travels with every request: the partition drops the
-//! records of it and refuses such a sequence for ever. A sequence may be closed once this gateway
-//! will never send it again: a frame of it that is still under way then finds it closed.
+//! Each partition has its own sequence. What is closed travels with every request: the partition
+//! drops the records of it and refuses such a sequence for ever. A sequence may be closed once this
+//! gateway will never send it again: a frame of it that is still under way then finds it closed.
 //!
-//! A floor says most of it. Above it, what lies between calls that run for long is told by ranges, so that
-//! one such call does not hold the records of all later ones. Short ranges are not worth telling: the
-//! calls around them are as young as they are, and the floor will pass them.
+//! A floor says most of it. Above it, what lies between calls that run for long is told by ranges,
+//! so that one such call does not hold the records of all later ones. Short ranges are not worth
+//! telling: the calls around them are as young as they are, and the floor will pass them.
 //!
-//! A call that was given up may still run at its leader. Closing it at once would make apply skip that
-//! turn, and whether it counts would hang on other traffic; so it lingers until its leader says that the turn is
-//! over. Few may do so for long: a leader that died says nothing.
+//! A call that was given up may still run at its leader. Closing it at once would make apply skip
+//! that turn, and whether it counts would hang on other traffic; so it lingers until its leader
+//! says that the turn is over. Few may do so for long: a leader that died says nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -25,8 +25,8 @@ use ghostlight_protocol::time::Instant;
 const LINGER: Duration = Duration::from_secs(10);
 /// The same, in sequences that were begun after it.
 const LINGER_SEQUENCES: u64 = 1_024;
-/// Sequences of a partition that stay open for longer than either; the oldest gives way. Fewer than ranges that are
-/// told, which step around them.
+/// Sequences of a partition that stay open for longer than either; the oldest gives way. Fewer than
+/// ranges that are told, which step around them.
 const LINGERING_LONG_MAX: usize = CLOSED_RANGES_TOLD_MAX / 2;
 /// How long those stay open.
 const LINGER_LONG: Duration = Duration::from_secs(3_600);
@@ -105,7 +105,8 @@ impl Sessions {
         }
     }
 
-    /// Nobody waits any more for the call `key`, and these attempts of it may run. Without any it is over.
+    /// Nobody waits any more for the call `key`, and these attempts of it may run. Without any it
+    /// is over.
     pub(super) fn given_up(
         &mut self,
         partition: PartitionId,
@@ -135,8 +136,8 @@ impl Sessions {
         self.given_up.insert(key, given_up);
     }
 
-    /// A node says that an attempt of a call that was given up is over there; others are ignored. When none is left that may
-    /// run, the call is over.
+    /// A node says that an attempt of a call that was given up is over there; others are ignored.
+    /// When none is left that may run, the call is over.
     pub(super) fn over(&mut self, key: u64, attempt: u64, from: NodeId) {
         let Some(one) = self.given_up.get_mut(&key) else {
             return;
@@ -151,7 +152,8 @@ impl Sessions {
         self.given_up.remove(&key);
     }
 
-    /// What is closed of a partition: everything below the lowest open sequence, and between others.
+    /// What is closed of a partition: everything below the lowest open sequence, and between
+    /// others.
     pub(super) fn closed(&mut self, partition: PartitionId, now: Instant) -> Closed {
         let numbering = &mut self.partitions[usize::from(partition.0)];
         while let Some(gone) = numbering.lingers_too_long(now) {

@@ -405,8 +405,8 @@ fn a_newer_leadership_gets_the_calls_of_the_older_ones_at_once() {
     assert_eq!(done(&out), CallOutcome::Reply(Bytes::from_static(b"x")));
 }
 
-/// A first attempt's answer may rest on nothing that is recorded: once an account refused for want of money,
-/// the caller was told so, and the attempt sent meanwhile found money and committed.
+/// A first attempt's answer may rest on nothing that is recorded: once an account refused for want
+/// of money, the caller was told so, and the attempt sent meanwhile found money and committed.
 #[test]
 fn an_earlier_answer_counts_if_no_later_attempt_can_have_another() {
     let error = || {

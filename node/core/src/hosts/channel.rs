@@ -1,10 +1,11 @@
-//! The two message sequences of a conversation between a leader and a host: numbered, taken in order, sent again until they
-//! are taken.
+//! The two message sequences of a conversation between a leader and a host: numbered, taken in
+//! order, sent again until they are taken.
 //!
-//! Frames and connections get lost without a word; messages here do not. When a sequence cannot be kept
-//! (the peer is away for too long, or has a new life), it begins anew under a larger *incarnation*: the
-//! receiver then knows that everything of the one before is over. A new process of the peer has taken nothing, so
-//! what is said to it is a sequence of its own ([`Channel::met`]). Absent: what the messages mean.
+//! Frames and connections get lost without a word; messages here do not. When a sequence cannot be
+//! kept (the peer is away for too long, or has a new life), it begins anew under a larger
+//! *incarnation*: the receiver then knows that everything of the one before is over. A new process
+//! of the peer has taken nothing, so what is said to it is a sequence of its own
+//! ([`Channel::met`]). Absent: what the messages mean.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -52,8 +53,8 @@ struct Outgoing {
     known: Known,
 }
 
-/// Whether the peer has heard of an incarnation. It is told again until it has, also when there is no message: it may
-/// wait for one that went with the sequence before.
+/// Whether the peer has heard of an incarnation. It is told again until it has, also when there is
+/// no message: it may wait for one that went with the sequence before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Known {
     No,
@@ -102,7 +103,8 @@ pub enum Queued {
 }
 
 impl Channel {
-    /// A channel whose sequence begins as `incarnation`, larger than any this node had with the peer.
+    /// A channel whose sequence begins as `incarnation`, larger than any this node had with the
+    /// peer.
     #[must_use]
     pub fn new(now: Instant, role: HostRole, incarnation: u64) -> Self {
         Self {
@@ -124,8 +126,8 @@ impl Channel {
 
     /// The peer's process is one whose incarnations are all above `life`.
     ///
-    /// A new one has taken nothing and says nothing of before: both sequences begin anew, without a word of the
-    /// peer's that they do.
+    /// A new one has taken nothing and says nothing of before: both sequences begin anew, without a
+    /// word of the peer's that they do.
     pub fn met(&mut self, now: Instant, life: u64) -> Met {
         if life <= self.life {
             return Met::Before;
@@ -213,7 +215,8 @@ impl Channel {
         }
     }
 
-    /// Time passes, or the connection to the peer is a new one: what it may have missed is sent again.
+    /// Time passes, or the connection to the peer is a new one: what it may have missed is sent
+    /// again.
     pub fn resend(&mut self, now: Instant, why: Resend) {
         let out = &mut self.outgoing;
         let waits = out.sent > 0 || out.known == Known::No;
@@ -321,8 +324,8 @@ mod tests {
         }
     }
 
-    /// Whatever is lost, doubled or late: each message is taken once and in order, unless a sequence
-    /// begins anew, which the receiver then hears before anything of the new one.
+    /// Whatever is lost, doubled or late: each message is taken once and in order, unless a
+    /// sequence begins anew, which the receiver then hears before anything of the new one.
     #[test]
     fn messages_are_taken_once_and_in_order() {
         for seed in 0..200 {
@@ -380,7 +383,8 @@ mod tests {
         }
     }
 
-    /// Hands over all frames of both sides; whether the one that takes first was told of a new beginning.
+    /// Hands over all frames of both sides; whether the one that takes first was told of a new
+    /// beginning.
     fn exchange(now: Instant, one: &mut Channel, other: &mut Channel) -> (Vec<u64>, bool) {
         let (mut to_other, mut to_one) = (Vec::new(), Vec::new());
         one.flush(&mut to_other);
@@ -393,8 +397,8 @@ mod tests {
         (seen, told.fold(false, |any, taken| any | taken.began_anew))
     }
 
-    /// A process that was started again has taken nothing: what is said to it is a sequence of its own, and its
-    /// first words end nothing that began with it.
+    /// A process that was started again has taken nothing: what is said to it is a sequence of its
+    /// own, and its first words end nothing that began with it.
     #[test]
     fn a_new_process_of_the_peer_takes_what_is_said_to_it() {
         let (first, second) = (1 << 24, 2 << 24);

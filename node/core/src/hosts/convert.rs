@@ -1,5 +1,5 @@
-//! The runner's words, to and from the wire. What does not parse says that its sender is broken: it is
-//! dropped, and whoever waits for it times out.
+//! The runner's words, to and from the wire. What does not parse says that its sender is broken: it
+//! is dropped, and whoever waits for it times out.
 
 use std::time::Duration;
 

@@ -1,9 +1,10 @@
 //! The objects that applications beside this node keep in memory, and what they have staged.
 //!
-//! Applications cache state in their objects: an object is called again only if the actor's version is the
-//! one that it had after its last turn in that process, else it is *reset* first. What an application stages
-//! in a turn waits here for the turn's answer. An object that was told to go may still run what it was given: until that has
-//! returned, nothing else runs in it here. Absent: which node hosts an actor, and when a turn counts.
+//! Applications cache state in their objects: an object is called again only if the actor's version
+//! is the one that it had after its last turn in that process, else it is *reset* first. What an
+//! application stages in a turn waits here for the turn's answer. An object that was told to go may
+//! still run what it was given: until that has returned, nothing else runs in it here. Absent:
+//! which node hosts an actor, and when a turn counts.
 
 mod adoption;
 mod calls;
@@ -215,8 +216,8 @@ impl Objects {
             .collect()
     }
 
-    /// A process is ready. It has the objects that it had; of all other processes of the application only those in
-    /// `living` still have theirs.
+    /// A process is ready. It has the objects that it had; of all other processes of the
+    /// application only those in `living` still have theirs.
     pub fn hosting(
         &mut self,
         app: String,
@@ -646,7 +647,8 @@ impl Running {
         self.answer.is_some() && self.waiting.is_empty() && self.inside.is_empty()
     }
 
-    /// What its object still does when nobody waits for it any more: it may have its answer, and a call inside not.
+    /// What its object still does when nobody waits for it any more: it may have its answer, and a
+    /// call inside not.
     fn given_up(&self) -> Stage {
         let exchange = match self.answer {
             None => Some(self.exchange),

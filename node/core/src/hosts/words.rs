@@ -90,7 +90,8 @@ pub enum AppInput {
         types: Vec<AppType>,
         /// Actors that the process may hold, also of an earlier run of this node.
         objects: Vec<ActorKey>,
-        /// Other processes of the application that were here and have not ended: they have their objects, too.
+        /// Other processes of the application that were here and have not ended: they have their
+        /// objects, too.
         living: Vec<AppInstance>,
     },
     /// The process cannot be reached, or has ended.
@@ -260,7 +261,8 @@ pub enum AppCall {
     },
     /// Deletes the actor with all its state, reminders and timers.
     Delete,
-    /// Actors of the actor's type that have something in a partition; the actor itself only names the type.
+    /// Actors of the actor's type that have something in a partition; the actor itself only names
+    /// the type.
     ActorsOfType {
         /// The partition.
         partition: PartitionId,
@@ -269,7 +271,8 @@ pub enum AppCall {
         /// Most of them.
         limit: u32,
     },
-    /// Reminders, or timers, of the actor's type in a partition; the actor itself only names the type.
+    /// Reminders, or timers, of the actor's type in a partition; the actor itself only names the
+    /// type.
     SchedulesOfType {
         /// The partition.
         partition: PartitionId,
@@ -282,7 +285,8 @@ pub enum AppCall {
     },
     /// Whose turn it is and who waits, as the actor's leader sees it at this moment.
     Inspect,
-    /// Joins a turn that runs in the application; the actor that it is about is who is called, or gets the first message.
+    /// Joins a turn that runs in the application; the actor that it is about is who is called, or
+    /// gets the first message.
     Join {
         /// The turn's token, as it was handed out with the callback.
         token: String,
@@ -294,7 +298,8 @@ pub enum AppCall {
 /// See [`AppCall::Join`].
 #[derive(Clone, PartialEq, Debug)]
 pub enum Joining {
-    /// Calls an actor under an id that follows from the turn's request: a turn that is run again calls nobody twice.
+    /// Calls an actor under an id that follows from the turn's request: a turn that is run again
+    /// calls nobody twice.
     Call {
         /// Cleaned method name.
         method: String,

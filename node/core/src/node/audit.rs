@@ -1,10 +1,12 @@
-//! Replicas compare what they hold: a leader asks its voters what all their rows come to at one applied index.
+//! Replicas compare what they hold: a leader asks its voters what all their rows come to at one
+//! applied index.
 //!
-//! Only quiet partitions are looked at: there all replicas stand at the same index without a word in the log.
-//! Each reads its rows from a view of its own, a piece per tick, beside everything else; one partition at a
-//! time. A minority that holds other rows than the majority is condemned and replaced (E0310). Without a
-//! majority nobody can tell who is right: that is said loudly, and nothing is touched.
-//! Absent: partitions that are written to without a pause, and what a record's own checksum finds already.
+//! Only quiet partitions are looked at: there all replicas stand at the same index without a word
+//! in the log. Each reads its rows from a view of its own, a piece per tick, beside everything
+//! else; one partition at a time. A minority that holds other rows than the majority is condemned
+//! and replaced (E0310). Without a majority nobody can tell who is right: that is said loudly, and
+//! nothing is touched. Absent: partitions that are written to without a pause, and what a record's
+//! own checksum finds already.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,8 +31,8 @@ const AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(60), Duration::fr
 const LOOK_TICKS: u64 = 10;
 /// A comparison without all answers is given up after this; large partitions take their time.
 const ANSWERS_MAX: Duration = Duration::from_secs(600);
-/// Partitions that this node digests at once, for itself and for other leaders; further questions are not
-/// answered, and asked again another time.
+/// Partitions that this node digests at once, for itself and for other leaders; further questions
+/// are not answered, and asked again another time.
 const DIGESTS_MAX: usize = 4;
 
 /// All comparisons of this node.

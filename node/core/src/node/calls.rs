@@ -1,4 +1,5 @@
-//! Calls on their way: client to gateway, gateway to leader, answer back; and the queue between sub-cores.
+//! Calls on their way: client to gateway, gateway to leader, answer back; and the queue between
+//! sub-cores.
 
 use std::time::Duration;
 
@@ -169,7 +170,8 @@ impl NodeCore {
         }
     }
 
-    /// What an actor is doing, as its leader sees it now: this waits for nothing, a turn that is stuck above all.
+    /// What an actor is doing, as its leader sees it now: this waits for nothing, a turn that is
+    /// stuck above all.
     fn inspect(&self, now: Now, partition: PartitionId, request: CallRequest) -> AnswerKind {
         let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
         let serving = slot.and_then(|slot| slot.serving());
@@ -434,7 +436,8 @@ impl NodeCore {
         }
     }
 
-    /// A deliberate bug: what turns publish becomes calls of its own, as that of an application without their token is.
+    /// A deliberate bug: what turns publish becomes calls of its own, as that of an application
+    /// without their token is.
     fn publish_at_once(&mut self, now: Now, kind: &mut Kind, out: &mut Vec<Effect>) {
         let Kind::Turns(turns) = kind else { return };
         let is_event = |send: &mut Send| {
@@ -476,13 +479,13 @@ impl NodeCore {
         }
         let slot = cluster.and_then(|c| c.slot(destination));
         if let Some((_, serving)) = slot.and_then(|s| s.serving()) {
-            // With too few copies or no room nothing is taken over from a partition that may have more: the
-            // source keeps its messages, and pushes again after a while.
+            // With too few copies or no room nothing is taken over from a partition that may have
+            // more: the source keeps its messages, and pushes again after a while.
             if serving.writes != Writes::Taken {
                 return;
             }
-            // The same where too many wait already, or too many have failed: the source's own bound then stops
-            // whoever makes them.
+            // The same where too many wait already, or too many have failed: the source's own bound
+            // then stops whoever makes them.
             let max = self.start.turns.messages_max;
             let row = slot.and_then(|slot| slot.row.as_ref());
             if row.is_some_and(|row| row.inbox().is_full(max) || row.dead_letters().is_full(max)) {
@@ -612,8 +615,9 @@ impl NodeCore {
         }
     }
 
-    /// Outboxes hear of the newer leaders of their destinations: once for a whole turn of the loop, because
-    /// at a failover thousands of leaderships move at once, and each outbox cares for a few.
+    /// Outboxes hear of the newer leaders of their destinations: once for a whole turn of the loop,
+    /// because at a failover thousands of leaderships move at once, and each outbox cares for a
+    /// few.
     pub(super) fn tell_outboxes(&mut self) {
         let Some(cluster) = &mut self.cluster else {
             return;

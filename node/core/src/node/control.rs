@@ -1,5 +1,5 @@
-//! Control frames: all heartbeats of a node pair at once, new leaderships, clocks, and the silence that
-//! says that a node should not be waited for.
+//! Control frames: all heartbeats of a node pair at once, new leaderships, clocks, and the silence
+//! that says that a node should not be waited for.
 
 use bytes::Bytes;
 use ghostlight_protocol::call::LeaderHint;

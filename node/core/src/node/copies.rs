@@ -1,4 +1,5 @@
-//! Whether the partitions that are led here have as many copies as the operator asks for, and what is said if not.
+//! Whether the partitions that are led here have as many copies as the operator asks for, and what
+//! is said if not.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use crate::io::{Effect, Now};
 use crate::topics::TopicsInput;
 use crate::turns::{TurnsInput, Writes};
 
-/// Writers wait for so long before it is said why: a cluster that forms has few copies for a moment.
+/// Writers wait for so long before it is said why: a cluster that forms has few copies for a
+/// moment.
 const SAID_AFTER: Duration = Duration::from_secs(1);
 /// It is said again every so often.
 const SAID_EVERY: Duration = Duration::from_secs(60);
@@ -27,7 +29,8 @@ pub(super) struct Few {
 }
 
 impl NodeCore {
-    /// Tells an open leadership whether there are copies enough, and room enough here, to take writes.
+    /// Tells an open leadership whether there are copies enough, and room enough here, to take
+    /// writes.
     pub(super) fn count_copies(&mut self, partition: PartitionId) {
         let (min_copies, room) = (self.start.min_copies, self.fitness.room());
         let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {

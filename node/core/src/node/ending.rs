@@ -1,6 +1,7 @@
-//! How a node ends: drained for a while, gone for good once its copies have moved, or halted at once. Leaderships go first, then the
-//! turns that run here for others and the calls of clients come to their end, then its applications' objects go, then it
-//! says goodbye if nothing of the cluster stays on it. Absent: where leaderships and copies go (`handover`, `reconcile`), and who
+//! How a node ends: drained for a while, gone for good once its copies have moved, or halted at
+//! once. Leaderships go first, then the turns that run here for others and the calls of clients
+//! come to their end, then its applications' objects go, then it says goodbye if nothing of the
+//! cluster stays on it. Absent: where leaderships and copies go (`handover`, `reconcile`), and who
 //! ordered it (`operators`, `orders`).
 
 use std::time::Duration;
@@ -62,7 +63,8 @@ impl NodeCore {
             .filter(|(node, fact)| **node != self.me && fact.takes_copies())
             .count();
         let holds_copies = self.record.weight > 0;
-        // A two-node cluster may shrink to one: its groups have one voter, which moves by a joint swap.
+        // A two-node cluster may shrink to one: its groups have one voter, which moves by a joint
+        // swap.
         let two = others == 1 && facts.nodes.values().filter(|f| f.weight > 0).count() == 2;
         if holds_copies && others < factor && !two {
             return Some(refused(
@@ -102,8 +104,8 @@ impl NodeCore {
         }
     }
 
-    /// The others know that this node has left, or had time enough to hear it; and so had the calls that
-    /// clients made here.
+    /// The others know that this node has left, or had time enough to hear it; and so had the calls
+    /// that clients made here.
     pub(super) fn end_if_goodbye_is_heard(&mut self, now: Now, out: &mut Vec<Effect>) {
         let Ending::Goodbye { deadline, parting } = self.ending else {
             return;
@@ -117,7 +119,8 @@ impl NodeCore {
         }
     }
 
-    /// Whether calls of clients wait here, deliveries are under way, or turns run here for other leaders.
+    /// Whether calls of clients wait here, deliveries are under way, or turns run here for other
+    /// leaders.
     fn is_busy(&self) -> bool {
         let cluster = self.cluster.as_ref();
         let busy = cluster.is_some_and(|c| c.gateway.pending() > 0 || !c.subscribers.are_settled());

@@ -1,4 +1,5 @@
-//! Expiry at work: each open leadership sweeps its partition, unless this node's clock cannot be believed.
+//! Expiry at work: each open leadership sweeps its partition, unless this node's clock cannot be
+//! believed.
 
 use ghostlight_protocol::command::Kind;
 use ghostlight_protocol::ids::PartitionId;

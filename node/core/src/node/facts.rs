@@ -1,5 +1,6 @@
-//! The facts of the cluster that partition 0 keeps: which nodes were removed for good. Its leader writes them and reads them at its
-//! opening; everybody else hears of them with the control frames. Absent: who orders a removal (`operators`).
+//! The facts of the cluster that partition 0 keeps: which nodes were removed for good. Its leader
+//! writes them and reads them at its opening; everybody else hears of them with the control frames.
+//! Absent: who orders a removal (`operators`).
 
 use bytes::Bytes;
 use ghostlight_protocol::command::{Facts, Kind, StateWrite};
@@ -30,9 +31,9 @@ pub(super) fn removed_rows(after: Option<Bytes>) -> RowsWanted {
 }
 
 impl NodeCore {
-    /// Partition 0's leader records a removal. Nobody hears of it before it is committed: a removal that a
-    /// change of leader cut off again must not have shut a node out. The term it was proposed in; `None`:
-    /// this node does not lead it, or the leadership ends.
+    /// Partition 0's leader records a removal. Nobody hears of it before it is committed: a removal
+    /// that a change of leader cut off again must not have shut a node out. The term it was
+    /// proposed in; `None`: this node does not lead it, or the leadership ends.
     pub(super) fn record_removed(&mut self, now: Now, node: NodeId) -> Option<Term> {
         let slot = self.cluster.as_ref().and_then(|c| c.slot(FACTS));
         let (term, _) = slot.and_then(super::slot::Slot::serving)?;
@@ -61,8 +62,8 @@ impl NodeCore {
         out.push(Effect::Close(node));
     }
 
-    /// What partition 0 says, as read by its leader at opening and after every change. Everybody else
-    /// hears it from there with the control frames.
+    /// What partition 0 says, as read by its leader at opening and after every change. Everybody
+    /// else hears it from there with the control frames.
     pub(super) fn facts_read(&mut self, rows: &[(Bytes, Option<Bytes>)], out: &mut Vec<Effect>) {
         for (key, value) in rows {
             let node = key

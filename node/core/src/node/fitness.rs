@@ -1,10 +1,10 @@
-//! Whether this node is fit to lead, as far as it can see itself: a disk that is slow or almost full, a clock
-//! that is off, too little processor time.
+//! Whether this node is fit to lead, as far as it can see itself: a disk that is slow or almost
+//! full, a clock that is off, too little processor time.
 //!
-//! An unfit node hands its leaderships over and takes none, but only where another voter could lead: a
-//! group that nobody else can serve is served from here. Others hear of it with the control frames. With no
-//! room left at all it serves reads only: what is refused then leaves room for what must be written (votes,
-//! what other leaders replicate to here, deletions).
+//! An unfit node hands its leaderships over and takes none, but only where another voter could
+//! lead: a group that nobody else can serve is served from here. Others hear of it with the control
+//! frames. With no room left at all it serves reads only: what is refused then leaves room for what
+//! must be written (votes, what other leaders replicate to here, deletions).
 
 mod starvation;
 
@@ -36,8 +36,8 @@ const ROOM_SHORT: (u64, u64) = (50, 60);
 /// The same for writes.
 const ROOM_GONE: (u64, u64) = (20, 30);
 
-/// Ticks between the first sign and the first handover: by then the others have said whether they are fit,
-/// so that nodes with one disk between them do not hand over in circles.
+/// Ticks between the first sign and the first handover: by then the others have said whether they
+/// are fit, so that nodes with one disk between them do not hand over in circles.
 const TELL_TICKS: u64 = 4;
 
 /// What is known of it.
@@ -64,8 +64,8 @@ pub(super) enum RoomStage {
 }
 
 impl RoomStage {
-    /// What follows when so many thousandths are free. It takes more to come back than to go, or a node at
-    /// the border would hand its leaderships to and fro.
+    /// What follows when so many thousandths are free. It takes more to come back than to go, or a
+    /// node at the border would hand its leaderships to and fro.
     fn after(self, free: u64) -> Self {
         let (short, ample) = ROOM_SHORT;
         let (gone, writes) = ROOM_GONE;
@@ -114,8 +114,8 @@ impl NodeCore {
         }
     }
 
-    /// Looks at disk and clock. Time at the disk is counted in ticks, and a late loop makes up for two at
-    /// most: a node that stood still does not blame its disk.
+    /// Looks at disk and clock. Time at the disk is counted in ticks, and a late loop makes up for
+    /// two at most: a node that stood still does not blame its disk.
     pub(super) fn tick_fitness(&mut self, now: Now, out: &mut Vec<Effect>) {
         let unsynced =
             TICK * u32::try_from(self.flush.unsynced_ticks(self.ticks)).unwrap_or(u32::MAX);
@@ -158,7 +158,8 @@ impl NodeCore {
         self.set_candidacies();
     }
 
-    /// While this node is unfit it stands for election only where no other voter is known to be fit.
+    /// While this node is unfit it stands for election only where no other voter is known to be
+    /// fit.
     fn set_candidacies(&mut self) {
         let fit = self.fitness.present == Fitness::Fit;
         let (me, links) = (self.me, &self.links);

@@ -1,7 +1,8 @@
-//! The end of a turn of the loop: what every dirty group wants, in one batch and one frame per peer.
+//! The end of a turn of the loop: what every dirty group wants, in one batch and one frame per
+//! peer.
 //!
-//! One batch is being synced at a time; what comes meanwhile gathers for the next, so the sync time is the
-//! batching window. Entries are applied after the batch that made them durable.
+//! One batch is being synced at a time; what comes meanwhile gathers for the next, so the sync time
+//! is the batching window. Entries are applied after the batch that made them durable.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +21,8 @@ use super::slot::Slot;
 use crate::io::{Effect, InstallWrite, Lane, Now, PersistTicket, StoreEffect, TransferId};
 use crate::replica::{GroupReady, Install, Outgoing, Sender, peek};
 
-/// Bytes of Raft messages gathered into one frame, what wraps them included; a message may exceed it alone,
-/// and then travels on a stream of its own.
+/// Bytes of Raft messages gathered into one frame, what wraps them included; a message may exceed
+/// it alone, and then travels on a stream of its own.
 const RAFT_FRAME_BYTES: usize = LANE_FRAME_BYTES_MAX;
 /// Bytes that wrap one message in a frame, at most.
 const RAFT_MESSAGE_EXTRA_BYTES: usize = 16;
@@ -133,8 +134,8 @@ impl NodeCore {
             self.transfers.passed_over(partition);
         }
         if let Some(install) = &ready.install {
-            // Installs go first: entries that wait are below the snapshot or replaced by it, and its hard
-            // state is younger than theirs.
+            // Installs go first: entries that wait are below the snapshot or replaced by it, and
+            // its hard state is younger than theirs.
             self.flush
                 .writes
                 .retain(|write| write.partition != partition);
@@ -209,8 +210,8 @@ impl NodeCore {
         }
     }
 
-    /// Sends the gathered frames, then writes, then applies: in this order, so that a leader's appends
-    /// travel while its own disk works.
+    /// Sends the gathered frames, then writes, then applies: in this order, so that a leader's
+    /// appends travel while its own disk works.
     pub(super) fn flush_outbound(&mut self, out: &mut Vec<Effect>) {
         let wall_ms = self.machine.0;
         let shares = if self.flush.control.is_empty() {
@@ -357,8 +358,9 @@ impl NodeCore {
         }
     }
 
-    /// A snapshot could not be installed. The engine has taken it already, so the replica begins again from
-    /// its disk, as after a crash; what it would have promised with the snapshot has not left.
+    /// A snapshot could not be installed. The engine has taken it already, so the replica begins
+    /// again from its disk, as after a crash; what it would have promised with the snapshot has not
+    /// left.
     pub(super) fn install_refused(
         &mut self,
         now: Now,
@@ -390,8 +392,8 @@ impl NodeCore {
         }
     }
 
-    /// Whether what a node says as a peer of a group is looked at: what it says as the peer of another node is
-    /// not, before it can create or replace anything here.
+    /// Whether what a node says as a peer of a group is looked at: what it says as the peer of
+    /// another node is not, before it can create or replace anything here.
     pub(super) fn may_speak_as(&self, partition: PartitionId, peer: PeerId, node: NodeId) -> bool {
         let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
         slot.is_none_or(|slot| slot.group.may_live_on(peer, node))

@@ -1,7 +1,9 @@
-//! Handing a leadership over without a dropped call: stop admitting, let what is in flight commit, transfer.
+//! Handing a leadership over without a dropped call: stop admitting, let what is in flight commit,
+//! transfer.
 //!
-//! Given up after 500 ms: then the leadership goes on as before. Where the disk does not answer, or the
-//! log does not move, nothing may ever settle: then the transfer begins after a moment in any case.
+//! Given up after 500 ms: then the leadership goes on as before. Where the disk does not answer, or
+//! the log does not move, nothing may ever settle: then the transfer begins after a moment in any
+//! case.
 
 use std::time::Duration;
 

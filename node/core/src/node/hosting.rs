@@ -1,9 +1,10 @@
 //! Which node runs an actor's turns, and the way of a turn there and back.
 //!
-//! Turns of types that are built into the leader's process run there. All others go to a *host*: the first
-//! node of the partition's preference list computed over the nodes that have the type and answer. A host
-//! that falls silent loses its activations: what ran there has no answer, and the next turn runs elsewhere
-//! under a newer activation. Absent: what an application may do in a turn (`hosts::objects`).
+//! Turns of types that are built into the leader's process run there. All others go to a *host*:
+//! the first node of the partition's preference list computed over the nodes that have the type and
+//! answer. A host that falls silent loses its activations: what ran there has no answer, and the
+//! next turn runs elsewhere under a newer activation. Absent: what an application may do in a turn
+//! (`hosts::objects`).
 
 mod ending;
 
@@ -55,8 +56,8 @@ pub(super) struct Hosting {
     /// Types whose code is built into this process.
     pub(super) native: NativeTypes,
     objects: Objects,
-    /// By the peer and what this node is to it: that a host is given up takes nothing from what this node has to say as its
-    /// host.
+    /// By the peer and what this node is to it: that a host is given up takes nothing from what
+    /// this node has to say as its host.
     channels: BTreeMap<(NodeId, HostRole), Channel>,
     /// Activations of this leader that run for a host, this node included.
     placed: BTreeMap<ActivationId, Placed>,
@@ -579,8 +580,8 @@ impl NodeCore {
         }
     }
 
-    /// A new connection to a peer: what the one before may have lost is sent again. If its process is another one,
-    /// what ran there for this node, and here for it, is over.
+    /// A new connection to a peer: what the one before may have lost is sent again. If its process
+    /// is another one, what ran there for this node, and here for it, is over.
     pub(super) fn host_connected(&mut self, now: Now, peer: NodeId, out: &mut Vec<Effect>) {
         let Some(link) = self.links.link(peer) else {
             return;
@@ -627,8 +628,8 @@ impl NodeCore {
         }
     }
 
-    /// A node that was removed comes back as another one, if at all: nobody leads what it led here, and nobody waits for what it
-    /// was told.
+    /// A node that was removed comes back as another one, if at all: nobody leads what it led here,
+    /// and nobody waits for what it was told.
     fn forget_removed(&mut self, now: Now, out: &mut Vec<Effect>) {
         let peers = self.hosting.channels.keys().map(|(peer, _)| *peer);
         let removed: BTreeSet<NodeId> = peers.filter(|peer| self.removed.contains(peer)).collect();

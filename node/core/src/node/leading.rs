@@ -1,7 +1,7 @@
 //! A leadership's life: elected, open, closed; and what it proposes, reads and confirms.
 //!
-//! A leader serves only after it has applied the first entry of its own term. On any change of role or
-//! term everything speculative is dropped, also if the same node wins again.
+//! A leader serves only after it has applied the first entry of its own term. On any change of role
+//! or term everything speculative is dropped, also if the same node wins again.
 
 use std::time::Duration;
 
@@ -422,7 +422,8 @@ impl NodeCore {
             return;
         };
         let (index, _) = applied.row.applied();
-        // A snapshot installed meanwhile is ahead of it; a later stint on this node knows nothing of it.
+        // A snapshot installed meanwhile is ahead of it; a later stint on this node knows nothing
+        // of it.
         if index < slot.group.applied() || index > slot.group.commit() {
             return;
         }
@@ -459,7 +460,8 @@ impl NodeCore {
         }
     }
 
-    /// Who votes has changed: nodes that have no copy, or no longer, know it from their leader alone.
+    /// Who votes has changed: nodes that have no copy, or no longer, know it from their leader
+    /// alone.
     fn announce_membership(&mut self, partition: PartitionId) {
         let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
         if slot.is_none_or(|slot| slot.serving().is_none()) {

@@ -31,8 +31,8 @@ use crate::topics::subscribers::SubscribersInput;
 
 /// A control connection without a frame for this long is silent: calls ask elsewhere.
 pub(super) const SILENT_AFTER: Duration = Duration::from_millis(400);
-/// Pause before a bulk connection on which nothing moves is made anew once more: at first, and at most, when nothing is confirmed
-/// in between.
+/// Pause before a bulk connection on which nothing moves is made anew once more: at first, and at
+/// most, when nothing is confirmed in between.
 const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 /// First and longest pause between two dials of one node.
 const DIAL_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
@@ -42,10 +42,12 @@ const SEED_PAUSE: Duration = Duration::from_secs(1);
 const STRANGER_PAUSE: Duration = Duration::from_secs(5);
 /// Rounds of silent seeds before the first word about it, and between two words.
 const SEED_ROUNDS: (u32, u32) = (3, 10);
-/// A node without copies that has been silent and down for so long is forgotten; should it live behind a split, it
-/// dials, and is met as a new one. One that said that it ends is forgotten at once.
+/// A node without copies that has been silent and down for so long is forgotten; should it live
+/// behind a split, it dials, and is met as a new one. One that said that it ends is forgotten at
+/// once.
 const EDGE_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
-/// The same where gossip alone has told of it: it may be a storage node that was gone before it could be met, which groups count on.
+/// The same where gossip alone has told of it: it may be a storage node that was gone before it
+/// could be met, which groups count on.
 const HEARSAY_FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
 /// Ticks between two looks for such.
 const EDGE_TICKS: u64 = 20;
@@ -73,7 +75,8 @@ pub(super) struct Link {
     told_silent: bool,
     dial_pause: Duration,
     dial_at: Instant,
-    /// Its calendar clock minus ours, milliseconds, at its last control frame; `None`: not heard yet.
+    /// Its calendar clock minus ours, milliseconds, at its last control frame; `None`: not heard
+    /// yet.
     wall_offset_ms: Option<i64>,
     /// Whether it is fit to lead, by its own word.
     pub(super) fitness: Fitness,
@@ -81,7 +84,8 @@ pub(super) struct Link {
     reconnected: Option<Instant>,
     /// How long to wait until that is done again.
     reconnect_pause: Duration,
-    /// When it last answered an append, of any partition: the bulk connection moves, there and back.
+    /// When it last answered an append, of any partition: the bulk connection moves, there and
+    /// back.
     confirmed: Option<Instant>,
     pub(super) replicas: u32,
     pub(super) leaders: u32,
@@ -184,7 +188,8 @@ impl Links {
         }
     }
 
-    /// Its control connection is silent for 400 ms: calls go elsewhere already, though gossip does not doubt it yet.
+    /// Its control connection is silent for 400 ms: calls go elsewhere already, though gossip does
+    /// not doubt it yet.
     pub(super) fn is_silent(&self, node: NodeId) -> bool {
         self.nodes.get(&node).is_some_and(|link| link.told_silent)
     }
@@ -207,8 +212,8 @@ impl Links {
         if control.wall_ms != 0 {
             let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
             let offset = signed(control.wall_ms).saturating_sub(signed(machine.0));
-            // An old frame makes a clock look slow that is not; it cannot make a wrong one look right for
-            // longer than it takes the next one to come.
+            // An old frame makes a clock look slow that is not; it cannot make a wrong one look
+            // right for longer than it takes the next one to come.
             if word == Word::Fresh || offset.unsigned_abs() <= CLOCK_TOLERANCE_MS {
                 link.wall_offset_ms = Some(offset);
             }
@@ -249,7 +254,8 @@ impl Links {
         let mut offsets: Vec<i64> = up.filter_map(|link| link.wall_offset_ms).collect();
         offsets.push(0);
         offsets.sort_unstable();
-        // Of an even number the lower one: a clock that is behind makes things late, one that is ahead deletes them.
+        // Of an even number the lower one: a clock that is behind makes things late, one that is
+        // ahead deletes them.
         let median = offsets[(offsets.len() - 1) / 2];
         (median.unsigned_abs() > CLOCK_TOLERANCE_MS).then_some(median)
     }
@@ -296,7 +302,8 @@ impl Links {
             return false;
         }
         if link.reconnected.is_some() {
-            // Nothing was confirmed since: perhaps what is under way takes longer than it was given.
+            // Nothing was confirmed since: perhaps what is under way takes longer than it was
+            // given.
             link.reconnect_pause = (2 * link.reconnect_pause).min(RECONNECT_PAUSE.1);
         }
         link.reconnected = Some(now);
@@ -371,7 +378,8 @@ impl Link {
     }
 }
 
-/// What tells versions of records apart: a newer one is fresher, and of an address others may tell before.
+/// What tells versions of records apart: a newer one is fresher, and of an address others may tell
+/// before.
 fn version_of(record: &NodeRecord) -> (&[u8], (u64, u64), &str) {
     (&record.node, record.freshness(), &record.address)
 }
@@ -450,8 +458,8 @@ impl NodeCore {
             self.adopt(now, descriptor, out);
         }
         if kind == ConnectionKind::Control {
-            // The greeting may be older than the record, and what was told of a change went over the
-            // connection before: without this a change could stay unknown there for good.
+            // The greeting may be older than the record, and what was told of a change went over
+            // the connection before: without this a change could stay unknown there for good.
             self.flush.records.push((node, self.record.clone()));
         }
         if kind == ConnectionKind::Control && self.cluster.is_some() {
@@ -540,7 +548,8 @@ impl NodeCore {
         }
     }
 
-    /// What leaders have sent to a node was not sent, or came before there was a way: it may be sent again at once.
+    /// What leaders have sent to a node was not sent, or came before there was a way: it may be
+    /// sent again at once.
     pub(super) fn appends_not_sent(&mut self, to: NodeId, partitions: &[PartitionId]) {
         let Some(cluster) = &mut self.cluster else {
             return;
@@ -552,8 +561,8 @@ impl NodeCore {
         }
     }
 
-    /// Frames under way on a bulk connection may be lost: calls must not wait for their answers, nor
-    /// leaders for what they have sent.
+    /// Frames under way on a bulk connection may be lost: calls must not wait for their answers,
+    /// nor leaders for what they have sent.
     fn bulk_lost(&mut self, node: NodeId) {
         self.local
             .push_back(Local::Gateway(GatewayInput::Silent(node)));
@@ -633,7 +642,8 @@ impl NodeCore {
 
     /// Gossip tells of a node and where it is: worth dialing.
     fn member_seen(&mut self, now: Now, identity: &Identity) {
-        // Of no generation: the node's own record, whenever it comes, is fresher than this word of others.
+        // Of no generation: the node's own record, whenever it comes, is fresher than this word of
+        // others.
         let record = NodeRecord {
             node: identity.node.to_bytes().to_vec(),
             address: identity.address.to_string(),
@@ -679,11 +689,12 @@ impl NodeCore {
         }
     }
 
-    /// Edges come and go with what runs beside them; the address book must not grow by each, nor by those of whom
-    /// gossip told when they had gone.
+    /// Edges come and go with what runs beside them; the address book must not grow by each, nor by
+    /// those of whom gossip told when they had gone.
     fn forget_edges(&mut self, now: Now) {
         let is_candidate = |link: &Link| link.record.weight == 0 && link.control == Wire::Down;
-        // Copies are replaced only as long as their node is known to be down, whatever its weight is by now.
+        // Copies are replaced only as long as their node is known to be down, whatever its weight
+        // is by now.
         let mut holders = BTreeSet::new();
         if self.links.nodes.values().any(is_candidate) {
             let slots = self.cluster.iter().flat_map(|cluster| cluster.slots());
@@ -740,8 +751,8 @@ impl NodeCore {
         }
     }
 
-    /// Seeds are asked until somebody answers. Later those that are nobody's address are asked now and
-    /// then: after a power loss and a split, two halves may each have forgotten the other.
+    /// Seeds are asked until somebody answers. Later those that are nobody's address are asked now
+    /// and then: after a power loss and a split, two halves may each have forgotten the other.
     fn dial_seeds(&mut self, now: Now, out: &mut Vec<Effect>) {
         if now.instant < self.links.seeds_at {
             return;

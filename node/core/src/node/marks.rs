@@ -1,18 +1,18 @@
 //! The durable mark: whether this node still has all that it promised.
 //!
-//! Every batch that is synced has a number, one more than the last. What leaves after the sync carries it,
-//! and whoever hears it remembers the highest, together with its own next batch. Two nodes that meet first
-//! tell each other what they remember. A node that is told more than its disk gave back has lost synced
-//! data: an old image of the disk was put back, the log lost its end, or the directory is a copy. It ends
-//! (E0311) before it has voted or acknowledged anything on what is left, and gives the database up as lost:
-//! tombstones and later stints of its copies are gone with it, so that no single copy could be made good
-//! under this node id.
+//! Every batch that is synced has a number, one more than the last. What leaves after the sync
+//! carries it, and whoever hears it remembers the highest, together with its own next batch. Two
+//! nodes that meet first tell each other what they remember. A node that is told more than its disk
+//! gave back has lost synced data: an old image of the disk was put back, the log lost its end, or
+//! the directory is a copy. It ends (E0311) before it has voted or acknowledged anything on what is
+//! left, and gives the database up as lost: tombstones and later stints of its copies are gone with
+//! it, so that no single copy could be made good under this node id.
 //!
-//! Before a peer has told what it remembers, nothing that it says in Raft counts. In doubt (the log was cut
-//! at a damaged place) a replica is silent until all other voters of its group have.
+//! Before a peer has told what it remembers, nothing that it says in Raft counts. In doubt (the log
+//! was cut at a damaged place) a replica is silent until all other voters of its group have.
 //!
-//! Absent: whether the others can do without this node (`inquiry`), and two processes of one directory
-//! (`Judge`).
+//! Absent: whether the others can do without this node (`inquiry`), and two processes of one
+//! directory (`Judge`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,7 +28,8 @@ use super::slot::Slot;
 use super::{NodeCore, Start, Trust};
 use crate::io::{Effect, Lane, MarkWrite, Now, PersistTicket};
 
-/// A replica in doubt that hears its leader for this long is given up: its group goes on without it.
+/// A replica in doubt that hears its leader for this long is given up: its group goes on without
+/// it.
 const DOUBT_MAX: Duration = Duration::from_secs(10);
 
 /// What this node and the others have promised.
@@ -156,8 +157,8 @@ impl Marks {
         News::Yes
     }
 
-    /// Whether what a peer remembers shows that this node has lost something. What this very process told
-    /// it has never lost.
+    /// Whether what a peer remembers shows that this node has lost something. What this very
+    /// process told it has never lost.
     fn has_lost(&self, told: Told) -> bool {
         told.nonce != self.nonce
             && told.mark > self.recovered
@@ -166,12 +167,12 @@ impl Marks {
 }
 
 impl NodeCore {
-    /// What carries promises carries the mark behind them, and which process made them: what is known of
-    /// the sender otherwise may be of the process before or after.
+    /// What carries promises carries the mark behind them, and which process made them: what is
+    /// known of the sender otherwise may be of the process before or after.
     ///
-    /// A process that is not the one which greeted last (a copy's original, or what was late) is remembered, and not listened to:
-    /// promises of two processes would be counted as one's. The one that greeted hears of it at once, for the first word on
-    /// its connection was said before.
+    /// A process that is not the one which greeted last (a copy's original, or what was late) is
+    /// remembered, and not listened to: promises of two processes would be counted as one's. The
+    /// one that greeted hears of it at once, for the first word on its connection was said before.
     pub(super) fn note_mark(
         &mut self,
         from: NodeId,
@@ -235,7 +236,8 @@ impl NodeCore {
         self.settle_doubts(now, out);
     }
 
-    /// Replicas in doubt speak again, if all other voters of their groups have told what they remember.
+    /// Replicas in doubt speak again, if all other voters of their groups have told what they
+    /// remember.
     fn settle_doubts(&mut self, now: Now, out: &mut Vec<Effect>) {
         let Some(cluster) = &mut self.cluster else {
             return;
@@ -263,8 +265,8 @@ impl NodeCore {
         }
     }
 
-    /// A leader speaks to a replica in doubt: its group has a majority without it. Not for ever: a voter
-    /// that is asked for its memory may never come back.
+    /// A leader speaks to a replica in doubt: its group has a majority without it. Not for ever: a
+    /// voter that is asked for its memory may never come back.
     pub(super) fn led_in_doubt(
         &mut self,
         now: Now,
@@ -289,7 +291,8 @@ impl NodeCore {
     }
 }
 
-/// Whether all other voters have told what they remember. A sole voter has nobody to ask: it stays silent.
+/// Whether all other voters have told what they remember. A sole voter has nobody to ask: it stays
+/// silent.
 fn has_heard_all(slot: &Slot, marks: &Marks) -> bool {
     let membership = slot.group.membership();
     let voters = membership.voters.iter().chain(&membership.voters_outgoing);

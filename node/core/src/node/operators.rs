@@ -1,5 +1,6 @@
-//! What operators ask of a node, by the admin API: views, and orders to drain, leave and remove. Absent: the way of an order to the
-//! node that it is for (`orders`), and what the views show (`views`).
+//! What operators ask of a node, by the admin API: views, and orders to drain, leave and remove.
+//! Absent: the way of an order to the node that it is for (`orders`), and what the views show
+//! (`views`).
 
 use ghostlight_placement::membership::MemberState;
 use ghostlight_protocol::code::Code;
@@ -43,7 +44,8 @@ impl NodeCore {
         out.push(Effect::AdminReply { ticket, answer });
     }
 
-    /// The one node of this name or id; of those of one name, the ones that are gone for good do not count beside others.
+    /// The one node of this name or id; of those of one name, the ones that are gone for good do
+    /// not count beside others.
     pub(super) fn find_node(&self, wanted: &str) -> Result<NodeId, Box<AdminAnswer>> {
         let named = self
             .links

@@ -1,8 +1,8 @@
-//! Orders to a node: drain, take part again, leave; and to the leader of partition 0: record that a node was
-//! removed for good. Given to this node by its operator, or by another one.
+//! Orders to a node: drain, take part again, leave; and to the leader of partition 0: record that a
+//! node was removed for good. Given to this node by its operator, or by another one.
 //!
-//! An order for another node is sent to it, and the operator hears what that node says: an order is answered
-//! when it was taken, never before. What cannot be known is said to be unknown.
+//! An order for another node is sent to it, and the operator hears what that node says: an order is
+//! answered when it was taken, never before. What cannot be known is said to be unknown.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,10 +1,11 @@
-//! This node's own pauses: a frozen or overloaded process must not take its own silence for that of others.
+//! This node's own pauses: a frozen or overloaded process must not take its own silence for that of
+//! others.
 //!
-//! The failure detector lives in *awake time*, which stands still while this node did nothing. What came in
-//! meanwhile still waits in queues (of the kernel, of the transport's thread), so that timers that ran out
-//! during a pause say nothing: after it they have as much time left as before. A node that lags is also
-//! slower to accuse (`Membership::set_lag_score`). Deliberately absent: elections, which have a rule of their
-//! own (missed ticks are dropped), and any report to others.
+//! The failure detector lives in *awake time*, which stands still while this node did nothing. What
+//! came in meanwhile still waits in queues (of the kernel, of the transport's thread), so that
+//! timers that ran out during a pause say nothing: after it they have as much time left as before.
+//! A node that lags is also slower to accuse (`Membership::set_lag_score`). Deliberately absent:
+//! elections, which have a rule of their own (missed ticks are dropped), and any report to others.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(200);
 const LAG_STEP: Duration = Duration::from_millis(200);
 /// The score sinks by one after this time without a worse gap.
 const LAG_SINKS_AFTER: Duration = Duration::from_secs(2);
-/// What waited during a pause has been handled after this, also if the transport's threads are behind.
+/// What waited during a pause has been handled after this, also if the transport's threads are
+/// behind.
 const STALE_FOR: Duration = Duration::from_millis(500);
 /// Highest score that is told; the failure detector bounds it again.
 const LAG_MAX: u32 = 8;

@@ -1,5 +1,5 @@
-//! Reads of rows that are under way: each is for one part of one leadership, and its answer counts only
-//! while that leadership lives.
+//! Reads of rows that are under way: each is for one part of one leadership, and its answer counts
+//! only while that leadership lives.
 
 use std::collections::BTreeMap;
 

@@ -214,8 +214,8 @@ impl NodeCore {
             .progress()
             .into_iter()
             .map(|(peer, progress)| {
-                // It has to have acknowledged something, or a short log would make a learner that has just
-                // answered its first heartbeat look caught up.
+                // It has to have acknowledged something, or a short log would make a learner that
+                // has just answered its first heartbeat look caught up.
                 let met = progress.matched.0 > 0;
                 let view = Progress {
                     lag_entries: if met {
@@ -297,8 +297,8 @@ impl NodeCore {
     }
 }
 
-/// Nodes that have a replica of some group, as the groups here and the hints of all others tell; `None` while there is
-/// a group of which nobody has told anything.
+/// Nodes that have a replica of some group, as the groups here and the hints of all others tell;
+/// `None` while there is a group of which nobody has told anything.
 fn holders(cluster: &Cluster) -> Option<BTreeSet<NodeId>> {
     let mut holders = BTreeSet::new();
     for partition in (0..cluster.partitions()).map(PartitionId) {

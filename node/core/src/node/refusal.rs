@@ -1,5 +1,5 @@
-//! Refused connections that end a node: its cluster gives way to another one, or its own cluster does not
-//! know it any more.
+//! Refused connections that end a node: its cluster gives way to another one, or its own cluster
+//! does not know it any more.
 //!
 //! All else that is refused is only told: an address may be wrong, a peer may be older.
 
@@ -16,7 +16,8 @@ impl NodeCore {
             return;
         }
         match (&self.cluster, refused.code) {
-            // The word of a member of this very cluster: whoever goes on would be a second one of the same id.
+            // The word of a member of this very cluster: whoever goes on would be a second one of
+            // the same id.
             (Some(_), Some(code @ (Code::StaleGeneration | Code::Decommissioned)))
             // It was started for another cluster than the one it was sent to.
             | (None, Some(code @ (Code::ShapeMismatch | Code::HashRulesMismatch))) => {
@@ -26,8 +27,8 @@ impl NodeCore {
         }
     }
 
-    /// Whether a peer belongs to another cluster than this node does. Ends the node if its own cluster
-    /// gives way to that one.
+    /// Whether a peer belongs to another cluster than this node does. Ends the node if its own
+    /// cluster gives way to that one.
     pub(super) fn is_stranger(
         &mut self,
         theirs: Option<&ClusterDescriptor>,

@@ -48,8 +48,8 @@ pub enum Trust {
     /// As far as can be seen.
     #[default]
     Whole,
-    /// Its log was cut at a damaged place: its replicas promise nothing before the others have told what
-    /// they remember.
+    /// Its log was cut at a damaged place: its replicas promise nothing before the others have told
+    /// what they remember.
     InDoubt,
 }
 

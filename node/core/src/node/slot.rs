@@ -167,8 +167,8 @@ impl Slot {
         self.group.partition()
     }
 
-    /// Copies that no single further loss makes fewer than that: during a joint change the loss of the
-    /// old voters still stops the group.
+    /// Copies that no single further loss makes fewer than that: during a joint change the loss of
+    /// the old voters still stops the group.
     pub(super) fn copies(&self) -> usize {
         let membership = self.group.membership();
         let (voters, outgoing) = (&membership.voters, &membership.voters_outgoing);

@@ -1,8 +1,10 @@
-//! Snapshots on their way: opened here, sent in chunks, staged there, installed with the next batch.
+//! Snapshots on their way: opened here, sent in chunks, staged there, installed with the next
+//! batch.
 //!
-//! One chunk of a transfer is under way at a time; what is not acknowledged is sent again, and a transfer
-//! that makes no progress is given up, which the engine is always told (trap 10). Chunks that the engine is
-//! about to install belong to the message it was given, whatever arrives meanwhile.
+//! One chunk of a transfer is under way at a time; what is not acknowledged is sent again, and a
+//! transfer that makes no progress is given up, which the engine is always told (trap 10). Chunks
+//! that the engine is about to install belong to the message it was given, whatever arrives
+//! meanwhile.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -82,8 +84,8 @@ enum ReceiveStage {
     Waiting,
     /// A chunk is being staged; what came with it if it was the last.
     Staging(u64, Option<Bytes>),
-    /// All chunks are staged, and the engine has been given the message. Until it has said what it makes
-    /// of it, and the store has put the chunks in place, no other transfer may touch them.
+    /// All chunks are staged, and the engine has been given the message. Until it has said what it
+    /// makes of it, and the store has put the chunks in place, no other transfer may touch them.
     Given,
     /// The engine took it: the store is to put it in place.
     Installing,
@@ -113,8 +115,9 @@ impl Transfers {
         }
     }
 
-    /// A number that no other transfer has, of this node in this run or of any other: a receiver and its
-    /// store must not take a chunk of one sender, or of its earlier run, for that of another.
+    /// A number that no other transfer has, of this node in this run or of any other: a receiver
+    /// and its store must not take a chunk of one sender, or of its earlier run, for that of
+    /// another.
     pub(super) fn begin(&mut self) -> TransferId {
         self.begun += 1;
         let mut bytes = [0; 32];
@@ -124,7 +127,8 @@ impl Transfers {
         TransferId(hash64(domain::TRANSFER, &bytes))
     }
 
-    /// The engine installs the snapshot that it was given: its transfer, and how many chunks it has.
+    /// The engine installs the snapshot that it was given: its transfer, and how many chunks it
+    /// has.
     ///
     /// # Panics
     /// When it was given none: the engine knows of snapshots by `step_snapshot` alone.

@@ -1,8 +1,8 @@
-//! Replicas that come and go: created when a leader replicates to a fresh peer id here, deleted only on
-//! the word of a member of a newer membership.
+//! Replicas that come and go: created when a leader replicates to a fresh peer id here, deleted
+//! only on the word of a member of a newer membership.
 //!
-//! Gossip and ring never delete anything. A tombstone (smallest peer id allowed) keeps late messages from
-//! bringing a removed replica back.
+//! Gossip and ring never delete anything. A tombstone (smallest peer id allowed) keeps late
+//! messages from bringing a removed replica back.
 
 use std::time::Duration;
 
@@ -71,8 +71,8 @@ impl NodeCore {
         }
     }
 
-    /// A replica has lost something it promised: it is silent from now on, before the store has set it
-    /// aside, so that it votes and acknowledges nothing more.
+    /// A replica has lost something it promised: it is silent from now on, before the store has set
+    /// it aside, so that it votes and acknowledges nothing more.
     pub(super) fn break_with(
         &mut self,
         now: Now,
@@ -92,8 +92,8 @@ impl NodeCore {
         self.condemn(now, partition, peer.after_condemned(), why, out);
     }
 
-    /// A replica is damaged: it falls silent, and its leader replaces it. Told again about the same stint,
-    /// or about one that a fresh one has followed, nothing more happens.
+    /// A replica is damaged: it falls silent, and its leader replaces it. Told again about the same
+    /// stint, or about one that a fresh one has followed, nothing more happens.
     pub(super) fn condemn(
         &mut self,
         now: Now,
@@ -121,8 +121,8 @@ impl NodeCore {
         }
     }
 
-    /// What was set aside goes once the group has replaced it: a membership without any peer of it is
-    /// applied, and durable here.
+    /// What was set aside goes once the group has replaced it: a membership without any peer of it
+    /// is applied, and durable here.
     fn discard_replaced(&mut self, out: &mut Vec<Effect>) {
         let Some(cluster) = &self.cluster else { return };
         let replaced = self.condemned.iter().filter(|(partition, floor)| {
@@ -185,7 +185,8 @@ impl NodeCore {
                 .is_some_and(|since| now.instant.since(since) >= ASK_AFTER)
         });
         let silent = silent.map(|slot| (slot.partition(), slot.group.peer()));
-        // The group may have gone on elsewhere: then nobody comes here to replace what is set aside.
+        // The group may have gone on elsewhere: then nobody comes here to replace what is set
+        // aside.
         let aside = self
             .condemned
             .iter()
@@ -206,9 +207,9 @@ impl NodeCore {
         }
     }
 
-    /// Answers only as a voter of an applied membership in which the asking peer is not; and only once
-    /// that membership is durable here: if power is lost before, this replica may need the asking peer's
-    /// vote to come back.
+    /// Answers only as a voter of an applied membership in which the asking peer is not; and only
+    /// once that membership is durable here: if power is lost before, this replica may need the
+    /// asking peer's vote to come back.
     pub(super) fn tell_standing(&mut self, from: NodeId, ask: AskReplica, out: &mut Vec<Effect>) {
         let Ok(partition) = u16::try_from(ask.partition) else {
             return;

@@ -1,9 +1,11 @@
-//! A proposal that stays uncommitted although heartbeats are answered: the way that appends take is broken
-//! while the control connection is not. First that way is made anew, then somebody else shall lead.
+//! A proposal that stays uncommitted although heartbeats are answered: the way that appends take is
+//! broken while the control connection is not. First that way is made anew, then somebody else
+//! shall lead.
 //!
-//! A way that is only slow is no broken one: while appends of other partitions are answered on it, what is under way is given
-//! time. A new connection would lose it, begin slowly, and have all of it sent again: a link that carries a little less
-//! than is asked of it would carry nothing any more.
+//! A way that is only slow is no broken one: while appends of other partitions are answered on it,
+//! what is under way is given time. A new connection would lose it, begin slowly, and have all of
+//! it sent again: a link that carries a little less than is asked of it would carry nothing any
+//! more.
 
 use std::time::Duration;
 
@@ -16,7 +18,8 @@ use super::{NodeCore, TICK};
 use crate::gateway::Reachable;
 use crate::io::{Effect, Now};
 
-/// A proposal that is not committed for so long is stuck; what is done about it has as long to help.
+/// A proposal that is not committed for so long is stuck; what is done about it has as long to
+/// help.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 /// After so long it is stuck although the connection moves.
 const STUCK_ANYWAY_AFTER: Duration = Duration::from_secs(10);
@@ -40,8 +43,8 @@ enum Remedy {
 }
 
 impl Uncommitted {
-    /// The same one while it waits; the next one when it is committed. A late loop counts two ticks at
-    /// most: a node that stood still does not blame the network.
+    /// The same one while it waits; the next one when it is committed. A late loop counts two ticks
+    /// at most: a node that stood still does not blame the network.
     fn follow(before: Option<Self>, commit: LogIndex, last: LogIndex, ticks: u64) -> Option<Self> {
         before
             .filter(|waiting| commit < waiting.through)

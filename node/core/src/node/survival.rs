@@ -1,9 +1,9 @@
-//! Lost nodes: what the leaders here can say of groups without them, and what becomes of a node that
-//! another one replaces.
+//! Lost nodes: what the leaders here can say of groups without them, and what becomes of a node
+//! that another one replaces.
 //!
-//! The answer comes from each group's applied membership and from who acknowledges its entries; gossip and
-//! the ring are not asked. A node that lost its database gives its old id up only when every group has
-//! such an answer, so that nothing that was acknowledged needs the lost disk.
+//! The answer comes from each group's applied membership and from who acknowledges its entries;
+//! gossip and the ring are not asked. A node that lost its database gives its old id up only when
+//! every group has such an answer, so that nothing that was acknowledged needs the lost disk.
 
 use ghostlight_protocol::ids::{NodeId, PeerId};
 use ghostlight_protocol::wire::frame::{AskSurvival, Frame, Survival};
@@ -50,8 +50,8 @@ impl NodeCore {
         });
     }
 
-    /// Partition 0's leader records that a node was replaced. Once that is committed the node is refused,
-    /// and every leader replaces its copies at once.
+    /// Partition 0's leader records that a node was replaced. Once that is committed the node is
+    /// refused, and every leader replaces its copies at once.
     pub(super) fn tick_replaced(&mut self, now: Now) {
         let serving = self.cluster.as_ref().and_then(|c| c.slot(FACTS)?.serving());
         let Some((term, _)) = serving else {

@@ -1,5 +1,5 @@
-//! Topics in the node: each open leadership serves its topic partitions, and the node's own subscribers are
-//! attached wherever their leaders are.
+//! Topics in the node: each open leadership serves its topic partitions, and the node's own
+//! subscribers are attached wherever their leaders are.
 
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::{Generation, NodeId, PartitionId, Term};
@@ -47,7 +47,8 @@ impl NodeCore {
         self.drive_topics(now, (partition, term), work, out);
     }
 
-    /// Lets the topics of an open leadership do something, counts what it has changed, and does what they want.
+    /// Lets the topics of an open leadership do something, counts what it has changed, and does
+    /// what they want.
     fn drive_topics(
         &mut self,
         now: Now,
@@ -316,7 +317,8 @@ impl NodeCore {
             .push_back(Local::Subscribers(SubscribersInput::Close));
     }
 
-    /// Nothing is heard of a node, or frames to it may be lost: leaders count on its subscribers no longer.
+    /// Nothing is heard of a node, or frames to it may be lost: leaders count on its subscribers no
+    /// longer.
     pub(super) fn topics_silent(&mut self, node: NodeId) {
         for partition in self.partitions_with_subscribers(node) {
             self.local

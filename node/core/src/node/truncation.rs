@@ -10,8 +10,8 @@ use crate::replica::LogRoom;
 const TRUNCATE_TICKS: u64 = 40;
 
 impl NodeCore {
-    /// What was just applied may be all that a crowded log waited for: its bound is one of memory, so it
-    /// is not left to the next tick.
+    /// What was just applied may be all that a crowded log waited for: its bound is one of memory,
+    /// so it is not left to the next tick.
     pub(super) fn truncate_if_crowded(&mut self, partition: PartitionId, out: &mut Vec<Effect>) {
         let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
         if let Some(slot) = slot.filter(|slot| slot.group.is_crowded())

@@ -313,7 +313,8 @@ impl NodeCore {
         views
     }
 
-    /// Actor types that some node has, by name. One that is down, or was removed, has none: it may be away for good.
+    /// Actor types that some node has, by name. One that is down, or was removed, has none: it may
+    /// be away for good.
     pub(super) fn type_views(&self) -> Vec<TypeView> {
         let others = self.links.iter().map(|(node, link)| (node, &link.record));
         let others = others.filter(|(node, _)| {
@@ -381,8 +382,8 @@ fn role_of(slot: Option<&Slot>) -> &'static str {
     }
 }
 
-/// Fewest voters of any partition that this node has a replica of; others are known by their hints. A
-/// voter on a node that was removed for good is a copy that is lost.
+/// Fewest voters of any partition that this node has a replica of; others are known by their hints.
+/// A voter on a node that was removed for good is a copy that is lost.
 fn copies_min(cluster: &Cluster, removed: &BTreeSet<NodeId>) -> u32 {
     let voters = (0..cluster.partitions()).filter_map(|p| {
         let partition = ghostlight_protocol::ids::PartitionId(p);

@@ -1,5 +1,5 @@
-//! Calls that this node holds as a leader: those that wait for a leadership to open, and how many bytes all
-//! of them are.
+//! Calls that this node holds as a leader: those that wait for a leadership to open, and how many
+//! bytes all of them are.
 //!
 //! What waits here keeps its deadline, and leaves when its caller does.
 
@@ -72,9 +72,10 @@ impl Waiting {
 }
 
 impl Cluster {
-    /// Whether the leaderships here have room for a call's body, and will come to it in its time. A call inside
-    /// a chain serves a turn that waits for it: refusing it would free nothing. The same is true of operations, which
-    /// have no turn of their own, and publishes have a bound of their own.
+    /// Whether the leaderships here have room for a call's body, and will come to it in its time. A
+    /// call inside a chain serves a turn that waits for it: refusing it would free nothing. The
+    /// same is true of operations, which have no turn of their own, and publishes have a bound of
+    /// their own.
     pub(super) fn room_for(&self, request: &CallRequest) -> Result<(), NotRunAnswer> {
         if !request.chain.is_empty() {
             return Ok(());

@@ -1,4 +1,5 @@
-//! Reminders and timers at work: each open leadership fires its own, unless this node's clock cannot be believed.
+//! Reminders and timers at work: each open leadership fires its own, unless this node's clock
+//! cannot be believed.
 
 use ghostlight_protocol::ids::PartitionId;
 

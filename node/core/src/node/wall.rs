@@ -1,10 +1,11 @@
 //! The calendar clock that this node goes by: for what is stamped into requests and into the log.
 //!
-//! The machine's clock may jump; this one runs with the monotonic clock and never goes back. Small differences
-//! are made up for slowly. A large one is followed only when the median of the members' clocks agrees with
-//! the machine's, and both have stood by it for a while: forwards in one step, backwards by going at half
-//! speed. So a jump of one machine's clock, or one that is taken back at once, changes nothing here.
-//! Absent: whether this node may lead with such a clock (`fitness.rs`), and log age (`expiry.rs`).
+//! The machine's clock may jump; this one runs with the monotonic clock and never goes back. Small
+//! differences are made up for slowly. A large one is followed only when the median of the members'
+//! clocks agrees with the machine's, and both have stood by it for a while: forwards in one step,
+//! backwards by going at half speed. So a jump of one machine's clock, or one that is taken back at
+//! once, changes nothing here. Absent: whether this node may lead with such a clock (`fitness.rs`),
+//! and log age (`expiry.rs`).
 
 use std::time::Duration;
 
@@ -105,7 +106,8 @@ mod tests {
     /// When it begins.
     const BEGIN: i64 = 1_700_000_000_000;
 
-    /// Time passes in ticks of 50 ms; after each, how far the clock is from the truth, in milliseconds.
+    /// Time passes in ticks of 50 ms; after each, how far the clock is from the truth, in
+    /// milliseconds.
     struct Bench {
         wall: Wall,
         passed: i64,

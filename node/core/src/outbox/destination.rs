@@ -1,7 +1,7 @@
 //! The receiving side: one mark for each source, one `Accept` in flight for each source.
 //!
-//! The mark is not known at opening. The first `Accept` of a source teaches it, whatever it carries: apply
-//! takes exactly what follows the mark.
+//! The mark is not known at opening. The first `Accept` of a source teaches it, whatever it
+//! carries: apply takes exactly what follows the mark.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,8 @@ use prost::Message;
 
 use super::OutboxEffect;
 
-/// Bytes of pushes that wait behind the `Accept` of their source; beyond it the source pushes again later.
+/// Bytes of pushes that wait behind the `Accept` of their source; beyond it the source pushes again
+/// later.
 const WAITING_BYTES_MAX: usize = 16 << 20;
 
 /// What this leadership knows about the partitions that push to it.
@@ -176,7 +177,8 @@ impl Source {
     }
 }
 
-/// Whatever a peer sends, one entry must be able to hold it. The mark tells the source where to go on.
+/// Whatever a peer sends, one entry must be able to hold it. The mark tells the source where to go
+/// on.
 fn cut_to_frame(messages: &mut Vec<Envelope>) {
     let mut bytes = 0;
     let fits = messages

@@ -1,8 +1,8 @@
 //! The pump of one led partition, from opening until the leadership ends.
 //!
-//! At opening it scans all rows once, page by page, skipping what finds no room; later it reads only the
-//! lanes that have run dry. At most one read is under way, and at most one proposal leaves with each input,
-//! so that `Dropped` has one meaning.
+//! At opening it scans all rows once, page by page, skipping what finds no room; later it reads
+//! only the lanes that have run dry. At most one read is under way, and at most one proposal leaves
+//! with each input, so that `Dropped` has one meaning.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -120,7 +120,8 @@ impl Outbox {
         self.lanes.keys().copied()
     }
 
-    /// Begins a leadership of `partition`, all of whose earlier entries are applied: asks for its rows.
+    /// Begins a leadership of `partition`, all of whose earlier entries are applied: asks for its
+    /// rows.
     #[must_use]
     pub fn open(
         partition: PartitionId,

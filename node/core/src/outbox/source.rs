@@ -1,7 +1,9 @@
-//! The sending side towards one destination: a window over the rows between the last trim and the newest.
+//! The sending side towards one destination: a window over the rows between the last trim and the
+//! newest.
 //!
-//! `trimmed <= accepted <= tail <= last`. Rows up to `accepted` are safe at the destination and wait for
-//! their trim; rows up to `tail` are in memory; rows beyond it are on disk and are read when there is room.
+//! `trimmed <= accepted <= tail <= last`. Rows up to `accepted` are safe at the destination and
+//! wait for their trim; rows up to `tail` are in memory; rows beyond it are on disk and are read
+//! when there is room.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -93,7 +95,8 @@ impl Lane {
         }
     }
 
-    /// Takes a committed row into memory if it follows the last one and there is room; gives its bytes.
+    /// Takes a committed row into memory if it follows the last one and there is room; gives its
+    /// bytes.
     pub(super) fn offer(
         &mut self,
         sequence: u64,

@@ -1,7 +1,7 @@
 //! What the engine may be fed: it ends the process when a message contradicts itself or the log.
 //!
-//! Peers follow the protocol; a bug of theirs must not end this process as well. Only what the engine
-//! would stumble over is looked at, never whether a message is true.
+//! Peers follow the protocol; a bug of theirs must not end this process as well. Only what the
+//! engine would stumble over is looked at, never whether a message is true.
 
 use std::collections::BTreeSet;
 

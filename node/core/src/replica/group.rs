@@ -127,7 +127,8 @@ impl Group {
     /// Brings a replica back from what its disk gave.
     ///
     /// # Panics
-    /// When the recovered state breaks an invariant that the store has checked before (traps 9 and 15).
+    /// When the recovered state breaks an invariant that the store has checked before (traps 9 and
+    /// 15).
     #[must_use]
     pub fn new(replica: &RecoveredReplica, settings: &GroupSettings) -> Self {
         let RecoveredReplica {
@@ -323,8 +324,8 @@ impl Group {
         self.rank();
     }
 
-    /// Whether a peer may live on a node: it lives on one node for its whole stint. Of one that this replica has
-    /// not heard of nobody can say.
+    /// Whether a peer may live on a node: it lives on one node for its whole stint. Of one that
+    /// this replica has not heard of nobody can say.
     #[must_use]
     pub fn may_live_on(&self, peer: PeerId, node: NodeId) -> bool {
         self.membership
@@ -332,8 +333,8 @@ impl Group {
             .is_none_or(|home| home == node)
     }
 
-    /// Feeds an encoded message of the engine. Malformed and local ones are ignored; so are forwarded
-    /// proposals and reads: only a client of the leader may ask it for something.
+    /// Feeds an encoded message of the engine. Malformed and local ones are ignored; so are
+    /// forwarded proposals and reads: only a client of the leader may ask it for something.
     pub fn step(&mut self, from: NodeId, bytes: &[u8]) {
         let Some(message) = border::decode(bytes) else {
             return;
@@ -364,9 +365,9 @@ impl Group {
         }
     }
 
-    /// Feeds a heartbeat, unless it shows that this replica has lost what it promised: a leader never
-    /// says that more is committed here than what this replica has acknowledged. The engine would end the
-    /// process at it (trap 11), and again after every restart.
+    /// Feeds a heartbeat, unless it shows that this replica has lost what it promised: a leader
+    /// never says that more is committed here than what this replica has acknowledged. The engine
+    /// would end the process at it (trap 11), and again after every restart.
     #[must_use]
     pub fn step_heartbeat(&mut self, from: NodeId, heartbeat: &Heartbeat) -> Promise {
         let message = convert::engine_heartbeat(MessageType::MsgHeartbeat, heartbeat);
@@ -399,8 +400,8 @@ impl Group {
         let last = self.raw.raft.raft_log.last_index();
         let stranger = self.membership.node_of(PeerId(message.from)).is_none();
         match message.get_msg_type() {
-            // Of a member it means that this replica has lost what it promised: the engine ends the process
-            // (trap 11). Nobody else can know what it has.
+            // Of a member it means that this replica has lost what it promised: the engine ends the
+            // process (trap 11). Nobody else can know what it has.
             MessageType::MsgHeartbeat if message.commit > last && stranger => return,
             MessageType::MsgAppendResponse if !message.reject && message.index > last => return,
             _ => {}
@@ -554,9 +555,9 @@ impl Group {
         self.raw.advance_apply_to(index.0);
     }
 
-    /// Whether a snapshot is taken from the engine and not yet in place. Time stands still for such a
-    /// replica: a campaign looks for changes between applied and commit, which the snapshot has replaced,
-    /// and the engine ends the process when it does not find them.
+    /// Whether a snapshot is taken from the engine and not yet in place. Time stands still for such
+    /// a replica: a campaign looks for changes between applied and commit, which the snapshot has
+    /// replaced, and the engine ends the process when it does not find them.
     fn is_installing(&self) -> bool {
         self.raw.raft.raft_log.applied < self.raw.store().truncated().index.0
     }
@@ -679,9 +680,9 @@ fn config(peer: PeerId, applied: LogIndex) -> Config {
         max_election_tick: ELECTION_TICKS_MAX,
         // Without a bound of its own: `ready::split_append` cuts what it merges.
         batch_append: true,
-        // Followers hear of a commit with the next append or heartbeat, not by a message for each: nobody waits
-        // for their apply, and what they apply at once writes the rows that repeat once. A membership is told at
-        // once all the same.
+        // Followers hear of a commit with the next append or heartbeat, not by a message for each:
+        // nobody waits for their apply, and what they apply at once writes the rows that repeat
+        // once. A membership is told at once all the same.
         skip_bcast_commit: true,
         max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
         max_committed_size_per_ready: COMMITTED_BYTES_PER_READY,

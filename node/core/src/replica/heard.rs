@@ -1,13 +1,15 @@
 //! Which peers have answered this leader lately: remembered over two election timeouts.
 //!
-//! The engine has a mark of its own, and forgets it at every check of its quorum (each election timeout),
-//! so that for a moment nobody seems to be there. What is decided over seconds (moves of copies and of
-//! leaderships, the front of the log) needs a memory that only silence ends. Its clock is the group's
-//! ticks; only answers to this leadership count, so that a late message of another term is no sign of life.
+//! The engine has a mark of its own, and forgets it at every check of its quorum (each election
+//! timeout), so that for a moment nobody seems to be there. What is decided over seconds (moves of
+//! copies and of leaderships, the front of the log) needs a memory that only silence ends. Its
+//! clock is the group's ticks; only answers to this leadership count, so that a late message of
+//! another term is no sign of life.
 
 use std::collections::BTreeMap;
 
-/// Ticks of silence after which a peer no longer counts as heard: two election timeouts, one second.
+/// Ticks of silence after which a peer no longer counts as heard: two election timeouts, one
+/// second.
 const HEARD_TICKS: u64 = 20;
 
 /// Whether a peer answered lately.

@@ -1,9 +1,9 @@
 //! Ranked election timeouts: always distinct within a group, so that two replicas never race.
 //!
-//! Timeout = 11 + 2r ticks, r = place among the voters of the replica's applied configuration without the
-//! last known leader. Equal random timeouts have a tail of many seconds; ranks had none in 4,000 kills.
-//! The order is a hash of group and peer, ties by peer id, so that the groups of a lost node spread over
-//! the survivors.
+//! Timeout = 11 + 2r ticks, r = place among the voters of the replica's applied configuration
+//! without the last known leader. Equal random timeouts have a tail of many seconds; ranks had none
+//! in 4,000 kills. The order is a hash of group and peer, ties by peer id, so that the groups of a
+//! lost node spread over the survivors.
 
 use ghostlight_protocol::hash::hash64;
 use ghostlight_protocol::ids::{PartitionId, PeerId};

@@ -1,8 +1,8 @@
 //! Raft's synchronous `Storage`, in memory: the whole log above the truncated position.
 //!
-//! The disk holds the same entries; this copy exists because the engine reads synchronously. It is bounded
-//! by truncation (`replica::truncation`). Snapshots are never kept here: a wanted one is noted, built by
-//! the store, and offered once.
+//! The disk holds the same entries; this copy exists because the engine reads synchronously. It is
+//! bounded by truncation (`replica::truncation`). Snapshots are never kept here: a wanted one is
+//! noted, built by the store, and offered once.
 //!
 //! Absent: any I/O. What is appended here before its sync is exactly what the engine expects of
 //! `advance_append_async`.
@@ -166,7 +166,8 @@ impl TailLog {
         self.entries.extend(entries.iter().cloned());
     }
 
-    /// Forgets entries up to and including `through`; returns its position if there was anything to forget.
+    /// Forgets entries up to and including `through`; returns its position if there was anything to
+    /// forget.
     pub(super) fn truncate(&mut self, through: LogIndex) -> Option<LogPosition> {
         if through <= self.truncated.index {
             return None;
@@ -192,7 +193,8 @@ impl TailLog {
         self.truncated = at;
     }
 
-    /// Peers for which the engine wants a snapshot that nobody builds yet; marks them as being built.
+    /// Peers for which the engine wants a snapshot that nobody builds yet; marks them as being
+    /// built.
     pub(super) fn take_wanted_snapshots(&mut self) -> Vec<PeerId> {
         let mut wanted = Vec::new();
         for (peer, slot) in self.snapshots.get_mut() {

@@ -1,7 +1,8 @@
-//! The traps of raft-rs, each by its number, against our wrapper; and what the wrapper promises beside.
+//! The traps of raft-rs, each by its number, against our wrapper; and what the wrapper promises
+//! beside.
 //!
-//! Each test names the code that it guards: without that code it fails. A small cluster in one thread
-//! moves mail, disks and applying by hand.
+//! Each test names the code that it guards: without that code it fails. A small cluster in one
+//! thread moves mail, disks and applying by hand.
 
 mod bounds;
 mod changing;

@@ -1,8 +1,8 @@
 //! `account`: money that is never lost or doubled, whatever fails.
 //!
-//! A transfer withdraws here and sends a deposit there: both are one commit, and the message arrives
-//! exactly once. A deposit can therefore never be allowed to fail: balances have 128 bits, which no
-//! number of 64-bit deposits fills.
+//! A transfer withdraws here and sends a deposit there: both are one commit, and the message
+//! arrives exactly once. A deposit can therefore never be allowed to fail: balances have 128 bits,
+//! which no number of 64-bit deposits fills.
 
 use crate::sdk::prelude::*;
 

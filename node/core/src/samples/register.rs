@@ -1,5 +1,5 @@
-//! `register`: one value that is read, written, and exchanged if it is the expected one. What several clients do to one register
-//! at once can be judged as a whole: that is what it is for.
+//! `register`: one value that is read, written, and exchanged if it is the expected one. What
+//! several clients do to one register at once can be judged as a whole: that is what it is for.
 
 use crate::sdk::prelude::*;
 

@@ -1,7 +1,8 @@
 //! `tally`: counts the events of a topic, each exactly once.
 //!
-//! `{"of":"apples","amount":3}` published to the topic `tallies` of the component `samples` changes the tally `apples`.
-//! Every tenth event makes one on the topic `tens`, which commits with what it counted.
+//! `{"of":"apples","amount":3}` published to the topic `tallies` of the component `samples` changes
+//! the tally `apples`. Every tenth event makes one on the topic `tens`, which commits with what it
+//! counted.
 
 use crate::sdk::prelude::*;
 

@@ -1,8 +1,8 @@
 //! One activation: runs turns on an actor's object, one after the other.
 //!
-//! The future of a turn owns the object, and gives it back with the turn's end: dropping the future is
-//! all it takes to abandon a turn. A panic, an error of a writing method, or a turn cut short drops the
-//! object's state; the next turn restores it.
+//! The future of a turn owns the object, and gives it back with the turn's end: dropping the future
+//! is all it takes to abandon a turn. A panic, an error of a writing method, or a turn cut short
+//! drops the object's state; the next turn restores it.
 
 use std::any::Any;
 use std::fmt;
@@ -142,9 +142,9 @@ impl<A: Actor> Active<A> {
         }
     }
 
-    /// Keeps the object after a method that did not succeed, if it cannot have changed it. A writing one
-    /// may have, also if it says that it refused: what is written by hand need not be as careful as the
-    /// macro.
+    /// Keeps the object after a method that did not succeed, if it cannot have changed it. A
+    /// writing one may have, also if it says that it refused: what is written by hand need not be
+    /// as careful as the macro.
     fn keep_unchanged(&mut self, method: &Method, live: Live<A>) {
         if method.kind == MethodKind::Read {
             self.live = Some(live);
@@ -215,8 +215,8 @@ async fn load<A: Actor>(turn: &Turn) -> Result<Live<A>, StateError> {
         turn.row(Bytes::from_static(SELF_KEY)).await
     };
     let actor = A::restore(stored.as_deref())?;
-    // An actor never written counts as written with its first state: reading it writes nothing. A row of
-    // an older version stays until the actor changes.
+    // An actor never written counts as written with its first state: reading it writes nothing. A
+    // row of an older version stays until the actor changes.
     let saved = actor.encode()?;
     Ok(Live { actor, saved })
 }

@@ -34,7 +34,8 @@ pub trait Actor: Sized + Send + Sync + 'static {
 
     /// Runs one method; `method` is one of `METHODS`.
     ///
-    /// `Err` rolls back: for a writing method the object is dropped and restored before the next turn.
+    /// `Err` rolls back: for a writing method the object is dropped and restored before the next
+    /// turn.
     fn dispatch(
         &mut self,
         cx: &Turn,
@@ -77,8 +78,8 @@ pub enum MethodKind {
 pub enum TurnFailure {
     /// The method returned `Err`.
     App(AppError),
-    /// The method did nothing: its argument cannot be read. After a call to another actor this is told
-    /// as an error of the actor, because what was called stays.
+    /// The method did nothing: its argument cannot be read. After a call to another actor this is
+    /// told as an error of the actor, because what was called stays.
     Refused(NotRun),
     /// The method did what it must not, or its reply cannot be encoded: a bug of the actor.
     Broken(String),

@@ -9,8 +9,8 @@
 //! | several | an object by parameter name: `{"to":"bob","amount":5}`; an array in order is taken too |
 //! | one argument of type [`Raw`] | the bytes as they are |
 //!
-//! A reply is the JSON of the value; `()` is an empty body. Parameter names are therefore part of an
-//! actor's contract, as method names are.
+//! A reply is the JSON of the value; `()` is an empty body. Parameter names are therefore part of
+//! an actor's contract, as method names are.
 
 use bytes::Bytes;
 use ghostlight_protocol::code::Code;

@@ -1,7 +1,7 @@
 //! Typed references: where a call goes, and how it is delivered.
 //!
-//! The macro writes one reference type per actor, generic over its [`Outlet`]: the same `add(1)` is a
-//! call from outside, a call inside a turn, or a message that leaves with the turn's commit.
+//! The macro writes one reference type per actor, generic over its [`Outlet`]: the same `add(1)` is
+//! a call from outside, a call inside a turn, or a message that leaves with the turn's commit.
 
 use std::future::IntoFuture;
 use std::marker::PhantomData;

@@ -63,8 +63,8 @@ pub enum CallError<E> {
         /// The id to ask again with, if the caller gave one.
         request_id: Option<Bytes>,
     },
-    /// It ran, but its answer is not what the caller's types say: the two sides were built from different
-    /// versions, or the runtime itself rolled the turn back.
+    /// It ran, but its answer is not what the caller's types say: the two sides were built from
+    /// different versions, or the runtime itself rolled the turn back.
     #[error("{0}")]
     Contract(String),
 }

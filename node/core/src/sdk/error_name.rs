@@ -1,7 +1,7 @@
 //! The name of an error value: of its variant if it is an enum, else of its struct.
 //!
-//! A serializer that stops at the first name serde tells it. Errors that are bare text or numbers have
-//! no name.
+//! A serializer that stops at the first name serde tells it. Errors that are bare text or numbers
+//! have no name.
 
 use std::fmt;
 

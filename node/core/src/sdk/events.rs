@@ -1,7 +1,9 @@
-//! Topics that actors of a type are subscribed to: `#[on_event(topic = "orders", id = order.customer)]`.
+//! Topics that actors of a type are subscribed to: `#[on_event(topic = "orders", id =
+//! order.customer)]`.
 //!
-//! Every node that hosts the type takes part in one group for each method. An event becomes a message to the actor that
-//! its content names, in the very entry that settles its offset: it changes the actor's state exactly once.
+//! Every node that hosts the type takes part in one group for each method. An event becomes a
+//! message to the actor that its content names, in the very entry that settles its offset: it
+//! changes the actor's state exactly once.
 
 use std::fmt;
 

@@ -1,7 +1,8 @@
 //! Keys of maps as bytes whose order is the keys' order, so that a scan comes in key order.
 //!
-//! Integers are big endian, signed ones with the sign bit flipped. Text and bytes end with `00 00`, and a
-//! zero inside becomes `00 ff`: a prefix sorts first, and a pair is simply one key after the other.
+//! Integers are big endian, signed ones with the sign bit flipped. Text and bytes end with `00 00`,
+//! and a zero inside becomes `00 ff`: a prefix sorts first, and a pair is simply one key after the
+//! other.
 
 /// A key of a [`crate::sdk::StateMap`].
 pub trait MapKey: Sized {

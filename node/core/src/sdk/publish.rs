@@ -1,9 +1,10 @@
 //! Events that leave a turn: `cx.publish("orders", &order)`.
 //!
-//! An event is a message to its topic partition, so it commits with the turn or not at all, and is appended exactly
-//! once: with the turn's own entry if the log is in the actor's partition, else by the entry that accepts it.
-//! It travels in the envelope that Dapr's subscribers expect (CloudEvents 1.0 as JSON); its id and time come from
-//! the request's first attempt, so that a turn that runs again publishes the same event.
+//! An event is a message to its topic partition, so it commits with the turn or not at all, and is
+//! appended exactly once: with the turn's own entry if the log is in the actor's partition, else by
+//! the entry that accepts it. It travels in the envelope that Dapr's subscribers expect
+//! (CloudEvents 1.0 as JSON); its id and time come from the request's first attempt, so that a turn
+//! that runs again publishes the same event.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -50,8 +51,8 @@ impl Topic {
         }
     }
 
-    /// Of another component. It must be one that Ghostlight serves itself: there alone is the log that a turn
-    /// commits with.
+    /// Of another component. It must be one that Ghostlight serves itself: there alone is the log
+    /// that a turn commits with.
     #[must_use]
     pub fn of(mut self, pubsub: impl Into<String>) -> Self {
         self.pubsub = pubsub.into();

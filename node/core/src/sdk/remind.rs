@@ -1,9 +1,10 @@
 //! Reminders that an actor sets for itself: `cx.remind("settle", Duration::from_secs(3600))`.
 //!
-//! A reminder is a row beside the actor's state, so it is set with the turn or not at all, and survives everything that the state
-//! does. When it is due the method of its name is called, with what was given to it as its argument. That turn commits
-//! together with the reminder's next time: each tick is recorded once. A firing that fails is tried again three times, a
-//! second apart, then its tick is dropped.
+//! A reminder is a row beside the actor's state, so it is set with the turn or not at all, and
+//! survives everything that the state does. When it is due the method of its name is called, with
+//! what was given to it as its argument. That turn commits together with the reminder's next time:
+//! each tick is recorded once. A firing that fails is tried again three times, a second apart, then
+//! its tick is dropped.
 
 use std::time::Duration;
 

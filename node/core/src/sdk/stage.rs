@@ -1,4 +1,5 @@
-//! What a running turn has staged so far: rows, messages, reminders, and whether it can still succeed.
+//! What a running turn has staged so far: rows, messages, reminders, and whether it can still
+//! succeed.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;

@@ -5,10 +5,11 @@
 //! | the struct | `self` | format, version, value |
 //! | an entry of map `lines` | `lines/` and the ordered key | format, version, value |
 //!
-//! *Format* is one byte, 1: postcard (compact, fast, and not self-describing). *Version* is the type's
-//! (`#[actor(version = 2)]`), as a varint. Postcard reads fields by position: to add, remove or reorder
-//! fields, raise the version and name an `upgrade` that reads older ones. A version this code does not
-//! know is refused, never guessed: during a rolling change the older program does not run such actors.
+//! *Format* is one byte, 1: postcard (compact, fast, and not self-describing). *Version* is the
+//! type's (`#[actor(version = 2)]`), as a varint. Postcard reads fields by position: to add, remove
+//! or reorder fields, raise the version and name an `upgrade` that reads older ones. A version this
+//! code does not know is refused, never guessed: during a rolling change the older program does not
+//! run such actors.
 
 use bytes::Bytes;
 use ghostlight_protocol::limits::ENTRY_BYTES_MAX;
@@ -65,7 +66,8 @@ pub enum StateError {
 /// A value as stored.
 ///
 /// # Errors
-/// Its type has no such form (a sequence of unknown length), or it is larger than any entry of the log.
+/// Its type has no such form (a sequence of unknown length), or it is larger than any entry of the
+/// log.
 pub fn encode<T: Serialize>(version: u32, value: &T) -> Result<Bytes, StateError> {
     let unstorable = |e: postcard::Error| StateError::Unstorable(e.to_string());
     let bytes = postcard::to_extend(&version, vec![FORMAT]).map_err(unstorable)?;
@@ -123,7 +125,8 @@ pub fn decode_value<T: DeserializeOwned>(version: u32, value: &[u8]) -> Result<T
 /// Makes a value of an older version into one of this type.
 pub type Upgrade<T> = fn(from: u32, value: &[u8]) -> Result<T, String>;
 
-/// Restores an actor's struct: never written is its default, an older version goes through `upgrade`.
+/// Restores an actor's struct: never written is its default, an older version goes through
+/// `upgrade`.
 ///
 /// # Errors
 /// The row cannot be read by this code.

@@ -1,15 +1,17 @@
 //! A map inside an actor's state whose entries are rows of their own.
 //!
-//! Nothing is read before it is asked for, and a turn writes only the entries it touches: an actor may
-//! have millions. A map is declared as a constant in the actor's `impl`, because it holds nothing itself;
-//! what a turn puts is staged in the turn, seen by its later reads, and gone if the turn rolls back.
+//! Nothing is read before it is asked for, and a turn writes only the entries it touches: an actor
+//! may have millions. A map is declared as a constant in the actor's `impl`, because it holds
+//! nothing itself; what a turn puts is staged in the turn, seen by its later reads, and gone if the
+//! turn rolls back.
 //!
 //! ```text
 //! const LINES: StateMap<u64, String> = StateMap::new("lines");
 //! Self::LINES.put(cx, &7, &line);
 //! ```
 //!
-//! Invariant: two maps of one actor type have different names; a name never changes once rows exist.
+//! Invariant: two maps of one actor type have different names; a name never changes once rows
+//! exist.
 
 use std::fmt;
 use std::marker::PhantomData;

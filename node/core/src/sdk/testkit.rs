@@ -1,8 +1,9 @@
 //! Tests of actors without a node, a network or a runtime.
 //!
-//! [`FakeTurn`] is a context to call methods with; it shows what they staged. [`World`] runs whole turns
-//! of registered actors over rows in memory: commits, roll-backs, messages and calls between actors as
-//! the real node does them, one after the other. [`run`] drives a future that needs nobody else.
+//! [`FakeTurn`] is a context to call methods with; it shows what they staged. [`World`] runs whole
+//! turns of registered actors over rows in memory: commits, roll-backs, messages and calls between
+//! actors as the real node does them, one after the other. [`run`] drives a future that needs
+//! nobody else.
 
 mod fake_turn;
 mod world;

@@ -1,11 +1,11 @@
 //! The context of a running turn: everything that enters or leaves an actor besides its arguments.
 //!
-//! [`ReadTurn`] is what every turn may do: know the time, ask for randomness, read state, call other
-//! actors. [`Turn`] adds what changes something, and dereferences to `ReadTurn`; a `#[read]` method gets
-//! only the latter, so that a read that writes does not compile.
+//! [`ReadTurn`] is what every turn may do: know the time, ask for randomness, read state, call
+//! other actors. [`Turn`] adds what changes something, and dereferences to `ReadTurn`; a `#[read]`
+//! method gets only the latter, so that a read that writes does not compile.
 //!
-//! When the turn's leadership ends, the pending operation never returns: the turn is ended from outside,
-//! and nothing it staged counts. Actor code has no such case to handle.
+//! When the turn's leadership ends, the pending operation never returns: the turn is ended from
+//! outside, and nothing it staged counts. Actor code has no such case to handle.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -103,7 +103,8 @@ impl ReadTurn {
 
     /// Calls another actor and waits: `cx.call::<Counter>("alice").add(1).await`.
     ///
-    /// A call is not part of this turn: what the callee committed stays even if this turn rolls back.
+    /// A call is not part of this turn: what the callee committed stays even if this turn rolls
+    /// back.
     #[must_use]
     pub fn call<A: Typed>(&self, actor_id: &str) -> A::Ref<Calling<'_>> {
         A::bind(
@@ -226,7 +227,8 @@ impl Turn {
         })
     }
 
-    /// Sends to another actor, exactly once, when this turn commits: `cx.send::<Audit>("all").note(by)`.
+    /// Sends to another actor, exactly once, when this turn commits:
+    /// `cx.send::<Audit>("all").note(by)`.
     ///
     /// What cannot be sent (a forbidden id, too many messages) rolls the turn back with an error.
     #[must_use]
@@ -249,10 +251,11 @@ impl Turn {
         });
     }
 
-    /// Publishes to a topic, exactly once, when this turn commits: `cx.publish("orders", &order)`, or
-    /// `cx.publish(Topic::new("orders").key(customer), &order)`.
+    /// Publishes to a topic, exactly once, when this turn commits: `cx.publish("orders", &order)`,
+    /// or `cx.publish(Topic::new("orders").key(customer), &order)`.
     ///
-    /// What cannot be published (a forbidden name, too many messages) rolls the turn back with an error.
+    /// What cannot be published (a forbidden name, too many messages) rolls the turn back with an
+    /// error.
     pub fn publish(&self, topic: impl Into<Topic>, event: &impl Body) {
         let place = self.stage(|stage| stage.sent());
         let message = publish::message(self, topic.into(), event, place);
@@ -262,11 +265,13 @@ impl Turn {
         });
     }
 
-    /// Sets a reminder of this actor when this turn commits: `cx.remind("settle", Duration::from_secs(60))`, or
-    /// `cx.remind("tick", Reminder::after(soon).every(minute).with(&argument))`. When it is due the method of its name is called.
-    /// One of the same name is replaced.
+    /// Sets a reminder of this actor when this turn commits: `cx.remind("settle",
+    /// Duration::from_secs(60))`, or `cx.remind("tick",
+    /// Reminder::after(soon).every(minute).with(&argument))`. When it is due the method of its name
+    /// is called. One of the same name is replaced.
     ///
-    /// What cannot be one (a name that no method has, an end before its beginning) rolls the turn back with an error.
+    /// What cannot be one (a name that no method has, an end before its beginning) rolls the turn
+    /// back with an error.
     pub fn remind(&self, name: &str, when: impl Into<Reminder>) {
         let row = remind::check_name(name).and_then(|()| remind::row(when.into(), self.now()));
         self.stage(|stage| match row {

@@ -1,8 +1,8 @@
-//! What operators ask of topics: lists, parked letters, the offset that a time stands for, and the oldest events of a
-//! topic that is to be deleted.
+//! What operators ask of topics: lists, parked letters, the offset that a time stands for, and the
+//! oldest events of a topic that is to be deleted.
 //!
-//! A question waits for an entry of this leadership that was proposed after it came: a leader that is
-//! deposed, and does not know it yet, answers nothing. Then rows are read page by page.
+//! A question waits for an entry of this leadership that was proposed after it came: a leader that
+//! is deposed, and does not know it yet, answers nothing. Then rows are read page by page.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,7 +44,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Ask {
     pub(super) from: Caller,
     pub(super) what: What,
-    /// The latest entry that was made when it came: a later one must be applied before rows are read.
+    /// The latest entry that was made when it came: a later one must be applied before rows are
+    /// read.
     pub(super) after: u64,
 }
 

@@ -1,10 +1,10 @@
-//! One group of subscribers at the leader of its topic partition: what is taken from the log, who holds
-//! what, and which verdicts wait for the log.
+//! One group of subscribers at the leader of its topic partition: what is taken from the log, who
+//! holds what, and which verdicts wait for the log.
 //!
-//! An offset is in one of these places: settled (`acks`), not taken yet (at or above `next`), or held. A
-//! held one waits behind another of its lane, is ready, is out at a subscriber, pauses after a failure, or
-//! has its verdict on the way to the log. Everything here dies with the leadership; what must not die is in
-//! the group's row. Absent: frames, reads, and the clock.
+//! An offset is in one of these places: settled (`acks`), not taken yet (at or above `next`), or
+//! held. A held one waits behind another of its lane, is ready, is out at a subscriber, pauses
+//! after a failure, or has its verdict on the way to the log. Everything here dies with the
+//! leadership; what must not die is in the group's row. Absent: frames, reads, and the clock.
 
 mod deliver;
 mod settle;
@@ -33,10 +33,11 @@ pub(super) use settle::{Along, Confirms, Home};
 use subscriber::Subscriber;
 pub(super) use subscriber::SubscriberId;
 
-/// Bytes of the events that one group holds in memory, its letters on their way included; one event may exceed them
-/// alone.
+/// Bytes of the events that one group holds in memory, its letters on their way included; one event
+/// may exceed them alone.
 const HELD_BYTES_MAX: usize = 16 << 20;
-/// Bytes of batches that a group keeps before it takes them; what is appended beyond it is read again.
+/// Bytes of batches that a group keeps before it takes them; what is appended beyond it is read
+/// again.
 const AHEAD_BYTES_MAX: usize = 1 << 20;
 
 /// See the module.
@@ -46,8 +47,8 @@ pub(super) struct Group {
     settings: GroupSettings,
     /// Settled, verdicts on their way included.
     acks: AckSet,
-    /// Every lower offset is settled for good, or no longer kept. The window begins here: verdicts that nobody can write down
-    /// are bounded too.
+    /// Every lower offset is settled for good, or no longer kept. The window begins here: verdicts
+    /// that nobody can write down are bounded too.
     written: u64,
     /// The next offset to be taken from the log.
     next: u64,
@@ -64,7 +65,8 @@ pub(super) struct Group {
     /// Offsets not taken yet that a subscriber holds from the leadership before.
     claims: BTreeMap<u64, SubscriberId>,
     verdicts: Verdicts,
-    /// Nothing is delivered before it: subscribers of the leadership before say first what they hold.
+    /// Nothing is delivered before it: subscribers of the leadership before say first what they
+    /// hold.
     quiet_until: Option<Instant>,
     counters: GroupCounters,
 }
@@ -124,8 +126,8 @@ pub(super) enum Hunger {
 }
 
 impl Group {
-    /// A group as its row has it. `quiet`: how long subscribers that were there before may take to say what
-    /// they hold.
+    /// A group as its row has it. `quiet`: how long subscribers that were there before may take to
+    /// say what they hold.
     pub(super) fn new(now: Instant, row: GroupRow, topic: &TopicRow, quiet: Duration) -> Self {
         let settings = row.settings.clone().unwrap_or_default();
         let mut acks = row.acks();
@@ -176,7 +178,8 @@ impl Group {
         self.subscribers.is_empty() && self.verdicts.is_empty()
     }
 
-    /// The row was changed by an operator, or by a new subscriber. Another epoch: all that is out is void.
+    /// The row was changed by an operator, or by a new subscriber. Another epoch: all that is out
+    /// is void.
     pub(super) fn changed(&mut self, row: GroupRow, topic: &TopicRow) -> Changed {
         self.end = topic.next;
         self.settings = row.settings.clone().unwrap_or_default();
@@ -228,7 +231,8 @@ impl Group {
             if end <= self.ahead_end() {
                 continue;
             }
-            // What lies between is no longer kept, which `trimmed` says; it is not for a page to skip anything.
+            // What lies between is no longer kept, which `trimmed` says; it is not for a page to
+            // skip anything.
             if batch.base > self.ahead_end() {
                 break;
             }
@@ -242,7 +246,8 @@ impl Group {
         self.raise(first);
     }
 
-    /// What lies below `first` can be delivered to nobody: nothing waits for it, and it is no part of the window.
+    /// What lies below `first` can be delivered to nobody: nothing waits for it, and it is no part
+    /// of the window.
     fn raise(&mut self, first: u64) {
         self.written = self.written.max(first);
         self.acks.raise(first);
@@ -435,8 +440,9 @@ impl Group {
         }
     }
 
-    /// Pause before the delivery of an event that follows `failed` failed ones: up to a quarter longer, each event by
-    /// another time, so that what failed together does not come back together.
+    /// Pause before the delivery of an event that follows `failed` failed ones: up to a quarter
+    /// longer, each event by another time, so that what failed together does not come back
+    /// together.
     fn pause_after(&self, offset: u64, failed: u32) -> Duration {
         let or = |ms: u64, default: Duration| match ms {
             0 => default,
@@ -451,7 +457,8 @@ impl Group {
         pause + pause / 4 * share as u32 / 256
     }
 
-    /// When it must be looked at again, if nothing happens before. `may`: whether its verdicts may be proposed.
+    /// When it must be looked at again, if nothing happens before. `may`: whether its verdicts may
+    /// be proposed.
     pub(super) fn next_deadline(&self, may: MayPropose) -> Option<Instant> {
         let verdicts = match may {
             MayPropose::Yes => self.verdicts.due(),

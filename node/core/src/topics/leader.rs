@@ -1,8 +1,8 @@
-//! The topics of one partition during one leadership: takes inputs in, hands them to the part they concern,
-//! and proposes.
+//! The topics of one partition during one leadership: takes inputs in, hands them to the part they
+//! concern, and proposes.
 //!
-//! It lives exactly as long as the leadership. A publish is answered when its entry is applied, never before;
-//! what repeats it finds its record in apply.
+//! It lives exactly as long as the leadership. A publish is answered when its entry is applied,
+//! never before; what repeats it finds its record in apply.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -29,7 +29,8 @@ use super::sweep::Sweep;
 use super::{TopicsEffect, TopicsInput};
 use crate::turns::{Load, ReadId, RowsWanted, Writes};
 
-/// Bytes of an entry, with room for what wraps its operations; a single operation is smaller in any case.
+/// Bytes of an entry, with room for what wraps its operations; a single operation is smaller in any
+/// case.
 const ENTRY_BYTES: usize = ENTRY_BYTES_MAX - (256 << 10);
 /// How long subscribers of the leadership before may take to say what they hold.
 const QUIET: Duration = Duration::from_millis(400);
@@ -154,7 +155,8 @@ pub(super) enum Live {
 pub(super) struct Serving {
     pub(super) group: Group,
     pub(super) topic: TopicRow,
-    /// The read of its log that is under way; pages of other ones are for a cursor that is no longer.
+    /// The read of its log that is under way; pages of other ones are for a cursor that is no
+    /// longer.
     pub(super) reading: Option<ReadId>,
     /// What `due` holds for it.
     deadline: Option<Instant>,
@@ -203,8 +205,8 @@ impl Topics {
         }
     }
 
-    /// What it cannot see itself: the calendar, if it can be believed, the log's age, what the partition
-    /// holds. To be told before each input.
+    /// What it cannot see itself: the calendar, if it can be believed, the log's age, what the
+    /// partition holds. To be told before each input.
     pub fn note(&mut self, wall: Option<WallTime>, age: Age, load: Load) {
         self.wall = wall;
         self.age = age;
@@ -372,8 +374,9 @@ impl Topics {
         out.push(TopicsEffect::Propose(kind));
     }
 
-    /// Adds verdicts that are due, or all that wait if an append is written in any case, as many as the entry has room
-    /// for. What has none is due still, and stands before publishes in the next entry.
+    /// Adds verdicts that are due, or all that wait if an append is written in any case, as many as
+    /// the entry has room for. What has none is due still, and stands before publishes in the next
+    /// entry.
     fn add_verdicts(&mut self, now: Instant, along: Along, waiting: &mut Vec<Wanted>) {
         let ids: Vec<GroupId> = match along {
             Along::WithAppend => self.due.iter().map(|(_, id)| id.clone()).collect(),
@@ -412,7 +415,8 @@ impl Topics {
         }
     }
 
-    /// Delivers what may be delivered to a group, reads what it lacks, forgets it when nobody needs it.
+    /// Delivers what may be delivered to a group, reads what it lacks, forgets it when nobody needs
+    /// it.
     fn drive(&mut self, now: Instant, id: &GroupId, out: &mut Vec<TopicsEffect>) {
         let wall = self.wall;
         let Some(Live::Ready(serving)) = self.groups.get_mut(id) else {
@@ -542,7 +546,8 @@ impl Topics {
             }
             self.outcome(now, wanted, outcome, out);
         }
-        // Everything before them is applied: what is read now is at least as new as when they were asked.
+        // Everything before them is applied: what is read now is at least as new as when they were
+        // asked.
         for ask in self.asks_before(entry_number) {
             self.begin_ask(ask, out);
         }

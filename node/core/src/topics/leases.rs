@@ -1,8 +1,10 @@
-//! How long the leader of a partition waits for subscribers: by what each has said, or its node for all of its own.
+//! How long the leader of a partition waits for subscribers: by what each has said, or its node for
+//! all of its own.
 //!
-//! A word of a node about its subscribers here counts only where it names all that the leader has of it, and no other
-//! (`subscribers/words.rs` says why that is enough). It then costs one comparison, and no timer of any group: the end of the first
-//! lease is known as a bound below it, and at that time all are looked at.
+//! A word of a node about its subscribers here counts only where it names all that the leader has
+//! of it, and no other (`subscribers/words.rs` says why that is enough). It then costs one
+//! comparison, and no timer of any group: the end of the first lease is known as a bound below it,
+//! and at that time all are looked at.
 
 use std::collections::BTreeMap;
 

@@ -108,7 +108,8 @@ impl Topics {
             Some(TopicSaid::Detach(_)) => self.detach(&topic, subscriber),
             Some(TopicSaid::Verdicts(verdicts)) => {
                 let Some(id) = self.group_of(&topic, subscriber) else {
-                    // It was forgotten here, with what it held: it attaches again, and says it again.
+                    // It was forgotten here, with what it held: it attaches again, and says it
+                    // again.
                     let id = GroupId::first_of(&topic);
                     return self.not_attached(&id, subscriber, out);
                 };
@@ -513,7 +514,8 @@ impl Topics {
     }
 }
 
-/// Whether a subscriber wants events still. One that leaves is there for what it owes: it makes no group, and changes none.
+/// Whether a subscriber wants events still. One that leaves is there for what it owes: it makes no
+/// group, and changes none.
 fn takes_any(attach: &Attach) -> bool {
     attach.credit_events > 0
 }
@@ -523,7 +525,8 @@ fn changes(attach: &Attach) -> bool {
     attach.settings.is_some() && attach.if_there() == IfThere::Replace
 }
 
-/// Whose settings a group gets that several wait for: the last one's that would change it, else the last one's.
+/// Whose settings a group gets that several wait for: the last one's that would change it, else the
+/// last one's.
 fn maker(attaches: &[(SubscriberId, Attach)]) -> Option<&Attach> {
     let takers = attaches.iter().rev().map(|(_, attach)| attach);
     let mut takers = takers.filter(|attach| takes_any(attach));

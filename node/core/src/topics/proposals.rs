@@ -109,8 +109,8 @@ impl Proposals {
         self.proposed.is_empty()
     }
 
-    /// Takes what goes into the next entry: changes first, so that a group that is made before a publish
-    /// begins before it; then publishes, those of one topic partition as one batch.
+    /// Takes what goes into the next entry: changes first, so that a group that is made before a
+    /// publish begins before it; then publishes, those of one topic partition as one batch.
     pub(super) fn gather(&mut self) -> Vec<Wanted> {
         let mut gathered: Vec<Wanted> = Vec::new();
         let mut bytes = 0;

@@ -80,7 +80,8 @@ impl Topics {
         let body = body.and_then(|body| body.request);
         let body =
             body.ok_or_else(|| invalid("the request is not understood; update this node"))?;
-        // Not of the bytes: an event of the same id may carry another time stamp when it is repeated.
+        // Not of the bytes: an event of the same id may carry another time stamp when it is
+        // repeated.
         let digest = request_digest(&key, &request.method, b"");
         let request = RequestRecord {
             id: id.to_bytes(),

@@ -1,9 +1,10 @@
 //! The subscribers of one node: attached to the leader of each topic partition, wherever it is.
 //!
-//! A verdict is kept, and said again, until its leader has confirmed that it is committed; a new leader hears
-//! what is held and what was said. So the death of a leader makes no event come twice to a subscriber that
-//! lives. While nothing comes, one word is said for all of a partition (`words.rs`). Absent: routing (it asks `Routes`), how events reach the program that subscribes, and whether that
-//! program still wants any.
+//! A verdict is kept, and said again, until its leader has confirmed that it is committed; a new
+//! leader hears what is held and what was said. So the death of a leader makes no event come twice
+//! to a subscriber that lives. While nothing comes, one word is said for all of a partition
+//! (`words.rs`). Absent: routing (it asks `Routes`), how events reach the program that subscribes,
+//! and whether that program still wants any.
 
 mod attachment;
 #[cfg(test)]
@@ -98,7 +99,8 @@ pub enum SubscribersInput {
         /// The verdict.
         said: Said,
     },
-    /// It was handed to nobody, and its subscription ends: others get it, and it counts as no delivery.
+    /// It was handed to nobody, and its subscription ends: others get it, and it counts as no
+    /// delivery.
     GiveBack {
         /// Whose.
         id: SubscriptionId,
@@ -146,7 +148,8 @@ pub enum SubscribersEffect {
 pub enum Told {
     /// Its group exists in every topic partition: what is published from now on is delivered.
     Ready,
-    /// Nothing comes any more: the node ends. What was begun may get its verdict, the rest is to be given back.
+    /// Nothing comes any more: the node ends. What was begun may get its verdict, the rest is to be
+    /// given back.
     Ending,
     /// The subscription is over; nothing is left of it.
     Over {
@@ -221,7 +224,8 @@ enum Stage {
         until: Instant,
     },
     Ready,
-    /// Its program has gone, and verdicts of it are not confirmed: what it has acknowledged must not come to others.
+    /// Its program has gone, and verdicts of it are not confirmed: what it has acknowledged must
+    /// not come to others.
     Leaving {
         until: Instant,
     },
@@ -315,8 +319,8 @@ impl Subscribers {
             .min()
     }
 
-    /// Whether the leaders know, while the node ends, that nothing is held here: no verdict is lost with it, and
-    /// nothing that it had counts as failed.
+    /// Whether the leaders know, while the node ends, that nothing is held here: no verdict is lost
+    /// with it, and nothing that it had counts as failed.
     #[must_use]
     pub fn are_settled(&self) -> bool {
         let all = self.subscriptions.values();
@@ -695,7 +699,8 @@ impl Subscribers {
         })
     }
 
-    /// Its program has gone. It stays until the leaders have confirmed what the program said, within bounds.
+    /// Its program has gone. It stays until the leaders have confirmed what the program said,
+    /// within bounds.
     fn leave(&mut self, now: Instant, id: SubscriptionId, out: &mut Vec<SubscribersEffect>) {
         let Some(subscription) = self.subscriptions.get(&id) else {
             return;

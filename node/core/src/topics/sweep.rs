@@ -1,8 +1,9 @@
-//! What a partition's leader lets go of topics: old batches, too many batches, old letters, idle groups, old names
-//! of events.
+//! What a partition's leader lets go of topics: old batches, too many batches, old letters, idle
+//! groups, old names of events.
 //!
-//! What is due stands in rows of its own, in the order in which it is due: a sweep reads their front, once a
-//! minute, and in a partition without topics not even that. At most one of its entries is in the log.
+//! What is due stands in rows of its own, in the order in which it is due: a sweep reads their
+//! front, once a minute, and in a partition without topics not even that. At most one of its
+//! entries is in the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -327,7 +328,8 @@ impl Topics {
         let last = acts.len() - 1;
         for (at, (topic, act)) in acts.into_iter().enumerate() {
             let bytes = act_bytes(&topic, &act);
-            // All of them are in one entry, or in entries in their order: the last one says that all are.
+            // All of them are in one entry, or in entries in their order: the last one says that
+            // all are.
             let who = if at == last { Who::Sweep } else { Who::Barrier };
             self.proposals.push(Wanted {
                 who,

@@ -225,7 +225,8 @@ fn a_group_that_the_sweep_dropped_serves_nobody() {
     assert!(told, "its subscriber attaches again at once: {out:?}");
 }
 
-/// A subscriber whose program has gone is attached for what it owes: it makes no group, and does not keep one from being deleted.
+/// A subscriber whose program has gone is attached for what it owes: it makes no group, and does
+/// not keep one from being deleted.
 #[test]
 fn who_leaves_makes_no_group_and_holds_none_up() {
     for (credit_events, made) in [(0, false), (64, true)] {
@@ -288,7 +289,8 @@ fn who_leaves_makes_no_group_and_holds_none_up() {
     }
 }
 
-/// Whoever looks at a group that is there leaves it as it is, ready or not yet loaded; where there is none, it makes one.
+/// Whoever looks at a group that is there leaves it as it is, ready or not yet loaded; where there
+/// is none, it makes one.
 #[test]
 fn a_subscriber_that_looks_on_does_not_change_its_group() {
     let row = TopicRow::default();

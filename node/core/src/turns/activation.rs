@@ -54,8 +54,8 @@ pub(super) enum Stage {
     Running(Running),
     /// A turn has ended whose end may only count once the writes before it are committed.
     Parked(Box<Parked>),
-    /// A turn did not count: everything built on it is undone, and starts again when the log has spoken
-    /// about each entry.
+    /// A turn did not count: everything built on it is undone, and starts again when the log has
+    /// spoken about each entry.
     Undoing {
         /// Turns to run again, with the order of their first start.
         rerun: Vec<(u64, JobId)>,

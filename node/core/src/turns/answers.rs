@@ -1,8 +1,9 @@
 //! Answers: when they may leave, and what they say.
 //!
-//! Nothing leaves early: an answer with an entry leaves when the entry is applied (entries apply in order,
-//! so every earlier turn is then committed too). An answer without one is held until every earlier turn
-//! of its actor is settled and a ReadIndex that began after the request arrived is confirmed.
+//! Nothing leaves early: an answer with an entry leaves when the entry is applied (entries apply in
+//! order, so every earlier turn is then committed too). An answer without one is held until every
+//! earlier turn of its actor is settled and a ReadIndex that began after the request arrived is
+//! confirmed.
 
 use std::time::Duration;
 
@@ -148,7 +149,8 @@ fn deposed(job: &Job, hint: Option<LeaderHint>) -> AnswerKind {
     match (job.reach, job.place) {
         (Reach::CalledOut, _) => unknown(Code::OutcomeUnknown, NOBODY_LEFT),
         (Reach::Joined, _) => redirect(hint, MayHaveRun::Yes),
-        // What asks again finds that it was interrupted, or nothing if no part of it has come through.
+        // What asks again finds that it was interrupted, or nothing if no part of it has come
+        // through.
         (Reach::Inside, _) if job.parts > 0 => redirect(hint, MayHaveRun::Yes),
         (Reach::Inside, Place::Proposed) => redirect(hint, MayHaveRun::Yes),
         (

@@ -207,7 +207,8 @@ impl Turns {
 
     fn make_room(&mut self, job: &Job, out: &mut Vec<TurnsEffect>) -> Result<(), NotRun> {
         if job.serves_a_turn() || job.is_operation() {
-            // What runs must be able to end; there are only as many of these as running turns ask for.
+            // What runs must be able to end; there are only as many of these as running turns ask
+            // for.
             return Ok(());
         }
         self.room_for_messages()?;

@@ -1,9 +1,9 @@
 //! Proposals go out, and the log says what became of each turn.
 //!
 //! A turn that does not count takes everything with it that was built on it: the activation, later
-//! turns of the actor, and answers that rest on them. The actor then *drains*: it starts again, from
-//! its committed rows, when the log has spoken about every entry it has made. What was undone runs
-//! again in its old order; no caller is lost.
+//! turns of the actor, and answers that rest on them. The actor then *drains*: it starts again,
+//! from its committed rows, when the log has spoken about every entry it has made. What was undone
+//! runs again in its old order; no caller is lost.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

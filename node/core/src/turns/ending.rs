@@ -1,8 +1,8 @@
 //! A turn ends: what it leaves in the log, and on what its answer must wait.
 //!
-//! An end that is recorded without being fenced by the actor's version (a refusal, a message's failure, a
-//! message that changed nothing) rests on writes of earlier turns. It is *parked* until these are
-//! committed, so that nothing can be recorded that rests on a state that never was.
+//! An end that is recorded without being fenced by the actor's version (a refusal, a message's
+//! failure, a message that changed nothing) rests on writes of earlier turns. It is *parked* until
+//! these are committed, so that nothing can be recorded that rests on a state that never was.
 
 use std::time::Duration;
 
@@ -56,7 +56,8 @@ pub(super) enum Conclusion {
         /// Whether it is tried again.
         finality: Finality,
     },
-    /// A firing ended while an entry was on its way that writes its row: what it says of the row depends on that.
+    /// A firing ended while an entry was on its way that writes its row: what it says of the row
+    /// depends on that.
     Firing(Box<FiringOver>),
 }
 
@@ -72,8 +73,8 @@ pub(super) struct FiringOver {
 }
 
 impl Conclusion {
-    /// Whether what it rests on is committed. A failure also waits for messages before it, so that the
-    /// order of messages is kept whatever becomes of their entries.
+    /// Whether what it rests on is committed. A failure also waits for messages before it, so that
+    /// the order of messages is kept whatever becomes of their entries.
     pub(super) fn may_count(&self, ledger: Ledger) -> bool {
         match self {
             Self::Record { .. } => ledger.writes == 0,
@@ -234,8 +235,8 @@ impl Turns {
         }
     }
 
-    /// What the entry of a firing says of its row. A turn that has set its own reminder anew, or removed it,
-    /// has said all there is to say.
+    /// What the entry of a firing says of its row. A turn that has set its own reminder anew, or
+    /// removed it, has said all there is to say.
     fn add_firing(&mut self, id: JobId, end: FiringEnd, commit: &mut TurnCommit) {
         let wall = self.wall;
         let Work::Wakeup(due) = &self.jobs.at(id).work else {
@@ -544,7 +545,7 @@ impl Turns {
                 return self.wakeup_done(over.job, WakeupEnd::NotCalled, out);
             }
             (Work::Call(_), _) if job.parts > 0 => unknown(Code::Interrupted, &refusal.detail),
-            // It began before copies or room were lost. It waits for them, and no attempt is counted.
+            // It began before copies or room were lost. It waits for them; no attempt is counted.
             (Work::Message { .. }, _) => {
                 job.place = Place::Waiting;
                 self.log.release(&mut job.speculation);
@@ -786,10 +787,10 @@ pub(super) fn recorded(answer: &AnswerKind) -> TurnAnswer {
 
 /// Whether an answer that changed nothing is recorded before it leaves.
 ///
-/// A refusal to an id that its client may repeat must stay a refusal. And of a request that was sent
-/// before, another copy may still be under way: it must find that the request is over, or it could
-/// take effect after its caller has an answer. A reply to a first attempt is not recorded, also not for
-/// an id from outside: it changed nothing, so repeating it reads again.
+/// A refusal to an id that its client may repeat must stay a refusal. And of a request that was
+/// sent before, another copy may still be under way: it must find that the request is over, or it
+/// could take effect after its caller has an answer. A reply to a first attempt is not recorded,
+/// also not for an id from outside: it changed nothing, so repeating it reads again.
 pub(super) fn must_record(call: &CallWork, answer: &AnswerKind) -> bool {
     match answer {
         AnswerKind::App(_) => call.attempt > 1 || !matches!(call.id, RequestId::Session { .. }),

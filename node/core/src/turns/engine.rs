@@ -68,8 +68,9 @@ impl Default for Settings {
     }
 }
 
-/// The actor types whose code runs in this process. Turns of all others are run by a host: the next one
-/// starts when the last one is committed or dropped, because nothing can hold back what it does outside.
+/// The actor types whose code runs in this process. Turns of all others are run by a host: the next
+/// one starts when the last one is committed or dropped, because nothing can hold back what it does
+/// outside.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct NativeTypes(Arc<BTreeSet<String>>);
 
@@ -189,8 +190,8 @@ pub struct ActivationView<'a> {
     pub version: ActorVersion,
 }
 
-/// Whether writes are taken. Turns run in any case: which of them write is known when they end. Where they
-/// are not taken, turns that write are rolled back and refused, and messages wait.
+/// Whether writes are taken. Turns run in any case: which of them write is known when they end.
+/// Where they are not taken, turns that write are rolled back and refused, and messages wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Writes {
     /// They are.
@@ -304,8 +305,8 @@ impl Turns {
         }
     }
 
-    /// What the engine cannot see itself: the node's calendar clock, and what the partition row counts. To
-    /// be told before the inputs of each loop turn.
+    /// What the engine cannot see itself: the node's calendar clock, and what the partition row
+    /// counts. To be told before the inputs of each loop turn.
     pub fn note(&mut self, wall: WallTime, load: Load) {
         self.wall = wall;
         self.load = load;
@@ -354,7 +355,8 @@ impl Turns {
         self.check_invariants();
     }
 
-    /// Ends a loop turn: at most one proposal with the turns that ended since, at most one ReadIndex.
+    /// Ends a loop turn: at most one proposal with the turns that ended since, at most one
+    /// ReadIndex.
     pub fn flush(&mut self, _now: Instant, out: &mut Vec<TurnsEffect>) {
         self.propose(out);
         if let Some(round) = self.rounds.begin() {

@@ -1,9 +1,10 @@
 //! Calls that enter a running turn, because it belongs to the same chain of an application's calls.
 //!
-//! Dapr's `Dapr-Reentrancy-Id` names a chain. A call whose chain has the running turn of its actor does not wait: its
-//! host runs it inside that turn. When it is answered, all that the turn has staged so far commits with its
-//! record, and the turn that it entered is *interrupted* from then on: a chain is not all or nothing.
-//! Absent: native actors, whose calls back into a waiting actor are the error `Cycle`.
+//! Dapr's `Dapr-Reentrancy-Id` names a chain. A call whose chain has the running turn of its actor
+//! does not wait: its host runs it inside that turn. When it is answered, all that the turn has
+//! staged so far commits with its record, and the turn that it entered is *interrupted* from then
+//! on: a chain is not all or nothing. Absent: native actors, whose calls back into a waiting actor
+//! are the error `Cycle`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,7 +38,8 @@ pub(super) const CHAIN_ID: &str = "dapr-reentrancy-id";
 /// Pause that the caller of a call is asked to make that did not reach the application.
 const NOT_ENTERED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Actor types whose running turn calls of the same chain may enter, and how many may be inside at once.
+/// Actor types whose running turn calls of the same chain may enter, and how many may be inside at
+/// once.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct ReentrantTypes(Arc<BTreeMap<String, u32>>);
 
@@ -69,14 +71,15 @@ pub(super) struct Leaving {
 }
 
 impl Turns {
-    /// Which types are re-entrant, as the node sees it. To be told before inputs that may depend on it.
+    /// Which types are re-entrant, as the node sees it. To be told before inputs that may depend on
+    /// it.
     pub fn note_reentrant(&mut self, types: &ReentrantTypes) {
         self.reentrant = types.clone();
     }
 
-    /// A turn of a re-entrant type belongs to a chain: its caller's, or a new one.
-    /// A new one is named after the call and what it began on, as the next leader will name it, which may
-    /// get the same turn: what its code calls has the name that it was given first.
+    /// A turn of a re-entrant type belongs to a chain: its caller's, or a new one. A new one is
+    /// named after the call and what it began on, as the next leader will name it, which may get
+    /// the same turn: what its code calls has the name that it was given first.
     pub(super) fn name_chain(&mut self, key: &ActorKey, id: JobId, base: ActorVersion) {
         if self.reentrant.depth(key).is_none() || chain_of(self.jobs.at(id)).is_some() {
             return;
@@ -295,8 +298,8 @@ impl Turns {
         self.push_entry_for(key, id, order, commit, answer, purpose);
     }
 
-    /// The turn that was entered has committed something: it is never run again. Its record goes before the entry's, so
-    /// that no entry can count while its turn may still be repeated.
+    /// The turn that was entered has committed something: it is never run again. Its record goes
+    /// before the entry's, so that no entry can count while its turn may still be repeated.
     fn interrupt_outer(&mut self, key: &ActorKey, outer: JobId, order: u64, turn: TurnId) {
         let commit = TurnCommit {
             share: Share::Part as i32,

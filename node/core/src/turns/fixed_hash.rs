@@ -1,7 +1,7 @@
 //! Hash maps whose order depends on nothing but what was put into them.
 //!
-//! The keys are the partition and the term: the same inputs give the same effects, and yet nobody outside
-//! knows them before the leadership begins.
+//! The keys are the partition and the term: the same inputs give the same effects, and yet nobody
+//! outside knows them before the leadership begins.
 
 use std::hash::BuildHasher;
 

@@ -1,8 +1,8 @@
 //! Messages accepted from other partitions: each actor runs its own in order, exactly once.
 //!
-//! What fits is in memory; the rest stays in the store, where it is durable, and is read when there is
-//! room. An error of the actor's code is final. Anything else is counted in the log and tried again with
-//! growing pauses, until the attempts are used up.
+//! What fits is in memory; the rest stays in the store, where it is durable, and is read when there
+//! is room. An error of the actor's code is final. Anything else is counted in the log and tried
+//! again with growing pauses, until the attempts are used up.
 
 use std::time::Duration;
 
@@ -161,7 +161,8 @@ impl Turns {
         self.rouse(&actor);
         let request = message_request(self.partition, sequence);
         let id = self.jobs.insert(Job {
-            // Not this leader's clock: a turn run again under another leader must ask the same of others.
+            // Not this leader's clock: a turn run again under another leader must ask the same of
+            // others.
             stamp: Stamp {
                 wall_ms: envelope.accepted_ms,
                 seed: seed_of(&request.to_bytes()),

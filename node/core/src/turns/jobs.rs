@@ -1,7 +1,8 @@
-//! Every request and message of this leadership that is not yet finished: where it is and who waits.
+//! Every request and message of this leadership that is not yet finished: where it is and who
+//! waits.
 //!
-//! A request is listed from its arrival until its answer leaves, so that a repeated id always joins and
-//! never runs a second time beside itself. Numbers grow with arrival and are never reused.
+//! A request is listed from its arrival until its answer leaves, so that a repeated id always joins
+//! and never runs a second time beside itself. Numbers grow with arrival and are never reused.
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
@@ -15,8 +16,8 @@ use super::Caller;
 use super::fixed_hash::{FixedHash, FixedMap};
 use super::mailbox::Line;
 
-/// Callers of one request that wait at the same time; beyond it the oldest is told that the outcome is
-/// unknown to it. A gateway asks once, so this is about clients that share an id from outside.
+/// Callers of one request that wait at the same time; beyond it the oldest is told that the outcome
+/// is unknown to it. A gateway asks once, so this is about clients that share an id from outside.
 pub(super) const CALLERS_MAX: usize = 64;
 
 /// Number of a request or message; grows with arrival.
@@ -83,7 +84,8 @@ pub struct Due {
 pub enum WakeupEnd {
     /// Its actor was called.
     Called,
-    /// Nobody could be called at the moment, or what was called may not count at the moment: it is still due.
+    /// Nobody could be called at the moment, or what was called may not count at the moment: it is
+    /// still due.
     NotCalled,
     /// It was over before its actor was called: its row is another one now, or its time has passed.
     Overtaken,
@@ -147,7 +149,8 @@ pub(super) enum Reach {
     Inside,
     /// Yes.
     CalledOut,
-    /// The same, of a turn that runs in an application: it may go on under the next leader, and its calls are known again there.
+    /// The same, of a turn that runs in an application: it may go on under the next leader, and its
+    /// calls are known again there.
     Joined,
 }
 

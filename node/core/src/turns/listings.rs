@@ -1,8 +1,9 @@
 //! What a partition has of one actor type: its actors, or their reminders and timers, in pages.
 //!
-//! A page is one read of each family that it is made of, cut by rows and by bytes as the store cuts it: it may
-//! be short, or empty, and more may follow. An actor stands in a list while it has state, or a reminder or
-//! timer; one that was deleted does not. Absent: going through all partitions, which the asker does.
+//! A page is one read of each family that it is made of, cut by rows and by bytes as the store cuts
+//! it: it may be short, or empty, and more may follow. An actor stands in a list while it has
+//! state, or a reminder or timer; one that was deleted does not. Absent: going through all
+//! partitions, which the asker does.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! Entries on their way: ended turns that wait to be proposed, and proposals that wait to be applied.
+//! Entries on their way: ended turns that wait to be proposed, and proposals that wait to be
+//! applied.
 //!
 //! Also the two bounds on what is uncommitted: of speculation, and of everything.
 

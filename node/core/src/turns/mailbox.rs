@@ -1,9 +1,10 @@
-//! What waits for one actor: calls (bounded), messages and wake-ups, first come first served. While a leadership is
-//! handed over, a call that a running turn waits for is taken from between the others.
+//! What waits for one actor: calls (bounded), messages and wake-ups, first come first served. While
+//! a leadership is handed over, a call that a running turn waits for is taken from between the
+//! others.
 //!
-//! A failing message holds back the later messages of its actor, never calls or wake-ups. The mailbox holds numbers
-//! only; a call that hung up leaves a stale number behind, which is skipped, and swept when such numbers
-//! would outweigh the live ones.
+//! A failing message holds back the later messages of its actor, never calls or wake-ups. The
+//! mailbox holds numbers only; a call that hung up leaves a stale number behind, which is skipped,
+//! and swept when such numbers would outweigh the live ones.
 
 use std::collections::VecDeque;
 

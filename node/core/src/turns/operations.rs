@@ -1,9 +1,10 @@
-//! What is asked of an actor's rows instead of its code: state, reminders and timers of applications.
+//! What is asked of an actor's rows instead of its code: state, reminders and timers of
+//! applications.
 //!
-//! An operation takes no turn: it waits in no mailbox, so that an application may ask while it runs one.
-//! What it writes is an entry like any other, with a record of its request; what it reads leaves only when
-//! a ReadIndex begun after it arrived is confirmed. Absent: what an application staged in a running turn;
-//! its host keeps that.
+//! An operation takes no turn: it waits in no mailbox, so that an application may ask while it runs
+//! one. What it writes is an entry like any other, with a record of its request; what it reads
+//! leaves only when a ReadIndex begun after it arrived is confirmed. Absent: what an application
+//! staged in a running turn; its host keeps that.
 
 use std::collections::VecDeque;
 
@@ -89,7 +90,8 @@ impl Turns {
             }
             Ask::ActorsOfType(page) => self.list_actors(id, &page, out),
             Ask::SchedulesOfType(asked) => self.list_schedules(id, &asked, out),
-            // Asked while the leadership was opening: later ones are answered by the node, which knows the host.
+            // Asked while the leadership was opening: later ones are answered by the node, which
+            // knows the host.
             Ask::Inspect(_) => {
                 let reply = OperationReply {
                     standing: self.standing(now, &key),

@@ -1,8 +1,8 @@
 //! Parts of an application's turn: what it has staged commits, and the turn goes on.
 //!
-//! From the first part on the request is recorded as interrupted: whoever asks again hears that, and it is
-//! never run again. One part is on its way at a time; only an actor without uncommitted turns runs for an
-//! application, so a part rests on nothing that could be taken back.
+//! From the first part on the request is recorded as interrupted: whoever asks again hears that,
+//! and it is never run again. One part is on its way at a time; only an actor without uncommitted
+//! turns runs for an application, so a part rests on nothing that could be taken back.
 
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::AnswerKind;

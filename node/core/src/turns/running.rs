@@ -295,10 +295,10 @@ impl Turns {
         self.reads.ask(PendingRead::Scan(scan), rows, out);
     }
 
-    /// Merges a page of committed rows under the uncommitted ones. Uncommitted rows beyond the page's last
-    /// row wait for the page they belong to, or the rows between them would be passed over. What a page
-    /// gives is told at once, so that a turn never gets more than a page; one that gives nothing, because
-    /// all of it was removed, is followed by the next.
+    /// Merges a page of committed rows under the uncommitted ones. Uncommitted rows beyond the
+    /// page's last row wait for the page they belong to, or the rows between them would be passed
+    /// over. What a page gives is told at once, so that a turn never gets more than a page; one
+    /// that gives nothing, because all of it was removed, is followed by the next.
     pub(super) fn on_page(
         &mut self,
         mut scan: Scan,
@@ -417,8 +417,9 @@ impl Turns {
         }
     }
 
-    /// What a call's turn has as its time and randomness. The seed of an id from outside follows from the
-    /// actor and the id: its client may repeat it through any gateway, which draws another one.
+    /// What a call's turn has as its time and randomness. The seed of an id from outside follows
+    /// from the actor and the id: its client may repeat it through any gateway, which draws another
+    /// one.
     pub(super) fn stamp_of(&self, sent: Option<Stamp>, id: &RequestId, key: &[u8]) -> Stamp {
         let sent = sent.unwrap_or_else(|| Stamp {
             wall_ms: self.wall.0,
@@ -459,7 +460,8 @@ fn nest(
 ) -> NestedCall {
     let (parent, first) = match &job.work {
         Work::Call(call) => (call.id.clone(), call.attempt <= 1 && job.reruns == 0),
-        // A message may have been run by an earlier leadership: nobody can say it is the first time.
+        // A message may have been run by an earlier leadership: nobody can say it is the first
+        // time.
         Work::Message { sequence, .. } => (message_request(partition, *sequence), false),
         Work::Wakeup(due) => (wakeup::wakeup_request(partition, due), false),
     };
@@ -471,7 +473,8 @@ fn nest(
         metadata,
         ordinal: counted,
     } = target;
-    // A turn whose host counts its calls may run again, elsewhere: they must find what they were answered.
+    // A turn whose host counts its calls may run again, elsewhere: they must find what they were
+    // answered.
     let first = first && counted.is_none();
     let deadlines = [deadline, job.deadline].into_iter().flatten();
     let mut seed = job.stamp.seed.to_be_bytes().to_vec();

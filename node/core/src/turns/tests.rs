@@ -1,5 +1,5 @@
-//! Tests of the engine: a harness with a fake runner and log over the real apply, a table of rules, and
-//! a seeded random test.
+//! Tests of the engine: a harness with a fake runner and log over the real apply, a table of rules,
+//! and a seeded random test.
 
 mod copies;
 mod entered;

@@ -1,8 +1,9 @@
 //! Reminders and timers that are due become turns, and what becomes of their rows after it.
 //!
-//! A reminder's next row commits with its turn, fenced by the row it fired from: each tick is recorded once.
-//! A timer's row stays as it was set until it ends. A firing that fails is tried again as its policy says,
-//! then the tick is dropped and counted. Absent: when something is due; `wakeups` decides that.
+//! A reminder's next row commits with its turn, fenced by the row it fired from: each tick is
+//! recorded once. A timer's row stays as it was set until it ends. A firing that fails is tried
+//! again as its policy says, then the tick is dropped and counted. Absent: when something is due;
+//! `wakeups` decides that.
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
@@ -41,7 +42,8 @@ pub(super) enum FiringEnd {
     Failed,
 }
 
-/// The request id under which a firing's turn runs: the same on every node and at every attempt of a tick.
+/// The request id under which a firing's turn runs: the same on every node and at every attempt of
+/// a tick.
 pub(super) fn wakeup_request(partition: PartitionId, due: &Due) -> RequestId {
     RequestId::Derived(hash128(
         domain::DERIVED,
@@ -173,8 +175,9 @@ impl Turns {
         }
     }
 
-    /// Reminders and timers of an actor were set anew, or removed, by `by`. A firing of what stood there before is
-    /// over if its turn has not begun; if it has, it has nothing more to say of the row, and what it leaves counts.
+    /// Reminders and timers of an actor were set anew, or removed, by `by`. A firing of what stood
+    /// there before is over if its turn has not begun; if it has, it has nothing more to say of the
+    /// row, and what it leaves counts.
     pub(super) fn rows_moved(
         &mut self,
         key: &ActorKey,

@@ -1,8 +1,9 @@
-//! What fires at the moment, and what keeps more from firing: bounds for the node (`shared.rs`), for the partition, for an actor's
-//! type and for an actor, so that an application that hangs holds up nobody else's.
+//! What fires at the moment, and what keeps more from firing: bounds for the node (`shared.rs`),
+//! for the partition, for an actor's type and for an actor, so that an application that hangs holds
+//! up nobody else's.
 //!
-//! A type whose firing could not start *rests*; then one firing *tries*, and the others follow when it was called.
-//! Absent: what is due.
+//! A type whose firing could not start *rests*; then one firing *tries*, and the others follow when
+//! it was called. Absent: what is due.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -205,8 +206,8 @@ impl Firings {
         }
     }
 
-    /// Types that have rested may be tried: the rows of which it was seen that they do not start. What nobody has
-    /// tried for a while is not known to be unfit any more.
+    /// Types that have rested may be tried: the rows of which it was seen that they do not start.
+    /// What nobody has tried for a while is not known to be unfit any more.
     pub(super) fn rested(&mut self, now: Instant) -> Vec<Bytes> {
         let mut rows = Vec::new();
         self.types.retain(|_, of_type| match &of_type.health {

@@ -1,21 +1,27 @@
-//! Firings of all partitions of a node that run at the same time: a bound that types and partitions share.
+//! Firings of all partitions of a node that run at the same time: a bound that types and partitions
+//! share.
 //!
-//! Nobody has a fixed part of it. A type may have half of what the other types leave: so one alone has half of the bound, two that are busy a
-//! third each, and whoever comes next finds something, also where those before never end. Of what a type may have, each
-//! partition that fires it or waits to has an equal part, and one firing at least. What one has beyond its part, because it came first,
-//! it gives back as they end. Partitions are looked at in another order every time, for where many wait the first ones take what there is.
+//! Nobody has a fixed part of it. A type may have half of what the other types leave: so one alone
+//! has half of the bound, two that are busy a third each, and whoever comes next finds something,
+//! also where those before never end. Of what a type may have, each partition that fires it or
+//! waits to has an equal part, and one firing at least. What one has beyond its part, because it
+//! came first, it gives back as they end. Partitions are looked at in another order every time, for
+//! where many wait the first ones take what there is.
 //!
-//! A leadership that ends takes its firings along without a word: they are counted anew at every tick, and so are those that wait.
+//! A leadership that ends takes its firings along without a word: they are counted anew at every
+//! tick, and so are those that wait.
 
 use std::collections::BTreeMap;
 
 use super::firings::FIRINGS_MAX;
 
-/// Reminders of one node that fire at the same time, and as many timers. Each may hold a connection to an application.
+/// Reminders of one node that fire at the same time, and as many timers. Each may hold a connection
+/// to an application.
 pub const NODE_FIRINGS_MAX: usize = 2_048;
 const _: () = assert!(FIRINGS_MAX < NODE_FIRINGS_MAX);
 
-/// Which of so many partitions is looked at first at this tick: all of them are within `partitions` ticks, far apart.
+/// Which of so many partitions is looked at first at this tick: all of them are within `partitions`
+/// ticks, far apart.
 #[must_use]
 pub fn rotation(tick: u64, partitions: usize) -> usize {
     const STEP: u64 = 97; // A prime: it reaches all of any number that it does not divide.
@@ -65,7 +71,8 @@ impl Shared {
             return running;
         }
         if here.running >= most {
-            // One has nothing only where the node is full: where an application hangs, those of its type elsewhere go on.
+            // One has nothing only where the node is full: where an application hangs, those of its
+            // type elsewhere go on.
             return running.max(1);
         }
         let part = most / here.partitions.max(1);

@@ -487,7 +487,8 @@ impl Node {
     }
 }
 
-/// An application hangs whose actors are everywhere: it takes half, and another type's firings start at once, everywhere.
+/// An application hangs whose actors are everywhere: it takes half, and another type's firings
+/// start at once, everywhere.
 #[test]
 fn firings_of_a_node_are_bounded_and_no_type_has_all() {
     for kind in [ScheduleKind::Reminder, ScheduleKind::Timer] {
@@ -509,7 +510,8 @@ fn firings_of_a_node_are_bounded_and_no_type_has_all() {
     }
 }
 
-/// The first partitions take what there is, and the others have one at least; as firings end, all get on.
+/// The first partitions take what there is, and the others have one at least; as firings end, all
+/// get on.
 #[test]
 fn partitions_share_what_a_node_may_have() {
     for kind in [ScheduleKind::Reminder, ScheduleKind::Timer] {

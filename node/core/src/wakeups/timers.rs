@@ -1,7 +1,8 @@
 //! The timers of a partition, in the order in which they fire next.
 //!
-//! A timer's row says when it fired first, and stays as it was set. One whose actor or type has as many firings as
-//! it may is *held* until there is room, and is in nobody's way. Absent: reading the rows.
+//! A timer's row says when it fired first, and stays as it was set. One whose actor or type has as
+//! many firings as it may is *held* until there is room, and is in nobody's way. Absent: reading
+//! the rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,8 @@ use super::firings::{AGAIN, Bound, Firings};
 use super::shared::Shared;
 use crate::turns::{Due, Standing, next_tick};
 
-/// Timers of one partition in memory; those beyond it fire when there is room again after an opening.
+/// Timers of one partition in memory; those beyond it fire when there is room again after an
+/// opening.
 const TIMERS_MAX: usize = 262_144;
 
 #[derive(Debug, Default)]
@@ -144,8 +146,8 @@ impl Timers {
         });
     }
 
-    /// A firing is over, and its row is not known to be another one: the next tick, or this one again if its row is
-    /// still there without one.
+    /// A firing is over, and its row is not known to be another one: the next tick, or this one
+    /// again if its row is still there without one.
     pub(super) fn over(&mut self, wall: WallTime, key: Bytes, due: &Due) {
         if !self.contains(&key) {
             return;

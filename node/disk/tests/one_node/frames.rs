@@ -1,4 +1,5 @@
-//! Frames that decode but say what no node says: none may end the process, now or at its next start.
+//! Frames that decode but say what no node says: none may end the process, now or at its next
+//! start.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! One whole node, core and store, without threads: what a peer may say to it, and what it reads back.
+//! One whole node, core and store, without threads: what a peer may say to it, and what it reads
+//! back.
 
 #[cfg(test)]
 mod bench;

@@ -83,8 +83,8 @@ fn chunk(transfer: u64, last: Option<Bytes>) -> Frame {
     })
 }
 
-/// Chunk 0 of a second transfer once took the place of what was about to be installed, and the replica was
-/// condemned although nothing was wrong with it.
+/// Chunk 0 of a second transfer once took the place of what was about to be installed, and the
+/// replica was condemned although nothing was wrong with it.
 #[test]
 fn another_transfer_waits_until_the_first_is_in_place() {
     // Of another number, and of the same one from another sender.

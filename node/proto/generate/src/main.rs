@@ -1,7 +1,8 @@
-//! Writes `node/src/api/grpc/generated` from `node/proto`, without protoc: protox parses, tonic's builder writes.
+//! Writes `node/src/api/grpc/generated` from `node/proto`, without protoc: protox parses, tonic's
+//! builder writes.
 //!
-//! `cargo run --manifest-path node/proto/generate/Cargo.toml`, after a change of a proto file. A test of the node
-//! compares the digests in `SOURCES`.
+//! `cargo run --manifest-path node/proto/generate/Cargo.toml`, after a change of a proto file. A
+//! test of the node compares the digests in `SOURCES`.
 
 use std::error::Error;
 use std::fmt::Write;

@@ -1,9 +1,10 @@
-//! Events of a topic as lines of JSON, for one reader at a time: `GET subscribe/PUBSUB/TOPIC` and `POST subscribe/taken`.
+//! Events of a topic as lines of JSON, for one reader at a time: `GET subscribe/PUBSUB/TOPIC` and
+//! `POST subscribe/taken`.
 //!
-//! A reader of a group says how many lines it has really got; only then are their events acknowledged. So what is in a
-//! socket's buffer, or in a reader that is frozen, is lost to nobody: when the stream ends it goes to others, and counts as
-//! no delivery. A reader without a group has a cursor of its own, and says nothing.
-//! Absent: verdicts other than the ack.
+//! A reader of a group says how many lines it has really got; only then are their events
+//! acknowledged. So what is in a socket's buffer, or in a reader that is frozen, is lost to nobody:
+//! when the stream ends it goes to others, and counts as no delivery. A reader without a group has
+//! a cursor of its own, and says nothing. Absent: verdicts other than the ack.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;

@@ -186,14 +186,16 @@ pub enum ComponentCheck {
 pub struct PublishedView {
     /// Log of the topic.
     pub number: u16,
-    /// The event's offset there; of an ephemeral topic, its place among this node's events of the topic.
+    /// The event's offset there; of an ephemeral topic, its place among this node's events of the
+    /// topic.
     pub offset: u64,
     /// Of an ephemeral topic: to whom it was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent: Option<SentView>,
 }
 
-/// To whom an event was sent, as far as the node knows that took it. Whether they get it nobody says.
+/// To whom an event was sent, as far as the node knows that took it. Whether they get it nobody
+/// says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SentView {
     /// Other nodes.

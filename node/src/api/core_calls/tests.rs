@@ -298,7 +298,8 @@ async fn an_actor_of_a_neighbour_is_not_the_applications_own() {
     }
 }
 
-/// Dapr's rule for every question about reminders. Setting and ending them is decided where they are kept.
+/// Dapr's rule for every question about reminders. Setting and ending them is decided where they
+/// are kept.
 #[tokio::test]
 async fn reminders_are_asked_about_only_where_their_type_is_hosted() {
     let foreign = || ActorKey::new("default", "shop", "a").unwrap();

@@ -1,7 +1,8 @@
-//! State, reminders and timers over HTTP: what an application beside this node asks about its actors.
+//! State, reminders and timers over HTTP: what an application beside this node asks about its
+//! actors.
 //!
-//! Bodies are read as Dapr reads them: the first JSON value counts, unknown fields are left alone, the content
-//! type does not matter (.NET sends text/plain), values are kept as they are written.
+//! Bodies are read as Dapr reads them: the first JSON value counts, unknown fields are left alone,
+//! the content type does not matter (.NET sends text/plain), values are kept as they are written.
 
 use axum::body::Bytes;
 use axum::extract::Request;
@@ -177,7 +178,8 @@ async fn state_get(
     let key = app_requests::state_key(key).map_err(|why| failed(OPERATION, &why))?;
     match ask(context, OPERATION, "", actor, AppCall::StateGet { key }).await? {
         AppReply::State(None) => Ok(empty(StatusCode::NO_CONTENT)),
-        // Written by gRPC, which can say nothing. To clients that read JSON it is as good as absent, as in Dapr.
+        // Written by gRPC, which can say nothing. To clients that read JSON it is as good as
+        // absent, as in Dapr.
         AppReply::State(Some(found)) if found.value.is_empty() => Ok(empty(StatusCode::NO_CONTENT)),
         AppReply::State(Some(found)) => {
             let mut response = json_bytes(StatusCode::OK, found.value);

@@ -30,7 +30,8 @@ const FORCE_SHUTDOWN_HEADER: &str = "dapr-force-shutdown";
 pub(super) enum Health {
     /// Everything is ready, the application included.
     Whole,
-    /// Calls may leave through this node. SDKs ask while their application starts: it is never a condition.
+    /// Calls may leave through this node. SDKs ask while their application starts: it is never a
+    /// condition.
     Outbound,
 }
 
@@ -66,8 +67,9 @@ pub(super) async fn health(context: &Context, head: &Parts, health: Health) -> R
     }
 }
 
-/// Ready means: the core answers, and the node belongs to a cluster. A sidecar is ready before, as in Dapr:
-/// applications wait for it inside of their own start, and have other things to do than to call actors.
+/// Ready means: the core answers, and the node belongs to a cluster. A sidecar is ready before, as
+/// in Dapr: applications wait for it inside of their own start, and have other things to do than to
+/// call actors.
 async fn node_unready(context: &Context) -> Option<&'static str> {
     let status = context.handle.admin(AdminRequest::Status);
     let before = context.calls.hosting().placement != PlacementState::Connected;

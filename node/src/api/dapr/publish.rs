@@ -1,6 +1,7 @@
 //! Publishing over HTTP: `POST|PUT /v1.0/publish/{pubsub}/{topic}`, and the same with `bulk`.
 //!
-//! The topic is the rest of the path, slashes included. Metadata comes in the query as `metadata.NAME=VALUE`.
+//! The topic is the rest of the path, slashes included. Metadata comes in the query as
+//! `metadata.NAME=VALUE`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -214,7 +215,8 @@ fn entries(body: &[u8]) -> Result<Vec<Entry>, PublishError> {
     read.collect()
 }
 
-/// The bytes of an entry's event: what its media type says that it is. Without one a text is a text.
+/// The bytes of an entry's event: what its media type says that it is. Without one a text is a
+/// text.
 fn payload(raw: &str, content_type: &str) -> Result<Bytes, String> {
     const MISMATCH: &str = "error: mismatch between contentType and event";
     let kind = content_type.split(';').next().unwrap_or_default();

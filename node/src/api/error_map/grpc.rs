@@ -1,7 +1,7 @@
 //! The second column of the table: gRPC statuses.
 //!
-//! UNAVAILABLE and RESOURCE_EXHAUSTED only when the call certainly did not run, like 503 and 429; the stack
-//! depth is Dapr's exception. Our number travels in the same metadata as over HTTP.
+//! UNAVAILABLE and RESOURCE_EXHAUSTED only when the call certainly did not run, like 503 and 429;
+//! the stack depth is Dapr's exception. Our number travels in the same metadata as over HTTP.
 
 use hyper::StatusCode;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -74,8 +74,9 @@ impl Answer {
     }
 }
 
-/// A message over the limit of its size, in the code and the words of gRPC for Go, in which Dapr is written; `None`: it
-/// is another status. A request was not read, so that nobody was asked; an answer was not sent, and what it answers has happened.
+/// A message over the limit of its size, in the code and the words of gRPC for Go, in which Dapr is
+/// written; `None`: it is another status. A request was not read, so that nobody was asked; an
+/// answer was not sent, and what it answers has happened.
 #[must_use]
 pub fn larger_than_max(status: &Status) -> Option<Status> {
     let said = status.message();

@@ -1,7 +1,7 @@
 //! Answers to publishes: every row of Dapr's table of pub/sub errors.
 //!
-//! A bus that is only busy or away is told in our words with a status that clients repeat; whatever else fails in a
-//! bus has Dapr's code.
+//! A bus that is only busy or away is told in our words with a status that clients repeat; whatever
+//! else fails in a bus has Dapr's code.
 
 use std::collections::BTreeMap;
 

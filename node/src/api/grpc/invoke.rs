@@ -77,7 +77,8 @@ fn call(
     Ok((call, turn))
 }
 
-/// Java and Go put what belongs to the call into the message, others into gRPC's metadata. The message wins.
+/// Java and Go put what belongs to the call into the message, others into gRPC's metadata. The
+/// message wins.
 fn merged(mut headers: HeaderMap, metadata: &BTreeMap<String, String>) -> HeaderMap {
     for (name, value) in metadata {
         let named = HeaderName::from_bytes(name.as_bytes());

@@ -27,7 +27,8 @@ impl Dapr {
         &self.context
     }
 
-    /// One call about one actor, and its refusal in the words of its operation. `call` may look at the actor.
+    /// One call about one actor, and its refusal in the words of its operation. `call` may look at
+    /// the actor.
     async fn ask(
         &self,
         operation: Operation,

@@ -1,7 +1,8 @@
 //! `SubscribeTopicEventsAlpha1`: a subscription for as long as its stream lasts.
 //!
-//! The first message says what is wanted, every other one is a verdict. Errors end the stream, the first message's among
-//! them: the headers of the answer leave at once, because some clients wait for them before they send.
+//! The first message says what is wanted, every other one is a verdict. Errors end the stream, the
+//! first message's among them: the headers of the answer leave at once, because some clients wait
+//! for them before they send.
 
 use std::pin::Pin;
 use std::sync::Arc;

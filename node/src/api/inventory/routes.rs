@@ -1,8 +1,9 @@
 //! The paths of the inventory, the same on the admin port and on Dapr's HTTP port.
 //!
-//! Below `/ghostlight/v1/`: `GET types`, `types/{type}/actors`, `types/{type}/reminders`, `types/{type}/timers`;
-//! `GET actors/{type}/{id}/standing`, `.../state`, `.../reminders[/{name}]`, `.../timers[/{name}]`;
-//! `DELETE actors/{type}/{id}`, `DELETE types/{type}/reminders`. Lists take `limit` and `after`.
+//! Below `/ghostlight/v1/`: `GET types`, `types/{type}/actors`, `types/{type}/reminders`,
+//! `types/{type}/timers`; `GET actors/{type}/{id}/standing`, `.../state`, `.../reminders[/{name}]`,
+//! `.../timers[/{name}]`; `DELETE actors/{type}/{id}`, `DELETE types/{type}/reminders`. Lists take
+//! `limit` and `after`.
 
 use axum::response::Response;
 use base64::Engine as _;

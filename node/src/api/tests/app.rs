@@ -8,7 +8,8 @@ use crate::api::sidecar::{AppConnection, AppHealth, ComponentView, SubscriptionO
 use crate::pubsub::wanted::Wanted;
 use fake::FakeApp;
 
-/// Request line, body, what the answer has, and what the application's side was asked; empty: nothing.
+/// Request line, body, what the answer has, and what the application's side was asked; empty:
+/// nothing.
 type Row = (
     &'static str,
     &'static str,

@@ -1,4 +1,5 @@
-//! A fake of the way to applications: it notes what it is asked, and answers by the id of the actor.
+//! A fake of the way to applications: it notes what it is asked, and answers by the id of the
+//! actor.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Calls and publishes that join a turn, over HTTP. The core's task knows the turn `over`, which is over.
+//! Calls and publishes that join a turn, over HTTP. The core's task knows the turn `over`, which is
+//! over.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! Publishing over HTTP: one row for each of Dapr's errors, with its details, and what is published.
+//! Publishing over HTTP: one row for each of Dapr's errors, with its details, and what is
+//! published.
 
 use std::sync::Arc;
 
@@ -62,7 +63,8 @@ const BULK: &str = "/v1.0/publish/bulk/bus/orders";
 
 /// What is asked: path, content type, body.
 type Question = (&'static str, &'static str, &'static str);
-/// What is answered: status, code, reason, part of the message, and the component that is described.
+/// What is answered: status, code, reason, part of the message, and the component that is
+/// described.
 type Wanted = (
     u16,
     &'static str,

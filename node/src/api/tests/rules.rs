@@ -1,4 +1,5 @@
-//! Rules that hold for every endpoint of actors: names, tokens, bodies, what travels beside them, both versions of HTTP.
+//! Rules that hold for every endpoint of actors: names, tokens, bodies, what travels beside them,
+//! both versions of HTTP.
 
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -240,8 +241,8 @@ async fn every_endpoint_asks_for_the_token() {
     }
 }
 
-/// Headers and query of a caller reach the application, and those of its answer the caller; what concerns a connection, or
-/// this API alone, does not.
+/// Headers and query of a caller reach the application, and those of its answer the caller; what
+/// concerns a connection, or this API alone, does not.
 #[tokio::test]
 async fn what_travels_beside_a_body() {
     let (addr, _end) = applications_api(&["secret"]).await;

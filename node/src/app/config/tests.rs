@@ -56,7 +56,8 @@ fn settings_of_one_type() {
             reentrancy: Some(STACK_DEPTH),
             ..hosted("A")
         },
-        // Its idle time and reentrancy are its own, and not given; only the drain is the common one.
+        // Its idle time and reentrancy are its own, and not given; only the drain is the common
+        // one.
         HostedType {
             drain_timeout: drain,
             drain_rebalanced: false,

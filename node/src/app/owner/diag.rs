@@ -1,7 +1,8 @@
 //! One row of the kernel's table of sockets, asked for by its addresses (`sock_diag(7)`).
 //!
-//! Reading the table as text walks every bucket of it, some ten milliseconds on a machine with much memory; this
-//! takes microseconds, whatever the machine has. Where the kernel does not answer, who asks reads the table.
+//! Reading the table as text walks every bucket of it, some ten milliseconds on a machine with much
+//! memory; this takes microseconds, whatever the machine has. Where the kernel does not answer, who
+//! asks reads the table.
 
 use std::io;
 use std::net::SocketAddr;
@@ -44,7 +45,8 @@ impl Diag {
         Ok(Self(socket))
     }
 
-    /// The connection from `local` to `remote`; `None`: there is none. Addresses are canonical: IPv4 is not wrapped.
+    /// The connection from `local` to `remote`; `None`: there is none. Addresses are canonical:
+    /// IPv4 is not wrapped.
     ///
     /// # Errors
     /// The kernel refuses to say.

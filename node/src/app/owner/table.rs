@@ -1,4 +1,5 @@
-//! The kernel's table of sockets as text, `/proc/net/tcp`: for where it does not answer questions about one of them.
+//! The kernel's table of sockets as text, `/proc/net/tcp`: for where it does not answer questions
+//! about one of them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -51,7 +52,8 @@ pub(super) fn rows(text: &str) -> impl Iterator<Item = Row> + '_ {
     })
 }
 
-/// An address as the kernel prints it: words of four bytes, each in the machine's byte order, in hexadecimal.
+/// An address as the kernel prints it: words of four bytes, each in the machine's byte order, in
+/// hexadecimal.
 fn parse_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

@@ -102,7 +102,8 @@ fn asked_and_read() {
             assert_eq!(asked, read, "{listen} {connect}: {step}");
             asked[0]
         };
-        // Nobody is connected from there, but somebody listens: a kernel that does not know our own end is not believed.
+        // Nobody is connected from there, but somebody listens: a kernel that does not know our own
+        // end is not believed.
         let port_alone = Pair {
             near: SocketAddr::new(pair.near.ip(), 1),
             ..pair

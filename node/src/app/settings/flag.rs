@@ -1,7 +1,7 @@
 //! One application on the command line: `--app bank=3000,protocol=h2c`.
 //!
-//! Pure. Words that are not given have Dapr's defaults. Tokens are not among them, but files of tokens: they would show in
-//! lists of processes.
+//! Pure. Words that are not given have Dapr's defaults. Tokens are not among them, but files of
+//! tokens: they would show in lists of processes.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;

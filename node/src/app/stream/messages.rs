@@ -1,4 +1,5 @@
-//! The messages of `SubscribeActorEventsAlpha1`, generated from `node/proto`, under the short names used here.
+//! The messages of `SubscribeActorEventsAlpha1`, generated from `node/proto`, under the short names
+//! used here.
 
 use std::time::Duration;
 

@@ -482,7 +482,8 @@ async fn a_stream_that_ends_with_calls_in_flight() {
     }
 }
 
-/// A second stream of the same process takes new requests; the first one's are still answered, and its end is no end.
+/// A second stream of the same process takes new requests; the first one's are still answered, and
+/// its end is no end.
 #[tokio::test]
 async fn the_newest_stream_of_a_process() {
     let mut bed = Bed::new();

@@ -1,4 +1,5 @@
-//! Which process is which: restarts idle and under load, workers that share a port, programs that replace themselves.
+//! Which process is which: restarts idle and under load, workers that share a port, programs that
+//! replace themselves.
 
 use super::*;
 use crate::app::scripted::{Child, free_port};
@@ -14,7 +15,8 @@ fn whose(answer: AppAnswer) -> (u32, String) {
     (pid.parse().unwrap(), began.to_owned())
 }
 
-/// Ended and started again on its port, with nothing under way: noticed without a request, and a new instance.
+/// Ended and started again on its port, with nothing under way: noticed without a request, and a
+/// new instance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarted_idle() {
     let port = free_port();
@@ -60,8 +62,8 @@ async fn killed_in_the_middle() {
     assert!(next > instance);
 }
 
-/// A killed process whose successor was waiting on the same port: no connection is ever refused, and still every request for
-/// an instance is answered by its process, or not at all.
+/// A killed process whose successor was waiting on the same port: no connection is ever refused,
+/// and still every request for an instance is answered by its process, or not at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_share_a_port() {
     let port = free_port();
@@ -113,7 +115,8 @@ async fn replaced_by_exec() {
     assert_ne!(began, later);
 }
 
-/// Without a look at processes a connection is kept: a restart is noticed, idle, and is a new instance.
+/// Without a look at processes a connection is kept: a restart is noticed, idle, and is a new
+/// instance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blind_but_not_deceived() {
     let port = free_port();

@@ -66,7 +66,8 @@ async fn questions_are_asked_until_they_are_answered() {
     bed.quiet();
 }
 
-/// The same process is known again, its configuration is read anew, and nothing is sent to it meanwhile.
+/// The same process is known again, its configuration is read anew, and nothing is sent to it
+/// meanwhile.
 #[tokio::test]
 async fn a_refused_connection_withdraws_at_once() {
     let mut app = ScriptedApp::start().await;
@@ -116,7 +117,8 @@ async fn health_comes_first() {
     assert_eq!(lines[..4], [probe, probe, probe, "GET /dapr/config"]);
 }
 
-/// Failures in a row withdraw it, and end what runs; one success brings the same process back, and it is asked again.
+/// Failures in a row withdraw it, and end what runs; one success brings the same process back, and
+/// it is asked again.
 #[tokio::test]
 async fn an_unhealthy_application_is_gone() {
     for failing in [status(500), Act::Hang] {

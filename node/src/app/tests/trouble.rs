@@ -59,7 +59,8 @@ async fn resting_connections_may_close() {
     bed.quiet();
 }
 
-/// A server that says how long a connection may rest never sees one used at the moment it closes it.
+/// A server that says how long a connection may rest never sees one used at the moment it closes
+/// it.
 #[tokio::test]
 async fn a_connection_is_not_used_when_it_may_be_closing() {
     let app = ScriptedApp::with(Some(Duration::from_millis(30)), None).await;
@@ -197,8 +198,8 @@ async fn an_instance_that_never_was() {
     );
 }
 
-/// A server that accepts late, with a queue of two, makes clients believe that they are connected: each request is
-/// answered all the same.
+/// A server that accepts late, with a queue of two, makes clients believe that they are connected:
+/// each request is answered all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_of_connections() {
     let app = ScriptedApp::with_queue(2);

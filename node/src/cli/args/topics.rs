@@ -29,7 +29,8 @@ pub struct Topics {
 /// What is done to a topic.
 #[derive(Subcommand, Clone, Debug)]
 pub enum TopicsDo {
-    /// Delete a topic for good, with its events, groups and dead letters; its subscribers must have gone
+    /// Delete a topic for good, with its events, groups and dead letters; its subscribers must have
+    /// gone
     Delete(DeleteTopic),
 }
 
@@ -210,8 +211,8 @@ pub struct Publish {
     /// Media type of the data [default: application/json if it is JSON, else text/plain]
     #[arg(long, value_name = "TYPE")]
     pub content_type: Option<String>,
-    /// Id of the event [default: a random one]; published again with the same id and key it is appended once, and
-    /// to an ephemeral topic it is sent again
+    /// Id of the event [default: a random one]; published again with the same id and key it is
+    /// appended once, and to an ephemeral topic it is sent again
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
     /// Publish the data alone, without the envelope that applications expect
@@ -247,7 +248,8 @@ pub struct Subscribe {
     /// Share the events with all subscribers of this group; none: see all of them [default: none]
     #[arg(long, value_name = "GROUP|none")]
     pub group: Option<String>,
-    /// Where a new group begins; one that exists goes on where it stands [default: first; last without a group]
+    /// Where a new group begins; one that exists goes on where it stands [default: first; last
+    /// without a group]
     #[arg(long, value_name = "first|last|TIME|OFFSET")]
     pub from: Option<String>,
     /// The log that an offset is of, 0 to 7; without a group alone

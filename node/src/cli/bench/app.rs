@@ -1,5 +1,5 @@
-//! The application of the measurements: actors that answer what they are sent, and count their reminders. It does as little as
-//! an application can, so that what is measured is the way to it.
+//! The application of the measurements: actors that answer what they are sent, and count their
+//! reminders. It does as little as an application can, so that what is measured is the way to it.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +39,8 @@ impl Served {
         reminded.times = Some((first, now));
     }
 
-    /// Waits until so many reminders came, and forgets them. Their time is from the first to the last.
+    /// Waits until so many reminders came, and forgets them. Their time is from the first to the
+    /// last.
     pub(super) fn reminded(&self, count: u64, wait: Duration) -> Result<Report, String> {
         let begun = Instant::now();
         loop {

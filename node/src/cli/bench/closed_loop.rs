@@ -1,8 +1,9 @@
-//! The clients of every measurement: so many, each with one call at a time, on one thread of their own.
+//! The clients of every measurement: so many, each with one call at a time, on one thread of their
+//! own.
 //!
-//! They are cheap: `bench --only load_generator` measures them against a target that answers at once. With a
-//! pace, a call that begins late because the one before took long is measured from the time when it should
-//! have begun, so that a stall is not hidden by the calls that were not made.
+//! They are cheap: `bench --only load_generator` measures them against a target that answers at
+//! once. With a pace, a call that begins late because the one before took long is measured from the
+//! time when it should have begun, so that a stall is not hidden by the calls that were not made.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,4 +1,5 @@
-//! Nodes to be measured: real processes on a stage of their own, formed before anything is measured.
+//! Nodes to be measured: real processes on a stage of their own, formed before anything is
+//! measured.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -28,7 +29,8 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts `running` nodes of a stage for `places`, and waits until every partition has its copies.
+    /// Starts `running` nodes of a stage for `places`, and waits until every partition has its
+    /// copies.
     pub(super) async fn form(base: &Path, running: usize, places: u8) -> Result<Self, Failure> {
         Self::form_beside(base, running, places, &[]).await
     }
@@ -135,8 +137,8 @@ impl Cluster {
         report.map_err(|error| self.with_logs(&error))
     }
 
-    /// An ephemeral topic: the first node publishes to subscribers that are spread over all. Deliveries of all nodes in one
-    /// report, in the publisher's time.
+    /// An ephemeral topic: the first node publishes to subscribers that are spread over all.
+    /// Deliveries of all nodes in one report, in the publisher's time.
     pub(super) async fn fan_out(&mut self, load: FanLoad) -> Result<Report, Failure> {
         let nodes = self.nodes.len() as u32;
         let orders = (0..nodes).zip(&mut self.nodes).map(|(number, node)| {

@@ -1,5 +1,5 @@
-//! The disk without us: RocksDB with our options and one writer that syncs every batch, a file with one sync
-//! after the other, and what a turn of ours leaves on the disk.
+//! The disk without us: RocksDB with our options and one writer that syncs every batch, a file with
+//! one sync after the other, and what a turn of ours leaves on the disk.
 
 use std::fs::File;
 use std::io::Write;

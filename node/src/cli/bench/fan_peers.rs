@@ -1,5 +1,6 @@
-//! The same fan-out by servers of others: NATS core and an MQTT broker at QoS 0, without TLS. One connection publishes, one
-//! belongs to each subscriber, all on one thread; protocols are spoken in their least form.
+//! The same fan-out by servers of others: NATS core and an MQTT broker at QoS 0, without TLS. One
+//! connection publishes, one belongs to each subscriber, all on one thread; protocols are spoken in
+//! their least form.
 
 use std::rc::Rc;
 

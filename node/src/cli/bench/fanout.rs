@@ -1,7 +1,9 @@
-//! One publisher to many subscribers, from inside nodes' processes: what an ephemeral topic costs for each delivery.
+//! One publisher to many subscribers, from inside nodes' processes: what an ephemeral topic costs
+//! for each delivery.
 //!
-//! An event says when it was sent, by the machine's clock, which all processes share. So many events are under way at most:
-//! listeners on other nodes say now and then how far the slowest of their subscribers is, by an ephemeral topic too.
+//! An event says when it was sent, by the machine's clock, which all processes share. So many
+//! events are under way at most: listeners on other nodes say now and then how far the slowest of
+//! their subscribers is, by an ephemeral topic too.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -104,7 +106,8 @@ pub(super) fn event(number: u64, bytes: usize) -> Vec<u8> {
     data
 }
 
-/// Publishes by `send` until the time is up: `behind` says how far the slowest subscriber is, `moved` that it has moved on.
+/// Publishes by `send` until the time is up: `behind` says how far the slowest subscriber is,
+/// `moved` that it has moved on.
 pub(super) async fn drive<F: Future<Output = ()>>(
     load: &FanLoad,
     mut send: impl FnMut(u64) -> Result<()>,

@@ -1,5 +1,5 @@
-//! A bare QUIC lane each way between two processes, with the nodes' own TLS and transport settings: frames of
-//! one size with a length in front, many per write, and nothing of ours behind them.
+//! A bare QUIC lane each way between two processes, with the nodes' own TLS and transport settings:
+//! frames of one size with a length in front, many per write, and nothing of ours behind them.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};

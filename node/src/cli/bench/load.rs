@@ -131,7 +131,8 @@ fn led_here(node: &NodeHandle) -> Result<Vec<bool>, String> {
     Ok(views.iter().map(|view| view.role == "leader").collect())
 }
 
-/// The same clients, the same queue, and a thread that answers at once where the node's core would be.
+/// The same clients, the same queue, and a thread that answers at once where the node's core would
+/// be.
 pub(super) fn run_on_empty_target(load: &Load) -> Result<Report, String> {
     let (node, requests) = NodeHandle::new();
     let target = answering_thread(requests, |request| match request {

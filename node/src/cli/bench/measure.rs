@@ -1,6 +1,8 @@
-//! One run through all that is wanted: groups of rows that share a cluster, each beside its baselines.
+//! One run through all that is wanted: groups of rows that share a cluster, each beside its
+//! baselines.
 //!
-//! Baselines run while no node does, so that they are bare. A group ends its cluster before the next begins.
+//! Baselines run while no node does, so that they are bare. A group ends its cluster before the
+//! next begins.
 
 mod baselines;
 mod dapr;

@@ -1,4 +1,5 @@
-//! What a bench tells its processes, and what they answer: one JSON object per line, on stdin and stdout.
+//! What a bench tells its processes, and what they answer: one JSON object per line, on stdin and
+//! stdout.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
-//! The same loads on servers that others run in our place: Redis streams and NATS JetStream, each synced before it
-//! acknowledges. Their wire protocols are spoken here in the least form: pipelined, one connection, one thread, so that
-//! their clients cost no more than ours.
+//! The same loads on servers that others run in our place: Redis streams and NATS JetStream, each
+//! synced before it acknowledges. Their wire protocols are spoken here in the least form:
+//! pipelined, one connection, one thread, so that their clients cost no more than ours.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};

@@ -17,8 +17,8 @@ pub(super) struct Plan {
     pub(super) actors_many: u64,
     /// Actors of `idle_activation`.
     pub(super) activations: u64,
-    /// Nothing may have moved for this long before a new cluster is measured: its nodes wait ten seconds
-    /// before they spread leaderships.
+    /// Nothing may have moved for this long before a new cluster is measured: its nodes wait ten
+    /// seconds before they spread leaderships.
     pub(super) settle: Duration,
     /// How long it is watched.
     pub(super) idle: Duration,

@@ -1,4 +1,5 @@
-//! The rows: their names, units and budgets, one for each line of the table of budgets, and what was measured.
+//! The rows: their names, units and budgets, one for each line of the table of budgets, and what
+//! was measured.
 
 use serde::Serialize;
 

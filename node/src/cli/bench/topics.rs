@@ -1,6 +1,8 @@
-//! Load on topics from inside a node's process: durable publishes, and events that a group takes and acknowledges.
+//! Load on topics from inside a node's process: durable publishes, and events that a group takes
+//! and acknowledges.
 //!
-//! With subscribers a call lasts until one of them has the event: publish, sync, delivery and hand-over together.
+//! With subscribers a call lasts until one of them has the event: publish, sync, delivery and
+//! hand-over together.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

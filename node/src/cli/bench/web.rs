@@ -1,5 +1,5 @@
-//! Clients that speak HTTP: to a node's API, or to an application itself. In a process of their own, so that a node's processor
-//! time is its own.
+//! Clients that speak HTTP: to a node's API, or to an application itself. In a process of their
+//! own, so that a node's processor time is its own.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

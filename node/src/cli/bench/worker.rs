@@ -1,7 +1,8 @@
 //! The side that takes orders: a line in, a line out, until stdin ends and the process with it.
 //!
-//! A worker process runs baselines. A node's process runs load on its own node, through the library's way
-//! in: so the calls pay for everything a program with a node inside pays for, and for nothing else.
+//! A worker process runs baselines. A node's process runs load on its own node, through the
+//! library's way in: so the calls pay for everything a program with a node inside pays for, and for
+//! nothing else.
 
 use std::io::{BufRead, Write};
 use std::sync::mpsc::{Receiver, sync_channel};

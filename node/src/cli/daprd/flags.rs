@@ -1,7 +1,7 @@
 //! Flags in the form of Go's programs: one dash or two, `=` or the next word, booleans alone.
 //!
-//! Tables say which flags there are and what becomes of them; nothing is read twice. Errors say what failed and
-//! what to do.
+//! Tables say which flags there are and what becomes of them; nothing is read twice. Errors say
+//! what failed and what to do.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
 //! What a sidecar says about hosting before and while it is in a cluster.
 //!
-//! A layer over the way to the application: it knows whether a cluster was named and found, and whether a state
-//! store was marked for actors, and answers by itself what Dapr answers in these cases.
+//! A layer over the way to the application: it knows whether a cluster was named and found, and
+//! whether a state store was marked for actors, and answers by itself what Dapr answers in these
+//! cases.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

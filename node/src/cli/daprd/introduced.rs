@@ -34,7 +34,8 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// The file with the cluster key, if it is this user's alone: another user's could lead into another user's cluster.
+    /// The file with the cluster key, if it is this user's alone: another user's could lead into
+    /// another user's cluster.
     pub(super) fn own_key_file(&self) -> Option<PathBuf> {
         let path = self.key_file.as_ref()?;
         let file = std::fs::metadata(path).ok()?;
@@ -44,8 +45,8 @@ impl Members {
     }
 }
 
-/// Asks at all addresses, again and again, until one of them answers. `waiting` is told once, with the first
-/// address, when nobody does.
+/// Asks at all addresses, again and again, until one of them answers. `waiting` is told once, with
+/// the first address, when nobody does.
 pub(super) async fn search(addresses: &[String], waiting: impl Fn(&str)) -> Found {
     let mut told = false;
     loop {

@@ -1,4 +1,5 @@
-//! Dapr's form of a log line, which tools match: `time="…" level=info msg="…" app_id=shop …`, or JSON, on stdout.
+//! Dapr's form of a log line, which tools match: `time="…" level=info msg="…" app_id=shop …`, or
+//! JSON, on stdout.
 
 use std::fmt::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -280,7 +280,8 @@ fn app(typed: &Typed) -> Result<Option<AppConnection>, String> {
     }))
 }
 
-/// What the APIs listen on, at least one. The first is told: one that others reach, if there is one, else one of the fourth version.
+/// What the APIs listen on, at least one. The first is told: one that others reach, if there is
+/// one, else one of the fourth version.
 fn listen(typed: &Typed) -> Result<Vec<IpAddr>, String> {
     let mut addresses = Vec::new();
     for text in typed.all("dapr-listen-addresses") {

@@ -1,7 +1,8 @@
 //! `placement`: a storage node with the flags of Dapr's placement service.
 //!
-//! Where Dapr has its placement service, Ghostlight has a node: it introduces sidecars at that service's port, and
-//! keeps what they keep. It works with an environment that holds nothing, as service managers start it.
+//! Where Dapr has its placement service, Ghostlight has a node: it introduces sidecars at that
+//! service's port, and keeps what they keep. It works with an environment that holds nothing, as
+//! service managers start it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -164,7 +165,8 @@ impl Options {
     }
 }
 
-/// Where it keeps everything: the user's data directory, or the temporary one of a user who has none.
+/// Where it keeps everything: the user's data directory, or the temporary one of a user who has
+/// none.
 fn data_dir(id: &str) -> PathBuf {
     if let Some(named) = user_environment("GHOSTLIGHT_DATA_DIR") {
         return PathBuf::from(named);

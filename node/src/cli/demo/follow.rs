@@ -1,5 +1,5 @@
-//! Says who leads the demo's actor when that changes: leaderships spread over the nodes some seconds after a
-//! cluster has formed, and the `kill -9` that was printed then hits another node.
+//! Says who leads the demo's actor when that changes: leaderships spread over the nodes some
+//! seconds after a cluster has formed, and the `kill -9` that was printed then hits another node.
 
 use std::sync::Arc;
 use std::time::Duration;

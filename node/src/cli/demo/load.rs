@@ -1,8 +1,9 @@
 //! The demo's own clients: about 80 calls a second on a few actors, from all nodes.
 //!
-//! A client makes one call at a time and repeats it by the rules of the API: the same request id, on another
-//! node, after a refusal or a broken connection. A call that gets no answer that way within
-//! [`CALL_TIME_MAX`] has failed. Half of the clients append to a log actor, whose content is checked.
+//! A client makes one call at a time and repeats it by the rules of the API: the same request id,
+//! on another node, after a refusal or a broken connection. A call that gets no answer that way
+//! within [`CALL_TIME_MAX`] has failed. Half of the clients append to a log actor, whose content is
+//! checked.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,7 @@
 //! What one client appended to a log actor, and the comparison with what the actor has.
 //!
-//! Every acknowledged append must be there exactly once, in order. An append without an answer may be
-//! there once. Anything else is a lost or a doubled append.
+//! Every acknowledged append must be there exactly once, in order. An append without an answer may
+//! be there once. Anything else is a lost or a doubled append.
 
 use axum::body::Bytes;
 

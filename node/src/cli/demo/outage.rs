@@ -1,5 +1,5 @@
-//! A death as the callers felt it: how long until every partition of the dead node was led again, and how long
-//! the longest wait of a caller was.
+//! A death as the callers felt it: how long until every partition of the dead node was led again,
+//! and how long the longest wait of a caller was.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

@@ -1,8 +1,9 @@
 //! The janitor: a tiny process that outlives a demo or a bench only to tidy up after it.
 //!
-//! It reads its stdin. Each line is the PID of a process. When stdin ends, its employer has ended, however that
-//! came: the janitor kills what is left (a frozen process cannot end by itself), deletes the directory, and
-//! ends. A PID is only killed while its command line names the directory, so a reused one is safe.
+//! It reads its stdin. Each line is the PID of a process. When stdin ends, its employer has ended,
+//! however that came: the janitor kills what is left (a frozen process cannot end by itself),
+//! deletes the directory, and ends. A PID is only killed while its command line names the
+//! directory, so a reused one is safe.
 
 use std::io::{BufRead, Write};
 use std::os::unix::process::CommandExt;
@@ -44,7 +45,8 @@ impl Janitor {
     pub(super) fn watch_over(&self, pid: u32) {
         let mut hired = self.hired.lock().expect("no holder panics");
         if let Some((_, pipe)) = hired.as_mut() {
-            // A janitor that is gone has deleted the directory; the next start will fail and say so.
+            // A janitor that is gone has deleted the directory; the next start will fail and say
+            // so.
             drop(writeln!(pipe, "{pid}"));
         }
     }

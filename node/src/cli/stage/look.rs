@@ -35,8 +35,9 @@ pub(in crate::cli) fn is_ready(status: &StatusView, nodes: usize) -> bool {
         .iter()
         .filter(|member| member.state == "alive")
         .count();
-    // Fewer nodes than the factor can never be healthy; then all copies there can be are enough. And a disk
-    // that was slow for a moment keeps its node from leading for a while, which is nothing to wait for.
+    // Fewer nodes than the factor can never be healthy; then all copies there can be are enough.
+    // And a disk that was slow for a moment keeps its node from leading for a while, which is
+    // nothing to wait for.
     let copies = nodes.min(usize::try_from(status.factor).unwrap_or(usize::MAX));
     let whole = status.copies_min as usize >= copies;
     alive == nodes && whole && status.moves == 0 && status.partitions_led == status.partitions

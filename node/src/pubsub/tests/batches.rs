@@ -33,7 +33,8 @@ impl Target for Lengths {
     }
 }
 
-/// Of one publisher, in one topic partition; which gets no more than its share, by count or by bytes.
+/// Of one publisher, in one topic partition; which gets no more than its share, by count or by
+/// bytes.
 #[tokio::test]
 async fn a_batch_does_not_wait_for_what_cannot_come() {
     for (metadata, events, bytes, wanted) in [

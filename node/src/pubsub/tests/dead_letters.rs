@@ -24,7 +24,8 @@ impl Target for Saying {
     }
 }
 
-/// While its dead letter cannot be published an event comes again, whatever was said of it and however often it came.
+/// While its dead letter cannot be published an event comes again, whatever was said of it and
+/// however often it came.
 #[tokio::test]
 async fn an_event_ends_when_its_letter_is_published() {
     let expired = r#"{"id": "1", "expiration": "2001-01-01T00:00:00Z"}"#;

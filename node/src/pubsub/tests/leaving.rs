@@ -1,5 +1,5 @@
-//! What becomes of events under way when their application dies, or the bus ends the subscription: only what the
-//! application may have seen counts.
+//! What becomes of events under way when their application dies, or the bus ends the subscription:
+//! only what the application may have seen counts.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -66,7 +66,8 @@ struct Bed {
 const OURS: &[Feature] = &[Feature::Redelivery];
 const THEIRS: &[Feature] = &[];
 
-/// An application that takes one request at a time, with three events on their way to it; it has seen the first.
+/// An application that takes one request at a time, with three events on their way to it; it has
+/// seen the first.
 async fn bed(subscription: &Value, act: Act, features: &'static [Feature]) -> Bed {
     bed_with(subscription, act, features, Policy::default()).await
 }
@@ -213,7 +214,8 @@ fn two_batches() -> Value {
     })
 }
 
-/// Where the subscription itself makes dead letters: what nobody saw is none, and neither is what failed as it ended.
+/// Where the subscription itself makes dead letters: what nobody saw is none, and neither is what
+/// failed as it ended.
 #[tokio::test]
 async fn the_end_of_a_subscription_makes_no_dead_letters() {
     for mut subscription in [single(), two_batches()] {

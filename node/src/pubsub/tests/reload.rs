@@ -1,5 +1,5 @@
-//! Files that change while applications are subscribed: what they say anew begins, what they do not say any more ends,
-//! and nothing else is touched.
+//! Files that change while applications are subscribed: what they say anew begins, what they do not
+//! say any more ends, and nothing else is touched.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

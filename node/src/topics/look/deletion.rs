@@ -10,11 +10,13 @@ use super::{Refusal, WAIT_MAX, subscription_views};
 use crate::handle::NodeHandle;
 
 impl NodeHandle {
-    /// Deletes a topic for good: its groups with their letters, then its events. Nobody may subscribe to it. Published to
-    /// again it is there again, and its offsets go on. Gives how many of its logs were there.
+    /// Deletes a topic for good: its groups with their letters, then its events. Nobody may
+    /// subscribe to it. Published to again it is there again, and its offsets go on. Gives how many
+    /// of its logs were there.
     ///
     /// # Errors
-    /// The topic does not exist, somebody subscribes to it, or a leader did not answer: some of it may be gone.
+    /// The topic does not exist, somebody subscribes to it, or a leader did not answer: some of it
+    /// may be gone.
     pub async fn delete_topic(&self, name: &TopicName) -> Result<usize, Refusal> {
         let found = self.describe_topic(name).await?;
         let logs = found.len();

@@ -91,7 +91,8 @@ impl ClusterKey {
         Self::parse(&text).map_err(|error| KeyError(format!("{}: {error}", path.display())))
     }
 
-    /// Reads a key file, or makes it if there is none. Of two that make it at once, one reads the other's.
+    /// Reads a key file, or makes it if there is none. Of two that make it at once, one reads the
+    /// other's.
     ///
     /// # Errors
     /// When it can neither be read nor made.

@@ -1,7 +1,9 @@
-//! Certificates from the cluster key: one certificate authority, the same on every node; one leaf a start.
+//! Certificates from the cluster key: one certificate authority, the same on every node; one leaf a
+//! start.
 //!
-//! TLS 1.3 with mandatory client certificates: whoever cannot show a leaf of this authority is refused
-//! before the first frame. Leaves are backdated and long-lived, so that a clock that jumps breaks nothing.
+//! TLS 1.3 with mandatory client certificates: whoever cannot show a leaf of this authority is
+//! refused before the first frame. Leaves are backdated and long-lived, so that a clock that jumps
+//! breaks nothing.
 
 use std::sync::Arc;
 
@@ -95,8 +97,8 @@ pub fn node_tls(key: &ClusterKey) -> Result<NodeTls, TlsError> {
     })
 }
 
-/// A random one that is encoded as long as any other: with zeros in front, which are left out, a certificate would be
-/// shorter once in a while, and runs with the same seed would differ.
+/// A random one that is encoded as long as any other: with zeros in front, which are left out, a
+/// certificate would be shorter once in a while, and runs with the same seed would differ.
 fn serial() -> SerialNumber {
     let mut bytes: [u8; SERIAL_BYTES] = rand::rng().random();
     bytes[0] = (bytes[0] & 0x3f) | 0x40;

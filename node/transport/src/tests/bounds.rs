@@ -72,7 +72,8 @@ async fn a_stream_that_cannot_be_read_ends_its_connection() {
     }
 }
 
-/// The thread is chosen by what the dialer marked; whoever says another thing afterwards is refused.
+/// The thread is chosen by what the dialer marked; whoever says another thing afterwards is
+/// refused.
 #[tokio::test]
 async fn a_connection_is_what_it_was_begun_as() {
     let key = ClusterKey::generate();
@@ -82,8 +83,8 @@ async fn a_connection_is_what_it_was_begun_as() {
     assert!(greeted.is_err());
 }
 
-/// Handshakes that are begun from addresses which never answer: few are taken up, the rest must prove
-/// their address first, and a peer that does gets in meanwhile.
+/// Handshakes that are begun from addresses which never answer: few are taken up, the rest must
+/// prove their address first, and a peer that does gets in meanwhile.
 #[tokio::test]
 async fn a_flood_of_handshakes_holds_nobody_up() {
     const FLOOD: usize = 300;

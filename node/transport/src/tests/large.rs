@@ -41,7 +41,8 @@ async fn a_large_frame_holds_only_its_own_partition() {
     assert_eq!(order, [3, 1, 2, 4, 5]);
 }
 
-/// Sizes around the border, and the largest, on every lane; an answer has no partition and no place.
+/// Sizes around the border, and the largest, on every lane; an answer has no partition and no
+/// place.
 #[tokio::test]
 async fn frames_of_any_size_arrive_whole() {
     let Pair {

@@ -1,4 +1,5 @@
-//! Bulk cannot hold up control: not by load, not by a reader that stands still, not by a thread that does.
+//! Bulk cannot hold up control: not by load, not by a reader that stands still, not by a thread
+//! that does.
 
 use super::*;
 use crate::SendError;
@@ -98,8 +99,8 @@ async fn control_goes_on_while_the_bulk_threads_stand_still() {
     assert_eq!(pair.b.frames(BULK).await, [ask(77)]);
 }
 
-/// A core that does not take bulk events: its lanes fill up to their bounds, the sender is told, control
-/// goes on; and when the core takes them again, everything that was accepted arrives.
+/// A core that does not take bulk events: its lanes fill up to their bounds, the sender is told,
+/// control goes on; and when the core takes them again, everything that was accepted arrives.
 #[tokio::test]
 async fn a_slow_reader_fills_its_lanes_and_nothing_else() {
     let mut pair = pair().await;

@@ -1,5 +1,5 @@
-//! Nodes, a lossy network and virtual time. Every event happens in the order of its time, then of its
-//! making, so that a seed gives one run.
+//! Nodes, a lossy network and virtual time. Every event happens in the order of its time, then of
+//! its making, so that a seed gives one run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! Rows of messages, counted: every write and deletion of one keeps the partition row's numbers true.
+//! Rows of messages, counted: every write and deletion of one keeps the partition row's numbers
+//! true.
 
 use bytes::Bytes;
 use prost::Message;

@@ -1,8 +1,9 @@
 //! Applying what turns do to reminders and timers, and ending state values whose time is over.
 //!
-//! Each row of `Family::Schedule` has one row of `Family::Due`, so that finding what is due needs no look at
-//! what is not; both are written here and nowhere else. Absent: when something fires. The leader decides
-//! that; its entry names the row as it stood, and counts only if it still stands so.
+//! Each row of `Family::Schedule` has one row of `Family::Due`, so that finding what is due needs
+//! no look at what is not; both are written here and nowhere else. Absent: when something fires.
+//! The leader decides that; its entry names the row as it stood, and counts only if it still stands
+//! so.
 
 use bytes::Bytes;
 use prost::Message;
@@ -73,8 +74,8 @@ pub(super) fn value_ends<R: Rows>(rows: &mut R, expires_ms: u64, state_key: &[u8
     }
 }
 
-/// Deletes state values whose time is over. One that was written again meanwhile says another time, and
-/// has a row of its own.
+/// Deletes state values whose time is over. One that was written again meanwhile says another time,
+/// and has a row of its own.
 pub(super) fn expire<R: Rows>(
     rows: &mut R,
     partition: &PartitionRow,

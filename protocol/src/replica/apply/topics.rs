@@ -4,10 +4,11 @@
 //! - A publish that has a record is not appended again; its record says where it stands.
 //! - An event whose publisher has named it is not appended again while the name is remembered.
 //! - An offset is given once: the row of a topic partition is never deleted, and `next` only grows.
-//! - A verdict counts only in the epoch in which its event was delivered, and only once: what is settled
-//!   stays settled, makes no second letter, and is not forwarded again.
+//! - A verdict counts only in the epoch in which its event was delivered, and only once: what is
+//!   settled stays settled, makes no second letter, and is not forwarded again.
 //! - A dead letter is written by the entry that settles its offset.
-//! - A batch goes only as the oldest one, and only when it is over the bounds of its topic, or the topic is deleted.
+//! - A batch goes only as the oldest one, and only when it is over the bounds of its topic, or the
+//!   topic is deleted.
 //!
 //! Absent: which event goes to whom, and when; that lives with a leadership and dies with it.
 
@@ -85,7 +86,8 @@ pub struct GroupChanged {
     pub taken: u64,
     /// Messages, now in the outbox.
     pub outbox: Outbox,
-    /// Batches that were appended by it, to this topic partition or to others of the same partition.
+    /// Batches that were appended by it, to this topic partition or to others of the same
+    /// partition.
     pub appended: Vec<Appended>,
 }
 

@@ -169,11 +169,12 @@ pub fn read_version(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?))
 }
 
-/// What the version row of a deleted actor has behind its version. The version stays, so that what knows
-/// the actor by an older one never takes a new life for it.
+/// What the version row of a deleted actor has behind its version. The version stays, so that what
+/// knows the actor by an older one never takes a new life for it.
 const DELETED: u8 = b'd';
 
-/// Whether the value of a `Family::Version` row is that of an actor that was deleted and not written since.
+/// Whether the value of a `Family::Version` row is that of an actor that was deleted and not
+/// written since.
 #[must_use]
 pub fn is_deleted(version_row: &[u8]) -> bool {
     version_row.get(8) == Some(&DELETED)
@@ -368,8 +369,8 @@ fn close<R: Rows>(
     Ok(())
 }
 
-/// Writes a row that counts into the bytes of the partition's memory of requests; `before` is the value
-/// that it had.
+/// Writes a row that counts into the bytes of the partition's memory of requests; `before` is the
+/// value that it had.
 fn put<R: Rows>(
     rows: &mut R,
     partition: &mut PartitionRow,
@@ -454,8 +455,8 @@ pub(super) fn expire<R: Rows>(
     schedule::expire(rows, partition, expire.value_keys)
 }
 
-/// Whether the session of a record is gone, or has been idle for long enough. While it is in use its
-/// gateway may ask for the record: only the gateway knows that it will not.
+/// Whether the session of a record is gone, or has been idle for long enough. While it is in use
+/// its gateway may ask for the record: only the gateway knows that it will not.
 fn session_is_over<R: Rows>(
     rows: &mut R,
     partition: &PartitionRow,

@@ -1,6 +1,8 @@
-//! Who is attached, in two numbers that a subscriber's node and a leader compute alike: equal ones are of equal sets.
+//! Who is attached, in two numbers that a subscriber's node and a leader compute alike: equal ones
+//! are of equal sets.
 //!
-//! Marks of members are added up, so that the order in which either side goes through them does not matter.
+//! Marks of members are added up, so that the order in which either side goes through them does not
+//! matter.
 
 use prost::Message;
 

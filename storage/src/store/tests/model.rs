@@ -1,4 +1,5 @@
-//! Random writes and crashes against a model: what was synced is never lost, rows and log always fit.
+//! Random writes and crashes against a model: what was synced is never lost, rows and log always
+//! fit.
 
 use std::collections::BTreeMap;
 
@@ -152,7 +153,8 @@ impl Run {
             for index in first..first + self.rng.random_range(0..4) {
                 self.requests += 1;
                 let value = Bytes::from(vec![index as u8; self.rng.random_range(0..40)]);
-                // Every entry is a turn of one actor, so that the version is a function of the index.
+                // Every entry is a turn of one actor, so that the version is a function of the
+                // index.
                 let kind = turn(&actor("a"), index - 6, self.requests, value, 1);
                 model
                     .log

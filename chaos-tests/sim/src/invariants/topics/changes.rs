@@ -1,5 +1,5 @@
-//! What entries do to a topic: seen when they are applied for the first time anywhere, and known by a place from when
-//! its core was told.
+//! What entries do to a topic: seen when they are applied for the first time anywhere, and known by
+//! a place from when its core was told.
 
 use std::sync::Arc;
 
@@ -179,7 +179,8 @@ impl Topics {
         }
     }
 
-    /// A group is gone. One that is made under its name begins with what is kept, and gets all of it.
+    /// A group is gone. One that is made under its name begins with what is kept, and gets all of
+    /// it.
     fn deleted(&mut self, number: u16, changed: &GroupChanged) {
         self.groups.remove(&(changed.group.clone(), number));
         self.begins_at(&changed.group, number, changed.topic.first);
@@ -191,8 +192,8 @@ impl Topics {
             .retain(|(name, at)| name != group || at.0 != number || at.1 < to);
     }
 
-    /// Where a group begins that was moved to a time: with the first event that was appended then or later. One that is
-    /// appended while it is sought may be older, if the time is to come.
+    /// Where a group begins that was moved to a time: with the first event that was appended then
+    /// or later. One that is appended while it is sought may be older, if the time is to come.
     fn is_of_time(&self, number: u16, seek: &Seek, changed: &GroupChanged) -> Result<(), String> {
         let (Some(to), Some(row)) = (seek.offset, &changed.row) else {
             return Ok(());
@@ -273,7 +274,8 @@ impl Topics {
         Ok(())
     }
 
-    /// The core of a place is told what was applied there: what it sends in this turn, it may send before or after.
+    /// The core of a place is told what was applied there: what it sends in this turn, it may send
+    /// before or after.
     pub(crate) fn is_told(&mut self, place: Place, applied: &Applied) {
         self.learns(place, applied, |_| None);
     }

@@ -1,6 +1,7 @@
-//! What turns publish (promise G2). An event of a turn stands in its topic once, if the turn counts, and never, if it does
-//! not. Those that one partition has for another stand in the order in which they were published, without a gap; those for
-//! a topic beside the actor stand there with the turn.
+//! What turns publish (promise G2). An event of a turn stands in its topic once, if the turn
+//! counts, and never, if it does not. Those that one partition has for another stand in the order
+//! in which they were published, without a gap; those for a topic beside the actor stand there with
+//! the turn.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -249,7 +250,8 @@ impl Topics {
         }
     }
 
-    /// The leader of a partition dies. What is for partitions that its own node leads may be with them already.
+    /// The leader of a partition dies. What is for partitions that its own node leads may be with
+    /// them already.
     pub(crate) fn leader_dies(&mut self, partition: PartitionId, own: &BTreeSet<PartitionId>) {
         let ways = self.turns.under_way.iter_mut();
         let ways = ways.filter(|((from, to), _)| *from == partition && !own.contains(to));

@@ -1,13 +1,16 @@
 //! What verdicts do to a group, and what actors get by them.
 //!
-//! A group is moved by an entry, and its verdicts are entries: so their order says what must hold for actors, which have
-//! each event *exactly once for each time that their group gets it*.
-//! - An event becomes a message by the entry that settles it: once until the group is moved, and in the order of offsets.
-//! - A verdict on a delivery from before a move counts for nothing, so that no message of before comes after those of
-//!   the move; what were messages before it stay messages, and run before them.
-//! - While a group is paused nothing is settled that was appended since: its leader knows of the pause.
-//! - An actor has run these messages and no others, each once, those of each topic partition in this order: that is
-//!   compared in the end. Those that it refuses have changed nothing.
+//! A group is moved by an entry, and its verdicts are entries: so their order says what must hold
+//! for actors, which have each event *exactly once for each time that their group gets it*.
+//! - An event becomes a message by the entry that settles it: once until the group is moved, and in
+//!   the order of offsets.
+//! - A verdict on a delivery from before a move counts for nothing, so that no message of before
+//!   comes after those of the move; what were messages before it stay messages, and run before
+//!   them.
+//! - While a group is paused nothing is settled that was appended since: its leader knows of the
+//!   pause.
+//! - An actor has run these messages and no others, each once, those of each topic partition in
+//!   this order: that is compared in the end. Those that it refuses have changed nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -65,7 +65,8 @@ impl Gateway {
         }
     }
 
-    /// An attempt's answer of this kind is the request's, if nothing that was sent after it can be another.
+    /// An attempt's answer of this kind is the request's, if nothing that was sent after it can be
+    /// another.
     fn final_answer(&mut self, cx: &mut Cx<'_>, settled: Settled, outcome: CallOutcome) {
         let call = self.calls.get_mut(&settled.key).expect("just answered");
         if !call.decides(settled.attempt) {
@@ -79,8 +80,8 @@ impl Gateway {
         }
     }
 
-    /// An attempt may have run, and whoever had it will never know. A later one that is open finds out: it gets the
-    /// recorded answer, or runs.
+    /// An attempt may have run, and whoever had it will never know. A later one that is open finds
+    /// out: it gets the recorded answer, or runs.
     fn nobody_knows(&mut self, cx: &mut Cx<'_>, settled: &Settled, unknown: &UnknownAnswer) {
         let key = settled.key;
         let call = self.calls.get_mut(&key).expect("just answered");
@@ -125,7 +126,8 @@ impl Gateway {
             self.busy.learn(cx.now, to, patience(remaining), &refusal);
         }
         let again = match (refusal.code.class(), call.may_have_run()) {
-            // True of the group whoever leads it, and for as long as a node is missing: its client is told, and may wait.
+            // True of the group whoever leads it, and for as long as a node is missing: its client
+            // is told, and may wait.
             (Class::Retry, MayHaveRun::No) if refusal.code == Code::MinCopies => false,
             (Class::Retry, _) | (Class::Overloaded, MayHaveRun::Yes) => true,
             (Class::Overloaded, MayHaveRun::No) => false,
@@ -300,7 +302,8 @@ fn code_of(number: u32) -> Option<Code> {
     u16::try_from(number).ok().and_then(Code::from_number)
 }
 
-/// A code of a newer peer is passed on as its text; what to do follows from whether it says when to retry.
+/// A code of a newer peer is passed on as its text; what to do follows from whether it says when to
+/// retry.
 fn refusal_of(answer: NotRunAnswer) -> NotRun {
     let retry_after = Some(Duration::from_millis(answer.retry_after_ms)).filter(|d| !d.is_zero());
     NotRun {

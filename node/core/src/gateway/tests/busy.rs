@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Guards `leader_is_busy`: a leader that is overrun is not asked by those who could wait no longer than who was refused.
+/// Guards `leader_is_busy`: a leader that is overrun is not asked by those who could wait no longer
+/// than who was refused.
 #[test]
 fn a_busy_leader_is_left_alone_while_its_pause_lasts() {
     let mut bench = Bench::new();

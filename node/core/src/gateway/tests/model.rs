@@ -1,5 +1,6 @@
-//! A model cluster: partitions whose leaders change, nodes that are silent for a while, frames and answers
-//! that are lost, late or doubled. It knows which requests ran, so it can tell whether outcomes are honest.
+//! A model cluster: partitions whose leaders change, nodes that are silent for a while, frames and
+//! answers that are lost, late or doubled. It knows which requests ran, so it can tell whether
+//! outcomes are honest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -421,7 +422,8 @@ impl World {
                 }
             }
         }
-        // A request that the network has swallowed keeps its caller waiting if there is no deadline.
+        // A request that the network has swallowed keeps its caller waiting if there is no
+        // deadline.
         let endless = self.calls.values().all(|call| call.deadline.is_none());
         assert!(endless, "a call outlived its deadline");
         for (number, id) in &self.not_run {

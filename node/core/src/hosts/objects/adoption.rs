@@ -1,12 +1,14 @@
-//! A turn outlives its leadership: who starts the same call again gets the turn that runs, or what it answered.
+//! A turn outlives its leadership: who starts the same call again gets the turn that runs, or what
+//! it answered.
 //!
-//! A leader can be gone while an application runs a turn for it, or before the log has what was answered. The caller's
-//! node then asks the next leader, which starts the call again. The method must not run a second time for that: what it
-//! did outside, a call of another actor above all, would be done twice. So the turn goes on without a leader
-//! for a while, and a start of the same call *adopts* it. That the actor still has the version it began with shows that
-//! nothing has counted since; a call that has counted finds its record, and is not started again
-//! (`docs/decisions/0017-turns-outlive-their-leader.md`). Absent: turns of which a part is committed, which no leader
-//! starts again, and turns that other calls have entered.
+//! A leader can be gone while an application runs a turn for it, or before the log has what was
+//! answered. The caller's node then asks the next leader, which starts the call again. The method
+//! must not run a second time for that: what it did outside, a call of another actor above all,
+//! would be done twice. So the turn goes on without a leader for a while, and a start of the same
+//! call *adopts* it. That the actor still has the version it began with shows that nothing has
+//! counted since; a call that has counted finds its record, and is not started again
+//! (`docs/decisions/0017-turns-outlive-their-leader.md`). Absent: turns of which a part is
+//! committed, which no leader starts again, and turns that other calls have entered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -116,8 +118,9 @@ impl Unconfirmed {
         assert!(nothing, "each answer has its place in the order");
     }
 
-    /// What this call on this version has ended with. Its own activation knows what became of that: one that an end was
-    /// dropped for is never used again. And its own leadership has told the caller that nobody knows.
+    /// What this call on this version has ended with. Its own activation knows what became of that:
+    /// one that an end was dropped for is never used again. And its own leadership has told the
+    /// caller that nobody knows.
     fn of(&self, start: &TurnStart, call: &CallId) -> Option<&TurnEnd> {
         let kept = self.ends.get(&start.actor)?;
         let activation = start.turn.activation;
@@ -146,7 +149,8 @@ impl Objects {
 }
 
 impl Running {
-    /// Whether the next leader may have it: nothing of it has counted, and nothing that may count twice is on the way.
+    /// Whether the next leader may have it: nothing of it has counted, and nothing that may count
+    /// twice is on the way.
     fn is_adoptable(&self) -> bool {
         let repeats = |waiting: &Waiting| {
             matches!(

@@ -1,8 +1,9 @@
 //! What applications ask of their node: state, reminders and timers, inside a turn and outside.
 //!
-//! Inside a turn, changes of state are staged and commit with its answer; a reminder that is set commits at
-//! once, with all that is staged so far. Outside a turn, state may be written while the object serves the
-//! current activation and has its state; the leader checks both again. None of these waits for a turn.
+//! Inside a turn, changes of state are staged and commit with its answer; a reminder that is set
+//! commits at once, with all that is staged so far. Outside a turn, state may be written while the
+//! object serves the current activation and has its state; the leader checks both again. None of
+//! these waits for a turn.
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
@@ -151,7 +152,8 @@ impl Objects {
         up.any(|app| app.types.contains_key(actor.actor_type()))
     }
 
-    /// The turn that runs in the actor's object, if its answer, or that of a call inside it, is not there yet.
+    /// The turn that runs in the actor's object, if its answer, or that of a call inside it, is not
+    /// there yet.
     pub(super) fn running(&mut self, actor: &ActorKey) -> Option<&mut Running> {
         match &mut self.table.get_mut(actor)?.stage {
             Stage::Running(running) if running.answer.is_none() || !running.inside.is_empty() => {
@@ -244,7 +246,8 @@ impl Objects {
             });
             return self.operate(ticket, actor, Wants::Set, ask, out);
         };
-        // A wake-up that is set before risky work must survive a crash: it commits now, with what led to it.
+        // A wake-up that is set before risky work must survive a crash: it commits now, with what
+        // led to it.
         let mut staged = running.take_staged();
         let other = |w: &ScheduleWrite| w.kind != write.kind || w.name != write.name;
         staged.schedule.retain(other);

@@ -1,6 +1,6 @@
-//! All objects of the applications here go, because their node ends: whatever is known to exist is told so, once, and so
-//! many at a time (dapr-api 2.2: a sidecar that ends deactivates its actors). Absent: when this begins, and for how long
-//! it may go on (`node::hosting::ending`).
+//! All objects of the applications here go, because their node ends: whatever is known to exist is
+//! told so, once, and so many at a time (dapr-api 2.2: a sidecar that ends deactivates its actors).
+//! Absent: when this begins, and for how long it may go on (`node::hosting::ending`).
 
 use std::collections::VecDeque;
 
@@ -21,8 +21,8 @@ pub(super) struct Departure {
 }
 
 impl Objects {
-    /// Tells the objects to go, and returns how many have not gone. To be called again while there are any. One in which a
-    /// turn runs is left alone: the turn is worth more than the word.
+    /// Tells the objects to go, and returns how many have not gone. To be called again while there
+    /// are any. One in which a turn runs is left alone: the turn is worth more than the word.
     pub fn let_all_go(&mut self, out: &mut Vec<HostEffect>) -> usize {
         let mut departure = self.departure.take().unwrap_or_else(|| Departure {
             left: self.table.keys().cloned().collect(),

@@ -1,7 +1,7 @@
 //! Calls of the same chain inside a running turn.
 //!
-//! They run in the object at once, beside the call that they entered, and share what it has staged. Before the answer
-//! of one may leave, all that is staged so far commits with it.
+//! They run in the object at once, beside the call that they entered, and share what it has staged.
+//! Before the answer of one may leave, all that is staged so far commits with it.
 
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::AppReply;

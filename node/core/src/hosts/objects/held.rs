@@ -1,8 +1,10 @@
-//! What each process keeps of an actor in its memory: one entry for each actor and process, kept while the process lives.
+//! What each process keeps of an actor in its memory: one entry for each actor and process, kept
+//! while the process lives.
 //!
-//! A process that is out of reach, or that another one has taken its actors from, has its objects when it comes back
-//! (`docs/decisions/0007`): they are remembered until it ends, and told to go as soon as it can be told. One object of an
-//! actor is asked at a time, over all processes here. Absent: what a turn does to an object (`super`).
+//! A process that is out of reach, or that another one has taken its actors from, has its objects
+//! when it comes back (`docs/decisions/0007`): they are remembered until it ends, and told to go as
+//! soon as it can be told. One object of an actor is asked at a time, over all processes here.
+//! Absent: what a turn does to an object (`super`).
 
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::ids::ActorVersion;
@@ -17,8 +19,9 @@ pub(super) struct Held {
     pub(super) app: String,
     pub(super) process: AppInstance,
     pub(super) trust: Trust,
-    /// The activation whose turn has brought it to the version of `trust`. Only the next turn of the same activation
-    /// shows that this has counted: another leader may know another write by the same version.
+    /// The activation whose turn has brought it to the version of `trust`. Only the next turn of
+    /// the same activation shows that this has counted: another leader may know another write by
+    /// the same version.
     pub(super) raised_by: Option<ActivationId>,
     /// Whether it is known to exist: only then may it be told to go.
     pub(super) made: Made,
@@ -35,12 +38,14 @@ pub(super) enum Trust {
     Unclean,
 }
 
-/// Known by a turn that it answered with success, or by what its code asked about its state or schedule while a
-/// turn ran: a failed turn leaves nothing to save in an object that has not even asked (`docs/decisions/0015`).
+/// Known by a turn that it answered with success, or by what its code asked about its state or
+/// schedule while a turn ran: a failed turn leaves nothing to save in an object that has not even
+/// asked (`docs/decisions/0015`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Made {
     No,
-    /// A turn in it has no answer, and may run on in its process: what it asks then shows that it exists.
+    /// A turn in it has no answer, and may run on in its process: what it asks then shows that it
+    /// exists.
     InDoubt,
     Yes,
 }
@@ -145,8 +150,8 @@ impl Object {
 }
 
 impl Objects {
-    /// What a process may hold that this table does not know: a node that ran here before called it into being. It
-    /// is told to go before its first turn.
+    /// What a process may hold that this table does not know: a node that ran here before called it
+    /// into being. It is told to go before its first turn.
     pub fn held_before(&mut self, app: &str, instance: AppInstance, actors: Vec<ActorKey>) {
         for actor in actors {
             let object = self.table.entry(actor);
@@ -189,8 +194,8 @@ impl Objects {
         objects.map(|(actor, _)| actor.clone()).collect()
     }
 
-    /// These processes of an application have ended, and their objects with them: no `DELETE`, another process would
-    /// not know them.
+    /// These processes of an application have ended, and their objects with them: no `DELETE`,
+    /// another process would not know them.
     pub(super) fn forget_ended(
         &mut self,
         app: &str,
@@ -229,8 +234,8 @@ impl Objects {
         }
     }
 
-    /// Nothing serves here any more: the objects go, one after the other. Each is told so only if it was made, and
-    /// waits for that while its process is out of reach.
+    /// Nothing serves here any more: the objects go, one after the other. Each is told so only if
+    /// it was made, and waits for that while its process is out of reach.
     pub(super) fn let_go(&mut self, actor: &ActorKey, out: &mut Vec<HostEffect>) {
         let Some(object) = self.table.get_mut(actor) else {
             return;
@@ -251,8 +256,8 @@ impl Objects {
         }
     }
 
-    /// The code of an object asks about its own state while its turn runs, given up or not: it exists, and may keep
-    /// changes that fail with the turn.
+    /// The code of an object asks about its own state while its turn runs, given up or not: it
+    /// exists, and may keep changes that fail with the turn.
     pub(super) fn shows_itself(&mut self, actor: &ActorKey) {
         let Some(object) = self.table.get_mut(actor) else {
             return;

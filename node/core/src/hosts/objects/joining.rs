@@ -1,8 +1,9 @@
 //! What an application does by its turn's token: calls and messages that are a part of the turn.
 //!
-//! A token is handed out with every callback of a turn, and stays the same when the turn gets another leader. A message waits
-//! with all that is staged, and commits with the answer. A call goes through the turn's leader, under an id that follows from the turn's
-//! request and from which of its calls it is; the host counts them, so that a turn which goes on under another leader
+//! A token is handed out with every callback of a turn, and stays the same when the turn gets
+//! another leader. A message waits with all that is staged, and commits with the answer. A call
+//! goes through the turn's leader, under an id that follows from the turn's request and from which
+//! of its calls it is; the host counts them, so that a turn which goes on under another leader
 //! makes no call twice, and takes no second call for the first one made again.
 
 use base64::Engine as _;

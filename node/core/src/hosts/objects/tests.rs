@@ -303,7 +303,8 @@ fn a_failed_turn_makes_its_object_unclean() {
     }
 }
 
-/// SDKs look a state value up before they keep a change of it: from then on there is something to lose.
+/// SDKs look a state value up before they keep a change of it: from then on there is something to
+/// lose.
 #[test]
 fn an_object_that_asked_in_its_failed_first_turn_is_told_to_go() {
     for (asks, resets) in [(false, false), (true, true)] {
@@ -393,7 +394,8 @@ fn an_object_that_asks_after_its_process_was_out_of_reach_is_told_to_go() {
     bed.deleted();
 }
 
-/// "Its port taken by another one, it comes back as the instance it was, with its objects" (decision 0007).
+/// "Its port taken by another one, it comes back as the instance it was, with its objects"
+/// (decision 0007).
 #[test]
 fn a_process_whose_place_another_one_took_has_its_objects_until_it_ends() {
     let mut bed = Bed::new();
@@ -472,7 +474,8 @@ fn an_object_that_shows_itself_after_it_was_given_up_is_told_to_go() {
     }
 }
 
-/// What an application stages counts with its answer, whatever that is; without an answer not at all.
+/// What an application stages counts with its answer, whatever that is; without an answer not at
+/// all.
 #[test]
 fn staged_state_commits_with_the_answer() {
     for status in [200, 500] {

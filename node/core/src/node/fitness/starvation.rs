@@ -1,8 +1,10 @@
-//! Whether this node gets the processor time that leading needs: ticks that come late again and again.
+//! Whether this node gets the processor time that leading needs: ticks that come late again and
+//! again.
 //!
-//! Each late tick fills a bucket that leaks. One long pause says nothing (a node that was frozen has lost its
-//! leaderships by elections), so that a single tick counts for little; many short ones are what a throttled container or
-//! a starved machine looks like, and no election ever ends them: heartbeats still arrive.
+//! Each late tick fills a bucket that leaks. One long pause says nothing (a node that was frozen
+//! has lost its leaderships by elections), so that a single tick counts for little; many short ones
+//! are what a throttled container or a starved machine looks like, and no election ever ends them:
+//! heartbeats still arrive.
 
 use std::time::Duration;
 
@@ -12,7 +14,8 @@ use super::super::TICK;
 
 /// Most that a single late tick counts.
 const LATE_MAX: Duration = Duration::from_millis(200);
-/// One part of so many of the time that passes leaks: below that share of lost time nothing gathers.
+/// One part of so many of the time that passes leaks: below that share of lost time nothing
+/// gathers.
 const LEAK: u32 = 3;
 /// What must have gathered.
 const STARVED: Duration = Duration::from_secs(1);

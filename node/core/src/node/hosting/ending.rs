@@ -1,15 +1,18 @@
-//! What a node that ends still owes as a host: turns that run here for other leaders go on to their end, their leaders have
-//! heard of it, and no new ones begin here; then the objects of its applications are told to go. Absent: when a node ends, and
-//! for how long at most (`node::ending`).
+//! What a node that ends still owes as a host: turns that run here for other leaders go on to their
+//! end, their leaders have heard of it, and no new ones begin here; then the objects of its
+//! applications are told to go. Absent: when a node ends, and for how long at most
+//! (`node::ending`).
 
 use super::*;
 use crate::node::ending::Ending;
 
-/// How long objects are told to go: what a sidecar of Dapr takes at most by default (`--dapr-graceful-shutdown-seconds`).
+/// How long objects are told to go: what a sidecar of Dapr takes at most by default
+/// (`--dapr-graceful-shutdown-seconds`).
 const DEPARTURE_MAX: Duration = Duration::from_secs(5);
 
 impl NodeCore {
-    /// The objects of the applications beside a node that ends go. Whether some have not gone, and may still.
+    /// The objects of the applications beside a node that ends go. Whether some have not gone, and
+    /// may still.
     pub(in crate::node) fn sends_objects_off(&mut self, now: Now, out: &mut Vec<Effect>) -> bool {
         let since = *self.hosting.departing.get_or_insert(now.instant);
         let mut effects = Vec::new();

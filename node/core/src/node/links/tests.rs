@@ -68,7 +68,8 @@ fn a_clock_is_off_when_the_median_of_the_members_is_more_than_two_seconds_away()
         (&[0, 3_600_000], false),
         (&[0, -3_600_000], false),
         (&[5_000, -5_000], false),
-        // Of two that disagree, the one that is behind goes on: what is ahead deletes what is not over.
+        // Of two that disagree, the one that is behind goes on: what is ahead deletes what is not
+        // over.
         (&[5_000], false),
         (&[-5_000], true),
         (&[0, 5_000, 5_000], false),
@@ -94,7 +95,8 @@ fn a_clock_is_off_when_the_median_of_the_members_is_more_than_two_seconds_away()
 
 #[test]
 fn a_frame_that_waited_through_a_pause_says_nothing_bad_about_clocks() {
-    // (the other's clock against ours in the frame, whether it may be stale, whether ours is off then)
+    // (the other's clock against ours in the frame, whether it may be stale, whether ours is off
+    // then)
     let table = [
         (-10_000, Word::MayBeStale, false),
         (-10_000, Word::Fresh, true),

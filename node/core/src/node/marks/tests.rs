@@ -122,7 +122,8 @@ fn a_node_that_is_told_more_than_it_has_ends_before_it_promises_anything() {
     }
 }
 
-/// A directory was copied, and the copy has greeted: its original still speaks over the connection before.
+/// A directory was copied, and the copy has greeted: its original still speaks over the connection
+/// before.
 #[test]
 fn another_process_than_the_one_that_greeted_is_remembered_and_not_listened_to() {
     let rows = [(5, true), (6, false)];

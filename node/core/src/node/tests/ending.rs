@@ -32,8 +32,8 @@ fn ended(bench: &mut Bench) -> (Vec<(u64, End)>, Option<HostFrame>) {
     (ended.collect(), frames.last().cloned())
 }
 
-/// It is told to end while a turn runs there for another leader: that turn goes on, its leader hears how it ended, and no other
-/// one begins.
+/// It is told to end while a turn runs there for another leader: that turn goes on, its leader
+/// hears how it ended, and no other one begins.
 #[test]
 fn a_node_that_ends_finishes_what_runs_there_for_others() {
     let (mut bench, me) = Bench::led(1, 1);
@@ -71,7 +71,8 @@ fn a_node_that_ends_finishes_what_runs_there_for_others() {
     assert!(bench.ended.contains(&node_id(me)), "nobody waits for it");
 }
 
-/// Sidecars come and go: one that is told to end is gone for the others at once, and not when gossip has missed it.
+/// Sidecars come and go: one that is told to end is gone for the others at once, and not when
+/// gossip has missed it.
 #[test]
 fn an_edge_that_ends_says_goodbye() {
     let (mut bench, leader) = Bench::led(2, 1);
@@ -90,8 +91,8 @@ fn an_edge_that_ends_says_goodbye() {
     assert_eq!(duty, Some(Duty::Leaving));
 }
 
-/// Dapr's sidecar tells the objects of its application to go when it ends; so does a node, which waits for that no longer
-/// than a sidecar would.
+/// Dapr's sidecar tells the objects of its application to go when it ends; so does a node, which
+/// waits for that no longer than a sidecar would.
 #[test]
 fn objects_of_applications_are_told_to_go_before_their_node_ends() {
     // (whether the application answers, when the node has ended, in ticks)

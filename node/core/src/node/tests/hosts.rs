@@ -1,4 +1,5 @@
-//! A node pair in which each is the other's host: what ends one conversation leaves the other one alone.
+//! A node pair in which each is the other's host: what ends one conversation leaves the other one
+//! alone.
 
 use ghostlight_protocol::wire::hello::{AppTypeRecord, ConnectionKind};
 use ghostlight_protocol::wire::host::{
@@ -26,7 +27,8 @@ fn said_as_host(sent: &[Sent]) -> Vec<(u64, Said)> {
     said.collect()
 }
 
-/// Node 2 leads an actor, and starts the `number`-th turn of an activation here: its `number`-th word.
+/// Node 2 leads an actor, and starts the `number`-th turn of an activation here: its `number`-th
+/// word.
 pub(super) fn run(number: u64) -> Frame {
     let activation = HostActivation {
         partition: 7,
@@ -63,8 +65,8 @@ pub(super) fn run_for_other(bench: &mut Bench, me: u64) -> TurnId {
     }
 }
 
-/// A peer is silent for longer than a host may be: the turns that it runs for this node have no answer, and what this node
-/// ran for it is said again until it is heard.
+/// A peer is silent for longer than a host may be: the turns that it runs for this node have no
+/// answer, and what this node ran for it is said again until it is heard.
 #[test]
 fn a_host_that_is_given_up_still_hears_what_ran_for_it() {
     let (mut bench, me) = Bench::led(1, 1);
@@ -120,7 +122,8 @@ fn a_host_that_is_given_up_still_hears_what_ran_for_it() {
     assert_eq!(again.last(), before.first(), "in the same sequence");
 }
 
-/// Types are those of nodes that are there: who asks for one whose host is gone must not be sent after it.
+/// Types are those of nodes that are there: who asks for one whose host is gone must not be sent
+/// after it.
 #[test]
 fn types_of_nodes_that_are_gone_are_not_known() {
     let types = |bench: &mut Bench, me: u64| {

@@ -88,7 +88,8 @@ fn a_call_that_waits_for_the_opening_keeps_its_deadline_and_its_caller() {
     );
 }
 
-/// Guards `tick_confirms`: the engine itself repeats only the newest round, and forgets it when a term ends.
+/// Guards `tick_confirms`: the engine itself repeats only the newest round, and forgets it when a
+/// term ends.
 #[test]
 fn a_read_index_without_answer_is_asked_again_after_300_ms() {
     let (mut bench, leader) = Bench::led(3, 1);
@@ -239,7 +240,8 @@ fn a_leader_refuses_bodies_above_its_bound() {
     );
 }
 
-/// Guards `judge` in `room_for`: what would be done too late is refused before anything is done for it.
+/// Guards `judge` in `room_for`: what would be done too late is refused before anything is done for
+/// it.
 #[test]
 fn a_leader_refuses_what_its_log_would_come_to_too_late() {
     let (mut bench, leader) = Bench::led(3, 1);
@@ -290,7 +292,8 @@ fn a_leader_refuses_what_its_log_would_come_to_too_late() {
     assert_eq!(answers(&sent)[0].kind, one, "the line is short again");
 }
 
-/// Writers wait, and hear why when their patience is over: whoever looks at the log or at the status knows at once.
+/// Writers wait, and hear why when their patience is over: whoever looks at the log or at the
+/// status knows at once.
 #[test]
 fn too_few_copies_are_said_within_two_seconds_and_then_every_minute() {
     let (mut bench, me) = Bench::led(1, 4);

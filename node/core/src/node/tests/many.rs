@@ -5,8 +5,8 @@ use ghostlight_protocol::call::LeaderHint;
 use ghostlight_protocol::limits::PARTITIONS_MAX;
 use ghostlight_protocol::wire::frame::Control;
 
-/// Guards `tell_outboxes`: a failover moves thousands of leaderships at once, in one frame or in one
-/// turn of the loop, and each serving partition has an outbox.
+/// Guards `tell_outboxes`: a failover moves thousands of leaderships at once, in one frame or in
+/// one turn of the loop, and each serving partition has an outbox.
 #[test]
 fn thousands_of_leaderships_that_move_at_once_are_one_pass() {
     let (mut bench, node) = Bench::led(1, PARTITIONS_MAX);

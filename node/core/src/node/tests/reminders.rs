@@ -1,5 +1,5 @@
-//! Native actors that set reminders for themselves: with the turn or not at all, and once for each tick, also when their
-//! leader dies.
+//! Native actors that set reminders for themselves: with the turn or not at all, and once for each
+//! tick, also when their leader dies.
 
 use super::*;
 use crate::gateway::{CallTicket, ClientCall};

@@ -172,7 +172,8 @@ fn no_two_transfers_have_one_number() {
     }
 }
 
-/// Guards the receiver's own numbers in `staged`: two senders take turns, so that one chunk is on its way to the disk twice.
+/// Guards the receiver's own numbers in `staged`: two senders take turns, so that one chunk is on
+/// its way to the disk twice.
 #[test]
 fn an_answer_of_the_disk_for_an_earlier_chunk_changes_nothing() {
     let mut bench = Bench::new(3, 1);

@@ -1,4 +1,5 @@
-//! Topics over whole nodes: publishers, groups, verdicts, and leaders and subscribers that die in between.
+//! Topics over whole nodes: publishers, groups, verdicts, and leaders and subscribers that die in
+//! between.
 
 mod actors;
 
@@ -528,8 +529,8 @@ fn what_was_acknowledged_while_nobody_led_outlives_its_subscriber() {
     assert_eq!(shop.bench.at(others[0]).core.subscriptions(), 0);
 }
 
-/// What an application does that did not hear of its publish: it publishes the event again, at another node, after the
-/// leader has died, in a call of its own.
+/// What an application does that did not hear of its publish: it publishes the event again, at
+/// another node, after the leader has died, in a call of its own.
 #[test]
 fn an_event_is_appended_once_under_its_name_whoever_leads() {
     let mut shop = Shop::open();

@@ -1,5 +1,6 @@
-//! Partitions that send to each other and to themselves while frames are lost, doubled and late, proposals
-//! are refused and leaders change. Their rows are real: every entry goes through `apply_command`.
+//! Partitions that send to each other and to themselves while frames are lost, doubled and late,
+//! proposals are refused and leaders change. Their rows are real: every entry goes through
+//! `apply_command`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

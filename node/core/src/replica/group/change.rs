@@ -33,7 +33,8 @@ pub enum Change {
 }
 
 impl Group {
-    /// Proposes a change. The engine takes one at a time and turns a second one into an empty entry.
+    /// Proposes a change. The engine takes one at a time and turns a second one into an empty
+    /// entry.
     ///
     /// # Errors
     /// When it did not enter the log; nothing has changed.

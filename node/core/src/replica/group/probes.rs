@@ -1,11 +1,12 @@
 //! Large appends that are on their way already are not sent again at once.
 //!
-//! A leader that does not know how far a peer is sends it one append and waits for the answer. The engine repeats that append
-//! at every heartbeat that is answered, some seven times a second, with all its entries. Where they take longer than that to
-//! arrive, each repetition stands before whatever comes next, and the peer does not catch up any more. A lane loses nothing
-//! while its connection lives, and a lost connection is told (`Group::unreachable`); so a large append is repeated after
-//! a while only, and later every time. It is repeated at all because a full lane takes nothing, and a peer may not be
-//! ready to look at it.
+//! A leader that does not know how far a peer is sends it one append and waits for the answer. The
+//! engine repeats that append at every heartbeat that is answered, some seven times a second, with
+//! all its entries. Where they take longer than that to arrive, each repetition stands before
+//! whatever comes next, and the peer does not catch up any more. A lane loses nothing while its
+//! connection lives, and a lost connection is told (`Group::unreachable`); so a large append is
+//! repeated after a while only, and later every time. It is repeated at all because a full lane
+//! takes nothing, and a peer may not be ready to look at it.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
 //! What a group wants: to write, to send, to apply. Collected once per turn of the loop.
 //!
 //! Order (Raft thesis 10.2.1): a leader's messages leave at once, in parallel with its own sync; a
-//! follower's leave when everything they promise is synced, and so do those of a sole voter that has just
-//! elected itself. Answers to heartbeats promise only the term, so they leave at once unless a term or
-//! vote is still unsynced: reads do not wait for the disk.
+//! follower's leave when everything they promise is synced, and so do those of a sole voter that
+//! has just elected itself. Answers to heartbeats promise only the term, so they leave at once
+//! unless a term or vote is still unsynced: reads do not wait for the disk.
 
 use bytes::Bytes;
 use ghostlight_protocol::canary::{self, Canary};
@@ -54,7 +54,8 @@ pub struct GroupReady {
     pub send: Vec<Outgoing>,
     /// Committed and durable here: to be applied, in order.
     pub apply: Vec<ApplyItem>,
-    /// ReadIndex rounds that a majority confirmed: context, and the index that must be applied first.
+    /// ReadIndex rounds that a majority confirmed: context, and the index that must be applied
+    /// first.
     pub reads: Vec<(u64, LogIndex)>,
     /// Peers for which a snapshot must be opened.
     pub open_snapshots: Vec<PeerId>,
@@ -102,8 +103,8 @@ impl Group {
         let mut out = GroupReady::default();
         while self.raw.has_ready() {
             self.one_ready(&mut out);
-            // A second round has only what applying a membership brought; writes of two rounds would
-            // need two numbers.
+            // A second round has only what applying a membership brought; writes of two rounds
+            // would need two numbers.
             if out.number.is_some() {
                 break;
             }
@@ -182,8 +183,9 @@ impl Group {
                 .iter()
                 .any(|ready| ready.writes == Writes::Promise);
         let mut held = Vec::new();
-        // A leader elected by others has long synced its vote. A sole voter elects itself in one step:
-        // what it said in a term that a crash undoes would stand beside what it says in it again.
+        // A leader elected by others has long synced its vote. A sole voter elects itself in one
+        // step: what it said in a term that a crash undoes would stand beside what it says in it
+        // again.
         let promise_open = promise_open && !canary::sings(Canary::AckBeforeSync);
         let immediate = if promise_open {
             &mut held
@@ -346,9 +348,10 @@ impl Group {
 
 /// Cuts an append into messages of at most `APPEND_BYTES_MAX` each; an entry may exceed it alone.
 ///
-/// The engine bounds what it reads from the log for one message, but then merges every append to the same
-/// peer that it has not handed out yet. That spares a message per proposal, and has no bound; so the
-/// merged message is cut here. Each part stands for itself: it names the entry before it.
+/// The engine bounds what it reads from the log for one message, but then merges every append to
+/// the same peer that it has not handed out yet. That spares a message per proposal, and has no
+/// bound; so the merged message is cut here. Each part stands for itself: it names the entry before
+/// it.
 fn split_append(message: eraftpb::Message) -> Vec<eraftpb::Message> {
     let mut head = message;
     let entries = std::mem::take(&mut head.entries);

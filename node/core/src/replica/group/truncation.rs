@@ -18,7 +18,8 @@ const STEP_ENTRIES: u64 = 64;
 const LOG_BYTES_MAX: usize = 8 << 20;
 /// Entries above which it is crowded.
 const LOG_ENTRIES_MAX: usize = 10_000;
-/// Bytes of all logs of a node above which its memory is scarce: each log then keeps a share of them at most.
+/// Bytes of all logs of a node above which its memory is scarce: each log then keeps a share of
+/// them at most.
 const ALL_BYTES_MAX: usize = 32 << 20;
 /// No peer is waited for when the log has so many times the bytes of a crowded one,
 const WAIT_BYTES_FACTOR: usize = 2;
@@ -45,7 +46,8 @@ pub struct LogBounds {
 pub enum LogRoom {
     /// A log at ease keeps what a peer that comes back may need.
     Ample,
-    /// No log keeps more bytes than this, and each keeps fewer entries: such a peer gets a snapshot.
+    /// No log keeps more bytes than this, and each keeps fewer entries: such a peer gets a
+    /// snapshot.
     Scarce {
         /// Bytes for each log.
         share: usize,
@@ -64,8 +66,9 @@ impl Default for LogBounds {
 }
 
 impl LogBounds {
-    /// The room that is left beside logs of so many bytes together; `each` has the bytes of every one, and is asked only
-    /// where memory is scarce. Logs that have less than an equal share leave the rest of theirs to the others.
+    /// The room that is left beside logs of so many bytes together; `each` has the bytes of every
+    /// one, and is asked only where memory is scarce. Logs that have less than an equal share leave
+    /// the rest of theirs to the others.
     #[must_use]
     pub fn room<I: Iterator<Item = usize>>(
         self,
@@ -94,12 +97,14 @@ impl LogBounds {
 }
 
 impl Group {
-    /// Forgets the front of the log where nobody near needs it; returns the position to cut on disk.
+    /// Forgets the front of the log where nobody near needs it; returns the position to cut on
+    /// disk.
     ///
-    /// A log at ease keeps `kept_entries`, less where memory is scarce and nothing where no peer could ever ask,
-    /// is cut in steps that are worth a write, and waits for its slow peers. A crowded one is cut to half of its bound, by bytes and
-    /// entries alike, and waits for a slow peer only up to a second bound. One with more bytes than its share of scarce memory is cut to half
-    /// of that. What is not applied here is never cut.
+    /// A log at ease keeps `kept_entries`, less where memory is scarce and nothing where no peer
+    /// could ever ask, is cut in steps that are worth a write, and waits for its slow peers. A
+    /// crowded one is cut to half of its bound, by bytes and entries alike, and waits for a slow
+    /// peer only up to a second bound. One with more bytes than its share of scarce memory is cut
+    /// to half of that. What is not applied here is never cut.
     pub fn truncate(&mut self, room: LogRoom) -> Option<LogPosition> {
         let crowded = self.is_crowded();
         let kept = self.kept_entries(room);
@@ -131,7 +136,8 @@ impl Group {
         }
         let step = kept.max(STEP_ENTRIES.min(bounds.kept_entries));
         let small = through < log.truncated().index.0 + step;
-        // Where a peer is waited for, what is beyond the share goes as the peer gets on: in steps that are worth a write.
+        // Where a peer is waited for, what is beyond the share goes as the peer gets on: in steps
+        // that are worth a write.
         let all_at_once = crowded || (share.is_some() && through == wanted);
         if small && !all_at_once {
             return None;

@@ -6,7 +6,8 @@ use ghostlight_protocol::limits::{ENTRY_BYTES_MAX, UNCOMMITTED_BYTES_MAX};
 use super::cluster::Cluster;
 use crate::replica::{Candidacy, ProposeRefused};
 
-/// Guards `max_uncommitted_size`: beyond the bound proposals are refused, and taken again after a commit.
+/// Guards `max_uncommitted_size`: beyond the bound proposals are refused, and taken again after a
+/// commit.
 #[test]
 fn uncommitted_entries_are_bounded_in_bytes() {
     assert_eq!(UNCOMMITTED_BYTES_MAX, 16 << 20);
@@ -34,7 +35,8 @@ fn uncommitted_entries_are_bounded_in_bytes() {
     assert_eq!(cluster.group(leader).propose(entry), Ok(()));
 }
 
-/// Guards `set_candidacy` in `rank`: others come first, and alone it stands all the same in the end.
+/// Guards `set_candidacy` in `rank`: others come first, and alone it stands all the same in the
+/// end.
 #[test]
 fn who_stands_back_is_elected_last() {
     for partition in 0..8 {

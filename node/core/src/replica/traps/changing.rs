@@ -39,8 +39,8 @@ fn leadership_is_handed_over_and_given_back() {
     cluster.assert_agree(4);
 }
 
-/// Guards everything at once: what was applied anywhere is applied everywhere, whoever leads, whatever
-/// was lost on the way. The cluster itself checks one history and one leader per term.
+/// Guards everything at once: what was applied anywhere is applied everywhere, whoever leads,
+/// whatever was lost on the way. The cluster itself checks one history and one leader per term.
 #[test]
 fn a_change_of_leaders_drops_nothing_committed() {
     for seed in 0..60 {
@@ -105,7 +105,8 @@ fn a_change_of_leaders_drops_nothing_committed() {
     }
 }
 
-/// Guards `ranks::election_timeout`: distinct in any membership, also a joint one, whoever led last.
+/// Guards `ranks::election_timeout`: distinct in any membership, also a joint one, whoever led
+/// last.
 #[test]
 fn ranked_timeouts_are_distinct_in_any_membership() {
     for seed in 0..3_000 {
@@ -146,7 +147,8 @@ fn ranked_timeouts_are_distinct_in_any_membership() {
     }
 }
 
-/// Guards `rank` and the jitter in `tick`: votes that get lost delay an election, they do not stop it.
+/// Guards `rank` and the jitter in `tick`: votes that get lost delay an election, they do not stop
+/// it.
 #[test]
 fn candidates_without_verdict_try_again_and_one_wins() {
     for partition in 0..32 {
@@ -165,8 +167,9 @@ fn candidates_without_verdict_try_again_and_one_wins() {
     }
 }
 
-/// Guards `HeardMemory` in `progress`: the engine forgets who was there at each check of its quorum; a peer
-/// that answers counts as heard at every moment, and one that falls silent for as long as the memory lasts.
+/// Guards `HeardMemory` in `progress`: the engine forgets who was there at each check of its
+/// quorum; a peer that answers counts as heard at every moment, and one that falls silent for as
+/// long as the memory lasts.
 #[test]
 fn who_answers_is_heard_at_every_moment() {
     let (mut cluster, leader) = Cluster::led(35, 3);
@@ -209,7 +212,8 @@ fn who_answers_is_heard_at_every_moment() {
     assert_eq!(heard(&mut cluster, silent), Heard::Lately);
 }
 
-/// Guards `truncate` in the first second of a leadership: nobody has been heard then, and that says nothing.
+/// Guards `truncate` in the first second of a leadership: nobody has been heard then, and that says
+/// nothing.
 #[test]
 fn a_new_leader_cuts_nothing_that_a_peer_may_need() {
     let (mut cluster, leader) = Cluster::led(36, 3);
@@ -225,8 +229,8 @@ fn a_new_leader_cuts_nothing_that_a_peer_may_need() {
     assert!(cluster.truncate(next).is_some(), "the old leader is silent");
 }
 
-/// Guards `truncate`: never past applied, never past a follower that was heard, in steps worth a write,
-/// and not waiting for anybody when the log is crowded.
+/// Guards `truncate`: never past applied, never past a follower that was heard, in steps worth a
+/// write, and not waiting for anybody when the log is crowded.
 #[test]
 fn the_log_is_cut_where_nobody_near_needs_it() {
     let (mut cluster, leader) = Cluster::led(34, 3);
@@ -287,8 +291,8 @@ fn the_log_is_cut_where_nobody_near_needs_it() {
     assert_eq!(cluster.group(leader).role(), Role::Leader);
 }
 
-/// Guards the memory of a node with many logs: each keeps for peers that are away what the node has room for, and
-/// nothing where there is no peer.
+/// Guards the memory of a node with many logs: each keeps for peers that are away what the node has
+/// room for, and nothing where there is no peer.
 #[test]
 fn a_log_keeps_what_there_is_room_for_and_nothing_for_nobody() {
     const SCARCE: LogRoom = LogRoom::Scarce { share: 128 << 10 };
@@ -314,7 +318,8 @@ fn a_log_keeps_what_there_is_room_for_and_nothing_for_nobody() {
     }
 }
 
-/// Guards the memory of a node with many logs of large entries: 64 entries each would be a gigabyte.
+/// Guards the memory of a node with many logs of large entries: 64 entries each would be a
+/// gigabyte.
 #[test]
 fn many_logs_of_large_entries_stay_within_the_bound_of_all() {
     const LOGS: u16 = 256;
@@ -368,8 +373,8 @@ fn what_small_logs_leave_is_for_the_large_ones() {
     }
 }
 
-/// Guards the bound in bytes: few entries can be many bytes, and a follower without network is not waited
-/// for by them either.
+/// Guards the bound in bytes: few entries can be many bytes, and a follower without network is not
+/// waited for by them either.
 #[test]
 fn a_log_of_large_entries_is_cut_by_bytes() {
     const ENTRY: usize = 1 << 20;

@@ -224,7 +224,8 @@ fn trap_05_a_joint_configuration_is_left_by_the_driver_alone() {
     });
 }
 
-/// Guards pre-vote and check-quorum in `config`: a false alarm moves nothing, and one voter needs no lease.
+/// Guards pre-vote and check-quorum in `config`: a false alarm moves nothing, and one voter needs
+/// no lease.
 #[test]
 fn trap_06_an_early_campaign_changes_nothing() {
     let (mut cluster, leader) = Cluster::led(6, 3);
@@ -274,7 +275,8 @@ fn trap_07_the_first_in_rank_leads_at_once() {
     }
 }
 
-/// Guards `engine_change`: two learners, two snapshots, one joint change, with rows that arrive whole.
+/// Guards `engine_change`: two learners, two snapshots, one joint change, with rows that arrive
+/// whole.
 #[test]
 fn trap_08_one_founder_grows_to_three_voters() {
     let (mut cluster, leader) = Cluster::led(8, 1);

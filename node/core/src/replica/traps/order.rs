@@ -167,8 +167,9 @@ fn a_leader_replicates_while_it_syncs() {
     assert_eq!(alone.group(leader).commit(), commit.next());
 }
 
-/// Guards the hold on a leader's messages in `promise_after`: a sole voter elects itself in one step,
-/// before its vote is synced; after a crash it would lead the same term again with other entries.
+/// Guards the hold on a leader's messages in `promise_after`: a sole voter elects itself in one
+/// step, before its vote is synced; after a crash it would lead the same term again with other
+/// entries.
 #[test]
 fn a_sole_voter_says_nothing_before_its_own_vote_is_synced() {
     let (mut cluster, leader) = Cluster::led(24, 1);
@@ -203,8 +204,8 @@ fn a_sole_voter_says_nothing_before_its_own_vote_is_synced() {
     cluster.assert_agree(2);
 }
 
-/// Guards the rest of `tick`, `campaign` and `step` while an install is not synced: the engine would look
-/// for entries between applied and the snapshot, find them cut, and end the process.
+/// Guards the rest of `tick`, `campaign` and `step` while an install is not synced: the engine
+/// would look for entries between applied and the snapshot, find them cut, and end the process.
 #[test]
 fn a_replica_that_installs_does_not_campaign() {
     let (mut cluster, leader) = Cluster::led(25, 3);
@@ -297,8 +298,8 @@ fn entries_behind_a_snapshot_wait_for_it() {
     cluster.assert_agree(2);
 }
 
-/// Guards `split_append`: the engine merges what one turn of the loop proposes without any bound. Small
-/// proposals travel together; large ones in messages that fit into a frame, and arrive.
+/// Guards `split_append`: the engine merges what one turn of the loop proposes without any bound.
+/// Small proposals travel together; large ones in messages that fit into a frame, and arrive.
 #[test]
 fn what_a_turn_proposes_travels_in_few_messages_of_bounded_size() {
     let (mut cluster, leader) = Cluster::led(25, 3);

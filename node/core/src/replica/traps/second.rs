@@ -157,7 +157,8 @@ fn trap_11_what_the_engine_calls_fatal_ends_the_process() {
     assert!(said.contains("applied goes forward"), "{said}");
 }
 
-/// Guards the write of a hard state by a replica without members, and `applied`, which only the store moves.
+/// Guards the write of a hard state by a replica without members, and `applied`, which only the
+/// store moves.
 #[test]
 fn trap_12_a_learner_keeps_its_vote_and_nobody_campaigns_with_an_unapplied_change() {
     let (mut cluster, leader) = Cluster::led(12, 1);
@@ -232,7 +233,8 @@ fn trap_13_no_change_passes_through_two_voters() {
     assert_eq!(alone.at(2).disk.rows.len(), 1);
 }
 
-/// Guards the discarding logger in `Group::new`: the engine has much to say and nobody to say it to.
+/// Guards the discarding logger in `Group::new`: the engine has much to say and nobody to say it
+/// to.
 #[test]
 fn trap_14_the_engine_writes_no_log_of_its_own() {
     let this = std::env::current_exe().expect("a test is a program");
@@ -287,7 +289,8 @@ fn trap_15_a_replica_starts_again_wherever_applying_stopped() {
     assert!(said.contains("applied i9, commit i8"), "{said}");
 }
 
-/// Guards `TailLog::entries` and `truncate`: nothing above the cut is ever cold; below it, a snapshot.
+/// Guards `TailLog::entries` and `truncate`: nothing above the cut is ever cold; below it, a
+/// snapshot.
 #[test]
 fn trap_16_entries_are_warm_above_the_cut_and_snapshots_below() {
     let entries: Vec<_> = (6..=2_000)
@@ -326,7 +329,8 @@ fn trap_16_entries_are_warm_above_the_cut_and_snapshots_below() {
         }
     }
 
-    // In a group: one that slept through the cut is served by a snapshot, one that did not by the log.
+    // In a group: one that slept through the cut is served by a snapshot, one that did not by the
+    // log.
     for (entries, by_snapshot) in [(300, 0), (1_500, 1)] {
         let (mut cluster, leader) = Cluster::led(16, 3);
         cluster.ticks(4);

@@ -100,7 +100,8 @@ impl FakeTurn {
         }
     }
 
-    /// Answers the next call that the turn makes without an answer yet; calls are answered in order.
+    /// Answers the next call that the turn makes without an answer yet; calls are answered in
+    /// order.
     #[must_use]
     pub fn answering(self, outcome: CallOutcome) -> Self {
         self.port.0.with(|inner| inner.answers.push(outcome));

@@ -68,7 +68,8 @@ impl World {
         world
     }
 
-    /// Its actors, for typed calls: `run(world.cluster().actor::<Counter>("home").add(1).into_future())`.
+    /// Its actors, for typed calls:
+    /// `run(world.cluster().actor::<Counter>("home").add(1).into_future())`.
     #[must_use]
     pub fn cluster(&self) -> Cluster {
         Cluster::new(Arc::new(self.clone()), "default")
@@ -146,7 +147,8 @@ impl World {
         })
     }
 
-    /// Reminders of an actor, and when they are due first. They do not fire by themselves here: call the method.
+    /// Reminders of an actor, and when they are due first. They do not fire by themselves here:
+    /// call the method.
     ///
     /// # Panics
     /// When a name is not allowed.

@@ -198,7 +198,8 @@ impl Group {
         }
     }
 
-    /// Subscribers that hold something, and whose node is silent for too long, have failed to deliver it.
+    /// Subscribers that hold something, and whose node is silent for too long, have failed to
+    /// deliver it.
     fn expire_subscribers(&mut self, now: Instant) {
         let over = |s: &Subscriber| s.patience().is_some_and(|at| at <= now);
         let gone: Vec<SubscriberId> = self
@@ -210,8 +211,8 @@ impl Group {
         self.have_gone(now, gone);
     }
 
-    /// The same for those whose lease is over; `end` has it by when each was heard of. How many went, and when the next one
-    /// may.
+    /// The same for those whose lease is over; `end` has it by when each was heard of. How many
+    /// went, and when the next one may.
     pub(in crate::topics) fn end_leases(
         &mut self,
         now: Instant,
@@ -337,8 +338,8 @@ impl Group {
         })
     }
 
-    /// Events with a key go to the same subscriber as long as it has credit; others to one on the leader's own node, as
-    /// long as it has credit, and then to whoever has most.
+    /// Events with a key go to the same subscriber as long as it has credit; others to one on the
+    /// leader's own node, as long as it has credit, and then to whoever has most.
     fn choose(&self, offset: u64) -> Option<SubscriberId> {
         let able = || self.subscribers.iter().filter(|(_, s)| s.takes());
         if let Some(Lane::Key(key)) = &self.held[&offset].lane {

@@ -1,7 +1,7 @@
 //! Verdicts on their way: gathered, proposed, committed, confirmed.
 //!
-//! Acks wait for at most 50 ms, 512 acks, or the next append of the partition; failures do not wait. At most
-//! one entry of a group is in the log without an outcome.
+//! Acks wait for at most 50 ms, 512 acks, or the next append of the partition; failures do not
+//! wait. At most one entry of a group is in the log without an outcome.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -204,9 +204,9 @@ impl Group {
         self.promote(now);
     }
 
-    /// Forwards that no open event stands before go into the next entry: an actor gets its events in the order of the
-    /// log, whoever held them when a leader died. No more than one entry holds, and none while an entry is in the log: it may
-    /// come back.
+    /// Forwards that no open event stands before go into the next entry: an actor gets its events
+    /// in the order of the log, whoever held them when a leader died. No more than one entry holds,
+    /// and none while an entry is in the log: it may come back.
     pub(super) fn promote(&mut self, now: Instant) {
         let epoch = self.row.epoch;
         while self.verdicts.proposed.is_none()
@@ -263,7 +263,8 @@ impl Group {
         })
     }
 
-    /// Whether so much is to be forwarded that nothing more should be delivered before it is written.
+    /// Whether so much is to be forwarded that nothing more should be delivered before it is
+    /// written.
     pub(super) fn forwards_full(&self) -> bool {
         bytes_of(&self.verdicts.gathered.forwards) >= BATCH_BYTES_MAX
     }
@@ -309,7 +310,8 @@ impl Group {
                     Failure::Drop => self.dropped(now, offset, reason, from),
                 }
             }
-            // The leader before has counted it, and did not live to say so: nobody holds it any more.
+            // The leader before has counted it, and did not live to say so: nobody holds it any
+            // more.
             Some(Place::Out {
                 to,
                 number: CLAIMED,
@@ -518,7 +520,8 @@ impl Group {
         (verdicts.since, verdicts.urgent) = (None, false);
         // Delivering stops before they are more than one entry holds.
         let forwards = batch.forwards.clone();
-        // Letters may be large: what does not fit beside the forwards goes with the next entry, which then is due at once.
+        // Letters may be large: what does not fit beside the forwards goes with the next entry,
+        // which then is due at once.
         let (fits, bytes) = batch.letters_that_fit();
         verdicts.gathered.bytes = batch.bytes - bytes;
         batch.bytes = bytes;
@@ -576,7 +579,8 @@ impl Group {
         verdicts.note(now);
     }
 
-    /// The entry was applied; gives what subscribers are to hear. `None` of `changed`: it was overtaken.
+    /// The entry was applied; gives what subscribers are to hear. `None` of `changed`: it was
+    /// overtaken.
     pub(in crate::topics) fn settled(
         &mut self,
         now: Instant,

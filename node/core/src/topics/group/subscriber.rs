@@ -1,7 +1,8 @@
 //! One subscriber, as the leader knows it: its credits, what is out at it, and whether it is there.
 //!
-//! Its lease is no deadline of its own (`topics/leases.rs`). What is: that its node is silent, that what was sent to it did not leave
-//! this node, and that it has said nothing since something was sent to it: then that may be lost, and it is asked to speak up.
+//! Its lease is no deadline of its own (`topics/leases.rs`). What is: that its node is silent, that
+//! what was sent to it did not leave this node, and that it has said nothing since something was
+//! sent to it: then that may be lost, and it is asked to speak up.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,8 +16,8 @@ use crate::topics::subscribers::NUMBER_BITS;
 
 /// After its node has fallen silent a subscriber is waited for so long.
 pub(super) const SILENT_MAX: Duration = Duration::from_millis(250);
-/// A subscriber that has said nothing for so long since something was sent to it is asked. A delivery of that age that it does not know
-/// of is lost.
+/// A subscriber that has said nothing for so long since something was sent to it is asked. A
+/// delivery of that age that it does not know of is lost.
 pub(super) const ASK_AFTER: Duration = Duration::from_millis(2_500);
 const _: () = assert!(ASK_AFTER.as_millis() > super::deliver::LOST_AFTER.as_millis());
 /// Nothing is sent for so long after a delivery that its node's lane had no room for.
@@ -47,7 +48,8 @@ pub(super) struct Subscriber {
     pub(super) sent: u64,
     heard: Instant,
     silent: Option<Instant>,
-    /// Since when it has said nothing of what is out at it; `None`: it has said that it holds all that.
+    /// Since when it has said nothing of what is out at it; `None`: it has said that it holds all
+    /// that.
     unanswered: Option<Instant>,
     /// Nothing is sent until then.
     held_up: Option<Instant>,
@@ -60,7 +62,8 @@ impl Subscriber {
             credit_events: 0,
             credit_bytes: 0,
             out: BTreeMap::new(),
-            // Above all that it has seen: a leader that has forgotten it may still have frames on their way to it.
+            // Above all that it has seen: a leader that has forgotten it may still have frames on
+            // their way to it.
             sent: attach.seen,
             heard: now,
             silent: None,
@@ -78,7 +81,8 @@ impl Subscriber {
         self.credit_bytes = usize::try_from(attach.credit_bytes).unwrap_or(usize::MAX);
     }
 
-    /// Whether it takes events still, as far as is known: one that leaves says what it owes, and wants nothing.
+    /// Whether it takes events still, as far as is known: one that leaves says what it owes, and
+    /// wants nothing.
     pub(super) fn takes_any(&self) -> bool {
         self.credit_events > 0 && self.silent.is_none()
     }
@@ -106,8 +110,9 @@ impl Subscriber {
         }
     }
 
-    /// When what is out at it goes to others because its node is silent. Where nothing is, it is remembered for as long as its
-    /// lease: an idle one has nothing to say when its node speaks again, and nobody else would tell that it is still there.
+    /// When what is out at it goes to others because its node is silent. Where nothing is, it is
+    /// remembered for as long as its lease: an idle one has nothing to say when its node speaks
+    /// again, and nobody else would tell that it is still there.
     pub(super) fn patience(&self) -> Option<Instant> {
         let silent = self.silent.filter(|_| !self.out.is_empty());
         silent.map(|since| since + SILENT_MAX)
@@ -167,8 +172,8 @@ impl Subscriber {
         self.credit_events.saturating_sub(self.out.len())
     }
 
-    /// Whether an event may be sent to it. The one that reaches its bytes may exceed them: whoever takes an event takes one of any
-    /// size, so that no large one is overtaken by those behind it.
+    /// Whether an event may be sent to it. The one that reaches its bytes may exceed them: whoever
+    /// takes an event takes one of any size, so that no large one is overtaken by those behind it.
     pub(super) fn takes(&self) -> bool {
         let held: usize = self.out.values().sum();
         self.free_events() > 0 && (held == 0 || held < self.credit_bytes)

@@ -119,7 +119,8 @@ fn an_ack_of_what_retention_took_frees_its_lane() {
         .flat_map(|s| s.deliver.events.iter().map(|e| e.offset))
         .collect();
     assert_eq!(out, [0, 2], "1 waits for 0");
-    // 2 is acknowledged; meanwhile retention takes the first batch's front, 0 and 1... and the entry says so.
+    // 2 is acknowledged; meanwhile retention takes the first batch's front, 0 and 1... and the
+    // entry says so.
     group.verdicts(NOW, S, &done(2, 3));
     let settle = group
         .propose(NOW + Duration::from_secs(1), Along::WithAppend)
@@ -211,7 +212,8 @@ fn offsets(sent: &[Sent]) -> Vec<u64> {
     events.map(|event| event.offset).collect()
 }
 
-/// Nothing can be written down: what is acknowledged meanwhile is bounded, and comes again at most a window.
+/// Nothing can be written down: what is acknowledged meanwhile is bounded, and comes again at most
+/// a window.
 #[test]
 fn a_group_whose_verdicts_are_not_written_stops_at_its_window() {
     let topic = TopicRow {
@@ -299,7 +301,8 @@ fn no_event_is_overtaken_for_its_size() {
     assert_eq!(offsets(&group.drive(NOW, None, Room::Some)), [2, 3]);
 }
 
-/// A leader forgot a subscriber that had seen ten frames; it attaches again, in the same leadership.
+/// A leader forgot a subscriber that had seen ten frames; it attaches again, in the same
+/// leadership.
 #[test]
 fn what_is_under_way_to_a_subscriber_that_was_forgotten_is_not_taken_back() {
     let topic = TopicRow {
@@ -326,8 +329,9 @@ fn what_is_under_way_to_a_subscriber_that_was_forgotten_is_not_taken_back() {
     assert_eq!(group.in_flight(), 1);
 }
 
-/// A failure was counted by a leader that did not live to say so. Its subscriber, attached again, still holds the event and says its
-/// verdict again: the pause of a counted failure runs, and nobody waits for a lease.
+/// A failure was counted by a leader that did not live to say so. Its subscriber, attached again,
+/// still holds the event and says its verdict again: the pause of a counted failure runs, and
+/// nobody waits for a lease.
 #[test]
 fn a_failure_that_the_leader_before_has_counted_pauses_its_event() {
     let topic = TopicRow {
@@ -377,8 +381,9 @@ fn a_failure_that_the_leader_before_has_counted_pauses_its_event() {
     assert_eq!(group.in_flight(), 1);
 }
 
-/// A node is silent for a second. Its idle subscriber does not know that, says nothing for twenty seconds more, and gets what comes as
-/// soon as its node speaks; of another run of the node nothing is believed.
+/// A node is silent for a second. Its idle subscriber does not know that, says nothing for twenty
+/// seconds more, and gets what comes as soon as its node speaks; of another run of the node nothing
+/// is believed.
 #[test]
 fn an_idle_subscriber_is_there_again_when_its_node_speaks() {
     for (run, delivered) in [(1, 1), (2, 0)] {
@@ -396,7 +401,8 @@ fn an_idle_subscriber_is_there_again_when_its_node_speaks() {
     }
 }
 
-/// Events of many keys become messages, all but the first, and then the first: no entry holds more than it may.
+/// Events of many keys become messages, all but the first, and then the first: no entry holds more
+/// than it may.
 #[test]
 fn forwards_that_waited_for_an_open_event_go_in_portions() {
     const COUNT: u64 = 3_000;

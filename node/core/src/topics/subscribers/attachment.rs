@@ -1,4 +1,5 @@
-//! A subscriber in one topic partition: who leads it, what is held, and which verdicts are not confirmed.
+//! A subscriber in one topic partition: who leads it, what is held, and which verdicts are not
+//! confirmed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,8 +28,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const NOT_LEADER_PAUSE: Duration = Duration::from_millis(50);
 /// Pause after a refusal that may be over by then.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
-/// A leader hears this often that the subscriber is there, while something is delivered or held: a frame that was lost is
-/// found out by it.
+/// A leader hears this often that the subscriber is there, while something is delivered or held: a
+/// frame that was lost is found out by it.
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// A leader that does not answer that for so long is looked for anew.
 pub(super) const RENEW_WAIT: Duration = Duration::from_secs(2);
@@ -302,7 +303,8 @@ impl Attachment {
         Some(SubscribersEffect::Send { to, frame })
     }
 
-    /// Tells the leader that the subscriber is still there, and what it holds: something may be under way, or lost.
+    /// Tells the leader that the subscriber is still there, and what it holds: something may be
+    /// under way, or lost.
     pub(super) fn renew(
         &mut self,
         now: Instant,
@@ -388,7 +390,8 @@ impl Attachment {
         }
     }
 
-    /// Tells the leader what is held no longer: it is what was delivered and is not said to be held.
+    /// Tells the leader what is held no longer: it is what was delivered and is not said to be
+    /// held.
     pub(super) fn say_returned(
         &mut self,
         now: Instant,

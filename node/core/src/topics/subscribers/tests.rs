@@ -1,5 +1,6 @@
-//! What idle subscriptions cost, and what is found out of them when words, leaders or events are lost: the subscribers of one node
-//! and the leaders of all partitions on another one, with a wire between them that loses what a test wants.
+//! What idle subscriptions cost, and what is found out of them when words, leaders or events are
+//! lost: the subscribers of one node and the leaders of all partitions on another one, with a wire
+//! between them that loses what a test wants.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -321,7 +322,8 @@ fn a_subscriber_that_its_leader_dropped_attaches_after_the_next_word() {
     assert_eq!(bed.counted(), 40);
 }
 
-/// Its `Detach` is lost. The others go on, it is given up when its lease is over, and they say words again.
+/// Its `Detach` is lost. The others go on, it is given up when its lease is over, and they say
+/// words again.
 #[test]
 fn one_that_has_gone_is_kept_by_no_word() {
     let mut bed = Bed::idle(5);
@@ -342,7 +344,8 @@ fn one_that_has_gone_is_kept_by_no_word() {
     assert_eq!((bed.attaches(), bed.counted()), (0, 40 - gone));
 }
 
-/// No word, no answer, or no lease for three minutes: whatever is lost, those who are there are kept.
+/// No word, no answer, or no lease for three minutes: whatever is lost, those who are there are
+/// kept.
 #[test]
 fn lost_words_and_answers_end_no_lease() {
     for lost in [

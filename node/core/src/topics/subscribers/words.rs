@@ -1,27 +1,36 @@
-//! One word of a node about all of its subscribers in a partition, where each of them has nothing to say.
+//! One word of a node about all of its subscribers in a partition, where each of them has nothing
+//! to say.
 //!
-//! Ten thousand idle subscriptions are eighty thousand attachments. None of them speaks for itself while nothing comes: every
-//! [`WORD_EVERY`] their node says to the leader of each partition how many it has attached there in its term, and a digest of
-//! which (`Present`). The leader answers with what it has of that node (`Counted`), and where both are equal it leases all of them anew.
-//! Where they are not, or no answer comes, each speaks for itself, as it does while something is delivered.
+//! Ten thousand idle subscriptions are eighty thousand attachments. None of them speaks for itself
+//! while nothing comes: every [`WORD_EVERY`] their node says to the leader of each partition how
+//! many it has attached there in its term, and a digest of which (`Present`). The leader answers
+//! with what it has of that node (`Counted`), and where both are equal it leases all of them anew.
+//! Where they are not, or no answer comes, each speaks for itself, as it does while something is
+//! delivered.
 //!
 //! Why that is right:
 //!
-//! - **A word prevents no lease from ending that should.** It counts only where the two sets are equal, members and epochs: then all
-//!   that the leader has are there. One that has gone (its `Detach` was lost), of an earlier run of the node, or fallen silent at the
-//!   leader makes the sets differ; the others speak for themselves, and its own lease ends when it would have.
-//! - **A leader that lacks a subscriber finds out**: one that it dropped, or whose group was deleted and the refusal lost, is missing from
-//!   its roll. At the next word all attach, and so does that one. So it is with an epoch that a subscriber has not heard of.
-//! - **Another leader** hears nothing of the word: it is of a term. Who does not lead refuses it, and all look for the leader; who leads in
-//!   another term gives no roll, and all attach. An attachment of an older term than the word's is not on it and speaks for itself.
-//! - **Lost frames.** Without the word or its answer each speaks for itself after [`RENEW_WAIT`], which is early enough for its lease; if that
-//!   has no answer either, it searches. An answer that comes late answers no later word: they are numbered.
-//! - **Attached or detached while the word is under way**: words and `Attach` share a lane, so the leader has heard all that was said before.
-//!   What it has answered and is not known yet makes the sets differ once more than needed, and no more than that.
-//! - **What was sent to an idle subscriber and lost** is not for the word to find: the leader knows that it has sent something, and asks
-//!   that subscriber if it hears nothing of it (`SpeakUp`, `group/subscriber.rs`).
-//! - **Peers of earlier builds** do not answer words: each speaks for itself after each. They also do not ask to speak up: so a
-//!   subscriber is idle only after a whole quiet period.
+//! - **A word prevents no lease from ending that should.** It counts only where the two sets are
+//!   equal, members and epochs: then all that the leader has are there. One that has gone (its
+//!   `Detach` was lost), of an earlier run of the node, or fallen silent at the leader makes the
+//!   sets differ; the others speak for themselves, and its own lease ends when it would have.
+//! - **A leader that lacks a subscriber finds out**: one that it dropped, or whose group was
+//!   deleted and the refusal lost, is missing from its roll. At the next word all attach, and so
+//!   does that one. So it is with an epoch that a subscriber has not heard of.
+//! - **Another leader** hears nothing of the word: it is of a term. Who does not lead refuses it,
+//!   and all look for the leader; who leads in another term gives no roll, and all attach. An
+//!   attachment of an older term than the word's is not on it and speaks for itself.
+//! - **Lost frames.** Without the word or its answer each speaks for itself after [`RENEW_WAIT`],
+//!   which is early enough for its lease; if that has no answer either, it searches. An answer that
+//!   comes late answers no later word: they are numbered.
+//! - **Attached or detached while the word is under way**: words and `Attach` share a lane, so the
+//!   leader has heard all that was said before. What it has answered and is not known yet makes the
+//!   sets differ once more than needed, and no more than that.
+//! - **What was sent to an idle subscriber and lost** is not for the word to find: the leader knows
+//!   that it has sent something, and asks that subscriber if it hears nothing of it (`SpeakUp`,
+//!   `group/subscriber.rs`).
+//! - **Peers of earlier builds** do not answer words: each speaks for itself after each. They also
+//!   do not ask to speak up: so a subscriber is idle only after a whole quiet period.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

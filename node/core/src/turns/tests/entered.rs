@@ -190,8 +190,8 @@ fn an_answer_that_changed_nothing_needs_no_entry_and_interrupts_nothing() {
     assert_eq!(bench.row.applied_index, before, "no entry");
 }
 
-/// An application calls itself until its depth is refused: the refusal's round is confirmed before the calls outside of it
-/// fail one after the other.
+/// An application calls itself until its depth is refused: the refusal's round is confirmed before
+/// the calls outside of it fail one after the other.
 #[test]
 fn an_answer_whose_round_is_confirmed_already_leaves_at_once() {
     let mut bench = bench(3);

@@ -112,7 +112,8 @@ fn message_that_cannot_run_is_tried_again_with_growing_pauses_then_dead() {
     assert_eq!(pause(30).as_secs(), 10);
 }
 
-/// The dead letter carries the message and the reason; together they must fit into a snapshot's frame.
+/// The dead letter carries the message and the reason; together they must fit into a snapshot's
+/// frame.
 #[test]
 fn failing_message_holds_back_messages_and_no_wakeup() {
     let mut bench = Bench::new();

@@ -33,7 +33,8 @@ fn key_of(actor_type: &str, id: &str) -> ActorKey {
     ActorKey::new("default", actor_type, id).unwrap()
 }
 
-/// What a random partition has of the type `counter`, beside rows of its neighbours in the order of keys.
+/// What a random partition has of the type `counter`, beside rows of its neighbours in the order of
+/// keys.
 fn random(rng: &mut ChaCha8Rng, bench: &mut Bench) -> (BTreeSet<Bytes>, BTreeMap<Bytes, Bytes>) {
     let (mut actors, mut reminders) = (BTreeSet::new(), BTreeMap::new());
     for neighbour in ["countee", "countes"] {

@@ -1,7 +1,7 @@
 //! Random schedules: calls, retries, duplicates, refused proposals and changes of leadership.
 //!
-//! Every schedule must give: no answer before its commit, one effect for each acknowledged request however
-//! often it is sent, at most one for any other, and a counter that is linearizable.
+//! Every schedule must give: no answer before its commit, one effect for each acknowledged request
+//! however often it is sent, at most one for any other, and a counter that is linearizable.
 
 use std::collections::BTreeMap;
 

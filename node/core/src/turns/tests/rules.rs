@@ -466,7 +466,8 @@ fn panic_drops_the_activation_and_refusal_keeps_nothing() {
     assert!(bench.rows.0.is_empty());
 }
 
-/// A text may be as long as the body it quotes. Each of these once ended the lane of its answer, or the node.
+/// A text may be as long as the body it quotes. Each of these once ended the lane of its answer, or
+/// the node.
 #[test]
 fn limits_texts_of_runners_are_cut_before_anything_carries_them() {
     let text = "\u{fffd}".repeat(4 << 20);
@@ -538,8 +539,9 @@ fn refusal_after_a_call_is_not_told_as_not_run() {
     }
 }
 
-/// A call that an application's host counts finds its answer again when its turn is run again, also where it changed nothing:
-/// it goes out as one that may have been made before, which is what has its answer recorded.
+/// A call that an application's host counts finds its answer again when its turn is run again, also
+/// where it changed nothing: it goes out as one that may have been made before, which is what has
+/// its answer recorded.
 #[test]
 fn a_call_that_a_host_counts_may_have_been_made_before() {
     for (ordinal, attempt) in [(None, 1), (Some(0), 2)] {

@@ -363,8 +363,8 @@ fn idle_activations_are_dropped_by_time_and_by_number() {
 
 #[test]
 fn idle_activation_takes_at_most_a_kibibyte() {
-    // Its name, its row and index in the table of actors (which may have grown to twice its need), its
-    // entries in the tables of activations and of idle ones, and what its mailbox keeps.
+    // Its name, its row and index in the table of actors (which may have grown to twice its need),
+    // its entries in the tables of activations and of idle ones, and what its mailbox keeps.
     let name = actor_key(&"x".repeat(64)).as_bytes().len();
     let row = size_of::<Actor>() + 2 * (size_of::<Box<Actor>>() + size_of::<ActorKey>() + 24);
     let entries = 2 * (size_of::<ActorKey>() + 24) + 2 * (size_of::<ActorKey>() + 24);

@@ -26,7 +26,8 @@ fn row(due_ms: u64) -> ScheduleRow {
     }
 }
 
-/// The application sets the row of `r`, or removes it: asked at once, committed with the next entry.
+/// The application sets the row of `r`, or removes it: asked at once, committed with the next
+/// entry.
 fn ask(bench: &mut Bench, n: u64, kind: ScheduleKind, row: Option<ScheduleRow>) {
     let write = ScheduleWrite {
         kind: kind as i32,
@@ -83,8 +84,8 @@ fn answered() -> TurnEnd {
     }))
 }
 
-/// A callback that sets its own timer, or its own reminder, anew: what it saved is kept, and so is what it set. Also
-/// if what it set is still on its way when it answers.
+/// A callback that sets its own timer, or its own reminder, anew: what it saved is kept, and so is
+/// what it set. Also if what it set is still on its way when it answers.
 #[test]
 fn a_turn_that_sets_its_own_row_anew_counts() {
     for (kind, early) in KINDS.into_iter().flat_map(|k| [(k, true), (k, false)]) {
@@ -134,7 +135,8 @@ fn a_firing_whose_row_is_written_in_vain_moves_its_row_itself() {
     }
 }
 
-/// The actor is in a long turn when its timer is set anew or removed: what was due before that does not run.
+/// The actor is in a long turn when its timer is set anew or removed: what was due before that does
+/// not run.
 #[test]
 fn a_firing_that_waits_is_over_when_its_row_is_another_one() {
     for (kind, next) in KINDS

@@ -1,4 +1,5 @@
-//! Rules that hold for every RPC about actors: names, reserved types, tokens, refusals; and what travels beside a call.
+//! Rules that hold for every RPC about actors: names, reserved types, tokens, refusals; and what
+//! travels beside a call.
 
 use super::*;
 
@@ -265,7 +266,8 @@ async fn every_rpc_asks_for_the_token() {
     );
 }
 
-/// Of an actor, what each RPC about its state, reminders and timers is told. The fake's ids say why.
+/// Of an actor, what each RPC about its state, reminders and timers is told. The fake's ids say
+/// why.
 #[tokio::test]
 async fn every_rpc_has_every_refusal() {
     const HOSTED_ONLY: &str =
@@ -419,8 +421,8 @@ async fn names_of_timers() {
     }
 }
 
-/// Java and Go put what belongs to a call into its message, others into gRPC's metadata; the message wins. Of what gRPC
-/// needs for itself nothing reaches the application.
+/// Java and Go put what belongs to a call into its message, others into gRPC's metadata; the
+/// message wins. Of what gRPC needs for itself nothing reaches the application.
 #[tokio::test]
 async fn what_travels_beside_a_call() {
     let mut bed = bed(|context| context, &["secret"]).await;

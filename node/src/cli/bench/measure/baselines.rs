@@ -41,8 +41,8 @@ impl Bench {
             .await
     }
 
-    /// `writers` processes at once, each committing batches of turns with a sync each. The rate is that of
-    /// one of them: a turn on three nodes is written by each of the three.
+    /// `writers` processes at once, each committing batches of turns with a sync each. The rate is
+    /// that of one of them: a turn on three nodes is written by each of the three.
     pub(super) async fn commits(
         &mut self,
         writers: usize,

@@ -1,6 +1,8 @@
-//! Applications beside their nodes, over HTTP: what the way through a node costs, and the loads that Dapr publishes figures of.
+//! Applications beside their nodes, over HTTP: what the way through a node costs, and the loads
+//! that Dapr publishes figures of.
 //!
-//! Application, clients and nodes are processes of their own and share the machine. The application answers what it is sent.
+//! Application, clients and nodes are processes of their own and share the machine. The application
+//! answers what it is sent.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,5 +1,6 @@
-//! Ephemeral topics: one publisher to 8 and to 32 subscribers, spread over three nodes with TLS between them, saturated and
-//! paced, and with one of them that takes nothing; next to NATS core and mosquitto, without TLS, in the same run when they are on the path.
+//! Ephemeral topics: one publisher to 8 and to 32 subscribers, spread over three nodes with TLS
+//! between them, saturated and paced, and with one of them that takes nothing; next to NATS core
+//! and mosquitto, without TLS, in the same run when they are on the path.
 
 use super::{Bench, say};
 use crate::cli::Failure;
@@ -15,7 +16,8 @@ const EVENT_BYTES: usize = 1_024;
 const WINDOW: u64 = 512;
 /// Events a second where latency is measured.
 const PACE: u32 = 1_000;
-/// The subscriber that is stuck is one of so many; measured so often with it and without it, in turn.
+/// The subscriber that is stuck is one of so many; measured so often with it and without it, in
+/// turn.
 const STUCK_AMONG: u32 = 8;
 const STUCK_PAIRS: usize = 3;
 const STUCK: &str = "ephemeral_8_stuck";

@@ -1,7 +1,7 @@
 //! A fourth node joins three that hold state and are under load.
 //!
-//! The load is even, so that it is the same before and after; calls that a stall holds back count from the
-//! time when they should have begun.
+//! The load is even, so that it is the same before and after; calls that a stall holds back count
+//! from the time when they should have begun.
 
 use std::time::{Duration, Instant};
 

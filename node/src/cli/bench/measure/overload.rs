@@ -1,9 +1,9 @@
-//! More work than three nodes can do: what is still done, how long that takes, what memory it costs, and whether it is over
-//! when the load is.
+//! More work than three nodes can do: what is still done, how long that takes, what memory it
+//! costs, and whether it is over when the load is.
 //!
-//! Capacity is what a closed loop reaches. Then so many times more calls a second are begun, each by a client of its
-//! own that waits until its deadline; a refused one is not repeated. Clients run in the nodes' processes and take
-//! processor time from them, as any refused call would.
+//! Capacity is what a closed loop reaches. Then so many times more calls a second are begun, each
+//! by a client of its own that waits until its deadline; a refused one is not repeated. Clients run
+//! in the nodes' processes and take processor time from them, as any refused call would.
 
 use super::{Bench, say};
 use crate::cli::Failure;
@@ -13,7 +13,8 @@ use crate::cli::bench::row::Row;
 
 /// In flight when the capacity is measured.
 const CAPACITY_IN_FLIGHT: usize = 1_024;
-/// Clients of the overload: at ten times the capacity of a small machine each makes a few calls a second.
+/// Clients of the overload: at ten times the capacity of a small machine each makes a few calls a
+/// second.
 const CLIENTS: usize = 30_000;
 /// How long a client waits.
 const TIMEOUT_MS: u64 = 1_000;

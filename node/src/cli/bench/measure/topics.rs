@@ -1,5 +1,6 @@
-//! Topics: durable publishes, a group of four, the wake-up of a topic that was idle; next to Redis and NATS in the same
-//! run when they are on the path. Settings as others would set them who want what we promise: synced before the answer.
+//! Topics: durable publishes, a group of four, the wake-up of a topic that was idle; next to Redis
+//! and NATS in the same run when they are on the path. Settings as others would set them who want
+//! what we promise: synced before the answer.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! Commands that no leader would propose. Once in a log, they are applied by every replica at every start:
-//! each must take them, and take them alike.
+//! Commands that no leader would propose. Once in a log, they are applied by every replica at every
+//! start: each must take them, and take them alike.
 
 use bytes::Bytes;
 use proptest::collection::vec;

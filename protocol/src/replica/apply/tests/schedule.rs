@@ -135,8 +135,8 @@ fn share(id: &RequestId, base: u64, share: Share, answer: TurnAnswer) -> TurnCom
     }
 }
 
-/// Parts commit one after the other; a repeated request is told that it was interrupted, until the rest
-/// has brought its answer.
+/// Parts commit one after the other; a repeated request is told that it was interrupted, until the
+/// rest has brought its answer.
 #[test]
 fn a_request_with_parts_is_interrupted_until_its_rest() {
     for id in [

@@ -227,7 +227,8 @@ fn a_publish_is_appended_once_whatever_repeats_it() {
     };
     assert_eq!(firsts, [vec![at(0), at(2)], vec![at(4)]]);
     assert_eq!(bed.count(Family::TopicBatch), 2, "one batch for each entry");
-    // All of them again, in one entry with a new one: only that is appended, and the records answer.
+    // All of them again, in one entry with a new one: only that is appended, and the records
+    // answer.
     let fresh = sequence(3);
     let again = items(&[&ids[2], &fresh, &ids[1], &ids[0], &fresh]);
     let TopicOutcome::Appended { results, appended } = bed.ops(6, vec![again]).remove(0) else {
@@ -600,7 +601,8 @@ impl Bed {
             kind: Some(Kind::Topics(TopicOps { ops: vec![trim] })),
             ..Command::default()
         };
-        // Not by `ops`: a wrong word about what follows leaves an age that is too early, which a later trim mends.
+        // Not by `ops`: a wrong word about what follows leaves an age that is too early, which a
+        // later trim mends.
         match self.apply_bytes(TERM, &command.encode_to_vec()) {
             EntryOutcome::Topics(mut outcomes) => match outcomes.remove(0) {
                 TopicOutcome::Trimmed(row) => row,
@@ -726,8 +728,8 @@ fn replicas_agree_and_rows_stay_true() {
             {
                 assert!(now.floor >= floor, "seed {seed}: a floor went back");
             }
-            // A wrong `next_last` leaves a time that is too early, which a later trim mends; everything
-            // else is exact.
+            // A wrong `next_last` leaves a time that is too early, which a later trim mends;
+            // everything else is exact.
             if !matches!(outcome, EntryOutcome::Topics(ref o) if matches!(o[0], TopicOutcome::Trimmed(_)))
             {
                 bed.check_counters();

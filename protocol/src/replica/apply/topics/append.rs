@@ -1,4 +1,5 @@
-//! Appending to a topic partition: publishes, messages that left a turn, dead letters, letters driven again.
+//! Appending to a topic partition: publishes, messages that left a turn, dead letters, letters
+//! driven again.
 
 use bytes::Bytes;
 use prost::Message;
@@ -60,7 +61,8 @@ impl<R: Rows> At<'_, R> {
         Ok(TopicOutcome::Appended { results, appended })
     }
 
-    /// Gives the events of a publish their offsets, and adds those that are new to `fresh`. `row` counts both.
+    /// Gives the events of a publish their offsets, and adds those that are new to `fresh`. `row`
+    /// counts both.
     fn place_events(
         &mut self,
         body: PublishBody,

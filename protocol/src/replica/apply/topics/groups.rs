@@ -315,8 +315,8 @@ impl<R: Rows> At<'_, R> {
             .put(Family::Group, key, row.encode_to_vec().into());
     }
 
-    /// Writes the row of a group that is in use, and when it would be idle for too long. Not with every
-    /// entry: a quarter of its time is near enough.
+    /// Writes the row of a group that is in use, and when it would be idle for too long. Not with
+    /// every entry: a quarter of its time is near enough.
     fn put_used(&mut self, group: &str, before: Option<&GroupRow>, row: &mut GroupRow) {
         let key = family::group_key(&self.topic, group);
         let age = self.partition.age_ms;

@@ -1,11 +1,11 @@
-//! Names that publishers gave their events, remembered for a while: what is published again under one is not
-//! appended again.
+//! Names that publishers gave their events, remembered for a while: what is published again under
+//! one is not appended again.
 //!
-//! Two rows for each name: one under the name says where its event stands, one under a running number says which
-//! name is the oldest. Age is the log's, so that every replica forgets alike, and a cluster that was down forgets
-//! nothing meanwhile. Names go with the next ones that come, two for one; the sweep takes those of a topic to which
-//! nobody publishes any more.
-//! Absent: names of publishes (`Idempotency-Key`), which are records of requests.
+//! Two rows for each name: one under the name says where its event stands, one under a running
+//! number says which name is the oldest. Age is the log's, so that every replica forgets alike, and
+//! a cluster that was down forgets nothing meanwhile. Names go with the next ones that come, two
+//! for one; the sweep takes those of a topic to which nobody publishes any more. Absent: names of
+//! publishes (`Idempotency-Key`), which are records of requests.
 
 use bytes::Bytes;
 use prost::Message;
@@ -75,8 +75,8 @@ impl<R: Rows> Names<'_, R> {
         Ok(())
     }
 
-    /// Forgets the oldest names that are over their age, or too many: so many at most. Age at which the oldest that
-    /// is left is over; `None`: none is left.
+    /// Forgets the oldest names that are over their age, or too many: so many at most. Age at which
+    /// the oldest that is left is over; `None`: none is left.
     fn forget(&mut self, row: &mut TopicRow, most: usize) -> Result<Option<u64>, R::Error> {
         for _ in 0..most {
             let Some(place) = self.place(row.names_first)? else {

@@ -20,7 +20,8 @@ enum Word {
     After,
 }
 
-/// The next leader starts the call again while its method runs: it gets what the method answers, and that ran once.
+/// The next leader starts the call again while its method runs: it gets what the method answers,
+/// and that ran once.
 #[test]
 fn a_running_turn_is_adopted() {
     for word in [Word::Before, Word::Never, Word::After] {
@@ -136,7 +137,8 @@ fn a_value_that_is_waited_for_is_asked_again() {
     assert!(matches!(bed.ended(), TurnEnd::Answered(_)));
 }
 
-/// A reminder that is on its way to the log may have got there: such a turn is given up, as is one nobody asks for.
+/// A reminder that is on its way to the log may have got there: such a turn is given up, as is one
+/// nobody asks for.
 #[test]
 fn what_may_have_counted_and_what_nobody_wants_is_given_up() {
     for part in [true, false] {
@@ -195,7 +197,8 @@ fn answers_that_did_not_count_have_their_bounds() {
     }
 }
 
-/// Two leaders may know two writes by the same version: only the one that counts its own may go on with the object.
+/// Two leaders may know two writes by the same version: only the one that counts its own may go on
+/// with the object.
 #[test]
 fn an_object_whose_last_write_may_not_count_is_reset() {
     for (term, number, resets) in [(1, 2, false), (2, 1, true)] {
@@ -207,7 +210,8 @@ fn an_object_whose_last_write_may_not_count_is_reset() {
     }
 }
 
-/// A reminder that a turn without a leader sets is asked of the next one, which commits it with what was staged before.
+/// A reminder that a turn without a leader sets is asked of the next one, which commits it with
+/// what was staged before.
 #[test]
 fn a_reminder_that_never_left_goes_to_the_next_leader() {
     let mut bed = Bed::new();
@@ -240,7 +244,8 @@ fn a_reminder_that_never_left_goes_to_the_next_leader() {
     assert!(matches!(bed.ended(), TurnEnd::Answered(_)));
 }
 
-/// A method may answer without waiting for a value it has asked for: its object is free when it is given up.
+/// A method may answer without waiting for a value it has asked for: its object is free when it is
+/// given up.
 #[test]
 fn an_answered_turn_that_is_given_up_does_not_block_its_object() {
     for by_another in [false, true] {

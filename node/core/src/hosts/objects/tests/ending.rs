@@ -9,7 +9,8 @@ fn others(bed: &mut Bed, count: usize) {
         .held_before("shop", AppInstance(1), keys.collect());
 }
 
-/// What is known to exist, can be reached and runs nothing is told to go, once; whatever the answer is, it is over.
+/// What is known to exist, can be reached and runs nothing is told to go, once; whatever the answer
+/// is, it is over.
 #[test]
 fn what_exists_is_told_to_go_when_its_node_ends() {
     type Before = fn(&mut Bed);

@@ -1,6 +1,7 @@
-//! Random histories against applications that keep what they changed: whatever happens to processes, answers and
-//! leaders, no object with other state than what is stored is called, none is told to go that is not there, and
-//! a call that is started again by the next leader does not run twice.
+//! Random histories against applications that keep what they changed: whatever happens to
+//! processes, answers and leaders, no object with other state than what is stored is called, none
+//! is told to go that is not there, and a call that is started again by the next leader does not
+//! run twice.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +15,8 @@ const SEEDS: u64 = 2_000;
 /// Things that happen in one history.
 const STEPS: u32 = 80;
 
-/// What an object in a process has in memory: state by its number, or (`None`) what was never committed.
+/// What an object in a process has in memory: state by its number, or (`None`) what was never
+/// committed.
 type Memory = Option<u64>;
 
 /// The last call that was started, until it counts: the next leader may start it again.
@@ -188,8 +190,9 @@ impl World {
         self.bed.out.clear();
     }
 
-    /// Code whose turn has no answer asks for its state, and changes it. A request does not say which process asks: not
-    /// while a turn runs in another process, or another one may ask as well and has no object.
+    /// Code whose turn has no answer asks for its state, and changes it. A request does not say
+    /// which process asks: not while a turn runs in another process, or another one may ask as well
+    /// and has no object.
     fn change_late(&mut self) {
         let Some(process) = self.runs_on.pop() else {
             return;
@@ -248,8 +251,8 @@ impl World {
         self.bed.hosting_beside("shop", process, &others);
     }
 
-    /// The activation or its leadership is over, which the leader says unless it died; perhaps the actor is written
-    /// elsewhere.
+    /// The activation or its leadership is over, which the leader says unless it died; perhaps the
+    /// actor is written elsewhere.
     fn depose(&mut self) {
         let activation = ActivationId {
             partition: PartitionId(1),

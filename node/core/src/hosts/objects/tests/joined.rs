@@ -197,7 +197,8 @@ fn an_answer_does_not_wait_for_a_call_that_nobody_awaits() {
     assert_eq!(bed.out, []);
 }
 
-/// The next leader is asked for what the last one may have called, as the same call; and the one after that is another.
+/// The next leader is asked for what the last one may have called, as the same call; and the one
+/// after that is another.
 #[test]
 fn calls_keep_their_numbers_under_the_next_leader() {
     let mut bed = Bed::new();
@@ -247,7 +248,8 @@ fn a_turn_without_an_answer_sends_nothing() {
     assert!(matches!(bed.ended(), TurnEnd::Lost { .. }));
 }
 
-/// Messages that were staged before a reminder leave with it, as all else; and come back if it is refused.
+/// Messages that were staged before a reminder leave with it, as all else; and come back if it is
+/// refused.
 #[test]
 fn messages_leave_with_a_part() {
     for committed in [true, false] {

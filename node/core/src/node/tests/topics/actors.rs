@@ -1,4 +1,5 @@
-//! Actors that take events, and publish: exactly once and in order, while leaders and subscribers die.
+//! Actors that take events, and publish: exactly once and in order, while leaders and subscribers
+//! die.
 
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::topic::{ForActor, Purpose};
@@ -26,7 +27,8 @@ fn for_actors() -> GroupSettings {
     }
 }
 
-/// What a subscriber makes of an event: a line of the log of its key, or a count of the tally it names.
+/// What a subscriber makes of an event: a line of the log of its key, or a count of the tally it
+/// names.
 fn message(event: &ToldEvent) -> Result<ForActor, String> {
     let body = event.event.data.clone();
     match serde_json::from_slice::<Tallied>(&body) {

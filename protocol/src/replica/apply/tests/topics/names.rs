@@ -1,4 +1,5 @@
-//! Names of events: what is published again under one is not appended again, for a while and among so many.
+//! Names of events: what is published again under one is not appended again, for a while and among
+//! so many.
 
 use super::*;
 use crate::limits::{EVENT_NAME_AGE_MAX, EVENT_NAMES_MAX, EVENT_NAMES_SWEPT_MAX};
