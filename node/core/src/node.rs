@@ -4,6 +4,7 @@
 //! wants and hands out one batch to sync. Sub-cores never call each other: what one wants from
 //! another goes through `local`, a queue that is empty again before `handle` returns.
 
+mod applied;
 mod audit;
 mod calls;
 mod control;
@@ -14,7 +15,9 @@ mod facts;
 mod fitness;
 mod flush;
 mod handover;
+mod hints;
 mod hosting;
+mod inbox;
 mod inspect;
 mod leading;
 mod links;

@@ -1,4 +1,6 @@
-//! A leadership's life: elected, open, closed; and what it proposes, reads and confirms.
+//! A leadership's life: elected, open, closed; what it proposes, and how it proves that it still
+//! leads. Absent: what follows from applied entries (`applied`), rows that were read (`reads`), the
+//! inbox (`inbox`).
 //!
 //! A leader serves only after it has applied the first entry of its own term. On any change of role
 //! or term everything speculative is dropped, also if the same node wins again.
@@ -6,33 +8,28 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ghostlight_protocol::call::AnswerKind;
-use ghostlight_protocol::call::{LeaderHint, MayHaveRun, Redirect};
+use ghostlight_protocol::call::{AnswerKind, MayHaveRun, Redirect};
 use ghostlight_protocol::canary::{self, Canary};
-use ghostlight_protocol::command::{Command, Envelope, Kind};
-use ghostlight_protocol::family::{self, Family};
+use ghostlight_protocol::command::{Command, Kind};
 use ghostlight_protocol::ids::{NodeId, PartitionId, Term};
 use ghostlight_protocol::partition_row::PartitionRow;
-use ghostlight_protocol::replica::{Appended, EntryOutcome, TopicOutcome, TurnOutcome};
 use ghostlight_protocol::time::Age;
 use prost::Message as _;
 
-use super::reads::{ReadFor, ReadWhat};
+use super::reads::ReadWhat;
 use super::slot::{Confirm, InboxLoad, Later, Leading, Serving, Slot, Stage};
 use super::waiting::Waiting;
 use super::{Local, NodeCore};
-use crate::expiry::{Expiry, ExpiryInput};
-use crate::io::{Applied, Effect, Event, Now, ReadTicket, Rest};
+use crate::expiry::Expiry;
+use crate::io::{Effect, Event, Now};
 use crate::outbox::{Outbox, OutboxInput, OutboxSettings};
 use crate::replica::{ReadIndex, Role};
-use crate::topics::{Bounds, Topics, TopicsInput, TopicsOpening};
-use crate::turns::{ConfirmId, Load, Opening, RowsWanted, Turns, TurnsInput};
-use crate::wakeups::{Wakeups, WakeupsInput};
+use crate::topics::{Bounds, Topics, TopicsOpening};
+use crate::turns::{ConfirmId, Load, Opening, Turns, TurnsInput};
+use crate::wakeups::Wakeups;
 
 /// A ReadIndex without answer is asked again after two heartbeats.
 const CONFIRM_AGAIN: Duration = Duration::from_millis(300);
-/// Rows of one page of the inbox.
-const INBOX_PAGE: usize = 256;
 
 impl NodeCore {
     /// Compares a group's role with what this node does about it.
@@ -136,13 +133,10 @@ impl NodeCore {
             self.read_facts(partition, term, None, out);
         }
         out.push(Effect::Event(Event::Opened { partition, term }));
-        if let Some(hint) = self.own_hint(partition) {
-            self.announce(hint.clone());
-            self.take_hints(vec![hint]);
-        }
+        self.announce_own(partition);
     }
 
-    fn read_facts(
+    pub(super) fn read_facts(
         &mut self,
         partition: PartitionId,
         term: Term,
@@ -152,75 +146,6 @@ impl NodeCore {
         let rows = super::facts::removed_rows(after);
         self.reads
             .begin(partition, term, ReadWhat::Facts, rows, out);
-    }
-
-    fn own_hint(&self, partition: PartitionId) -> Option<LeaderHint> {
-        let slot = self.cluster.as_ref()?.slot(partition)?;
-        let leading = slot.leading.as_ref()?;
-        let membership = slot.group.membership();
-        let voters = membership
-            .nodes()
-            .filter(|(peer, _)| membership.is_voter(*peer));
-        Some(LeaderHint {
-            partition: u32::from(partition.0),
-            term: leading.term.0,
-            leader: Bytes::copy_from_slice(&self.me.to_bytes()),
-            membership_index: membership.index,
-            voters: voters
-                .map(|(_, node)| Bytes::copy_from_slice(&node.to_bytes()))
-                .collect(),
-        })
-    }
-
-    /// All leaderships that are open, for a member that has just appeared.
-    pub(super) fn own_hints(&self) -> Vec<LeaderHint> {
-        let Some(cluster) = &self.cluster else {
-            return Vec::new();
-        };
-        let open = cluster.slots().filter(|slot| slot.serving().is_some());
-        open.filter_map(|slot| self.own_hint(slot.partition()))
-            .collect()
-    }
-
-    /// A follower knows its leader: that is a hint like any other.
-    fn learn_from_group(&mut self, partition: PartitionId) {
-        let Some(cluster) = &mut self.cluster else {
-            return;
-        };
-        let Some(slot) = cluster.slot(partition) else {
-            return;
-        };
-        let Role::Follower {
-            leader: Some(leader),
-        } = slot.group.role()
-        else {
-            return;
-        };
-        let Some(node) = slot.group.node_of(leader) else {
-            return;
-        };
-        let term = slot.group.term();
-        if cluster
-            .routes
-            .leader(partition)
-            .is_some_and(|known| known.1 >= term)
-        {
-            return;
-        }
-        let membership = slot.group.membership();
-        let voters = membership
-            .nodes()
-            .filter(|(peer, _)| membership.is_voter(*peer));
-        let hint = LeaderHint {
-            partition: u32::from(partition.0),
-            term: term.0,
-            leader: Bytes::copy_from_slice(&node.to_bytes()),
-            membership_index: membership.index,
-            voters: voters
-                .map(|(_, n)| Bytes::copy_from_slice(&n.to_bytes()))
-                .collect(),
-        };
-        self.take_hints(vec![hint]);
     }
 
     pub(super) fn close(&mut self, now: Now, partition: PartitionId, out: &mut Vec<Effect>) {
@@ -306,8 +231,7 @@ impl NodeCore {
         let Some(leading) = &mut slot.leading else {
             return;
         };
-        self.reads.next += 1;
-        let context = self.reads.next;
+        let context = self.reads.context();
         if canary::sings(Canary::ReadUnproven) {
             let index = slot.group.applied();
             leading.confirm = Confirm::Applying { id, index };
@@ -353,7 +277,7 @@ impl NodeCore {
         }
     }
 
-    fn read_ready(&mut self, partition: PartitionId) {
+    pub(super) fn read_ready(&mut self, partition: PartitionId) {
         let Some(slot) = self.cluster.as_mut().and_then(|c| c.slot_mut(partition)) else {
             return;
         };
@@ -371,7 +295,7 @@ impl NodeCore {
         }
     }
 
-    /// Reads that got no answer are asked again; engines see that time passes.
+    /// Engines see that time passes.
     pub(super) fn tick_turns(&mut self) {
         let Some(cluster) = &self.cluster else { return };
         for slot in cluster.slots() {
@@ -385,6 +309,7 @@ impl NodeCore {
         }
     }
 
+    /// Reads that got no answer are asked again.
     pub(super) fn tick_confirms(&mut self, now: Now) {
         let Some(cluster) = &mut self.cluster else {
             return;
@@ -399,8 +324,7 @@ impl NodeCore {
             if now.instant.since(at) < CONFIRM_AGAIN {
                 continue;
             }
-            self.reads.next += 1;
-            let context = self.reads.next;
+            let context = self.reads.context();
             if slot.group.read_index(context) == ReadIndex::Begun {
                 leading.confirm = Confirm::Asked {
                     id,
@@ -408,285 +332,6 @@ impl NodeCore {
                     at: now.instant,
                 };
                 cluster.dirty.insert(slot.group.partition());
-            }
-        }
-    }
-
-    /// The store has applied entries.
-    pub(super) fn applied(&mut self, now: Now, applied: Applied, out: &mut Vec<Effect>) {
-        let partition = applied.partition;
-        let Some(cluster) = &mut self.cluster else {
-            return;
-        };
-        let Some(slot) = cluster.slot_mut(partition) else {
-            return;
-        };
-        let (index, _) = applied.row.applied();
-        // A snapshot installed meanwhile is ahead of it; a later stint on this node knows nothing
-        // of it.
-        if index < slot.group.applied() || index > slot.group.commit() {
-            return;
-        }
-        slot.group.set_applied(index);
-        let before = slot.row.replace(applied.row).and_then(|row| row.membership);
-        let after = slot.row.as_ref().and_then(|row| row.membership.as_ref());
-        let mut changed = false;
-        if let (Some(before), Some(after)) = (&before, after)
-            && before.index != after.index
-        {
-            let leavers = Self::leavers(before, after);
-            let peer = slot.group.peer();
-            self.flush
-                .membership_applied(partition, peer, after.index, leavers);
-            changed = true;
-        }
-        let term = slot.leading.as_ref().map(|leading| leading.term);
-        cluster.dirty.insert(partition);
-        for (at, outcome) in applied.outcomes {
-            if Some(at.term) == term {
-                if outcome == EntryOutcome::FactsWritten {
-                    self.read_facts(partition, at.term, None, out);
-                }
-                self.entry_applied(partition, outcome);
-            }
-        }
-        self.truncate_if_crowded(partition, out);
-        self.read_ready(partition);
-        self.settle(now, out);
-        self.drive_handover(now, partition);
-        self.follow_role(now, partition, out);
-        if changed {
-            self.announce_membership(partition);
-        }
-    }
-
-    /// Who votes has changed: nodes that have no copy, or no longer, know it from their leader
-    /// alone.
-    fn announce_membership(&mut self, partition: PartitionId) {
-        let slot = self.cluster.as_ref().and_then(|c| c.slot(partition));
-        if slot.is_none_or(|slot| slot.serving().is_none()) {
-            return;
-        }
-        if let Some(hint) = self.own_hint(partition) {
-            self.announce(hint.clone());
-            self.take_hints(vec![hint]);
-        }
-    }
-
-    fn entry_applied(&mut self, partition: PartitionId, outcome: EntryOutcome) {
-        match &outcome {
-            EntryOutcome::Turns(turns) => {
-                let mut sent = Vec::new();
-                let mut events = Vec::new();
-                for turn in turns {
-                    if let TurnOutcome::Committed {
-                        outbox, appended, ..
-                    } = turn
-                    {
-                        sent.extend(outbox.iter().cloned());
-                        events.extend(appended.iter().cloned());
-                    }
-                }
-                if !canary::sings(Canary::PublishUntold) {
-                    self.events_appended(partition, events);
-                }
-                self.local
-                    .push_back(Local::Turns(partition, TurnsInput::Applied(outcome)));
-                if !sent.is_empty() {
-                    let input = OutboxInput::Committed(sent);
-                    self.local.push_back(Local::Outbox(partition, input));
-                }
-            }
-            EntryOutcome::InboxFailed { .. } => {
-                self.local
-                    .push_back(Local::Turns(partition, TurnsInput::Applied(outcome)));
-            }
-            EntryOutcome::Topics(outcomes) => {
-                let mut sent = Vec::new();
-                for outcome in outcomes {
-                    if let TopicOutcome::Settled(changed) | TopicOutcome::Group(changed) = outcome {
-                        sent.extend(changed.outbox.iter().cloned());
-                    }
-                }
-                if !sent.is_empty() {
-                    let input = OutboxInput::Committed(sent);
-                    self.local.push_back(Local::Outbox(partition, input));
-                }
-                let EntryOutcome::Topics(outcomes) = outcome else {
-                    return;
-                };
-                let input = TopicsInput::Applied(outcomes);
-                self.local.push_back(Local::Topics(partition, input));
-            }
-            EntryOutcome::Accepted { .. } | EntryOutcome::OutboxTrimmed { .. } => {
-                if let EntryOutcome::Accepted { appended, .. } = &outcome {
-                    self.events_appended(partition, appended.clone());
-                }
-                self.local
-                    .push_back(Local::Outbox(partition, OutboxInput::Applied(outcome)));
-            }
-            EntryOutcome::Expired => self
-                .local
-                .push_back(Local::Expiry(partition, ExpiryInput::Applied)),
-            EntryOutcome::Nothing | EntryOutcome::FactsWritten => {}
-        }
-    }
-
-    fn events_appended(&mut self, partition: PartitionId, appended: Vec<Appended>) {
-        if !appended.is_empty() {
-            let input = TopicsInput::Appended(appended);
-            self.local.push_back(Local::Topics(partition, input));
-        }
-    }
-
-    fn read_inbox(
-        &mut self,
-        partition: PartitionId,
-        term: Term,
-        after: Option<Bytes>,
-        out: &mut Vec<Effect>,
-    ) {
-        let rows = RowsWanted::Scan {
-            family: Family::Inbox,
-            prefix: Bytes::new(),
-            after,
-            limit: INBOX_PAGE,
-        };
-        self.reads
-            .begin(partition, term, ReadWhat::Inbox, rows, out);
-    }
-
-    pub(super) fn rows_read(
-        &mut self,
-        ticket: ReadTicket,
-        rows: Vec<(Bytes, Option<Bytes>)>,
-        rest: Rest,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(ReadFor {
-            partition,
-            term,
-            what,
-        }) = self.reads.waiting.remove(&ticket)
-        else {
-            return;
-        };
-        let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
-        if slot.and_then(|slot| slot.serving_mut(term)).is_none() {
-            return;
-        }
-        match what {
-            ReadWhat::Turns(read) => {
-                let input = TurnsInput::RowsRead { read, rows, rest };
-                self.local.push_back(Local::Turns(partition, input));
-            }
-            ReadWhat::Outbox => {
-                let rows = rows
-                    .into_iter()
-                    .filter_map(|(key, value)| Some((key, value?)));
-                let input = OutboxInput::Rows(rows.collect());
-                self.local.push_back(Local::Outbox(partition, input));
-            }
-            ReadWhat::Inbox => self.inbox_page(partition, term, rows, rest, out),
-            ReadWhat::Facts => {
-                self.facts_read(&rows, out);
-                let last = rows.into_iter().next_back().map(|(key, _)| key);
-                if rest == Rest::More && last.is_some() {
-                    self.read_facts(partition, term, last, out);
-                }
-            }
-            ReadWhat::Expiry => {
-                let rows = rows
-                    .into_iter()
-                    .filter_map(|(key, value)| Some((key, value?)));
-                let rows = rows.collect();
-                let input = ExpiryInput::Rows { rows, rest };
-                self.local.push_back(Local::Expiry(partition, input));
-            }
-            ReadWhat::Topics(read) => {
-                let input = TopicsInput::Rows { read, rows, rest };
-                self.local.push_back(Local::Topics(partition, input));
-            }
-            ReadWhat::Wakeups => {
-                let input = WakeupsInput::Rows { rows, rest };
-                self.local.push_back(Local::Wakeups(partition, input));
-            }
-        }
-    }
-
-    fn inbox_page(
-        &mut self,
-        partition: PartitionId,
-        term: Term,
-        rows: Vec<(Bytes, Option<Bytes>)>,
-        rest: Rest,
-        out: &mut Vec<Effect>,
-    ) {
-        let last_key = rows.last().map(|(key, _)| key.clone());
-        let mut messages: Vec<(u64, Envelope)> = rows
-            .into_iter()
-            .filter_map(|(key, value)| {
-                Some((
-                    family::parse_inbox_key(&key)?,
-                    Envelope::decode(value?).ok()?,
-                ))
-            })
-            .collect();
-        let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
-        let Some(serving) = slot.and_then(|slot| slot.serving_mut(term)) else {
-            return;
-        };
-        let InboxLoad::Loading {
-            later,
-            last,
-            last_key: newest,
-        } = &mut serving.inbox
-        else {
-            return;
-        };
-        *last = messages.last().map_or(*last, |(sequence, _)| *sequence);
-        *newest = last_key.or_else(|| newest.take());
-        let more = match (std::mem::replace(later, Later::nothing()), rest) {
-            (kept, Rest::More) => {
-                *later = kept;
-                true
-            }
-            // What was accepted meanwhile and not kept stands after what was read.
-            (Later::OnDisk, Rest::Last) => true,
-            (Later::Kept { messages: kept, .. }, Rest::Last) => {
-                messages.extend(kept.into_iter().filter(|(sequence, _)| *sequence > *last));
-                false
-            }
-        };
-        let after = newest.clone();
-        if !more {
-            serving.inbox = InboxLoad::Loaded;
-        }
-        if !messages.is_empty() {
-            self.local
-                .push_back(Local::Turns(partition, TurnsInput::Inbox(messages)));
-        }
-        if more {
-            self.read_inbox(partition, term, after, out);
-        }
-    }
-
-    /// Messages just accepted, in inbox order.
-    pub(super) fn deliver(
-        &mut self,
-        partition: PartitionId,
-        term: Term,
-        messages: Vec<(u64, Envelope)>,
-    ) {
-        let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
-        let Some(serving) = slot.and_then(|slot| slot.serving_mut(term)) else {
-            return;
-        };
-        match &mut serving.inbox {
-            InboxLoad::Loading { later, .. } => later.add(messages),
-            InboxLoad::Loaded => {
-                self.local
-                    .push_back(Local::Turns(partition, TurnsInput::Inbox(messages)));
             }
         }
     }

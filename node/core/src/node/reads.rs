@@ -7,14 +7,19 @@ use bytes::Bytes;
 use ghostlight_protocol::family::Family;
 use ghostlight_protocol::ids::{PartitionId, Term};
 
-use super::NodeCore;
-use crate::io::{Effect, ReadTicket};
-use crate::turns::{ReadId, RowsWanted};
+use super::{Local, NodeCore};
+use crate::expiry::ExpiryInput;
+use crate::io::{Effect, ReadTicket, Rest};
+use crate::outbox::OutboxInput;
+use crate::topics::TopicsInput;
+use crate::turns::{ReadId, RowsWanted, TurnsInput};
+use crate::wakeups::WakeupsInput;
 
 /// Reads of rows in flight, and whom they are for.
 #[derive(Default)]
 pub(super) struct Reads {
-    pub(super) next: u64,
+    /// Of reads, and of the rounds that prove a leadership: both are numbered from here.
+    next: u64,
     pub(super) waiting: BTreeMap<ReadTicket, ReadFor>,
 }
 
@@ -35,6 +40,12 @@ pub(super) enum ReadWhat {
 }
 
 impl Reads {
+    /// A number for a ReadIndex round that no other has.
+    pub(super) fn context(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
     pub(super) fn begin(
         &mut self,
         partition: PartitionId,
@@ -43,8 +54,7 @@ impl Reads {
         rows: RowsWanted,
         out: &mut Vec<Effect>,
     ) {
-        self.next += 1;
-        let ticket = ReadTicket(self.next);
+        let ticket = ReadTicket(self.context());
         self.waiting.insert(
             ticket,
             ReadFor {
@@ -125,4 +135,63 @@ impl NodeCore {
         self.reads
             .begin(partition, term, ReadWhat::Wakeups, rows, out);
     }
+
+    /// Rows have come, for whoever asked for them and still leads.
+    pub(super) fn rows_read(
+        &mut self,
+        ticket: ReadTicket,
+        rows: Vec<(Bytes, Option<Bytes>)>,
+        rest: Rest,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(ReadFor {
+            partition,
+            term,
+            what,
+        }) = self.reads.waiting.remove(&ticket)
+        else {
+            return;
+        };
+        let slot = self.cluster.as_mut().and_then(|c| c.slot_mut(partition));
+        if slot.and_then(|slot| slot.serving_mut(term)).is_none() {
+            return;
+        }
+        match what {
+            ReadWhat::Turns(read) => {
+                let input = TurnsInput::RowsRead { read, rows, rest };
+                self.local.push_back(Local::Turns(partition, input));
+            }
+            ReadWhat::Outbox => {
+                let input = OutboxInput::Rows(those_there(rows));
+                self.local.push_back(Local::Outbox(partition, input));
+            }
+            ReadWhat::Inbox => self.inbox_page(partition, term, rows, rest, out),
+            ReadWhat::Facts => {
+                self.facts_read(&rows, out);
+                let last = rows.into_iter().next_back().map(|(key, _)| key);
+                if rest == Rest::More && last.is_some() {
+                    self.read_facts(partition, term, last, out);
+                }
+            }
+            ReadWhat::Expiry => {
+                let rows = those_there(rows);
+                let input = ExpiryInput::Rows { rows, rest };
+                self.local.push_back(Local::Expiry(partition, input));
+            }
+            ReadWhat::Topics(read) => {
+                let input = TopicsInput::Rows { read, rows, rest };
+                self.local.push_back(Local::Topics(partition, input));
+            }
+            ReadWhat::Wakeups => {
+                let input = WakeupsInput::Rows { rows, rest };
+                self.local.push_back(Local::Wakeups(partition, input));
+            }
+        }
+    }
+}
+
+fn those_there(rows: Vec<(Bytes, Option<Bytes>)>) -> Vec<(Bytes, Bytes)> {
+    let rows = rows.into_iter();
+    rows.filter_map(|(key, value)| Some((key, value?)))
+        .collect()
 }
