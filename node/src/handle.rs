@@ -4,6 +4,8 @@
 //! Cheap to clone. Every request goes through one queue to the node's core thread, bounded by count
 //! and by bytes; a full queue is an honest `NotRun`.
 
+mod door;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,6 +21,7 @@ use ghostlight_protocol::outcome::{CallOutcome, NotRun};
 use ghostlight_protocol::wire::hello::NodeRecord;
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::door::Door;
 use crate::ephemeral::{Ephemeral, Hub, Keep};
 use crate::topics::{Farewell, Settlement, SubscribeError, Subscription, SubscriptionFeed, ended};
 
@@ -161,6 +164,7 @@ impl Drop for QueuedBytes {
 pub struct NodeHandle {
     requests: mpsc::Sender<Request>,
     queued: Arc<AtomicUsize>,
+    door: Arc<Door>,
     hub: Arc<Hub>,
 }
 
@@ -172,6 +176,7 @@ impl NodeHandle {
         let handle = Self {
             requests,
             queued: Arc::default(),
+            door: Arc::new(Door::open()),
             hub: Arc::default(),
         };
         (handle, receiver)
@@ -190,6 +195,11 @@ impl NodeHandle {
         Arc::clone(&self.hub)
     }
 
+    /// Where calls come in.
+    pub(crate) fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
     /// What is behind the ephemeral topics.
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.hub
@@ -200,6 +210,9 @@ impl NodeHandle {
     /// Dropping the future frees the caller: a call that waits leaves the mailbox, a turn that runs
     /// goes on.
     pub async fn invoke(&self, call: Invoke) -> CallOutcome {
+        if let Some(refusal) = self.door.refusal(call.timeout) {
+            return CallOutcome::NotRun(refusal);
+        }
         let (answer, outcome) = oneshot::channel();
         let Some(queued) = QueuedBytes::take(&self.queued, call.body.len()) else {
             return self.refusal();

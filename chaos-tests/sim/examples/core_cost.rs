@@ -199,6 +199,7 @@ impl Bed {
                 Effect::Reply { outcome, .. } => self.replies.push((place, outcome)),
                 Effect::Halt(reason) => panic!("node {place}: {reason:?}"),
                 Effect::Close(_)
+                | Effect::Overrun { .. }
                 | Effect::Reconnect { .. }
                 | Effect::AdminReply { .. }
                 | Effect::Subscriber(..)

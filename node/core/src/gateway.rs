@@ -15,6 +15,8 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::{Ask, CallAnswer, CallRequest, LeaderHint, Metadata, Stamp};
@@ -164,4 +166,12 @@ pub enum GatewayEffect {
     },
     /// Nothing is known about a partition's leader: ask a node for its routing table.
     AskRoutes(NodeId),
+    /// All that lead have more to do than they can: until then, clients that can wait for no longer
+    /// than `patience` ([`crate::patience`]) would be refused.
+    Overrun {
+        /// Until when.
+        until: Instant,
+        /// See above.
+        patience: Duration,
+    },
 }

@@ -4,6 +4,7 @@
 //! for comes back as an input. Nothing blocks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ghostlight_protocol::code::Code;
@@ -427,6 +428,14 @@ pub enum Effect {
         descriptor: Option<ClusterDescriptor>,
         /// Nodes that may never come back.
         removed: Vec<NodeId>,
+    },
+    /// All that lead have more to do than they can: for so long, calls of clients that can wait for
+    /// no longer than `patience` ([`crate::patience`]) need not come here.
+    Overrun {
+        /// For how long.
+        pause: Duration,
+        /// See above.
+        patience: Duration,
     },
     /// Something an operator may want to know.
     Event(Event),

@@ -22,3 +22,5 @@ pub mod topics;
 pub mod turn_io;
 pub mod turns;
 pub mod wakeups;
+
+pub use backlog::patience;

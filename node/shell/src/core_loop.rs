@@ -465,6 +465,7 @@ impl<G: Guests, C: Clocks> CoreLoop<G, C> {
             } => {
                 self.parts.doorkeeper.introduce(record, descriptor, removed);
             }
+            Effect::Overrun { pause, patience } => self.parts.guests.overrun(pause, patience),
             Effect::Event(event) => events::tell(event, &self.failed_dials),
             Effect::Halt(reason) => self.halt = Some(reason),
         }

@@ -4,6 +4,8 @@
 //! The product's are in the node (`shell/guests.rs` there); a simulation has clients and sample
 //! actors instead.
 
+use std::time::Duration;
+
 use ghostlight_core::admin::{AdminAnswer, AdminTicket};
 use ghostlight_core::gateway::CallTicket;
 use ghostlight_core::hosts::words::AppEffect;
@@ -48,6 +50,10 @@ pub trait Guests {
 
     /// Time has passed, a tick of the core's at least.
     fn tick(&mut self, now: Instant, out: &mut Vec<Input>);
+
+    /// All that lead have more to do than they can: for `pause`, calls that can wait for no longer
+    /// than `patience` need not come.
+    fn overrun(&mut self, _pause: Duration, _patience: Duration) {}
 
     /// A connection is up.
     fn connected(&mut self, _now: Instant, _peer: &NodeRecord, _link: &LinkHandle) {}

@@ -190,6 +190,7 @@ where
         apps: entrance.apps,
         doorkeeper,
         hub,
+        door: Arc::clone(handle.door()),
     };
     let halted = spawn_core(thread, config.data_dir.clone())?;
     Ok(RunningNode {

@@ -20,7 +20,7 @@ use super::guests::NodeGuests;
 use crate::actors::Executor;
 use crate::clock::Clock;
 use crate::ephemeral::Hub;
-use crate::handle::Request;
+use crate::handle::{Door, Request};
 use crate::transport::{EventQueues, TokioRuntime, Transport};
 
 /// Everything the core's thread owns.
@@ -37,6 +37,7 @@ pub(crate) struct CoreThread {
     pub(crate) apps: AppPort,
     pub(crate) doorkeeper: Arc<Doorkeeper>,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) door: Arc<Door>,
 }
 
 impl Clocks for Clock {
@@ -76,6 +77,7 @@ impl CoreThread {
             self.executor,
             self.apps,
             self.hub,
+            self.door,
         );
         let mut running = CoreLoop::new(Parts {
             core: self.core,

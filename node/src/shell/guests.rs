@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ghostlight_core::admin::{AdminAnswer, AdminTicket};
 use ghostlight_core::gateway::{CallTicket, ClientCall};
@@ -26,7 +27,7 @@ use super::metrics;
 use super::subscriptions::Subscriptions;
 use crate::actors::Executor;
 use crate::ephemeral::Hub;
-use crate::handle::{Invoke, Request};
+use crate::handle::{Door, Invoke, Request};
 use crate::transport::LinkHandle;
 
 /// Requests taken in one turn of the loop: what began before them goes on, however many wait.
@@ -39,6 +40,7 @@ pub(super) struct NodeGuests {
     executor: Executor,
     apps: AppPort,
     hub: Arc<Hub>,
+    door: Arc<Door>,
     calls: HashMap<CallTicket, oneshot::Sender<CallOutcome>>,
     admin: HashMap<AdminTicket, oneshot::Sender<AdminAnswer>>,
     app_calls: HashMap<AppTicket, oneshot::Sender<AppOutcome>>,
@@ -69,6 +71,7 @@ impl NodeGuests {
         executor: Executor,
         apps: AppPort,
         hub: Arc<Hub>,
+        door: Arc<Door>,
     ) -> Self {
         Self {
             requests,
@@ -76,6 +79,7 @@ impl NodeGuests {
             executor,
             apps,
             hub,
+            door,
             calls: HashMap::new(),
             admin: HashMap::new(),
             app_calls: HashMap::new(),
@@ -212,6 +216,10 @@ impl Guests for NodeGuests {
 
     fn said(&mut self, now: Instant, from: NodeId, said: InterestFrame) {
         self.hub.said(now, from, said);
+    }
+
+    fn overrun(&mut self, pause: Duration, patience: Duration) {
+        self.door.shut(pause, patience);
     }
 
     fn measure(&self) {

@@ -129,6 +129,7 @@ fn node() -> (
         apps: super::apps::queues().0,
         doorkeeper,
         hub: Arc::default(),
+        door: Arc::clone(handle.door()),
     };
     (thread, batches, handle)
 }

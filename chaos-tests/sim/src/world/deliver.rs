@@ -76,6 +76,8 @@ impl World {
                     };
                 }
             }
+            // Clients there ask all the same, and are refused one by one.
+            Effect::Overrun { .. } => {}
             Effect::Event(event) => self.told(place, event),
             Effect::Halt(reason) => self.halted(place, &reason),
         }

@@ -20,7 +20,7 @@ use ghostlight_protocol::time::Instant;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::busy::Busy;
+use super::busy::{Busy, Overrun};
 use super::firsts::Firsts;
 use super::pending::{Pending, State, key_of};
 use super::retry::{Learned, Part, Search, Target};

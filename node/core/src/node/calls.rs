@@ -323,6 +323,10 @@ impl NodeCore {
                 waiter: Waiter::App(ticket),
                 outcome,
             } => self.operated(now, ticket, outcome, out),
+            GatewayEffect::Overrun { until, patience } => {
+                let pause = until.since(now.instant);
+                out.push(Effect::Overrun { pause, patience });
+            }
             GatewayEffect::AskRoutes(node) => {
                 let frame = Frame::AskRoutes(ghostlight_protocol::wire::frame::AskRoutes {});
                 out.push(Effect::Send {

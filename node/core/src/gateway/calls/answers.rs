@@ -124,10 +124,11 @@ impl Gateway {
             let Attempt { to, sent, .. } = settled.attempt;
             let remaining = call.deadline.and_then(|deadline| deadline.remaining(sent));
             self.busy.learn(cx.now, to, patience(remaining), &refusal);
+            Self::tell_if_overrun(&mut self.busy, self.searches.len() as u16, cx);
         }
         let again = match (refusal.code.class(), call.may_have_run()) {
-            // True of the group whoever leads it, and for as long as a node is missing: its client
-            // is told, and may wait.
+            // True of the group whoever leads it, until it has more voters: its client is told, and
+            // may wait.
             (Class::Retry, MayHaveRun::No) if refusal.code == Code::MinCopies => false,
             (Class::Retry, _) | (Class::Overloaded, MayHaveRun::Yes) => true,
             (Class::Overloaded, MayHaveRun::No) => false,
@@ -157,6 +158,17 @@ impl Gateway {
         };
         self.finish(cx, settled.key, outcome);
         self.served(cx, partition, settled.attempt.to);
+    }
+
+    fn tell_if_overrun(busy: &mut Busy, partitions: u16, cx: &mut Cx<'_>) {
+        let routes = cx.routes;
+        let leaders = || {
+            let known = (0..partitions).filter_map(|number| routes.leader(PartitionId(number)));
+            known.map(|(_, leader)| leader).collect()
+        };
+        if let Some(Overrun { until, patience }) = busy.overrun(cx.now, leaders) {
+            cx.out.push(GatewayEffect::Overrun { until, patience });
+        }
     }
 
     fn redirected(&mut self, cx: &mut Cx<'_>, settled: Settled, redirect: &Redirect) {

@@ -126,7 +126,9 @@ impl World {
             match effect {
                 GatewayEffect::Send { to, request } => self.sent(to, request),
                 GatewayEffect::Done { waiter, outcome } => self.done(waiter, outcome),
-                GatewayEffect::Hangup { .. } | GatewayEffect::AskRoutes(_) => {}
+                GatewayEffect::Hangup { .. }
+                | GatewayEffect::AskRoutes(_)
+                | GatewayEffect::Overrun { .. } => {}
             }
         }
         if let Some(at) = self.gateway.next_deadline() {

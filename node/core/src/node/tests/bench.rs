@@ -276,6 +276,7 @@ impl Bench {
                 Effect::Reconnect { .. }
                 | Effect::Dial { .. }
                 | Effect::Close(_)
+                | Effect::Overrun { .. }
                 | Effect::Introduce { .. } => {}
                 Effect::Halt(HaltReason::ShutDown) => {
                     self.ended.insert(member.id);
@@ -497,7 +498,11 @@ fn recovered(number: u64, partition: u16, row: PartitionRow) -> RecoveredReplica
     }
 }
 
-fn start(number: u64, descriptor: ClusterDescriptor, replicas: Vec<RecoveredReplica>) -> Start {
+pub(in crate::node) fn start(
+    number: u64,
+    descriptor: ClusterDescriptor,
+    replicas: Vec<RecoveredReplica>,
+) -> Start {
     Start {
         partitions: None,
         record: record(number),
