@@ -39,6 +39,12 @@ pub(crate) trait Desk: Send + 'static {
         attempt: u32,
     ) -> impl Future<Output = Again<Self::Handle>> + Send;
 
+    /// Whether it is this subscription's still: an event that the bus has taken back comes again by
+    /// itself, and is no longer handed out from here.
+    fn is_lent(&self, _handle: &Self::Handle) -> bool {
+        true
+    }
+
     /// These are still held here.
     fn renew(&mut self, held: Vec<Self::Handle>) -> impl Future<Output = ()> + Send;
 
@@ -275,6 +281,9 @@ impl<D: Desk> Pump<D> {
             let Some((held, content)) = self.ready.pop_front() else {
                 return;
             };
+            if !self.desk.is_lent(&held.handle) {
+                continue;
+            }
             let token = self.next_token;
             match self.feed.deliver(token, content) {
                 Ok(()) => {

@@ -159,7 +159,6 @@ fn in_words_of_go(frame: Frame<Bytes>) -> Frame<Bytes> {
     };
     let refusal = Status::from_header_map(&trailers);
     if let Some(status) = refusal.as_ref().and_then(larger_than_max) {
-        metrics::refused("invalid");
         // Its words are numbers and letters, which every header takes.
         drop(status.add_header(&mut trailers));
     }

@@ -633,7 +633,16 @@ async fn acknowledge(client: &mut Client, reader: &str, lines: u64) -> Result<()
     };
     let body = serde_json::to_vec(&taken).expect("a plain struct");
     let ask = Ask::post(format!("{BASE}/subscribe/taken"), body);
-    client.ask(ask).await.map(|_| ())
+    let unheard = |why: &str| {
+        Failure::new(
+            Code::OutcomeUnknown,
+            format!(
+                "the node did not answer that it has heard what was printed ({why}): some of it may come again, to this \
+                 group's next subscriber"
+            ),
+        )
+    };
+    client.ask_once(ask, unheard).await.map(|_| ())
 }
 
 fn event_text(event: &EventView, args: &Subscribe) -> String {

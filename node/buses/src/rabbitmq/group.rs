@@ -218,8 +218,7 @@ impl Desk for Place {
     }
 
     async fn again(&mut self, handle: Handle, attempt: u32) -> Again<Handle> {
-        if self.ledger.of(&handle).is_none() && !self.is_silent() {
-            // Its connection broke: the server has it.
+        if !self.is_lent(&handle) {
             return Again::GivenBack;
         }
         match self.failure {
@@ -241,6 +240,11 @@ impl Desk for Place {
                 Again::GivenBack
             }
         }
+    }
+
+    /// Until its connection breaks: then the server has it, and sends it again.
+    fn is_lent(&self, handle: &Handle) -> bool {
+        self.ledger.of(handle).is_some() || self.is_silent()
     }
 
     /// Nothing is lent for a time.

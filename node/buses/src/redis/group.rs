@@ -236,7 +236,9 @@ impl Reader {
             let why = match made {
                 Ok(connection) => {
                     // Where the server was away, leases have ended with that, and not with their
-                    // processes: each has time to come back, and to renew what it holds.
+                    // processes: each has time to come back, and to renew what it holds. A process
+                    // that starts in just that moment knows nothing of it, and may take what others
+                    // hold: it is delivered twice then.
                     let patience = match broke || self.place.keeper.was_away() {
                         true => self.place.renewal().max(PAUSES.1),
                         false => Duration::ZERO,

@@ -13,7 +13,7 @@ use crate::io::{Effect, Now};
 use crate::topics::TopicsInput;
 use crate::turns::{TurnsInput, Writes};
 
-/// Writers wait for so long before it is said why: a cluster that forms has few copies for a
+/// Writes are refused for so long before the log says why: a cluster that forms has few copies for a
 /// moment.
 const SAID_AFTER: Duration = Duration::from_secs(1);
 /// It is said again every so often.
@@ -53,13 +53,13 @@ impl NodeCore {
         }
     }
 
-    /// Says why writers wait: they hear it themselves only when their patience is over.
+    /// Says why writes are refused; whoever writes hears it too.
     pub(super) fn tick_copies(&mut self, now: Now, out: &mut Vec<Effect>) {
         if !self.ticks.is_multiple_of(LOOK_TICKS) {
             return;
         }
-        let waiting = self.cluster.iter().flat_map(|cluster| cluster.slots());
-        let few = waiting.filter_map(|slot| match slot.serving()?.1.writes {
+        let slots = self.cluster.iter().flat_map(|cluster| cluster.slots());
+        let few = slots.filter_map(|slot| match slot.serving()?.1.writes {
             Writes::FewCopies { voters, .. } => Some(voters),
             Writes::Taken | Writes::NoRoom => None,
         });

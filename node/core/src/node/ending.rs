@@ -17,6 +17,9 @@ use super::orders::Asker;
 use crate::admin::AdminAnswer;
 use crate::io::{Effect, HaltReason, Now};
 
+/// How long a node that leaves waits for what runs there, when its copies have gone: as long as one that
+/// is told to end does by default.
+const LAST_TURNS_MAX: Duration = Duration::from_secs(30);
 /// Longest time for a goodbye.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
@@ -25,7 +28,7 @@ const GOODBYE_MAX: Duration = Duration::from_secs(1);
 pub(super) enum Parting {
     /// Its copies have moved away.
     Left,
-    /// It is an edge that ends: it had none.
+    /// It is an edge that ends: it has none.
     EdgeEnds,
 }
 
@@ -37,9 +40,11 @@ pub(super) enum Ending {
     Drain {
         deadline: Instant,
     },
-    /// Leaving for good: ends when no copy is left.
+    /// Leaving for good: ends when no copy is left, and nothing runs here any more.
     Leave {
         asker: Asker,
+        /// Since when no copy is: nothing new begins.
+        empty: Option<Instant>,
     },
     /// Gone for good: says goodbye until the others know, or the time is up.
     Goodbye {
@@ -76,32 +81,48 @@ impl NodeCore {
                 ),
             ));
         }
-        self.ending = Ending::Leave { asker };
+        self.ending = Ending::Leave { asker, empty: None };
         self.set_duty(Duty::Leaving);
         None
     }
 
     /// A leaving node ends when no copy is left on it.
     pub(super) fn check_left(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let Ending::Leave { asker } = self.ending else {
+        let Ending::Leave { asker, empty } = self.ending else {
             return;
         };
-        let empty = self
-            .cluster
-            .as_ref()
-            .is_none_or(|c| c.slots().next().is_none());
-        if empty && !self.sends_objects_off(now, out) {
+        if self.has_copies() {
+            return;
+        }
+        let since = empty.unwrap_or(now.instant);
+        if empty.is_none() {
+            let empty = Some(since);
+            self.ending = Ending::Leave { asker, empty };
             if let Some(cluster) = &mut self.cluster {
                 cluster.gateway.begin_shutdown();
             }
             self.close_subscribers();
-            self.answer_order(asker, OrderKind::Leave, None, out);
-            self.ending = Ending::Goodbye {
-                deadline: now.instant + GOODBYE_MAX,
-                parting: Parting::Left,
-            };
-            self.say_goodbye(now, out);
         }
+        let has_time = now.instant.since(since) < LAST_TURNS_MAX;
+        if has_time && (self.is_busy() || self.sends_objects_off(now, out)) {
+            return;
+        }
+        self.answer_order(asker, OrderKind::Leave, None, out);
+        self.ending = Ending::Goodbye {
+            deadline: now.instant + GOODBYE_MAX,
+            parting: Parting::Left,
+        };
+        self.say_goodbye(now, out);
+    }
+
+    fn has_copies(&self) -> bool {
+        let mut slots = self.cluster.iter().flat_map(|cluster| cluster.slots());
+        slots.next().is_some()
+    }
+
+    /// Nothing of the cluster is on it.
+    fn is_edge(&self) -> bool {
+        self.record.weight == 0 && !self.has_copies()
     }
 
     /// The others know that this node has left, or had time enough to hear it; and so had the calls
@@ -132,10 +153,10 @@ impl NodeCore {
         if let Some(cluster) = &mut self.cluster {
             cluster.gateway.begin_shutdown();
         }
-        // An edge that ends leaves: nothing of the cluster is on it.
-        self.set_duty(match self.record.weight {
-            0 => Duty::Leaving,
-            _ => Duty::Draining,
+        // An edge that ends leaves.
+        self.set_duty(match self.is_edge() {
+            true => Duty::Leaving,
+            false => Duty::Draining,
         });
         self.close_subscribers();
         self.settle(now, out);
@@ -158,7 +179,7 @@ impl NodeCore {
         if has_time && (!is_done || self.sends_objects_off(now, out)) {
             return;
         }
-        if has_time && self.record.weight == 0 && !alone {
+        if has_time && self.is_edge() && !alone {
             // The others would take it for one that fails, and look for it.
             self.ending = Ending::Goodbye {
                 deadline: deadline.min(now.instant + GOODBYE_MAX),

@@ -257,7 +257,7 @@ impl NodeCore {
     fn carry_out(&mut self, now: Now, asker: Asker, kind: OrderKind, out: &mut Vec<Effect>) {
         let refusal = match (kind, self.ending) {
             // The same order came twice.
-            (OrderKind::Leave, Ending::Leave { asker: first }) if first == asker => {
+            (OrderKind::Leave, Ending::Leave { asker: first, .. }) if first == asker => {
                 return self.say_taken(asker, out);
             }
             (OrderKind::Leave, Ending::No) => match self.begin_leave(asker) {
@@ -414,6 +414,13 @@ impl NodeCore {
         self.orders
             .removals
             .retain(|asked| asked.until > now.instant);
+        // The connection is back: whoever was told still moves its copies, and will say when it has.
+        let links = &self.links;
+        for waiting in self.orders.waiting.values_mut() {
+            if matches!(waiting.stage, Stage::Lost { .. }) && links.answers(waiting.to) {
+                waiting.stage = Stage::Taken;
+            }
+        }
         let mut left = Vec::new();
         let mut unconfirmed = Vec::new();
         for (number, waiting) in &self.orders.waiting {

@@ -74,23 +74,28 @@ impl Answer {
     }
 }
 
-/// A message over the limit of its size, in the code and the words of gRPC for Go, in which Dapr is
-/// written; `None`: it is another status. A request was not read, so that nobody was asked; an
-/// answer was not sent, and what it answers has happened.
+/// A message over the limit of its size, in the words of gRPC for Go, in which Dapr is written;
+/// `None`: it is another status. A request was not read, so that nobody was asked, and Go's code says
+/// so. An answer was not sent, and what it answers has happened: SDKs must not repeat it, which they
+/// do under Go's code.
 #[must_use]
 pub fn larger_than_max(status: &Status) -> Option<Status> {
     let said = status.message();
-    let what = match said {
-        _ if status.code() != Code::OutOfRange => return None,
-        _ if said.contains("decoded message length too large") => "grpc: received message",
-        _ if said.contains("encoded message length too large") => "trying to send message",
-        _ => return None,
-    };
+    if status.code() != Code::OutOfRange {
+        return None;
+    }
     let numbers = said.split(|c: char| !c.is_ascii_digit());
     let mut numbers = numbers.filter(|part| !part.is_empty());
     let (found, max) = (numbers.next()?, numbers.next()?);
-    let words = format!("{what} larger than max ({found} vs. {max})");
-    Some(Status::resource_exhausted(words))
+    if said.contains("decoded message length too large") {
+        let words = format!("grpc: received message larger than max ({found} vs. {max})");
+        return Some(Status::resource_exhausted(words));
+    }
+    let is_answer = said.contains("encoded message length too large");
+    is_answer.then(|| {
+        let words = format!("trying to send message larger than max ({found} vs. {max})");
+        Status::internal(words)
+    })
 }
 
 fn wire_detail(detail: Detail) -> ErrorDetail {

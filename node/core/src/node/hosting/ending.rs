@@ -38,8 +38,11 @@ impl NodeCore {
     /// Whether a turn of another leader must begin elsewhere. One that runs here already goes on.
     pub(super) fn begins_elsewhere(&self, leader: NodeId, start: &TurnStart) -> bool {
         let ends = match self.ending {
-            Ending::No | Ending::Leave { .. } => false,
-            Ending::Drain { .. } | Ending::Goodbye { .. } | Ending::Halted => true,
+            Ending::No | Ending::Leave { empty: None, .. } => false,
+            Ending::Leave { .. }
+            | Ending::Drain { .. }
+            | Ending::Goodbye { .. }
+            | Ending::Halted => true,
         };
         ends && leader != self.me && !self.hosting.objects.may_adopt(start)
     }

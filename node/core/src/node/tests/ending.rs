@@ -3,18 +3,21 @@
 use std::time::Duration;
 
 use ghostlight_placement::membership::MemberState;
-use ghostlight_protocol::wire::hello::{ConnectionKind, Duty};
+use ghostlight_protocol::ids::ClusterId;
+use ghostlight_protocol::wire::hello::{ConnectionKind, Duty, new_descriptor};
 use ghostlight_protocol::wire::host::{End, HostFrame, HostRole, Said, Wish};
 
 use super::bench::by_hand::ByHand;
+use super::bench::{record, start};
 use super::hosts::{INCARNATION, run, run_for_other};
 use super::*;
+use crate::admin::{AdminRequest, AdminTicket};
 use crate::hosts::words::{
     AnswerKind, AppAnswer, AppEffect, AppInput, AppInstance, AppType, Callback, Drains, Exchange,
     Reentrancy,
 };
 use crate::io::{Effect, Input};
-use crate::turn_io::{RunnerInput, TurnEnd};
+use crate::turn_io::{RunnerEffect, RunnerInput, TurnEnd};
 
 /// Turns of node 2's actors that have ended, as this node says, and the last frame about it.
 fn ended(bench: &mut Bench) -> (Vec<(u64, End)>, Option<HostFrame>) {
@@ -80,7 +83,10 @@ fn an_edge_that_ends_says_goodbye() {
     bench.pass(2_000);
     let state = |bench: &mut Bench| bench.at(leader).core.member_state(node_id(edge));
     assert_eq!(state(&mut bench), MemberState::Alive);
-    bench.at(edge).core.record.weight = 0;
+    let core = &mut bench.at(edge).core;
+    core.record.weight = 0;
+    let cluster = core.cluster.as_mut().expect("a member");
+    cluster.slots.iter_mut().for_each(|slot| *slot = None);
     let deadline = bench.now.instant + Duration::from_secs(30);
     bench.feed(edge, Input::Shutdown { deadline });
     bench.pass(600);
@@ -144,4 +150,60 @@ fn objects_of_applications_are_told_to_go_before_their_node_ends() {
         }
         assert!(halts(&bed.run(by - 2)), "{answers}: it ends");
     }
+}
+
+/// An edge that leaves has no copies that would have to move first. What runs there for others goes on all
+/// the same, and nothing new begins.
+#[test]
+fn a_node_that_leaves_finishes_what_runs_there_for_others() {
+    let descriptor = new_descriptor(ClusterId(9), node_id(2), 2, 3);
+    let mut begun = start(1, descriptor, Vec::new());
+    begun.record.weight = 0;
+    let mut bed = ByHand::begun(begun);
+    for kind in [ConnectionKind::Control, ConnectionKind::Bulk] {
+        bed.feed(Input::Connected {
+            peer: record(2),
+            descriptor: None,
+            kind,
+        });
+    }
+    let from = node_id(2);
+    let runs = |said: &[Effect]| {
+        let turns = said.iter().filter_map(|effect| match effect {
+            Effect::Runner(RunnerEffect::Run(start)) => Some(start.turn),
+            _ => None,
+        });
+        turns.collect::<Vec<_>>()
+    };
+    let frame = run(1);
+    let turns = runs(&bed.feed(Input::Frame { from, frame }));
+    let [turn] = turns[..] else {
+        panic!("it runs: {turns:?}")
+    };
+    let halts = |said: &[Effect]| said.iter().any(|effect| matches!(effect, Effect::Halt(_)));
+    let request = AdminRequest::Leave { node: None };
+    let ticket = AdminTicket(1);
+    let mut said = bed.feed(Input::Admin { ticket, request });
+    said.extend(bed.run(16));
+    assert!(!halts(&said), "a turn runs");
+    let answered = |said: &[Effect]| {
+        let answers = said.iter();
+        answers
+            .filter(|effect| matches!(effect, Effect::AdminReply { .. }))
+            .count()
+    };
+    assert_eq!(answered(&said), 0, "it has not left");
+    let frame = run(2);
+    assert_eq!(
+        runs(&bed.feed(Input::Frame { from, frame })),
+        [],
+        "nothing new begins"
+    );
+    let detail = "for the test".to_owned();
+    let end = TurnEnd::NotStarted { detail };
+    bed.feed(Input::Runner(RunnerInput::Ended { turn, end }));
+    // Nobody acknowledges it here: its leader is silent by then, and is waited for no longer.
+    let said = bed.run(60);
+    assert_eq!(answered(&said), 1);
+    assert!(halts(&said), "it has left");
 }
