@@ -187,7 +187,7 @@ fn unusable(error: DataDirError) -> StartError {
     StartError::new(error.code(), error.to_string())
 }
 
-fn failed(error: StorageError) -> StartError {
+pub(super) fn failed(error: StorageError) -> StartError {
     StartError::new(error.code(), error.to_string())
 }
 

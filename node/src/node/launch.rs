@@ -143,9 +143,7 @@ where
     } = opened;
     let back = listeners::back(&config, &mut identity).await?;
     let (mut entrance, lobby) = doors.opened(&config, &mut identity).await?;
-    store
-        .save_identity(&identity)
-        .map_err(|error| StartError::new(error.code(), error.to_string()))?;
+    store.save_identity(&identity).map_err(data::failed)?;
     let bound = bound_addresses(&config, &entrance, &back)?;
     let record = record(&config, &identity, &registry, &bound);
     let me = record

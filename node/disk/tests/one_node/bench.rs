@@ -268,6 +268,7 @@ impl OneNode {
                 | Effect::Reconnect { .. }
                 | Effect::Dial { .. }
                 | Effect::Introduce { .. }
+                | Effect::Overrun { .. }
                 | Effect::Event(_) => {}
             }
         }
