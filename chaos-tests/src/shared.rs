@@ -68,8 +68,9 @@ pub struct Judged {
 
 impl Shared {
     /// Starts clients that ask these addresses, each a different one first. `name` is part of every
-    /// object's id: nobody else may use them. `seed` draws what is asked; how much, and some of what,
-    /// depends on answers and time, so that a run is not repeated by it: what one has is its history.
+    /// object's id: nobody else may use them. `seed` draws what is asked; how much, and some of
+    /// what, depends on answers and time, so that a run is not repeated by it: what one has is its
+    /// history.
     #[must_use]
     pub fn start(name: &str, addresses: &[String], seed: u64) -> Self {
         let mut shared = Self {

@@ -224,7 +224,7 @@ fn dependencies_point_one_way() {
         ),
         (
             "chaos-tests/decoders",
-            &["core", "placement", "protocol", "storage"][..],
+            &["core", "placement", "protocol", "report", "storage"][..],
         ),
         ("chaos-tests/histories", &[][..]),
     ]);

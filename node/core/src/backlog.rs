@@ -49,8 +49,8 @@ pub(crate) struct Backlog {
     rate: Option<u64>,
 }
 
-/// How long a call may wait in the line that has `remaining` time: for half of it, and two seconds at
-/// most.
+/// How long a call may wait in the line that has `remaining` time: for half of it, and two seconds
+/// at most.
 #[must_use]
 pub fn patience(remaining: Option<Duration>) -> Duration {
     remaining.map_or(PATIENCE_MAX, |left| (left / 2).min(PATIENCE_MAX))

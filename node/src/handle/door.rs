@@ -1,9 +1,9 @@
-//! The door that clients' calls come in by. While every node that leads has more to do than it can, calls
-//! that could not wait long enough are refused here, by the thread that has read them: a flood then
-//! costs the core's thread nothing, and what can be done is done.
+//! The door that clients' calls come in by. While every node that leads has more to do than it can,
+//! calls that could not wait long enough are refused here, by the thread that has read them: a
+//! flood then costs the core's thread nothing, and what can be done is done.
 //!
-//! The core decides (`gateway/busy.rs` there): whoever is refused here would be refused by it. Absent:
-//! calls of running turns, which have no door.
+//! The core decides (`gateway/busy.rs` there): whoever is refused here would be refused by it.
+//! Absent: calls of running turns, which have no door.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Leaders that have refused a call because it would have come too late: while their pause lasts,
 //! calls that have no more time than that one are refused here, which costs neither them nor us a
-//! frame. While that is so of all of them, calls need not even come here: whoever lets clients in is
-//! told so.
+//! frame. While that is so of all of them, calls need not even come here: whoever lets clients in
+//! is told so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

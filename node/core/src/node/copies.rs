@@ -13,8 +13,8 @@ use crate::io::{Effect, Now};
 use crate::topics::TopicsInput;
 use crate::turns::{TurnsInput, Writes};
 
-/// Writes are refused for so long before the log says why: a cluster that forms has few copies for a
-/// moment.
+/// Writes are refused for so long before the log says why: a cluster that forms has few copies for
+/// a moment.
 const SAID_AFTER: Duration = Duration::from_secs(1);
 /// It is said again every so often.
 const SAID_EVERY: Duration = Duration::from_secs(60);

@@ -17,8 +17,8 @@ use super::orders::Asker;
 use crate::admin::AdminAnswer;
 use crate::io::{Effect, HaltReason, Now};
 
-/// How long a node that leaves waits for what runs there, when its copies have gone: as long as one that
-/// is told to end does by default.
+/// How long a node that leaves waits for what runs there, when its copies have gone: as long as one
+/// that is told to end does by default.
 const LAST_TURNS_MAX: Duration = Duration::from_secs(30);
 /// Longest time for a goodbye.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);

@@ -414,7 +414,8 @@ impl NodeCore {
         self.orders
             .removals
             .retain(|asked| asked.until > now.instant);
-        // The connection is back: whoever was told still moves its copies, and will say when it has.
+        // The connection is back: whoever was told still moves its copies, and will say when it
+        // has.
         let links = &self.links;
         for waiting in self.orders.waiting.values_mut() {
             if matches!(waiting.stage, Stage::Lost { .. }) && links.answers(waiting.to) {

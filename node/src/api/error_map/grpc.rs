@@ -75,9 +75,9 @@ impl Answer {
 }
 
 /// A message over the limit of its size, in the words of gRPC for Go, in which Dapr is written;
-/// `None`: it is another status. A request was not read, so that nobody was asked, and Go's code says
-/// so. An answer was not sent, and what it answers has happened: SDKs must not repeat it, which they
-/// do under Go's code.
+/// `None`: it is another status. A request was not read, so that nobody was asked, and Go's code
+/// says so. An answer was not sent, and what it answers has happened: SDKs must not repeat it,
+/// which they do under Go's code.
 #[must_use]
 pub fn larger_than_max(status: &Status) -> Option<Status> {
     let said = status.message();

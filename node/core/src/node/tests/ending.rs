@@ -152,8 +152,8 @@ fn objects_of_applications_are_told_to_go_before_their_node_ends() {
     }
 }
 
-/// An edge that leaves has no copies that would have to move first. What runs there for others goes on all
-/// the same, and nothing new begins.
+/// An edge that leaves has no copies that would have to move first. What runs there for others goes
+/// on all the same, and nothing new begins.
 #[test]
 fn a_node_that_leaves_finishes_what_runs_there_for_others() {
     let descriptor = new_descriptor(ClusterId(9), node_id(2), 2, 3);
