@@ -88,7 +88,7 @@ fn unknown_things() -> Vec<Refused> {
             "/v1.0/actors/ghost/a/method/get",
             (404, "ERR_ACTOR_NO_ADDRESS", "E0106"),
             "did not find address for actor 'ghost||a': no node hosts actor type `ghost`. \
-             Known: account, counter, echo, log, tally",
+             Known: account, counter, echo, log, register, tally",
         ),
         Refused::post(
             "/v1.0/actors/dapr.internal.default.app.workflow/a/method/get",
