@@ -98,10 +98,7 @@ impl NodeCore {
         if empty.is_none() {
             let empty = Some(since);
             self.ending = Ending::Leave { asker, empty };
-            if let Some(cluster) = &mut self.cluster {
-                cluster.gateway.begin_shutdown();
-            }
-            self.close_subscribers();
+            self.begin_nothing_new();
         }
         let has_time = now.instant.since(since) < LAST_TURNS_MAX;
         if has_time && (self.is_busy() || self.sends_objects_off(now, out)) {
@@ -113,6 +110,14 @@ impl NodeCore {
             parting: Parting::Left,
         };
         self.say_goodbye(now, out);
+    }
+
+    /// Calls of clients are refused, and subscribers take no more.
+    fn begin_nothing_new(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.gateway.begin_shutdown();
+        }
+        self.close_subscribers();
     }
 
     fn has_copies(&self) -> bool {
@@ -150,15 +155,12 @@ impl NodeCore {
 
     pub(super) fn begin_shutdown(&mut self, now: Now, deadline: Instant, out: &mut Vec<Effect>) {
         self.ending = Ending::Drain { deadline };
-        if let Some(cluster) = &mut self.cluster {
-            cluster.gateway.begin_shutdown();
-        }
         // An edge that ends leaves.
         self.set_duty(match self.is_edge() {
             true => Duty::Leaving,
             false => Duty::Draining,
         });
-        self.close_subscribers();
+        self.begin_nothing_new();
         self.settle(now, out);
         self.tick_ending(now, out);
     }

@@ -66,10 +66,10 @@ struct Waiting {
 enum Stage {
     /// Nothing was heard.
     Sent { until: Instant },
-    /// The node works on it.
-    Taken,
+    /// This run of the node works on it: another one would know nothing of it.
+    Taken { run: Option<u64> },
     /// It did, and the connection to it is gone.
-    Lost { until: Instant },
+    Lost { until: Instant, run: Option<u64> },
 }
 
 /// Who gave this node an order.
@@ -355,6 +355,7 @@ impl NodeCore {
         answer: OrderAnswer,
         out: &mut Vec<Effect>,
     ) {
+        let run = self.run_of(from);
         let Some(waiting) = self.orders.waiting.get_mut(&answer.number) else {
             return;
         };
@@ -366,7 +367,7 @@ impl NodeCore {
         }
         let (kind, about) = (waiting.kind, waiting.about);
         match stage {
-            OrderStage::Taken => waiting.stage = Stage::Taken,
+            OrderStage::Taken => waiting.stage = Stage::Taken { run },
             OrderStage::Done => {
                 let done = AdminAnswer::Done(self.done(about, kind));
                 self.settle_order(answer.number, done, out);
@@ -398,9 +399,9 @@ impl NodeCore {
                 Stage::Sent { .. } if waiting.kind == OrderKind::Remove => {}
                 Stage::Sent { .. } => unconfirmed.push(*number),
                 // One that leaves ends its connections: whether it has left comes by gossip.
-                Stage::Taken => {
+                Stage::Taken { run } => {
                     let until = now.instant + LEFT_MAX;
-                    waiting.stage = Stage::Lost { until };
+                    waiting.stage = Stage::Lost { until, run };
                 }
                 Stage::Lost { .. } => {}
             }
@@ -418,8 +419,10 @@ impl NodeCore {
         // has.
         let links = &self.links;
         for waiting in self.orders.waiting.values_mut() {
-            if matches!(waiting.stage, Stage::Lost { .. }) && links.answers(waiting.to) {
-                waiting.stage = Stage::Taken;
+            if let Stage::Lost { run, .. } = waiting.stage
+                && links.answers(waiting.to)
+            {
+                waiting.stage = Stage::Taken { run };
             }
         }
         let mut left = Vec::new();
@@ -428,8 +431,11 @@ impl NodeCore {
             match waiting.stage {
                 Stage::Sent { until } if until <= now.instant => unconfirmed.push(*number),
                 Stage::Lost { .. } if self.has_left(waiting.to) => left.push(*number),
-                Stage::Lost { until } if until <= now.instant => unconfirmed.push(*number),
-                Stage::Sent { .. } | Stage::Taken | Stage::Lost { .. } => {}
+                Stage::Lost { until, .. } if until <= now.instant => unconfirmed.push(*number),
+                Stage::Taken { run } if self.is_another_run(waiting.to, run) => {
+                    unconfirmed.push(*number);
+                }
+                Stage::Sent { .. } | Stage::Taken { .. } | Stage::Lost { .. } => {}
             }
         }
         for number in left {
@@ -441,6 +447,17 @@ impl NodeCore {
         for number in unconfirmed {
             self.unconfirmed(number, out);
         }
+    }
+
+    /// Of a node that is known, as its record has it.
+    fn run_of(&self, node: NodeId) -> Option<u64> {
+        let link = self.links.link(node);
+        link.map(|link| link.record.generation)
+    }
+
+    fn is_another_run(&self, node: NodeId, run: Option<u64>) -> bool {
+        let present = self.run_of(node);
+        present.is_some() && run.is_some() && present != run
     }
 
     fn has_left(&self, node: NodeId) -> bool {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use ghostlight_placement::membership::MemberState;
 use ghostlight_protocol::ids::ClusterId;
-use ghostlight_protocol::wire::hello::{ConnectionKind, Duty, new_descriptor};
+use ghostlight_protocol::wire::frame::{OrderAnswer, OrderStage};
+use ghostlight_protocol::wire::hello::{ConnectionKind, Duty, NodeRecord, new_descriptor};
 use ghostlight_protocol::wire::host::{End, HostFrame, HostRole, Said, Wish};
 
 use super::bench::by_hand::ByHand;
@@ -206,4 +207,47 @@ fn a_node_that_leaves_finishes_what_runs_there_for_others() {
     let said = bed.run(60);
     assert_eq!(answered(&said), 1);
     assert!(halts(&said), "it has left");
+}
+
+/// Another node was ordered to leave, and works on it. That its connection breaks for a moment
+/// changes nothing; a run of it that was not told is another matter.
+#[test]
+fn an_order_survives_a_connection_that_blinks_and_no_restart() {
+    let mut bed = ByHand::new();
+    let ticket = AdminTicket(1);
+    let node = node_id(2);
+    let wanted = Some(format!("{node:?}"));
+    let request = AdminRequest::Leave { node: wanted };
+    let said = bed.feed(Input::Admin { ticket, request });
+    let number = said.iter().find_map(|effect| match effect {
+        Effect::Send {
+            frame: Frame::Order(order),
+            ..
+        } => Some(order.number),
+        _ => None,
+    });
+    let taken = OrderAnswer {
+        number: number.expect("it is handed on"),
+        stage: OrderStage::Taken as i32,
+        ..OrderAnswer::default()
+    };
+    let frame = Frame::OrderAnswer(taken);
+    bed.feed(Input::Frame { from: node, frame });
+    for (generation, answered) in [(1, false), (2, true)] {
+        let kind = ConnectionKind::Control;
+        let mut said = bed.feed(Input::Disconnected { node, kind });
+        said.extend(bed.run(2));
+        let peer = NodeRecord {
+            generation,
+            ..record(2)
+        };
+        said.extend(bed.feed(Input::Connected {
+            peer,
+            descriptor: None,
+            kind,
+        }));
+        said.extend(bed.run(300));
+        let answers = |effect: &Effect| matches!(effect, Effect::AdminReply { .. });
+        assert_eq!(said.iter().any(answers), answered, "run {generation}");
+    }
 }

@@ -319,18 +319,21 @@ impl Group {
             }) if to == from && !self.acks.contains(offset) => {
                 self.take_out(offset);
                 self.pause(now, offset);
-                let confirm = self.verdicts.known.entry(from).or_default();
-                confirm.epoch = self.row.epoch;
-                confirm.counted.push(offset);
+                self.confirm_counted(from, offset);
             }
             // Its outcome is on its way to the log, or it is not taken yet: it is said again.
             Some(Place::Failing) | None if !known => {}
             _ => {
-                let confirm = self.verdicts.known.entry(from).or_default();
-                confirm.epoch = self.row.epoch;
-                confirm.counted.push(offset);
+                self.confirm_counted(from, offset);
             }
         }
+    }
+
+    /// Says again that a failure was counted.
+    fn confirm_counted(&mut self, to: SubscriberId, offset: u64) {
+        let confirm = self.verdicts.known.entry(to).or_default();
+        confirm.epoch = self.row.epoch;
+        confirm.counted.push(offset);
     }
 
     /// One more delivery has failed.
