@@ -2,12 +2,14 @@
 //!
 //! Reminders stand in the store in the order in which they are due. A *walk* over that order takes
 //! what is due and may fire; what may not, because its actor or its type has enough firings or
-//! cannot be called, is passed over, and a later walk goes back for it. A timer's row says when it
+//! cannot be called, is *held* until there is room. Where too many are held it is passed over, and a
+//! later walk goes back for it. A timer's row says when it
 //! fired first; when it fires next is kept in memory here. A tick that nobody fired in time fires
 //! once. Absent: the clock (the calendar comes in with each input), what a firing does, and what
 //! becomes of its row.
 
 mod firings;
+mod held;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ use prost::Message;
 
 pub use self::firings::FIRINGS_MAX;
 use self::firings::{Bound, Firings, Moved, Says};
+use self::held::Held;
 use self::shared::Shared;
 pub use self::shared::{NODE_FIRINGS_MAX, SharedFirings, rotation};
 use self::timers::Timers;
@@ -35,6 +38,9 @@ use crate::turns::{Due, RowsWanted, Standing, WakeupEnd};
 const PAGE_ROWS: usize = 512;
 /// After a walk back over so many pages, the next one begins later by that for each but the first.
 const PAGE_PAUSE: Duration = Duration::from_millis(10);
+/// While most places for held reminders are taken, a walk back finds a place for few, and is made
+/// the more seldom.
+const CROWDED_PAUSE: Duration = Duration::from_millis(100);
 /// Timers that are looked at for one input.
 const STEPS_MAX: usize = 4_096;
 
@@ -77,6 +83,8 @@ pub struct Wakeups {
     bounds: BTreeSet<Bound>,
     /// No walk goes back before this.
     back_at: Instant,
+    /// Reminders that are due and wait for room.
+    held: Held,
     /// Rows of reminders that try for their types.
     tries: VecDeque<Bytes>,
     reminders: Firings,
@@ -105,6 +113,22 @@ enum Read {
     },
 }
 
+/// Which of those that wait for the same a reminder comes before.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// All: it was held the longest.
+    Oldest,
+    /// None: where they wait, it waits too, or they would never fire while others become due.
+    BehindHeld,
+}
+
+/// Whether a reminder has begun to fire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Begun {
+    Yes,
+    No,
+}
+
 /// Over the reminders that are due.
 #[derive(Debug)]
 struct Walk {
@@ -123,6 +147,7 @@ impl Wakeups {
             passed: None,
             bounds: BTreeSet::new(),
             back_at: Instant(0),
+            held: Held::default(),
             tries: VecDeque::new(),
             reminders: Firings::default(),
             timers: Timers::default(),
@@ -132,10 +157,12 @@ impl Wakeups {
 
     /// Counts what it has under way, and what waits, among all of its node.
     pub fn count_among(&self, node: &mut SharedFirings) {
-        let waiting = self.bounds.iter();
+        let mut waiting: BTreeSet<&str> = self.bounds.iter().filter_map(Bound::of_type).collect();
+        waiting.extend(self.held.types().map(String::as_str));
         self.reminders.count_among(&mut node.reminders, waiting);
-        let waiting = self.timers.waiting();
-        self.timer_firings.count_among(&mut node.timers, waiting);
+        let waiting = self.timers.waiting().filter_map(Bound::of_type);
+        self.timer_firings
+            .count_among(&mut node.timers, waiting.collect());
     }
 
     /// Feeds one input; `wall` is a calendar clock that can be believed, `node` what runs in all
@@ -156,7 +183,7 @@ impl Wakeups {
         }
         self.try_rested(now, &mut node.reminders);
         self.fire_timers(wall, &mut node.timers, out);
-        self.look(now, wall, &node.reminders, out);
+        self.look(now, wall, &mut node.reminders, out);
     }
 
     /// Of each type that has rested, one firing tries.
@@ -175,7 +202,13 @@ impl Wakeups {
     }
 
     /// Begins a read, if one is needed and none is under way.
-    fn look(&mut self, now: Instant, wall: WallTime, node: &Shared, out: &mut Vec<WakeupsEffect>) {
+    fn look(
+        &mut self,
+        now: Instant,
+        wall: WallTime,
+        node: &mut Shared,
+        out: &mut Vec<WakeupsEffect>,
+    ) {
         if let Read::TimersWanted(after) = &mut self.read {
             let after = after.take();
             self.read = Read::TimersDue;
@@ -191,20 +224,68 @@ impl Wakeups {
         if self.reminders.is_crowded() {
             return;
         }
+        let keys = self.release(node);
+        let walk = self.wanted_walk(now, wall, node);
+        match (keys.is_empty(), walk) {
+            (false, walk) => self.read_reminders(keys, walk, out),
+            (true, Some(walk)) => self.walk(walk, out),
+            (true, None) => {}
+        }
+    }
+
+    /// Those of the held reminders for which there is room begin.
+    fn release(&mut self, node: &mut Shared) -> VecDeque<Bytes> {
+        let mut keys = VecDeque::new();
+        for (due, key) in self.held.release(&self.reminders, node) {
+            if self.reminders.contains(&key) {
+                continue; // It tried for its type; if it could not start, it is held again.
+            }
+            if self.begin_or_wait(node, due, &key, Order::Oldest) == Begun::Yes {
+                keys.push_back(key);
+            }
+        }
+        keys
+    }
+
+    /// A walk over what nobody has looked at, or back to what was passed over, if there is any.
+    fn wanted_walk(&mut self, now: Instant, wall: WallTime, node: &Shared) -> Option<Walk> {
         let ahead = self.next.filter(|next| *next <= wall.0);
-        let wanted =
-            now >= self.back_at && self.bounds.iter().any(|b| self.reminders.is_roomy(node, b));
-        let back = self.passed.filter(|_| wanted);
-        let Some(from) = back.into_iter().chain(ahead).min() else {
-            return;
+        // What is held comes before what was passed over.
+        let has_room = |b: &Bound| self.reminders.is_roomy(node, b) && !self.held.waits_for(b);
+        let back_at = match self.held.is_crowded() {
+            true => self.back_at + CROWDED_PAUSE,
+            false => self.back_at,
         };
+        let wanted = now >= back_at && self.bounds.iter().any(has_room);
+        let back = self.passed.filter(|_| wanted);
+        let from = back.into_iter().chain(ahead).min()?;
         self.next = None;
         if back.is_some() {
             self.passed = None;
             self.bounds.clear();
         }
         let after = family::due_row_key(DueKind::Reminder, from, b"");
-        self.walk(Walk { after, pages: 0 }, out);
+        Some(Walk { after, pages: 0 })
+    }
+
+    /// A reminder that is due begins to fire, or waits for what keeps it from it.
+    fn begin_or_wait(&mut self, node: &mut Shared, due: u64, key: &Bytes, order: Order) -> Begun {
+        let Some((actor, ..)) = family::parse_schedule_key(key) else {
+            return Begun::No;
+        };
+        let older = match order {
+            Order::BehindHeld => self.held.before(&actor),
+            Order::Oldest => None,
+        };
+        match older.or_else(|| self.reminders.bound(node, &actor)) {
+            None => {
+                self.reminders.begin(node, key.clone(), &actor);
+                return Begun::Yes;
+            }
+            Some(Bound::Partition) => self.expect(due),
+            Some(bound) => self.wait(due, key, bound),
+        }
+        Begun::No
     }
 
     fn walk(&mut self, walk: Walk, out: &mut Vec<WakeupsEffect>) {
@@ -308,23 +389,16 @@ impl Wakeups {
                 after = None;
                 break;
             }
-            let Some((actor, ..)) = family::parse_schedule_key(&key) else {
-                continue;
-            };
-            if self.reminders.contains(&key) {
+            if self.reminders.contains(&key) || self.held.contains(&key) {
                 continue;
             }
-            match self.reminders.bound(node, &actor) {
-                None => {
-                    self.reminders.begin(node, key.clone(), &actor);
-                    keys.push_back(key);
-                }
-                Some(Bound::Partition) => {
-                    self.expect(due);
-                    after = None;
-                    break;
-                }
-                Some(bound) => self.pass_over(due, bound),
+            if self.reminders.room(node, &Bound::Partition) == 0 {
+                self.expect(due);
+                after = None;
+                break;
+            }
+            if self.begin_or_wait(node, due, &key, Order::BehindHeld) == Begun::Yes {
+                keys.push_back(key);
             }
         }
         let walk = match after {
@@ -344,7 +418,11 @@ impl Wakeups {
         }
     }
 
-    fn pass_over(&mut self, due: u64, bound: Bound) {
+    /// It is held, if there is a place.
+    fn wait(&mut self, due: u64, key: &Bytes, bound: Bound) {
+        if self.held.has_place(&bound) {
+            return self.held.hold((due, key.clone()), &bound);
+        }
         self.passed = Some(self.passed.map_or(due, |passed| passed.min(due)));
         self.bounds.insert(bound);
     }
@@ -435,7 +513,7 @@ impl Wakeups {
                 let moved = self.reminders.end(&mut node.reminders, now, ended, says);
                 if moved == Some(Moved::No) {
                     let of_type = Bound::Type(due.actor.actor_type().to_owned());
-                    self.pass_over(due.row.due_ms, of_type);
+                    self.wait(due.row.due_ms, &key, of_type);
                 }
             }
             ScheduleKind::Timer => {

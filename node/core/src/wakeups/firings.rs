@@ -5,7 +5,7 @@
 //! A type whose firing could not start *rests*; then one firing *tries*, and the others follow when
 //! it was called. Absent: what is due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,6 +34,16 @@ pub(super) enum Bound {
     Type(String),
     /// The actor has.
     Actor(ActorKey),
+}
+
+impl Bound {
+    /// The type that has enough, if it is that.
+    pub(super) fn of_type(&self) -> Option<&str> {
+        match self {
+            Self::Type(name) => Some(name),
+            Self::Partition | Self::Actor(_) => None,
+        }
+    }
 }
 
 /// Whether the row of a running firing was written since it began.
@@ -188,19 +198,13 @@ impl Firings {
         Some(moved)
     }
 
-    /// Counts what runs here, and what waits, among all of the node.
-    pub(super) fn count_among<'a>(
-        &self,
-        node: &mut Shared,
-        waiting: impl Iterator<Item = &'a Bound>,
-    ) {
+    /// Counts what runs here, and the types for which something waits, among all of the node.
+    pub(super) fn count_among(&self, node: &mut Shared, waiting: BTreeSet<&str>) {
         for (name, of_type) in &self.types {
             node.count(name, of_type.running);
         }
-        for bound in waiting {
-            if let Bound::Type(name) = bound
-                && !self.types.contains_key(name)
-            {
+        for name in waiting {
+            if !self.types.contains_key(name) {
                 node.count(name, 0);
             }
         }

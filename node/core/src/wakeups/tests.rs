@@ -32,6 +32,7 @@ struct Bed {
     fired: Vec<(String, u64)>,
     running: Vec<Due>,
     reads: usize,
+    rows_read: usize,
     /// Reads are answered by `give`, with the rows of the moment they were asked in.
     by_hand: bool,
     held: VecDeque<WakeupsInput>,
@@ -52,6 +53,7 @@ impl Bed {
                 WakeupsEffect::Read(wanted) => {
                     self.reads += 1;
                     let (rows, rest) = self.read(wanted);
+                    self.rows_read += rows.len();
                     self.held.push_back(WakeupsInput::Rows { rows, rest });
                     if !self.by_hand {
                         self.give();
@@ -436,6 +438,58 @@ fn firings_that_do_not_end_hold_up_nobody_else() {
             bed.reads - reads
         );
     }
+}
+
+/// What is due and waits is not looked for again and again: reads are few for each that fires.
+#[test]
+fn what_waits_for_room_is_not_searched_for_again() {
+    for actors in [1, 7, 40, 500] {
+        let mut bed = Bed::default();
+        let each = 2_000 / actors;
+        for number in 0..actors * each {
+            let of = actor_of("t", &(number % actors).to_string());
+            let name = number.to_string();
+            bed.store(&of, ScheduleKind::Reminder, &name, row(1_000, ""));
+        }
+        bed.pass(1_000);
+        while let Some(due) = (!bed.running.is_empty()).then(|| bed.running.remove(0)) {
+            bed.end(due, Some(1_000_000_000));
+            bed.pass(1);
+        }
+        let fired = bed.fired.len() as u64;
+        assert_eq!(fired, actors * each, "{actors} actors");
+        let rows = bed.rows_read as u64;
+        assert!(rows < 16 * fired, "{actors} actors: {rows} rows were read");
+    }
+}
+
+/// Where more becomes due than can fire, the oldest of a type is never the last.
+#[test]
+fn what_waits_fires_before_what_is_due_later() {
+    let mut bed = Bed::default();
+    for number in 0..1_000 {
+        let actor = actor_of("t", &number.to_string());
+        bed.store(&actor, ScheduleKind::Reminder, "n", row(number, ""));
+    }
+    let mut next = 1_000;
+    for _ in 0..400 {
+        // A few more are due each time than end.
+        for _ in 0..4 {
+            let actor = actor_of("t", &next.to_string());
+            bed.set_of(&actor, ScheduleKind::Reminder, "n", Some(row(next, "")));
+            next += 1;
+        }
+        bed.pass(4);
+        for _ in 0..3.min(bed.running.len()) {
+            let due = bed.running.remove(0);
+            bed.end(due, Some(1_000_000_000));
+        }
+    }
+    let ticks: Vec<u64> = bed.fired.iter().map(|(_, tick)| *tick).collect();
+    assert!(ticks.len() > 1_000, "{} fired", ticks.len());
+    let first: BTreeSet<u64> = ticks.into_iter().collect();
+    let missing = (0..1_000).find(|tick| !first.contains(tick));
+    assert_eq!(missing, None, "what was due first has not fired");
 }
 
 /// Partitions of one node.
