@@ -171,7 +171,7 @@ impl NodeCore {
                 && links.reachable(node) == Reachable::Yes
                 && links
                     .link(node)
-                    .is_some_and(|link| link.fitness == Fitness::Fit)
+                    .is_some_and(|link| link.said.fitness == Fitness::Fit)
         };
         for slot in cluster.slots.iter_mut().flatten() {
             let candidacy = if !fit && voters(slot).into_iter().any(could_lead) {
@@ -207,7 +207,7 @@ impl NodeCore {
             };
         }
         let link = node.and_then(|node| self.links.link(node));
-        link.map_or(Fitness::Fit, |link| link.fitness)
+        link.map_or(Fitness::Fit, |link| link.said.fitness)
     }
 }
 

@@ -249,7 +249,7 @@ impl NodeCore {
     fn condemned_elsewhere(&self) -> CondemnedElsewhere {
         let mut found = CondemnedElsewhere::new();
         for (node, link) in self.links.iter() {
-            for (partition, smallest_peer) in &link.condemned {
+            for (partition, smallest_peer) in &link.said.condemned {
                 let word = Condemned {
                     node,
                     smallest_peer: *smallest_peer,

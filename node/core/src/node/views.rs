@@ -22,7 +22,9 @@ impl NodeCore {
             .links
             .iter()
             .filter(|(node, _)| !self.removed.contains(node))
-            .map(|(node, link)| self.member_view(node, &link.record, link.replicas, link.leaders))
+            .map(|(node, link)| {
+                self.member_view(node, &link.record, link.said.replicas, link.said.leaders)
+            })
             .collect();
         let (replicas, leaders) = self.shares();
         members.push(self.member_view(self.me, &self.record, replicas, leaders));
@@ -161,7 +163,10 @@ impl NodeCore {
 
     /// Nodes that are not fit to lead, and why.
     fn unfit(&self) -> Vec<(String, String)> {
-        let others = self.links.iter().map(|(node, link)| (node, link.fitness));
+        let others = self
+            .links
+            .iter()
+            .map(|(node, link)| (node, link.said.fitness));
         let all = std::iter::once((self.me, self.fitness.present())).chain(others);
         let alive = all.filter(|(node, _)| self.member_state(*node) != MemberState::Down);
         let mut unfit: Vec<_> = alive

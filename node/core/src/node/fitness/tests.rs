@@ -68,7 +68,10 @@ fn a_node_with_little_room_leads_nothing_until_it_has_more() {
     assert_eq!(told, Fitness::RoomShort);
     let other = bench.server(P0).expect("just seen");
     let heard = bench.at(other).core.links.link(node_id(leader));
-    assert_eq!(heard.map(|link| link.fitness), Some(Fitness::RoomShort));
+    assert_eq!(
+        heard.map(|link| link.said.fitness),
+        Some(Fitness::RoomShort)
+    );
     // It takes no leadership back, whatever the others do.
     bench.pass(20_000);
     assert_ne!(bench.server(P0), Some(leader));

@@ -2,8 +2,14 @@
 
 use super::super::tests::bench::by_hand::ByHand;
 use super::super::tests::bench::node_id;
+use bytes::Bytes;
+use ghostlight_placement::membership::{self, Identity, Membership, Settings};
+use ghostlight_protocol::ids::Generation;
+use ghostlight_protocol::wire::hello::{ConnectionKind, Duty};
+
+use super::dialing::{EDGE_FORGOTTEN_AFTER, EDGE_TICKS};
 use super::*;
-use crate::io::{Event, Input};
+use crate::io::{Effect, Event, Input, StoreEffect};
 
 const OTHER: NodeId = NodeId(2);
 const WALL: WallTime = WallTime(1_000_000_100);
@@ -265,7 +271,7 @@ impl Peer {
         let address = "10.0.0.2:7400".parse().unwrap();
         let identity = Identity::new(NodeId(2), address, Generation(1));
         Self {
-            membership: Membership::new(identity, GossipSettings::default(), 7),
+            membership: Membership::new(identity, Settings::default(), 7),
             now: Instant(1_000_000_000),
             mail: Vec::new(),
         }
