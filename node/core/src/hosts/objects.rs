@@ -12,6 +12,7 @@ mod ending;
 mod entries;
 mod held;
 mod joining;
+mod parting;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -180,6 +181,8 @@ enum Refused {
 enum Waiting {
     /// A value, by its key.
     Get(AppTicket, Bytes),
+    /// A reminder that is set, behind a part that is under way.
+    Next(AppTicket, Box<ScheduleWrite>),
     /// What was taken out of the stage for it.
     Part(AppTicket, Box<Staged>),
     /// The same, of a turn without a leader: the next one is asked.
@@ -280,7 +283,10 @@ impl Objects {
     fn drop_waiting(running: &Running, out: &mut Vec<HostEffect>) {
         for waiting in running.waiting.values() {
             match waiting {
-                Waiting::Get(ticket, _) | Waiting::Part(ticket, _) | Waiting::Unsent(ticket, _) => {
+                Waiting::Get(ticket, _)
+                | Waiting::Next(ticket, _)
+                | Waiting::Part(ticket, _)
+                | Waiting::Unsent(ticket, _) => {
                     tell(*ticket, AppOutcome::InstanceMissing, out);
                 }
                 Waiting::Call(ticket, _) => tell(*ticket, joining::unawaited(), out),

@@ -14,6 +14,7 @@ use super::entered::{Entered, Leaving};
 use super::fixed_hash::{FixedHash, FixedMap};
 use super::jobs::JobId;
 use super::mailbox::Mailbox;
+use super::parts::Part;
 
 /// One actor.
 #[derive(Debug, Default)]
@@ -86,6 +87,8 @@ pub(super) struct Running {
     pub(super) calls: u32,
     /// Those that wait for earlier turns.
     pub(super) held_calls: Vec<NestedCall>,
+    /// A part of it that waits until what is under way is settled.
+    pub(super) held_part: Option<Part>,
     /// Calls of its chain that it has taken in so far.
     pub(super) entries: u32,
     /// Those that are inside.

@@ -18,7 +18,7 @@ use ghostlight_protocol::request::RequestId;
 use super::TurnsEffect;
 use super::activation::{Ground, Held, Stage};
 use super::ending::must_record;
-use super::engine::Turns;
+use super::engine::{NativeTypes, Turns};
 use super::jobs::{Job, JobId, Place, Reach};
 use crate::turn_io::{RunnerEffect, TurnId};
 use crate::turns::Caller;
@@ -50,7 +50,7 @@ impl Turns {
         let hash = super::fixed_hash::FixedHash::new(0, 0);
         let jobs = std::mem::replace(&mut self.jobs, super::jobs::Jobs::new(hash));
         for job in jobs.into_sorted() {
-            let answer = deposed(&job, hint.clone());
+            let answer = deposed(&job, &self.native, hint.clone());
             answer_all(&job, answer, out);
         }
     }
@@ -145,7 +145,7 @@ pub(super) fn nothing_ran(caller: Caller, out: &mut Vec<TurnsEffect>) {
 }
 
 /// What the caller of an unfinished request hears when the leadership ends.
-fn deposed(job: &Job, hint: Option<LeaderHint>) -> AnswerKind {
+fn deposed(job: &Job, native: &NativeTypes, hint: Option<LeaderHint>) -> AnswerKind {
     match (job.reach, job.place) {
         (Reach::CalledOut, _) => unknown(Code::OutcomeUnknown, NOBODY_LEFT),
         (Reach::Joined, _) => redirect(hint, MayHaveRun::Yes),
@@ -153,6 +153,12 @@ fn deposed(job: &Job, hint: Option<LeaderHint>) -> AnswerKind {
         // through.
         (Reach::Inside, _) if job.parts > 0 => redirect(hint, MayHaveRun::Yes),
         (Reach::Inside, Place::Proposed) => redirect(hint, MayHaveRun::Yes),
+        // What an application's method did beside its state, nobody can take back.
+        (Reach::Inside, Place::Running | Place::Queued | Place::Held)
+            if !native.have(&job.actor) =>
+        {
+            redirect(hint, MayHaveRun::Yes)
+        }
         (
             Reach::Inside,
             Place::Lookup

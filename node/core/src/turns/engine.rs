@@ -445,6 +445,7 @@ impl Turns {
             Stage::Parked(p) if p.conclusion.may_count(actor.ledger) => self.unpark(key, out),
             Stage::Running(_) if actor.ledger.is_settled() => {
                 self.send_held_calls(key, out);
+                self.commit_held_part(now, key, out);
                 self.let_leave(key, out);
                 // The answers of those that left, whose round may have been confirmed long ago.
                 self.release_held(key, out);

@@ -1,8 +1,9 @@
 //! Parts of an application's turn: what it has staged commits, and the turn goes on.
 //!
 //! From the first part on the request is recorded as interrupted: whoever asks again hears that,
-//! and it is never run again. One part is on its way at a time; only an actor without uncommitted
-//! turns runs for an application, so a part rests on nothing that could be taken back.
+//! and it is never run again. One part is on its way at a time, and what else is asked of the actor
+//! meanwhile, as a timer that is set, is settled before it; only an actor without uncommitted turns
+//! runs for an application, so a part rests on nothing that could be taken back.
 
 use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::AnswerKind;
@@ -22,7 +23,7 @@ use super::running::tell;
 use super::{RowsWanted, TurnsEffect};
 use crate::turn_io::{PartEnd, Staged, TurnId, TurnTold};
 
-/// A part that waits for a look at the reminders it must not replace.
+/// A part that waits: for what is under way, or for a look at the reminders it must not replace.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) turn: TurnId,
@@ -38,6 +39,9 @@ impl Turns {
         part: Part,
         out: &mut Vec<TurnsEffect>,
     ) {
+        let Some(part) = self.when_settled(key, part, out) else {
+            return;
+        };
         let only_new = |write: &&ScheduleWrite| write.if_there() == IfThere::Skip;
         let rows: Vec<_> = part
             .staged
@@ -54,6 +58,44 @@ impl Turns {
         }
         self.reads
             .ask(PendingRead::Part(part), RowsWanted::Keys(rows), out);
+    }
+
+    /// Holds a part while something of its actor is under way.
+    fn when_settled(
+        &mut self,
+        key: &ActorKey,
+        part: Part,
+        out: &mut Vec<TurnsEffect>,
+    ) -> Option<Part> {
+        let actor = self.actors.at(key);
+        let settled = actor.ledger.is_settled();
+        let Stage::Running(running) = &mut actor.stage else {
+            return None;
+        };
+        if settled {
+            return Some(part);
+        }
+        if running.held_part.is_some() {
+            let text = "another part of this turn is on its way; wait for it first";
+            refuse(&part, NotRun::new(Code::InvalidArgument, text), out);
+        } else {
+            running.held_part = Some(part);
+        }
+        None
+    }
+
+    /// What was under way is settled.
+    pub(super) fn commit_held_part(
+        &mut self,
+        now: Instant,
+        key: &ActorKey,
+        out: &mut Vec<TurnsEffect>,
+    ) {
+        if let Stage::Running(running) = &mut self.actors.at(key).stage
+            && let Some(part) = running.held_part.take()
+        {
+            self.on_part(now, key, part, out);
+        }
     }
 
     /// The reminders that a part must not replace, as they stand.
@@ -81,28 +123,21 @@ impl Turns {
         part: Part,
         out: &mut Vec<TurnsEffect>,
     ) {
-        let Part { turn, ask, staged } = part;
-        let actor = self.actors.at(key);
-        let settled = actor.ledger.is_settled();
-        let Stage::Running(running) = &actor.stage else {
+        // Something may have begun while it was looked at what is there.
+        let Some(part) = self.when_settled(key, part, out) else {
+            return;
+        };
+        let Stage::Running(running) = &self.actors.at(key).stage else {
             return;
         };
         let (id, order) = (running.job, running.order);
-        let refused = |text: &str, out: &mut Vec<TurnsEffect>| {
-            let refusal = NotRun::new(Code::InvalidArgument, text);
-            let told = TurnTold::Part(PartEnd::Refused(refusal));
-            tell(turn, ask, told, out);
-        };
-        if !settled {
-            let text = "another part of this turn is on its way; wait for it first";
-            return refused(text, out);
-        }
-        if let Some(what) = self.too_many(&staged.sends) {
-            return refused(&what, out);
+        if let Some(what) = self.too_many(&part.staged.sends) {
+            return refuse(&part, NotRun::new(Code::InvalidArgument, what), out);
         }
         if let Some(refusal) = self.unwanted() {
-            return tell(turn, ask, TurnTold::Part(PartEnd::Refused(refusal)), out);
+            return refuse(&part, refusal, out);
         }
+        let Part { turn, ask, staged } = part;
         let share = if self.jobs.at(id).parts == 0 {
             Share::Part
         } else {
@@ -122,10 +157,10 @@ impl Turns {
             ..self.commit(key, id, TurnKind::Write, TurnAnswer::interrupted())
         };
         if turn_bytes(&commit) + COMMAND_BYTES > self.settings.entry_bytes_max {
-            return refused(
-                "what it has staged does not fit into one entry of the log",
-                out,
-            );
+            let text = "what it has staged does not fit into one entry of the log";
+            let refusal = NotRun::new(Code::InvalidArgument, text);
+            let told = TurnTold::Part(PartEnd::Refused(refusal));
+            return tell(turn, ask, told, out);
         }
         let job = self.jobs.at(id);
         job.parts += 1;
@@ -149,6 +184,11 @@ impl Turns {
             tell(turn, ask, TurnTold::Part(PartEnd::Committed(version)), out);
         }
     }
+}
+
+fn refuse(part: &Part, refusal: NotRun, out: &mut Vec<TurnsEffect>) {
+    let told = TurnTold::Part(PartEnd::Refused(refusal));
+    tell(part.turn, part.ask, told, out);
 }
 
 /// Notes when a part of a reminder's own turn sets that reminder, or removes it.

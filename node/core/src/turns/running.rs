@@ -153,6 +153,7 @@ impl Turns {
             order: self.last_order,
             calls: 0,
             held_calls: Vec::new(),
+            held_part: None,
             entries: 0,
             entered: Vec::new(),
             leaving: VecDeque::new(),

@@ -155,7 +155,7 @@ impl Running {
         let repeats = |waiting: &Waiting| {
             matches!(
                 waiting,
-                Waiting::Get(..) | Waiting::Unsent(..) | Waiting::Call(..)
+                Waiting::Get(..) | Waiting::Next(..) | Waiting::Unsent(..) | Waiting::Call(..)
             )
         };
         self.parts == 0 && self.inside.is_empty() && self.waiting.values().all(repeats)
@@ -168,6 +168,7 @@ impl Running {
             let what = match waiting {
                 Waiting::Get(_, key) => TurnAsk::Get { key: key.clone() },
                 Waiting::Call(_, joined) => joined.ask(),
+                Waiting::Next(..) => continue,
                 Waiting::Unsent(ticket, staged) => {
                     let commit = TurnAsk::Commit(staged.clone());
                     *waiting = Waiting::Part(*ticket, staged.clone());

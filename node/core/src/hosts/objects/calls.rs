@@ -18,6 +18,7 @@ use ghostlight_protocol::time::WallTime;
 use prost::Message;
 
 use super::held::Trust;
+use super::parting::HasLeader;
 use super::schedule::write_of;
 use super::{HostEffect, Objects, Reach, Refused, Running, Stage, Waiting, tell};
 use crate::hosts::words::{
@@ -178,6 +179,10 @@ impl Objects {
             }
             return tell(ticket, AppOutcome::Done, out);
         }
+        if let Some(Stage::Running(running)) = self.table.get_mut(&actor).map(|o| &mut o.stage) {
+            // Its turn has its answer and waits for something else: this is too late.
+            running.refused = Refused::Something;
+        }
         let held = self.table.get_mut(&actor).and_then(|object| {
             let held = object.here()?;
             let (Trust::Clean(version), process) = (held.trust, held.process) else {
@@ -246,24 +251,15 @@ impl Objects {
             });
             return self.operate(ticket, actor, Wants::Set, ask, out);
         };
-        // A wake-up that is set before risky work must survive a crash: it commits now, with what
-        // led to it.
-        let mut staged = running.take_staged();
-        let other = |w: &ScheduleWrite| w.kind != write.kind || w.name != write.name;
-        staged.schedule.retain(other);
-        staged.schedule.push(write);
         running.asks += 1;
-        let (turn, ask) = (running.turn, running.asks);
-        let staged = Box::new(staged);
-        if orphaned {
-            running.waiting.insert(ask, Waiting::Unsent(ticket, staged));
-            return;
-        }
-        running
-            .waiting
-            .insert(ask, Waiting::Part(ticket, staged.clone()));
-        let what = TurnAsk::Commit(staged);
-        out.push(HostEffect::Leader(RunnerInput::Asked { turn, ask, what }));
+        let ask = running.asks;
+        let next = Waiting::Next(ticket, Box::new(write));
+        running.waiting.insert(ask, next);
+        let has_leader = match orphaned {
+            true => HasLeader::No,
+            false => HasLeader::Yes,
+        };
+        running.send_next_part(has_leader, out);
     }
 
     fn schedule_unset(
@@ -373,7 +369,10 @@ impl Objects {
             }
             (
                 Some(
-                    Waiting::Get(ticket, _) | Waiting::Part(ticket, _) | Waiting::Unsent(ticket, _),
+                    Waiting::Get(ticket, _)
+                    | Waiting::Part(ticket, _)
+                    | Waiting::Unsent(ticket, _)
+                    | Waiting::Next(ticket, _),
                 ),
                 _,
             ) => {
@@ -381,6 +380,7 @@ impl Objects {
                 tell(ticket, AppOutcome::InstanceMissing, out);
             }
         }
+        running.send_next_part(HasLeader::Yes, out);
         if running.is_over() {
             self.finish(&actor, out);
         }
@@ -396,7 +396,10 @@ impl Objects {
                 let reply = OperationReply::decode(body).unwrap_or_default();
                 self.replied(&actor, wants, reply)
             }
-            CallOutcome::NotRun(refusal) => AppOutcome::Refused(refusal),
+            CallOutcome::NotRun(refusal) => {
+                self.doubt(&actor, &wants);
+                AppOutcome::Refused(refusal)
+            }
             CallOutcome::Unknown { detail, .. } => {
                 self.doubt(&actor, &wants);
                 AppOutcome::Unknown(detail)

@@ -141,7 +141,11 @@ impl Running {
                 tell(*ticket, unawaited(), out);
                 false
             }
-            Waiting::Get(..) | Waiting::Part(..) | Waiting::Unsent(..) | Waiting::Left(_) => true,
+            Waiting::Get(..)
+            | Waiting::Next(..)
+            | Waiting::Part(..)
+            | Waiting::Unsent(..)
+            | Waiting::Left(_) => true,
         });
     }
 }

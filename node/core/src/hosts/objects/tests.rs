@@ -5,6 +5,7 @@ mod ending;
 mod entered;
 mod histories;
 mod joined;
+mod parting;
 mod statuses;
 
 use ghostlight_protocol::call::{Done, Metadata, OperationReply, Stamp};

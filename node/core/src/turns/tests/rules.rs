@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ghostlight_protocol::actor::ActorKey;
 use ghostlight_protocol::call::{AnswerKind, CallAnswer, MayHaveRun};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::Kind;
@@ -569,6 +570,14 @@ fn close_tells_each_caller_what_may_have_happened() {
         bench.call(Ask::first(n, actor));
     }
     let starts: Vec<TurnStart> = bench.started.drain(..).collect();
+    // Of an application: one whose turn runs, and one that has not begun.
+    for n in [6, 7] {
+        let actor = ActorKey::new("default", "cart", "a").unwrap();
+        bench.call(Ask {
+            actor,
+            ..Ask::first(n, "a")
+        });
+    }
     bench.end(starts[0].turn, wrote("w", "n", "1"));
     let call = TurnAsk::Call {
         actor: actor_key("x"),
@@ -588,11 +597,13 @@ fn close_tells_each_caller_what_may_have_happened() {
         (3, MayHaveRun::No),
         (4, MayHaveRun::No),
         (5, MayHaveRun::No),
+        (6, MayHaveRun::Yes),
+        (7, MayHaveRun::No),
     ] {
         assert_eq!(redirected(&bench.answer(caller(n))), may, "{n}");
     }
     assert_eq!(code(&bench.answer(caller(2))), Code::OutcomeUnknown);
-    assert_eq!(bench.told.len(), 4, "every activation is dropped");
+    assert_eq!(bench.told.len(), 5, "every activation is dropped");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use ghostlight_protocol::wire::host::Wish;
 use prost::Message;
 
 use super::harness::*;
-use crate::turn_io::{Answered, Staged, TurnEnd};
+use crate::turn_io::{Answered, PartEnd, RunnerEffect, Staged, TurnAsk, TurnEnd, TurnTold};
 use crate::turns::{Due, Standing, TurnsInput, WakeupEnd};
 
 const KINDS: [ScheduleKind; 2] = [ScheduleKind::Reminder, ScheduleKind::Timer];
@@ -227,4 +227,46 @@ fn a_native_turn_and_its_reminder_are_one() {
     turn(3, native(Some(row(7_000))), Some(7_000));
     turn(4, native(None), None);
     turn(5, native(None), None);
+}
+
+/// A timer is set and nobody waits for it, then a reminder: that one commits when the timer has.
+#[test]
+fn a_reminder_that_is_set_waits_for_what_is_under_way() {
+    let mut bench = Bench::new();
+    let from = bench.call(Ask {
+        actor: cart(),
+        ..Ask::first(1, "a")
+    });
+    let turn = bench.turn().turn;
+    ask(&mut bench, 2, ScheduleKind::Timer, Some(row(900)));
+    bench.flush();
+    let reminder = ScheduleWrite {
+        kind: ScheduleKind::Reminder as i32,
+        name: "r".to_owned(),
+        row: Some(row(700)),
+        ..ScheduleWrite::default()
+    };
+    let staged = Staged {
+        schedule: vec![reminder],
+        ..Staged::default()
+    };
+    bench.told.clear();
+    bench.ask(turn, 1, TurnAsk::Commit(Box::new(staged)));
+    bench.flush();
+    assert_eq!(bench.told, [], "it is not refused");
+    assert_eq!(stored(&bench, ScheduleKind::Reminder), None);
+    bench.settle();
+    assert_eq!(stored(&bench, ScheduleKind::Timer), Some(900));
+    assert_eq!(stored(&bench, ScheduleKind::Reminder), Some(700));
+    let committed = |effect: &RunnerEffect| {
+        let RunnerEffect::Tell { told, .. } = effect else {
+            return false;
+        };
+        matches!(told, TurnTold::Part(PartEnd::Committed(_)))
+    };
+    assert!(bench.told.iter().any(committed), "{:?}", bench.told);
+    bench.end(turn, answered());
+    bench.settle();
+    bench.answer(from);
+    assert_eq!(bench.state(&cart(), b"k"), Some(Bytes::from("v")));
 }
