@@ -326,7 +326,8 @@ impl NodeCore {
             By::Native => out.push(Effect::Runner(effect)),
             By::App => {
                 let mut effects = Vec::new();
-                self.hosting.objects.perform(now.wall, effect, &mut effects);
+                let wall = self.links.members_wall(now.wall, self.machine);
+                self.hosting.objects.perform(wall, effect, &mut effects);
                 self.host_effects(now, effects, out);
             }
         }
@@ -513,7 +514,10 @@ impl NodeCore {
                 ticket,
                 actor,
                 call,
-            } => objects.call(now.wall, ticket, actor, call, &mut effects),
+            } => {
+                let wall = self.links.members_wall(now.wall, self.machine);
+                objects.call(wall, ticket, actor, call, &mut effects);
+            }
         }
         self.host_effects(now, effects, out);
     }

@@ -143,6 +143,14 @@ impl Links {
         self.clock_off_ms().is_none().then_some(wall)
     }
 
+    /// What the members' clocks say: this node's own time `wall`, or, where the median of the
+    /// members does not agree with this machine's clock, that. For times that an application's host
+    /// writes and others act on, as when a value is over.
+    pub(super) fn members_wall(&self, wall: WallTime, machine: WallTime) -> WallTime {
+        let off = self.clock_off_ms();
+        off.map_or(wall, |off| WallTime(machine.0.saturating_add_signed(off)))
+    }
+
     /// How far the members' median is from this node's clock, if that is too far.
     pub(super) fn clock_off_ms(&self) -> Option<i64> {
         let up = self.nodes.values().filter(|link| link.control == Wire::Up);

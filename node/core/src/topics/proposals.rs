@@ -110,12 +110,15 @@ impl Proposals {
     }
 
     /// Takes what goes into the next entry: changes first, so that a group that is made before a
-    /// publish begins before it; then publishes, those of one topic partition as one batch.
+    /// publish begins before it; then publishes, those of one topic partition as one batch. A group
+    /// is moved once in an entry: the entry's number is what tells its moves apart.
     pub(super) fn gather(&mut self) -> Vec<Wanted> {
         let mut gathered: Vec<Wanted> = Vec::new();
         let mut bytes = 0;
         while let Some(wanted) = self.changes.front() {
-            if bytes > 0 && bytes + wanted.bytes > ENTRY_BYTES {
+            let same = |other: &Wanted| wanted.moves().is_some() && other.moves() == wanted.moves();
+            let full = bytes > 0 && bytes + wanted.bytes > ENTRY_BYTES;
+            if full || gathered.iter().any(same) {
                 return self.taken(gathered);
             }
             bytes += wanted.bytes;
@@ -209,6 +212,19 @@ pub(super) enum InLog {
     No,
 }
 
+impl Wanted {
+    /// The group that it makes, moves, or deletes.
+    fn moves(&self) -> Option<(&ActorKey, &str)> {
+        let group = match self.act.as_ref()? {
+            TopicAct::Seek(seek) => &seek.group,
+            TopicAct::Put(put) => &put.put.as_ref()?.group,
+            TopicAct::Delete(letters) => &letters.group,
+            _ => return None,
+        };
+        Some((&self.topic, group))
+    }
+}
+
 impl Who {
     pub(super) fn callers(self) -> Vec<Caller> {
         match self {
@@ -268,4 +284,37 @@ pub(super) fn act_bytes(topic: &ActorKey, act: &TopicAct) -> usize {
         act: Some(act.clone()),
     };
     op.encoded_len()
+}
+
+#[cfg(test)]
+mod tests {
+    use ghostlight_protocol::ids::NodeId;
+    use ghostlight_protocol::topic::{Seek, TopicName};
+
+    use super::*;
+
+    #[test]
+    fn a_group_is_moved_once_in_an_entry() {
+        let topic = |name| TopicName::new("default", "p", name).unwrap().partition(0);
+        let mut proposals = Proposals::default();
+        let moves = [("t", "g"), ("t", "h"), ("u", "g"), ("t", "g"), ("t", "h")];
+        for (number, (name, group)) in (0..).zip(moves) {
+            let seek = Seek {
+                group: group.to_owned(),
+                ..Seek::default()
+            };
+            proposals.push(Wanted {
+                who: Who::Asker(Caller {
+                    node: NodeId(1),
+                    call: number,
+                }),
+                topic: topic(name).key(),
+                request: None,
+                act: Some(TopicAct::Seek(seek)),
+                bytes: 10,
+            });
+        }
+        let entries: Vec<usize> = (0..3).map(|_| proposals.gather().len()).collect();
+        assert_eq!(entries, [3, 2, 0]);
+    }
 }

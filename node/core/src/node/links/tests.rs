@@ -96,6 +96,12 @@ fn a_clock_is_off_when_the_median_of_the_members_is_more_than_two_seconds_away()
         assert_eq!(links.clock_off_ms().is_some(), off, "{offsets:?}");
         let believed = links.agreed_wall(WallTime(7));
         assert_eq!(believed, (!off).then_some(WallTime(7)), "{offsets:?}");
+        let members = links.members_wall(WallTime(7), WALL);
+        let mut others = offsets
+            .iter()
+            .map(|o| WALL.0.checked_add_signed(*o).unwrap());
+        assert_eq!(members == WallTime(7), !off, "{offsets:?}");
+        assert!(!off || others.any(|wall| wall == members.0), "{offsets:?}");
     }
 }
 
