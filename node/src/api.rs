@@ -23,6 +23,7 @@ pub mod path;
 pub mod resilience;
 pub mod serve;
 pub mod sidecar;
+mod streams;
 pub mod token;
 
 use std::net::SocketAddr;

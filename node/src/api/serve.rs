@@ -15,14 +15,15 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::response::Response;
 use ghostlight_protocol::code::Code;
-use hyper::Request;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
+use hyper::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
+use super::streams::{CONNECTION_STREAMS_MAX, Share, Streams};
 use super::{H2c, Shared, admin, dapr, error_map, grpc, introduction};
 use crate::app::stream::StreamPeer;
 use crate::config::{AddrOrigin, ListenAddr};
@@ -41,11 +42,10 @@ pub const HEADER_TIME_MAX: Duration = Duration::from_secs(75);
 pub const HEADER_BYTES_MAX: usize = 16 << 10;
 /// Streams of one HTTP/2 connection over gRPC: a client may send all its traffic over one.
 pub const GRPC_STREAMS_MAX: u32 = 16_384;
-/// The same over HTTP, as in Dapr. What is beyond waits at the client, where giving it up costs
-/// nothing here: with thousands, a node under overload answers nobody but those who have given up.
-pub const HTTP_STREAMS_MAX: u32 = 250;
-/// Resets an HTTP/2 client may have pending.
-pub const PENDING_RESETS_MAX: usize = 128;
+/// Resets an HTTP/2 client may have pending: one that gives up all its calls at once is not cut off
+/// for it, one that does so again and again is.
+pub const PENDING_RESETS_MAX: usize = 1_024;
+const _: () = assert!(PENDING_RESETS_MAX > CONNECTION_STREAMS_MAX as usize);
 /// How far a taken default port moves.
 pub const PORT_MOVES_MAX: u16 = 200;
 /// How long requests in flight may take after the end was asked for.
@@ -234,6 +234,7 @@ pub async fn serve_within(
 ) {
     let connections = Arc::new(Semaphore::new(limits.connections));
     let reserve = Arc::new(Semaphore::new(RESERVE_MAX));
+    let streams = Streams::of_machine();
     loop {
         let (kind, permit) = tokio::select! {
             biased;
@@ -253,7 +254,9 @@ pub async fn serve_within(
                     Ok(free) if kind == Kind::Brief => (Kind::Ordinary, free),
                     Ok(_) | Err(_) => (kind, permit),
                 };
-                let task = connection(api, kind, stream, Arc::clone(&context), end.clone(), limits);
+                let share = streams.share();
+                let context = Arc::clone(&context);
+                let task = connection((api, kind), stream, share, context, end.clone(), limits);
                 drop(tokio::spawn(async move {
                     match kind {
                         Kind::Ordinary => task.await,
@@ -287,9 +290,9 @@ async fn ended(end: &mut watch::Receiver<bool>) {
 }
 
 async fn connection(
-    api: Api,
-    kind: Kind,
+    (api, kind): (Api, Kind),
     stream: TcpStream,
+    share: Share,
     context: Shared,
     mut end: watch::Receiver<bool>,
     limits: Limits,
@@ -300,11 +303,18 @@ async fn connection(
         (Ok(near), Ok(far)) => Some(StreamPeer { near, far }),
         _ => None,
     };
+    let streams = match api {
+        Api::Grpc => GRPC_STREAMS_MAX,
+        Api::Dapr | Api::Public | Api::Admin | Api::Introduction => share.streams(),
+    };
     let activity = Arc::new(Activity::new());
     let counted = Arc::clone(&activity);
     let h2c = context.h2c;
     let grpc = (api == Api::Grpc).then(|| grpc::Server::new(Arc::clone(&context)));
     let service = service_fn(move |mut request: Request<Incoming>| {
+        if request.version() < Version::HTTP_2 {
+            share.is_single();
+        }
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
@@ -333,10 +343,7 @@ async fn connection(
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(HEADER_BYTES_MAX as u32)
-        .max_concurrent_streams(match api {
-            Api::Grpc => GRPC_STREAMS_MAX,
-            Api::Dapr | Api::Public | Api::Admin | Api::Introduction => HTTP_STREAMS_MAX,
-        })
+        .max_concurrent_streams(streams)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX);
     let served = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);

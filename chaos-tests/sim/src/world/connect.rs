@@ -9,7 +9,7 @@ use ghostlight_protocol::wire::hello::{
 };
 
 use super::{Event, World};
-use crate::net::{ConnKey, KINDS, Place, key, side};
+use crate::net::{Conn, ConnKey, KINDS, Place, key, side};
 use crate::process::Process;
 
 impl World {
@@ -63,8 +63,10 @@ impl World {
     /// itself.
     fn connect(&mut self, key: ConnKey, from: Place, to: Place) {
         self.net.stuck.remove(&key);
-        self.end_connection_with_another(key, from, to);
-        self.end_connection_with_another(key, to, from);
+        for (place, other) in [(from, to), (to, from)] {
+            self.end_connection_with_another(key, place, other);
+            self.replace_elsewhere(key, place, other);
+        }
         let ids = [self.id_of(key.1), self.id_of(key.0)];
         let conn = self.net.conns.entry(key).or_default();
         conn.met = ids;
@@ -84,6 +86,25 @@ impl World {
         if conn.met[side(&key, place)] != new {
             let epoch = conn.epoch;
             self.side_down(key, epoch, place);
+        }
+    }
+
+    /// A node has one connection of each kind with another, wherever that runs: one with the same
+    /// node at another place, which runs from a copy of its directory or did, is replaced. The side
+    /// that replaces it hears nothing of its end; the other one does.
+    fn replace_elsewhere(&mut self, new: ConnKey, place: Place, other: Place) {
+        let node = self.id_of(other);
+        let replaced = |(key, conn): (&ConnKey, &Conn)| {
+            let ends_here = key.0 == place || key.1 == place;
+            let same = ends_here && key.2 == new.2 && conn.met[side(key, place)] == node;
+            (same && *key != new && conn.up[side(key, place)]).then_some((*key, conn.epoch))
+        };
+        let replaced: Vec<_> = self.net.conns.iter().filter_map(replaced).collect();
+        for (key, epoch) in replaced {
+            self.net.side_down(&key, epoch, place);
+            let place = if key.0 == place { key.1 } else { key.0 };
+            let delay = self.delay();
+            self.after(delay, Event::SideDown { key, epoch, place });
         }
     }
 
