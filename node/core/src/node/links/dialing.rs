@@ -11,7 +11,7 @@ use rand::Rng;
 
 use super::super::NodeCore;
 use super::Link;
-use super::link::{Wire, version_of};
+use super::link::{DialTurn, Wire, version_of};
 use crate::io::{Effect, Event, Now, StoreEffect};
 
 /// Pause between two rounds of dialing the seeds.
@@ -89,7 +89,7 @@ impl NodeCore {
             if removed.contains(node) {
                 continue;
             }
-            for kind in link.to_dial(now.instant, self.me < *node) {
+            for kind in link.dials_due(now.instant, DialTurn::of(self.me, *node)) {
                 out.push(Effect::Dial {
                     address: link.record.address.clone(),
                     node: Some(*node),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ghostlight_protocol::ids::{PartitionId, PeerId};
+use ghostlight_protocol::ids::{NodeId, PartitionId, PeerId};
 use ghostlight_protocol::time::{Instant, WallTime};
 use ghostlight_protocol::wire::frame::{Control, Fitness};
 use ghostlight_protocol::wire::hello::{ConnectionKind, Duty, NodeRecord};
@@ -69,6 +69,23 @@ pub(in crate::node) enum Word {
 pub(super) enum Wire {
     Up,
     Down,
+}
+
+/// Which of two nodes that have never been connected dials first: the one with the smaller id. The
+/// other one dials only if that does not come about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum DialTurn {
+    First,
+    Second,
+}
+
+impl DialTurn {
+    pub(super) fn of(me: NodeId, other: NodeId) -> Self {
+        match me < other {
+            true => Self::First,
+            false => Self::Second,
+        }
+    }
 }
 
 struct Pauses {
@@ -181,9 +198,8 @@ impl Link {
         self.dial.not_before = Some(now);
     }
 
-    /// The connections that are to be dialed now. Of two nodes the one with the smaller id dials
-    /// `first`; the other only if that does not come about.
-    pub(super) fn to_dial(&mut self, now: Instant, first: bool) -> Vec<ConnectionKind> {
+    /// The connections that are to be dialed now.
+    pub(super) fn dials_due(&mut self, now: Instant, turn: DialTurn) -> Vec<ConnectionKind> {
         let wires = [
             (ConnectionKind::Control, self.control),
             (ConnectionKind::Bulk, self.bulk),
@@ -193,7 +209,7 @@ impl Link {
         if down.is_empty() || !self.dial.is_due(now) {
             return Vec::new();
         }
-        if self.dial.not_before.is_none() && !first {
+        if self.dial.not_before.is_none() && turn == DialTurn::Second {
             self.dial.not_before = Some(now + DIAL_PAUSES.first);
             return Vec::new();
         }
