@@ -84,6 +84,8 @@ pub enum PlacementState {
 pub enum AppCall {
     /// All operations, in order, or none.
     StateTransaction(Vec<StateOp>),
+    /// One was refused by the API, and the object that sent it may believe that it was not.
+    StateRefused,
     /// One value.
     StateGet {
         /// Its key.
@@ -316,7 +318,9 @@ impl AppCalls for NoApplication {
             | AppCall::ReminderUnregister { .. }
             | AppCall::ReminderGet { .. }
             | AppCall::TimerRegister { .. } => AppRefusal::NotHosted,
-            AppCall::TimerUnregister { .. } => return Box::pin(async { Ok(AppReply::Done) }),
+            AppCall::StateRefused | AppCall::TimerUnregister { .. } => {
+                return Box::pin(async { Ok(AppReply::Done) });
+            }
         };
         Box::pin(async { Err(refusal) })
     }

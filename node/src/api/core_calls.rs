@@ -64,7 +64,9 @@ impl CoreCalls {
             | AppCall::ReminderUnregister { .. }
             | AppCall::ReminderGet { .. }
             | AppCall::TimerRegister { .. } => Some(AppRefusal::NotHosted),
-            AppCall::StateGet { .. } | AppCall::TimerUnregister { .. } => None,
+            AppCall::StateRefused | AppCall::StateGet { .. } | AppCall::TimerUnregister { .. } => {
+                None
+            }
         }
     }
 
@@ -215,6 +217,7 @@ fn asked(call: &AppCall) -> Asked {
     match call {
         AppCall::ReminderGet { .. } => Asked::Reminder,
         AppCall::StateTransaction(_)
+        | AppCall::StateRefused
         | AppCall::StateGet { .. }
         | AppCall::ReminderRegister { .. }
         | AppCall::ReminderUnregister { .. }
@@ -228,6 +231,7 @@ fn core_call(call: AppCall) -> words::AppCall {
         AppCall::StateTransaction(operations) => {
             words::AppCall::StateTransaction(operations.into_iter().map(state_op).collect())
         }
+        AppCall::StateRefused => words::AppCall::StateRefused,
         AppCall::StateGet { key } => words::AppCall::StateGet {
             key: Bytes::from(key),
         },

@@ -220,6 +220,8 @@ pub enum Sent {
 pub enum AppCall {
     /// Changes state, all or nothing.
     StateTransaction(Vec<StateOp>),
+    /// A transaction was refused before it came here: the object believes what is not so.
+    StateRefused,
     /// Reads a state value.
     StateGet {
         /// Its key.

@@ -125,17 +125,29 @@ async fn state_transaction(
         return Ok(not_allowed("POST, PUT"));
     }
     let actor = actor(context, path)?;
-    let body = body(context, request).await?;
-    let operations: Option<Vec<Operated>> = decode(&body)?;
-    let operations = operations.unwrap_or_default();
-    app_requests::operation_count(operations.len()).map_err(|why| failed(OPERATION, &why))?;
-    let operations: Result<Vec<StateOp>, String> = operations.iter().map(state_op).collect();
-    let operations = operations.map_err(|why| failed(OPERATION, &why))?;
+    let operations = match state_ops(context, request).await {
+        Ok(operations) => operations,
+        Err(refusal) => {
+            // Whatever it says: the refusal stands.
+            drop(context.app_call(actor, AppCall::StateRefused).await);
+            return Err(refusal);
+        }
+    };
     let call = AppCall::StateTransaction(operations);
     match ask(context, OPERATION, "", actor, call).await? {
         AppReply::Done => Ok(empty(StatusCode::NO_CONTENT)),
         other => Err(mismatched(OPERATION, &other)),
     }
+}
+
+async fn state_ops(context: &Context, request: Request) -> Result<Vec<StateOp>, Answer> {
+    let refused = |why: String| failed(Operation::StateTransaction, &why);
+    let body = body(context, request).await?;
+    let operations: Option<Vec<Operated>> = decode(&body)?;
+    let operations = operations.unwrap_or_default();
+    app_requests::operation_count(operations.len()).map_err(refused)?;
+    let operations: Result<Vec<StateOp>, String> = operations.iter().map(state_op).collect();
+    operations.map_err(refused)
 }
 
 /// Errors are sentences for Dapr's text of a transaction.

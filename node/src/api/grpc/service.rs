@@ -160,8 +160,19 @@ impl dapr_server::Dapr for Dapr {
         request: Request<pb::ExecuteActorStateTransactionRequest>,
     ) -> Result<Response<()>, Status> {
         let asked = request.into_inner();
-        let operations = wire::operations(asked.operations)?;
         let actor = (asked.actor_type.as_str(), asked.actor_id.as_str());
+        let operations = match wire::operations(asked.operations) {
+            Ok(operations) => operations,
+            Err(refusal) => {
+                let refused = |_: &_| Ok(AppCall::StateRefused);
+                // Whatever it says: the refusal stands.
+                drop(
+                    self.ask(Operation::StateTransaction, actor, "", refused)
+                        .await,
+                );
+                return Err(refusal);
+            }
+        };
         self.ask_done(Operation::StateTransaction, actor, "", |_| {
             Ok(AppCall::StateTransaction(operations))
         })

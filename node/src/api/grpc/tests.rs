@@ -214,8 +214,12 @@ async fn transactions_are_whole() {
             code,
             words,
         );
+        assert!(
+            bed.app.last().ends_with("StateRefused"),
+            "its object is told of"
+        );
     }
-    assert_eq!(bed.app.asked(), asked, "nobody was asked");
+    assert_eq!(bed.app.asked(), asked + 3);
 }
 
 fn reminder(actor_id: &str, name: &str) -> pb::RegisterActorReminderRequest {

@@ -62,7 +62,7 @@ const STATE: &[Row] = &[
             "ERR_MALFORMED_REQUEST",
             "failed deserializing HTTP body: EOF",
         ],
-        &[],
+        &["StateRefused"],
     ),
     (
         "POST /v1.0/actors/bank/a/state",
@@ -72,13 +72,13 @@ const STATE: &[Row] = &[
             "ERR_MALFORMED_REQUEST",
             "failed deserializing HTTP body: ",
         ],
-        &[],
+        &["StateRefused"],
     ),
     (
         "POST /v1.0/actors/bank/a/state",
         r#"{"operation":1}"#,
         &["400", "ERR_MALFORMED_REQUEST"],
-        &[],
+        &["StateRefused"],
     ),
     (
         "POST /v1.0/actors/bank/a/state",
@@ -88,7 +88,7 @@ const STATE: &[Row] = &[
             "ERR_ACTOR_STATE_TRANSACTION_SAVE",
             "error saving actor transaction state: missing key",
         ],
-        &[],
+        &["StateRefused"],
     ),
     (
         "POST /v1.0/actors/bank/a/state",
@@ -97,25 +97,25 @@ const STATE: &[Row] = &[
             "500",
             "error saving actor transaction state: operation type replace not supported",
         ],
-        &[],
+        &["StateRefused"],
     ),
     (
         "POST /v1.0/actors/bank/a/state",
         r#"[{"request":{"key":"k"}}]"#,
         &["500", "operation is empty"],
-        &[],
+        &["StateRefused"],
     ),
     (
         "POST /v1.0/actors/bank/a/state",
         r#"[{"operation":"upsert"}]"#,
         &["500", "request data is empty"],
-        &[],
+        &["StateRefused"],
     ),
     (
         "POST /v1.0/actors/bank/a/state",
         r#"[{"operation":"upsert","request":{"key":"k","metadata":{"ttlInSeconds":"soon"}}}]"#,
         &["500", "ERR_ACTOR_STATE_TRANSACTION_SAVE", "ttlInSeconds"],
-        &[],
+        &["StateRefused"],
     ),
     (
         "GET /v1.0/actors/bank/a/state/k",

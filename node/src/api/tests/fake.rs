@@ -115,6 +115,7 @@ fn reply(actor: &ActorKey, call: &AppCall) -> AppReply {
         }
         AppCall::ReminderGet { .. } => AppReply::Reminder(Some(Box::new(view(actor)))),
         AppCall::StateTransaction(_)
+        | AppCall::StateRefused
         | AppCall::ReminderRegister { .. }
         | AppCall::ReminderUnregister { .. }
         | AppCall::TimerRegister { .. }

@@ -86,7 +86,9 @@ enum Asked {
 impl AppCalls for Layer {
     fn app_call(&self, actor: ActorKey, call: AppCall) -> BoxFuture<'_, AppCallOutcome> {
         let what = match &call {
-            AppCall::StateTransaction(_) | AppCall::StateGet { .. } => Asked::State,
+            AppCall::StateTransaction(_) | AppCall::StateRefused | AppCall::StateGet { .. } => {
+                Asked::State
+            }
             AppCall::ReminderRegister { .. }
             | AppCall::ReminderUnregister { .. }
             | AppCall::ReminderGet { .. }

@@ -63,6 +63,10 @@ impl Objects {
         }
         match call {
             AppCall::StateTransaction(ops) => self.transaction(now, ticket, actor, ops, out),
+            AppCall::StateRefused => {
+                self.state_refused(&actor);
+                tell(ticket, AppOutcome::Done, out);
+            }
             AppCall::StateGet { key } => self.state_get(now, ticket, actor, key, out),
             AppCall::ScheduleSet { kind, name, wanted } => {
                 if !self.hosts(&actor) {
@@ -137,6 +141,7 @@ impl Objects {
                 (Some(partition), Wants::OwnedSchedules, ask)
             }
             AppCall::StateTransaction(_)
+            | AppCall::StateRefused
             | AppCall::StateGet { .. }
             | AppCall::ScheduleSet { .. }
             | AppCall::ScheduleUnset { .. }
@@ -179,9 +184,9 @@ impl Objects {
             }
             return tell(ticket, AppOutcome::Done, out);
         }
-        if let Some(Stage::Running(running)) = self.table.get_mut(&actor).map(|o| &mut o.stage) {
+        if self.is_turning(&actor) {
             // Its turn has its answer and waits for something else: this is too late.
-            running.refused = Refused::Something;
+            self.state_refused(&actor);
         }
         let held = self.table.get_mut(&actor).and_then(|object| {
             let held = object.here()?;
@@ -206,6 +211,25 @@ impl Objects {
         };
         let wants = Wants::Written(process, version);
         self.operate(ticket, actor, wants, Ask::StateWrite(change), out);
+    }
+
+    fn is_turning(&self, actor: &ActorKey) -> bool {
+        let object = self.table.get(actor);
+        object.is_some_and(|object| matches!(object.stage, Stage::Running(_)))
+    }
+
+    /// A change of state was refused that the object has made in its memory.
+    fn state_refused(&mut self, actor: &ActorKey) {
+        let Some(object) = self.table.get_mut(actor) else {
+            return;
+        };
+        if let Stage::Running(running) = &mut object.stage {
+            running.refused = Refused::Something;
+        } else if let Some(process) = object.here().map(|held| held.process)
+            && let Some(held) = object.held_in(process)
+        {
+            held.doubt();
+        }
     }
 
     fn state_get(
@@ -471,6 +495,7 @@ impl Objects {
 fn is_of_the_objects_own(call: &AppCall) -> bool {
     match call {
         AppCall::StateTransaction(_)
+        | AppCall::StateRefused
         | AppCall::StateGet { .. }
         | AppCall::ScheduleSet { .. }
         | AppCall::ScheduleUnset { .. } => true,

@@ -151,6 +151,29 @@ fn a_refused_change_outside_a_turn_makes_its_object_unclean() {
     }
 }
 
+/// The API has refused it already: too many operations, or what is none.
+#[test]
+fn a_change_that_the_api_refused_makes_its_object_unclean() {
+    for during in [false, true] {
+        let mut bed = Bed::new();
+        bed.good_turn(1, 1, 7, None);
+        if during {
+            bed.run(1, 2, 7);
+            let exchange = bed.called();
+            bed.call(AppCall::StateRefused);
+            assert_eq!(bed.told(), AppOutcome::Done);
+            bed.answer(exchange, 200);
+            bed.ended();
+        } else {
+            bed.call(AppCall::StateRefused);
+            assert_eq!(bed.told(), AppOutcome::Done);
+        }
+        bed.run(1, 3, 7);
+        let (_, deleted) = bed.asked();
+        assert!(deleted, "during a turn: {during}");
+    }
+}
+
 /// What comes when the turn has its answer is refused, and its object believes it.
 #[test]
 fn a_change_that_comes_after_the_answer_makes_its_object_unclean() {
