@@ -6,6 +6,7 @@ mod hosts;
 mod leading;
 mod losses;
 mod many;
+mod moves;
 mod reminders;
 mod removal;
 mod snapshots;
