@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::clocks::Clocks;
+use crate::files;
 use crate::http::{Ask, Connection};
 use crate::network::Network;
 use crate::ports::free_address;
@@ -95,6 +96,7 @@ impl Cluster {
     #[must_use]
     pub fn plan(partitions: u32) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        files::check_room(directory.path());
         let key = process::run(&["keygen"]);
         assert!(key.status.success(), "{}", process::stderr(&key));
         write_key(&directory.path().join("cluster.key"), &key.stdout);

@@ -4,6 +4,35 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// Free thousandths below which nodes lead nothing (E0321), and a little more for what they write.
+const ROOM_PER_MILLE_MIN: u64 = 70;
+
+/// Free thousandths of the file system of a path.
+///
+/// # Panics
+/// When the system does not say.
+#[must_use]
+pub fn free_per_mille(path: &Path) -> u64 {
+    let found = rustix::fs::statvfs(path).expect("a mounted file system");
+    found.f_bavail * 1_000 / found.f_blocks
+}
+
+/// Nodes need room: without it no cluster becomes healthy, and tests wait for it in vain.
+///
+/// # Panics
+/// When there is too little.
+pub fn check_room(path: &Path) {
+    let free = free_per_mille(path);
+    assert!(
+        free >= ROOM_PER_MILLE_MIN,
+        "the disk of {} has {}.{} % of its room left: nodes lead nothing below 5 % (E0321), so nothing can be tested. Make \
+         room, or name another disk by TMPDIR",
+        path.display(),
+        free / 10,
+        free % 10
+    );
+}
+
 /// Copies a folder with all that is in it.
 ///
 /// # Panics

@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::files;
+
 /// Size of the disk.
 const DISK_BYTES: u64 = 384 << 20;
 /// What fills it.
@@ -105,8 +107,7 @@ impl SmallDisk {
     /// When the system does not say.
     #[must_use]
     pub fn free_per_mille(&self) -> u64 {
-        let found = rustix::fs::statvfs(&self.at).expect("a mounted file system");
-        found.f_bavail * 1_000 / found.f_blocks
+        files::free_per_mille(&self.at)
     }
 }
 
