@@ -1,22 +1,13 @@
 //! Calls of a chain that enter the running turn of their actor: one test for each rule.
 
-use bytes::Bytes;
-use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::call::{AnswerKind, AppReply, MayHaveRun, Metadata};
+use ghostlight_protocol::call::{AnswerKind, MayHaveRun, Metadata};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::ids::ActorVersion;
-use ghostlight_protocol::wire::host::Wish;
 
 use super::harness::*;
-use crate::turn_io::{
-    Answered, PartEnd, RunnerEffect, Staged, TurnAsk, TurnEnd, TurnEntry, TurnId, TurnTold,
-};
+use crate::turn_io::{PartEnd, RunnerEffect, TurnAsk, TurnEnd, TurnEntry, TurnId, TurnTold};
 use crate::turns::entered::CHAIN_ID;
 use crate::turns::{Caller, ReentrantTypes, TurnsInput};
-
-fn cart() -> ActorKey {
-    ActorKey::new("default", "cart", "a").unwrap()
-}
 
 fn bench(depth: u32) -> Bench {
     let mut bench = Bench::new();
@@ -53,27 +44,6 @@ fn entry(bench: &mut Bench) -> TurnEntry {
         Some(RunnerEffect::Enter(entry)) => entry,
         other => panic!("{other:?}"),
     }
-}
-
-fn reply_of(text: &'static str) -> AnswerKind {
-    AnswerKind::AppReply(AppReply {
-        metadata: Vec::new(),
-        body: Bytes::from_static(text.as_bytes()),
-    })
-}
-
-fn answered(text: &'static str, writes: &[(&str, &str)]) -> TurnEnd {
-    let AnswerKind::AppReply(reply) = reply_of(text) else {
-        unreachable!("made so");
-    };
-    TurnEnd::Answered(Box::new(Answered {
-        answer: Ok(reply),
-        staged: Staged {
-            writes: writes.iter().map(|(k, v)| put(k, v)).collect(),
-            ..Staged::default()
-        },
-        wish: Wish::GoesOn,
-    }))
 }
 
 fn leave(bench: &mut Bench, turn: TurnId, ask: u32, entry: u32, end: TurnEnd) {

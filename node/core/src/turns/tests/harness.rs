@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::call::{AnswerKind, CallRequest, Stamp};
+use ghostlight_protocol::call::{AnswerKind, AppReply, CallRequest, Stamp};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::{Command, Kind, StateWrite};
 use ghostlight_protocol::family::{self, Family};
@@ -14,10 +14,13 @@ use ghostlight_protocol::partition_row::PartitionRow;
 use ghostlight_protocol::replica::{EntryOutcome, apply_command};
 use ghostlight_protocol::request::{RequestId, Session};
 use ghostlight_protocol::time::{Instant, WallTime};
+use ghostlight_protocol::wire::host::Wish;
 use prost::Message;
 
 use crate::map_rows::MapRows;
-use crate::turn_io::{RunnerEffect, RunnerInput, TurnAsk, TurnEnd, TurnId, TurnStart};
+use crate::turn_io::{
+    Answered, RunnerEffect, RunnerInput, Staged, TurnAsk, TurnEnd, TurnId, TurnStart,
+};
 use crate::turns::{
     Caller, ConfirmId, Due, Load, NativeTypes, NestedCall, Opening, ReadId, RowsWanted, Settings,
     Turns, TurnsEffect, TurnsInput, WakeupEnd, Writes,
@@ -347,6 +350,43 @@ pub(super) fn session(sequence: u64) -> RequestId {
 
 pub(super) fn actor_key(id: &str) -> ActorKey {
     ActorKey::new("default", "counter", id).unwrap()
+}
+
+/// An actor whose turns run in an application.
+pub(super) fn cart() -> ActorKey {
+    ActorKey::new("default", "cart", "a").unwrap()
+}
+
+/// The `n`-th call, of an application's actor.
+pub(super) fn cart_call(n: u64) -> Ask {
+    Ask {
+        actor: cart(),
+        ..Ask::first(n, "a")
+    }
+}
+
+/// What an application's caller hears.
+pub(super) fn reply_of(text: &'static str) -> AnswerKind {
+    AnswerKind::AppReply(app_reply(text))
+}
+
+fn app_reply(text: &'static str) -> AppReply {
+    AppReply {
+        metadata: Vec::new(),
+        body: Bytes::from_static(text.as_bytes()),
+    }
+}
+
+/// An application answers, and leaves this behind.
+pub(super) fn answered(text: &'static str, writes: &[(&str, &str)]) -> TurnEnd {
+    TurnEnd::Answered(Box::new(Answered {
+        answer: Ok(app_reply(text)),
+        staged: Staged {
+            writes: writes.iter().map(|(k, v)| put(k, v)).collect(),
+            ..Staged::default()
+        },
+        wish: Wish::GoesOn,
+    }))
 }
 
 pub(super) fn wrote(reply: &str, key: &str, value: &str) -> TurnEnd {

@@ -1,4 +1,5 @@
-//! Random schedules: calls, retries, duplicates, refused proposals and changes of leadership.
+//! Random schedules: calls, retries, duplicates, refused proposals, changes of leadership, and
+//! turns that end after their leadership.
 //!
 //! Every schedule must give: no answer before its commit, one effect for each acknowledged request
 //! however often it is sent, at most one for any other, and a counter that is linearizable.
@@ -49,6 +50,8 @@ struct World {
     by_call: BTreeMap<u64, usize>,
     turns: Vec<TurnStart>,
     waiting: BTreeMap<TurnId, TurnStart>,
+    /// Turns of older leaderships whose runners have yet to speak.
+    late: Vec<TurnId>,
     last_call: u64,
 }
 
@@ -63,6 +66,7 @@ impl World {
             by_call: BTreeMap::new(),
             turns: Vec::new(),
             waiting: BTreeMap::new(),
+            late: Vec::new(),
             last_call: 0,
         }
     }
@@ -159,6 +163,26 @@ impl World {
         }
     }
 
+    /// Half of the turns that run are heard of once more.
+    fn depose(&mut self) {
+        let kept = self.rng.random_range(0..=self.bench.log.len());
+        self.turns.extend(self.bench.started.drain(..));
+        let waiting = std::mem::take(&mut self.waiting).into_values();
+        for start in self.turns.drain(..).chain(waiting) {
+            if self.rng.random_bool(0.5) {
+                self.late.push(start.turn);
+            }
+        }
+        self.bench.depose(kept);
+    }
+
+    /// Turns of leaderships before end now, each with a count that nobody reaches.
+    fn end_late(&mut self) {
+        for turn in std::mem::take(&mut self.late) {
+            self.bench.end(turn, wrote("1000000", "n", "1000000"));
+        }
+    }
+
     fn flush(&mut self) {
         let before = self.bench.log.len();
         self.bench.flush();
@@ -233,13 +257,9 @@ impl World {
             33..58 => self.run_a_turn(),
             58..72 => self.flush(),
             72..86 if !self.bench.log.is_empty() => self.bench.apply_one(),
-            86..94 if !self.bench.confirms.is_empty() => self.bench.confirm(),
-            94 => {
-                let kept = self.rng.random_range(0..=self.bench.log.len());
-                self.bench.depose(kept);
-                self.turns.clear();
-                self.waiting.clear();
-            }
+            86..92 if !self.bench.confirms.is_empty() => self.bench.confirm(),
+            92..94 => self.end_late(),
+            94 => self.depose(),
             95 => self.bench.feed(TurnsInput::Pause),
             96..98 => self.bench.feed(TurnsInput::Resume),
             _ => self.bench.feed(TurnsInput::Tick),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::call::{AnswerKind, Stamp};
+use ghostlight_protocol::call::{AnswerKind, MayHaveRun, Stamp};
 use ghostlight_protocol::code::Code;
 use ghostlight_protocol::command::StateWrite;
 use ghostlight_protocol::family::{self, Family};
@@ -13,7 +13,7 @@ use ghostlight_protocol::outcome::CallOutcome;
 use ghostlight_protocol::request::{RequestId, request_digest};
 
 use super::harness::*;
-use crate::turn_io::{RunnerEffect, TurnAsk, TurnEnd, TurnTold};
+use crate::turn_io::{RunnerEffect, Staged, TurnAsk, TurnEnd, TurnId, TurnTold};
 use crate::turns::activation::Actor;
 use crate::turns::{Settings, TurnsInput};
 
@@ -78,6 +78,49 @@ fn speculation_runs_on_uncommitted_results_within_its_bounds() {
             }
         }
     }
+}
+
+/// Nothing can hold back what an application does outside: its next turn waits for the log.
+#[test]
+fn an_applications_next_turn_starts_when_the_last_one_is_committed() {
+    let mut bench = Bench::new();
+    for n in [1, 2] {
+        bench.call(cart_call(n));
+    }
+    let first = bench.turn();
+    bench.end(first.turn, answered("one", &[("k", "1")]));
+    assert!(bench.started.is_empty(), "ended is not committed");
+    bench.flush();
+    assert!(bench.started.is_empty(), "proposed is not committed");
+    bench.apply_one();
+    assert_eq!(bench.answer(caller(1)), reply_of("one"));
+    let second = bench.turn();
+    assert_eq!((second.request, second.token.base.0), (session(2), 1));
+    assert_eq!(second.turn.activation, first.turn.activation);
+}
+
+/// The object has what did not come into the log: only another activation goes on.
+#[test]
+fn an_applications_next_turn_starts_elsewhere_when_the_last_one_is_dropped() {
+    let mut bench = Bench::new();
+    for n in [1, 2] {
+        bench.call(cart_call(n));
+    }
+    let first = bench.turn().turn;
+    bench.end(first, answered("one", &[("k", "1")]));
+    bench.flush();
+    assert!(bench.started.is_empty(), "proposed is not refused");
+    bench.log.pop_back().expect("the turn was proposed");
+    bench.feed(TurnsInput::Dropped);
+    let AnswerKind::Redirect(redirect) = bench.answer(caller(1)) else {
+        panic!("it is asked again");
+    };
+    assert_eq!(redirect.may_have_run(), MayHaveRun::No);
+    let drop = RunnerEffect::Drop(first.activation);
+    assert!(bench.told.contains(&drop));
+    let second = bench.turn();
+    assert_eq!((second.request, second.token.base.0), (session(2), 0));
+    assert!(second.turn.activation > first.activation);
 }
 
 #[test]
@@ -314,6 +357,51 @@ fn pause_lets_a_serving_call_pass_what_waits_ahead_of_it() {
         bench.end(start.turn, wrote("c", "n", "1"));
         bench.settle();
     }
+}
+
+/// A runner of the leadership before speaks late, and the next one counts its activations and turns
+/// by the same numbers.
+#[test]
+fn whatever_an_older_leaderships_turn_says_changes_nothing_under_the_next() {
+    let mut bench = Bench::new();
+    bench.call(Ask::first(1, "a"));
+    let old = bench.turn().turn;
+    bench.ask(old, 1, call_ask("b"));
+    bench.depose(0);
+    bench.answers.clear();
+    bench.calls.clear();
+    bench.told.clear();
+    bench.call(Ask::first(2, "a"));
+    let new = bench.turn().turn;
+    let numbers = |turn: TurnId| (turn.activation.number, turn.number);
+    assert_eq!((numbers(old), numbers(new)), ((1, 1), (1, 1)));
+
+    let key = Bytes::from_static(b"n");
+    bench.ask(old, 2, TurnAsk::Get { key });
+    bench.ask(old, 3, call_ask("b"));
+    let commit = Staged {
+        writes: vec![put("n", "old")],
+        ..Staged::default()
+    };
+    bench.ask(old, 4, TurnAsk::Commit(Box::new(commit)));
+    bench.feed(TurnsInput::Called {
+        turn: old,
+        ask: 1,
+        outcome: CallOutcome::Reply(Bytes::new()),
+    });
+    bench.feed(TurnsInput::Deactivate(old.activation));
+    bench.end(old, wrote("old", "n", "old"));
+    bench.settle();
+    assert_eq!(bench.told, [], "nothing is told, and nothing dropped");
+    assert_eq!(bench.calls, []);
+    bench.silent();
+    assert_eq!(bench.state(&actor_key("a"), b"n"), None);
+
+    bench.end(new, wrote("new", "n", "new"));
+    bench.settle();
+    assert_eq!(bench.answer(caller(2)), reply("new"));
+    assert_eq!(bench.state(&actor_key("a"), b"n").unwrap(), "new");
+    assert_eq!(bench.told, [], "the activation goes on");
 }
 
 #[test]

@@ -1,23 +1,17 @@
 //! Firings whose row changes under them, and those whose time has passed.
 
 use bytes::Bytes;
-use ghostlight_protocol::actor::ActorKey;
-use ghostlight_protocol::call::{AppReply, Ask as Operate, Operation, ScheduleChange};
+use ghostlight_protocol::call::{Ask as Operate, Operation, ScheduleChange};
 use ghostlight_protocol::command::{ScheduleKind, ScheduleRow, ScheduleWrite};
 use ghostlight_protocol::family::{self, Family};
 use ghostlight_protocol::time::WallTime;
-use ghostlight_protocol::wire::host::Wish;
 use prost::Message;
 
 use super::harness::*;
-use crate::turn_io::{Answered, PartEnd, RunnerEffect, Staged, TurnAsk, TurnEnd, TurnTold};
+use crate::turn_io::{PartEnd, RunnerEffect, Staged, TurnAsk, TurnEnd, TurnTold};
 use crate::turns::{Due, Standing, TurnsInput, WakeupEnd};
 
 const KINDS: [ScheduleKind; 2] = [ScheduleKind::Reminder, ScheduleKind::Timer];
-
-fn cart() -> ActorKey {
-    ActorKey::new("default", "cart", "a").unwrap()
-}
 
 fn row(due_ms: u64) -> ScheduleRow {
     ScheduleRow {
@@ -38,11 +32,7 @@ fn ask(bench: &mut Bench, n: u64, kind: ScheduleKind, row: Option<ScheduleRow>) 
     let change = ScheduleChange {
         writes: vec![write],
     };
-    let mut request = Ask {
-        actor: cart(),
-        ..Ask::first(n, "a")
-    }
-    .request();
+    let mut request = cart_call(n).request();
     request.operation = Some(Operation {
         ask: Some(Operate::Schedule(change)),
     });
@@ -73,17 +63,6 @@ fn stored(bench: &Bench, kind: ScheduleKind) -> Option<u64> {
     Some(ScheduleRow::decode(row.clone()).unwrap().due_ms)
 }
 
-fn answered() -> TurnEnd {
-    TurnEnd::Answered(Box::new(Answered {
-        answer: Ok(AppReply::default()),
-        staged: Staged {
-            writes: vec![put("k", "v")],
-            ..Staged::default()
-        },
-        wish: Wish::GoesOn,
-    }))
-}
-
 /// A callback that sets its own timer, or its own reminder, anew: what it saved is kept, and so is
 /// what it set. Also if what it set is still on its way when it answers.
 #[test]
@@ -99,7 +78,7 @@ fn a_turn_that_sets_its_own_row_anew_counts() {
         } else {
             bench.flush();
         }
-        bench.end(turn, answered());
+        bench.end(turn, answered("", &[("k", "v")]));
         bench.settle();
         let case = format!("{kind:?}, committed before its end: {early}");
         assert_eq!(bench.state(&cart(), b"k"), Some(Bytes::from("v")), "{case}");
@@ -118,13 +97,13 @@ fn a_firing_whose_row_is_written_in_vain_moves_its_row_itself() {
         bench.feed(TurnsInput::Due(Box::new(due(kind, row(100)))));
         let turn = bench.turn().turn;
         ask(&mut bench, 2, kind, Some(row(5_100)));
-        bench.end(turn, answered());
+        bench.end(turn, answered("", &[("k", "v")]));
         bench.flush();
         bench.log.pop_back().expect("the operation was proposed");
         bench.feed(TurnsInput::Dropped);
         bench.settle();
         let again = bench.turn().turn;
-        bench.end(again, answered());
+        bench.end(again, answered("", &[("k", "v")]));
         bench.settle();
         assert_eq!(
             bench.state(&cart(), b"k"),
@@ -145,16 +124,13 @@ fn a_firing_that_waits_is_over_when_its_row_is_another_one() {
     {
         let mut bench = Bench::new();
         set(&mut bench, 1, kind, Some(row(100)));
-        bench.call(Ask {
-            actor: cart(),
-            ..Ask::first(2, "a")
-        });
+        bench.call(cart_call(2));
         let long = bench.turn().turn;
         bench.feed(TurnsInput::Due(Box::new(due(kind, row(100)))));
         set(&mut bench, 3, kind, next.map(row));
         let over: Vec<WakeupEnd> = bench.over.iter().map(|(_, end)| *end).collect();
         assert_eq!(over, [WakeupEnd::Overtaken], "{kind:?} {next:?}");
-        bench.end(long, answered());
+        bench.end(long, answered("", &[("k", "v")]));
         bench.settle();
         assert!(bench.started.is_empty(), "{kind:?} {next:?}");
         assert_eq!(stored(&bench, kind), next);
@@ -183,10 +159,7 @@ fn a_firing_after_the_time_of_its_row_calls_nobody() {
         assert_eq!(stored(&bench, kind), None, "{kind:?}");
         let over: Vec<WakeupEnd> = bench.over.iter().map(|(_, end)| *end).collect();
         assert_eq!(over, [WakeupEnd::Overtaken], "{kind:?}");
-        bench.call(Ask {
-            actor: cart(),
-            ..Ask::first(2, "a")
-        });
+        bench.call(cart_call(2));
         assert_eq!(bench.started.len(), 1, "{kind:?}: the actor goes on");
     }
 }
@@ -207,10 +180,7 @@ fn a_native_turn_and_its_reminder_are_one() {
     };
     let mut bench = Bench::new();
     let mut turn = |n: u64, end: TurnEnd, wanted: Option<u64>| {
-        bench.call(Ask {
-            actor: cart(),
-            ..Ask::first(n, "a")
-        });
+        bench.call(cart_call(n));
         let before = stored(&bench, ScheduleKind::Reminder);
         let turn = bench.turn().turn;
         bench.end(turn, end);
@@ -265,7 +235,7 @@ fn a_reminder_that_is_set_waits_for_what_is_under_way() {
         matches!(told, TurnTold::Part(PartEnd::Committed(_)))
     };
     assert!(bench.told.iter().any(committed), "{:?}", bench.told);
-    bench.end(turn, answered());
+    bench.end(turn, answered("", &[("k", "v")]));
     bench.settle();
     bench.answer(from);
     assert_eq!(bench.state(&cart(), b"k"), Some(Bytes::from("v")));
