@@ -7,6 +7,7 @@ mod harness;
 mod inbox;
 mod limits;
 mod listings;
+mod operations;
 mod random;
 mod rules;
 mod scans;
