@@ -8,6 +8,7 @@ mod inbox;
 mod limits;
 mod listings;
 mod operations;
+mod parts;
 mod random;
 mod rules;
 mod scans;
