@@ -202,6 +202,12 @@ impl Objects {
         lives: impl Fn(AppInstance) -> bool,
         out: &mut Vec<HostEffect>,
     ) {
+        // Nothing is asked of the one that hosted, if it has ended unnoticed.
+        if let Some(known) = self.apps.get_mut(app)
+            && !lives(known.instance)
+        {
+            known.reach = Reach::Gone;
+        }
         let ended = |held: &Held| held.app == app && !lives(held.process);
         for actor in self.held_by(ended) {
             let Some(object) = self.table.get_mut(&actor) else {

@@ -6,6 +6,7 @@ mod entered;
 mod histories;
 mod joined;
 mod parting;
+mod processes;
 mod statuses;
 
 use ghostlight_protocol::call::{Done, Metadata, OperationReply, Stamp};

@@ -198,7 +198,11 @@ impl World {
             return;
         };
         let mut asked = self.asked.values();
-        let elsewhere = asked.any(|asked| asked.process != process && !asked.goes);
+        // A turn that has its answer runs until all that it has asked for is there.
+        let object = self.bed.objects.table.get(&actor());
+        let runs = object.filter(|object| matches!(object.stage, Stage::Running(_)));
+        let elsewhere = asked.any(|asked| asked.process != process && !asked.goes)
+            || runs.is_some_and(|object| object.instance.0 != process);
         let mut in_doubt = self.in_doubt.iter();
         let others =
             in_doubt.any(|other| *other != process && self.living.get(other) == Some(&None));
@@ -234,8 +238,36 @@ impl World {
         }
     }
 
+    /// The process that hosts has ended, and the next one is there before anybody has noticed.
+    /// Answers of the one before may still come.
+    fn start_again(&mut self, before: u64) {
+        self.living.remove(&before);
+        self.last_process += 1;
+        let process = self.last_process;
+        let others: Vec<AppInstance> = self.living.keys().map(|p| AppInstance(*p)).collect();
+        self.living.insert(process, None);
+        self.hosting = Some(process);
+        self.bed.hosting_beside("shop", process, &others);
+        self.heed();
+        let (cut, kept) = std::mem::take(&mut self.asked)
+            .into_iter()
+            .partition(|(_, asked)| asked.process == before);
+        self.asked = kept;
+        let cut: BTreeMap<Exchange, Asked> = cut;
+        for exchange in cut.into_keys() {
+            match self.rng.random_bool(0.5) {
+                true => self.bed.answer(exchange, 200),
+                false => self.bed.silent(exchange, Sent::Maybe),
+            }
+            self.heed();
+        }
+    }
+
     fn come(&mut self) {
-        if self.hosting.is_some() {
+        if let Some(before) = self.hosting {
+            if self.rng.random_bool(0.3) {
+                self.start_again(before);
+            }
             return;
         }
         let known: Vec<u64> = self.living.keys().copied().collect();
