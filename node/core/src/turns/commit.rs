@@ -364,7 +364,9 @@ impl Turns {
             ledger.ended -= 1;
             ledger.writes -= u64::from(entry.kind == TurnKind::Write);
             if let Purpose::Part { .. } = entry.purpose {
-                continue; // Its turn is among those to run again, which looks at its parts.
+                // Its turn is among those to run again, unless an earlier part may count.
+                self.jobs.at(entry.job).parts -= 1;
+                continue;
             }
             let job = self.jobs.at(entry.job);
             match job.work {

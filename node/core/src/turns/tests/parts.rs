@@ -212,6 +212,38 @@ fn a_part_that_must_not_replace_a_reminder_commits_where_there_is_none() {
     assert!(bench.reminder().is_some());
 }
 
+/// Raft refuses it: nothing has come through, and the turn is run again, unless a part before it
+/// has.
+#[test]
+fn a_turn_whose_first_part_raft_refused_is_run_again() {
+    for parts_before in [0, 1] {
+        let mut bench = Bench::new();
+        bench.call(cart_call(1));
+        let turn = bench.turn().turn;
+        for ask in 1..=parts_before {
+            bench.part(turn, ask, staged("before", IfThere::Replace));
+            bench.settle();
+        }
+        bench.part(turn, 9, staged("refused", IfThere::Replace));
+        bench.flush();
+        bench.log.pop_back().expect("the part was proposed");
+        bench.feed(TurnsInput::Dropped);
+        bench.settle();
+        let again = bench.started.pop_front();
+        assert_eq!(again.is_some(), parts_before == 0, "{parts_before} before");
+        if let Some(again) = again {
+            assert_eq!(bench.state(&cart(), b"k"), None);
+            bench.end(again.turn, answered("done", &[("k", "again")]));
+            bench.settle();
+            assert_eq!(bench.answer(caller(1)), reply_of("done"));
+            assert_eq!(bench.state(&cart(), b"k").unwrap(), "again");
+        } else {
+            assert_eq!(code(&bench.answer(caller(1))), Code::Interrupted);
+            assert_eq!(bench.state(&cart(), b"k").unwrap(), "before");
+        }
+    }
+}
+
 /// How a message's turn is cut.
 #[derive(Clone, Copy, Debug)]
 enum Cut {
