@@ -273,8 +273,20 @@ fn without_a_placement_address_actors_are_disabled() {
     until("its own cluster is there", READY_TIME_MAX, || {
         sidecar.said().contains("placement: none").then_some(())
     });
+    for host in ["127.0.0.2", "[::1]"] {
+        // As in Dapr: on every address that this machine has.
+        if TcpListener::bind(format!("{host}:0")).is_ok() {
+            let reply = Sidecar::ask_at(&sidecar.http_on(host), "GET", "/v1.0/healthz");
+            assert_eq!(reply.expect(host).status, 204, "{host}");
+        }
+    }
     let said = sidecar.end(Signal::INT);
-    for words in ["stands alone", "--placement-host-address", "--join"] {
+    for words in [
+        "stands alone",
+        "--placement-host-address",
+        "--join",
+        "say --dapr-listen-addresses 127.0.0.1",
+    ] {
         assert!(said.contains(words), "{words} is not in {said}");
     }
     assert!(!said.contains("placement: connected"), "{said}");

@@ -26,7 +26,7 @@ pub use builder::Builder;
 use entrance::Contexts;
 pub use entrance::{ApiSetup, AppSetup, Entrance};
 pub use launch::{start, start_behind};
-pub use listeners::Also;
+pub use listeners::{Also, Listening};
 pub use lobby::{Lobby, Waited};
 pub use reload::{Loaded, ReadVariable, Reading};
 

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
@@ -160,6 +160,21 @@ pub struct Purpose {
     pub flag: &'static str,
 }
 
+const TAKEN: &str = "Stop what uses the port, or choose another one";
+/// Connections that wait in the kernel until they are accepted.
+const BACKLOG: i32 = 1_024;
+
+impl Purpose {
+    fn refused(self, addr: SocketAddr, error: &io::Error, advice: &str) -> BindError {
+        BindError {
+            addr,
+            what: self.what,
+            why: error.to_string(),
+            advice: format!("{advice} with {}", self.flag),
+        }
+    }
+}
+
 impl BindError {
     /// The page that explains it.
     #[must_use]
@@ -179,22 +194,11 @@ pub async fn bind(
     listen: ListenAddr,
     kept: Option<u16>,
 ) -> Result<TcpListener, BindError> {
-    let Purpose { what, flag } = purpose;
-    let refused = |addr, error: &io::Error, advice: &str| BindError {
-        addr,
-        what,
-        why: error.to_string(),
-        advice: format!("{advice} with {flag}"),
-    };
+    let refused = |addr, error: &io::Error, advice| purpose.refused(addr, error, advice);
     let movable = listen.origin == AddrOrigin::Default && listen.addr.ip().is_loopback();
     if !movable {
-        return TcpListener::bind(listen.addr).await.map_err(|error| {
-            refused(
-                listen.addr,
-                &error,
-                "Stop what uses the port, or choose another one",
-            )
-        });
+        let bound = TcpListener::bind(listen.addr).await;
+        return bound.map_err(|error| refused(listen.addr, &error, TAKEN));
     }
     let mut last = None;
     for port in candidates(listen.addr.port(), kept) {
@@ -210,6 +214,35 @@ pub async fn bind(
         &error,
         "This port and the 200 after it are taken: choose another one",
     ))
+}
+
+/// Binds a TCP port on all addresses of the newer version of IP, and on none of the older one.
+/// `None`: this machine has no such addresses.
+///
+/// # Errors
+/// Somebody else has the port there.
+pub fn bind_newer_alone(purpose: Purpose, port: u16) -> Result<Option<TcpListener>, BindError> {
+    use socket2::{Domain, Socket, Type};
+    let addr = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+    let bound = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+        socket.set_only_v6(true)?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    match bound() {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(purpose.refused(addr, &error, TAKEN))
+        }
+        Err(error) => {
+            tracing::debug!(%error, %addr, "not listened on");
+            Ok(None)
+        }
+    }
 }
 
 /// Ports to try, best first: the kept one, then the default and those after it.
@@ -300,7 +333,10 @@ async fn connection(
     // Small answers must not wait for more to send; a failure costs only latency.
     drop(stream.set_nodelay(true));
     let peer = match (stream.local_addr(), stream.peer_addr()) {
-        (Ok(near), Ok(far)) => Some(StreamPeer { near, far }),
+        (Ok(near), Ok(far)) => Some(StreamPeer {
+            near: plain(near),
+            far: plain(far),
+        }),
         _ => None,
     };
     let streams = match api {
@@ -366,6 +402,11 @@ async fn connection(
     if let Err(error) = result {
         tracing::debug!(%error, ?api, "connection ended with an error");
     }
+}
+
+/// An address of the older version of IP as itself, also where one listener hears both versions.
+fn plain(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
 /// A body that keeps its request under way.

@@ -31,7 +31,7 @@ use crate::app::AppId;
 use crate::app::settings::{self, AppAddress, AppSettings, HealthProbes, Protocol};
 use crate::config::{NodeConfig, Secret, Settings};
 use crate::node::{
-    Also, ApiSetup, AppSetup, Entrance, Lobby, Reading, RunningNode, StartError, Waited,
+    Also, ApiSetup, AppSetup, Entrance, Listening, Lobby, Reading, RunningNode, StartError, Waited,
 };
 use crate::pubsub::PubSub;
 use crate::pubsub::registry::{KIND_PREFIX, Owner, own_topics};
@@ -167,8 +167,8 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
     let ours = own_topics(&lobby.handle());
     let mut setup = setup(&options, &config, resources, (layer.clone(), ours))?;
     (setup.hosts, setup.own.reading) = (hosts, reading);
-    for mark in &config.weakened {
-        tracing::warn!("{mark}");
+    if let Some(warning) = exposed(&options.listen, &config.api_tokens) {
+        tracing::warn!("{warning}");
     }
     let entrance = Entrance::open(&config, setup, &lobby).await?;
     say_serving(&entrance, began);
@@ -202,6 +202,25 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
     let verdict = until_the_end(node, &mut signals, options.grace).await;
     drop(directory);
     verdict
+}
+
+/// What is said of an API that anybody on the network may use, as one of Dapr's.
+fn exposed(listening: &Listening, tokens: &[Secret]) -> Option<String> {
+    let guarded = !tokens.is_empty() || !listening.are_open();
+    let addresses = match listening {
+        Listening::All => "every address of this machine".to_owned(),
+        Listening::These(named) => named
+            .iter()
+            .map(IpAddr::to_string)
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    (!guarded).then(|| {
+        format!(
+            "the API listens on {addresses}, and DAPR_API_TOKEN is not set: whoever reaches them can use it. Set \
+             DAPR_API_TOKEN, or say --dapr-listen-addresses 127.0.0.1"
+        )
+    })
 }
 
 /// The way to the application's actors.
@@ -521,8 +540,8 @@ fn front_config(options: &Options) -> Result<NodeConfig, Failure> {
 }
 
 fn front_settings(options: &Options) -> Settings {
-    let address =
-        |port: Option<u16>| SocketAddr::new(options.listen[0], port.unwrap_or(0)).to_string();
+    let first = options.listen.first();
+    let address = |port: Option<u16>| SocketAddr::new(first, port.unwrap_or(0)).to_string();
     let metrics = options.metrics.map(|addr| addr.to_string());
     Settings {
         name: Some(node_name(&options.app_id)),
@@ -569,6 +588,39 @@ mod tests {
         assert_eq!(home_of(&passwd).as_deref(), Some("/users/me"));
         assert_eq!(home_of("other:x:99999999:1::/other:/bin/sh\n"), None);
         assert_eq!(home_of(&format!("me:x:{me}:1:::/bin/sh")), None);
+    }
+
+    #[test]
+    fn an_open_api_without_a_token_is_said_once_and_how_to_close_it() {
+        let named =
+            |ips: &[&str]| Listening::These(ips.iter().map(|ip| ip.parse().unwrap()).collect());
+        let token = Secret::new("hush");
+        for (listening, tokens, said) in [
+            (
+                Listening::All,
+                &[][..],
+                Some("on every address of this machine,"),
+            ),
+            (
+                named(&["10.0.0.1", "127.0.0.1"]),
+                &[],
+                Some("on 10.0.0.1, 127.0.0.1,"),
+            ),
+            (named(&["127.0.0.1", "::1"]), &[], None),
+            (Listening::All, std::slice::from_ref(&token), None),
+        ] {
+            let warning = exposed(&listening, tokens);
+            assert_eq!(warning.is_some(), said.is_some(), "{listening:?}");
+            for words in said
+                .into_iter()
+                .chain(["--dapr-listen-addresses 127.0.0.1"])
+            {
+                assert!(
+                    warning.iter().all(|text| text.contains(words)),
+                    "{warning:?}"
+                );
+            }
+        }
     }
 
     #[test]

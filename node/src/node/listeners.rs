@@ -26,12 +26,41 @@ pub(super) struct Fronts {
     pub(super) more: Vec<(Api, TcpListener)>,
 }
 
-/// Where the API of a sidecar is beside the address that its configuration has.
+/// The addresses that the API of a sidecar listens on.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub enum Listening {
+    /// Every one of this machine, of both versions of IP.
+    #[default]
+    All,
+    /// These, at least one.
+    These(Vec<IpAddr>),
+}
+
+impl Listening {
+    /// The one that is told.
+    #[must_use]
+    pub fn first(&self) -> IpAddr {
+        match self {
+            Self::All => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Self::These(named) => *named.first().expect("one at least is named"),
+        }
+    }
+
+    /// Whether other machines reach one of them.
+    #[must_use]
+    pub fn are_open(&self) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(named) => named.iter().any(|ip| !ip.is_loopback()),
+        }
+    }
+}
+
+/// Where the API of a sidecar is.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Also {
-    /// Every address that it listens on, with the ports of the configuration; empty: on the one of
-    /// the configuration.
-    pub addresses: Vec<IpAddr>,
+    /// Every address that it listens on, with the ports of the configuration.
+    pub addresses: Listening,
     /// Where health and metadata are told to anybody; `None`: nowhere else.
     pub public: Option<SocketAddr>,
 }
@@ -92,7 +121,7 @@ pub(super) async fn fronts(
     })
 }
 
-/// The ports of a sidecar, which keeps none: on every address that can be had.
+/// The ports of a sidecar, which keeps none.
 pub(super) async fn sidecar(config: &NodeConfig, also: &Also) -> Result<Fronts, StartError> {
     let mut more = Vec::new();
     let http = each(SIDECAR_HTTP, config.http, &also.addresses).await?;
@@ -114,22 +143,48 @@ pub(super) async fn sidecar(config: &NodeConfig, also: &Also) -> Result<Fronts, 
     })
 }
 
-/// A listener on each address that can be had, at least one, all with the same port.
+/// A listener on each address, all with the same port: the first one, and those beside it.
 async fn each(
     purpose: Purpose,
     listen: ListenAddr,
-    addresses: &[IpAddr],
+    addresses: &Listening,
 ) -> Result<(TcpListener, Vec<TcpListener>), StartError> {
-    let ips = match addresses {
-        [] => vec![listen.addr.ip()],
-        addresses => addresses.to_vec(),
+    match addresses {
+        Listening::All => everywhere(purpose, listen).await,
+        Listening::These(ips) => those_to_be_had(purpose, listen, ips).await,
+    }
+}
+
+/// One listener for each version of IP that this machine has: who listens on both with one sees
+/// addresses of the older version in the form of the newer.
+async fn everywhere(
+    purpose: Purpose,
+    listen: ListenAddr,
+) -> Result<(TcpListener, Vec<TcpListener>), StartError> {
+    let at = |ip: IpAddr, port| ListenAddr {
+        addr: SocketAddr::new(ip, port),
+        ..listen
     };
+    let place = at(Ipv4Addr::UNSPECIFIED.into(), listen.addr.port());
+    let first = tcp(purpose, place, None).await?;
+    let port = port_of(first.local_addr());
+    let beside = serve::bind_newer_alone(purpose, port);
+    let beside = beside.map_err(|error| StartError::new(error.code(), error.to_string()))?;
+    Ok((first, beside.into_iter().collect()))
+}
+
+/// At least one must be had; what is said of the others is a warning.
+async fn those_to_be_had(
+    purpose: Purpose,
+    listen: ListenAddr,
+    ips: &[IpAddr],
+) -> Result<(TcpListener, Vec<TcpListener>), StartError> {
     let mut port = listen.addr.port();
     let mut found = Vec::new();
     let mut failed = Vec::new();
     for ip in ips {
         let place = ListenAddr {
-            addr: SocketAddr::new(ip, port),
+            addr: SocketAddr::new(*ip, port),
             ..listen
         };
         match tcp(purpose, place, None).await {

@@ -11,6 +11,7 @@ use super::flags::{Flag, Typed, Use, size, switch, value, values};
 use crate::api::H2c;
 use crate::api::sidecar::{AppConnection, AppHealth};
 use crate::config::{Environment, GRPC_PORT, HTTP_PORT, is_truthy, replaceable};
+use crate::node::Listening;
 
 /// Every flag of Dapr's daprd.
 pub(super) const FLAGS: &[Flag] = &[
@@ -106,7 +107,7 @@ pub(super) enum Cluster {
 pub(super) struct Options {
     pub(super) app_id: String,
     pub(super) app: Option<AppConnection>,
-    pub(super) listen: Vec<IpAddr>,
+    pub(super) listen: Listening,
     /// Where health and metadata are told to anybody; `None`: nowhere else.
     pub(super) public: Option<SocketAddr>,
     pub(super) http_port: Option<u16>,
@@ -280,9 +281,9 @@ fn app(typed: &Typed) -> Result<Option<AppConnection>, String> {
     }))
 }
 
-/// What the APIs listen on, at least one. The first is told: one that others reach, if there is
-/// one, else one of the fourth version.
-fn listen(typed: &Typed) -> Result<Vec<IpAddr>, String> {
+/// What the APIs listen on: everything where nothing is named, as in Dapr. The first one named is
+/// told: one that others reach, if there is one, else one of the fourth version.
+fn listen(typed: &Typed) -> Result<Listening, String> {
     let mut addresses = Vec::new();
     for text in typed.all("dapr-listen-addresses") {
         let address = ip("dapr-listen-addresses", &text)?;
@@ -290,11 +291,11 @@ fn listen(typed: &Typed) -> Result<Vec<IpAddr>, String> {
             addresses.push(address);
         }
     }
-    if addresses.is_empty() {
-        addresses.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    }
     addresses.sort_by_key(|ip| (ip.is_loopback(), ip.is_ipv6()));
-    Ok(addresses)
+    Ok(match addresses.is_empty() {
+        true => Listening::All,
+        false => Listening::These(addresses),
+    })
 }
 
 fn ip(flag: &str, text: &str) -> Result<IpAddr, String> {
@@ -491,12 +492,12 @@ mod tests {
         let health = app.health.unwrap();
         assert_eq!((app.protocol, health.path.as_str()), ("grpcs", ""));
         assert_eq!(health.timeout, Duration::from_millis(300));
-        let listen: Vec<_> = more.listen.iter().map(IpAddr::to_string).collect();
-        assert_eq!(
-            (listen.join(" ").as_str(), more.metrics),
-            ("0.0.0.0 ::1", None)
-        );
-        assert_eq!(least.listen, [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+        let named = ["0.0.0.0", "::1"].map(|ip| ip.parse().unwrap());
+        assert_eq!(more.listen, Listening::These(named.to_vec()));
+        assert_eq!(more.metrics, None);
+        assert_eq!(least.listen, Listening::All, "as in Dapr");
+        let said = options("--app-id s --dapr-listen-addresses=");
+        assert_eq!(said.listen, Listening::All, "Dapr's default, said");
         assert_eq!((more.body_max, more.log), (1 << 20, LogForm::Json));
         assert_eq!(
             more.cluster,
