@@ -273,6 +273,14 @@ fn without_a_placement_address_actors_are_disabled() {
     until("its own cluster is there", READY_TIME_MAX, || {
         sidecar.said().contains("placement: none").then_some(())
     });
+    // At once, and not after the time that a host is waited for.
+    let call = "/v1.0/actors/counter/a/method/add";
+    let refused = sidecar.ask("POST", call).expect("it answers");
+    assert_eq!(refused.status, 400, "{refused:?}");
+    assert!(
+        refused.body.contains("ERR_ACTOR_NO_PLACEMENT"),
+        "{refused:?}"
+    );
     for host in ["127.0.0.2", "[::1]"] {
         // As in Dapr: on every address that this machine has.
         if TcpListener::bind(format!("{host}:0")).is_ok() {

@@ -31,6 +31,20 @@ pub trait AppCalls: Send + Sync + std::fmt::Debug {
 
     /// What the application hosts now, for health and metadata. Cheap: it reads what is in memory.
     fn hosting(&self) -> Hosting;
+
+    /// Whether actors may be called through this node: not where no address of a cluster was given.
+    fn calls(&self) -> Calls {
+        Calls::Taken
+    }
+}
+
+/// Whether actors may be called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Calls {
+    /// They may.
+    Taken,
+    /// No address of a cluster was given.
+    NoPlacement,
 }
 
 /// How far the hosting of actors has come beside this node.

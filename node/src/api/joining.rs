@@ -14,7 +14,9 @@ use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
 use super::Context;
+use super::app_calls::Calls;
 use super::error_map::Answer;
+use super::error_map::app::no_placement;
 use super::resilience::Transport;
 use crate::handle::Invoke;
 use crate::pubsub::publish::{BusError, PublishError};
@@ -45,13 +47,16 @@ impl Context {
     /// Calls an actor: as a part of a turn, or on its own under the policies of its type.
     ///
     /// # Errors
-    /// A circuit breaker is open; nobody was called.
+    /// A circuit breaker is open, or actors are switched off; nobody was called.
     pub(crate) async fn invoke(
         &self,
         call: Invoke,
         turn: Option<String>,
         over: Transport,
     ) -> Result<CallOutcome, Answer> {
+        if self.calls.calls() == Calls::NoPlacement {
+            return Err(no_placement());
+        }
         let Some(token) = turn else {
             return self.resilience.invoke(&self.handle, call, over).await;
         };

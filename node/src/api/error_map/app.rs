@@ -78,6 +78,16 @@ pub fn malformed(why: &str) -> Answer {
     )
 }
 
+/// No address of a cluster was given.
+#[must_use]
+pub fn no_placement() -> Answer {
+    Answer::dapr(
+        StatusCode::BAD_REQUEST,
+        "ERR_ACTOR_NO_PLACEMENT",
+        "placement service is not configured".to_owned(),
+    )
+}
+
 /// What an application is told. `key` is `type||id`, `name` that of the reminder or timer.
 #[must_use]
 pub fn refusal(operation: Operation, key: &str, name: &str, refusal: AppRefusal) -> Answer {
@@ -113,11 +123,7 @@ pub fn refusal(operation: Operation, key: &str, name: &str, refusal: AppRefusal)
             "ERR_ACTOR_NO_APP_CHANNEL",
             "app channel is not initialized".to_owned(),
         ),
-        AppRefusal::NoPlacement => (
-            StatusCode::BAD_REQUEST,
-            "ERR_ACTOR_NO_PLACEMENT",
-            "placement service is not configured".to_owned(),
-        ),
+        AppRefusal::NoPlacement => return no_placement(),
         AppRefusal::NoAddress => (
             StatusCode::NOT_FOUND,
             "ERR_ACTOR_NO_ADDRESS",

@@ -18,6 +18,7 @@ use super::dapr::proto::common::v1 as common;
 use super::dapr::proto::runtime::v1 as pb;
 use super::dapr::proto::runtime::v1::dapr_client::DaprClient;
 use super::*;
+use crate::api::app_calls::RuntimeStatus;
 use crate::api::serve::{Api, Limits};
 use crate::api::tests::fake::FakeApp;
 use crate::api::tests::{app, context, listen_with};
@@ -131,6 +132,18 @@ async fn actors_are_invoked() {
     assert_eq!(
         status.metadata().get("ghostlight-retry-after-ms").unwrap(),
         "40"
+    );
+}
+
+#[tokio::test]
+async fn without_a_placement_address_nobody_is_invoked() {
+    let mut bed = bed(|context| context, &[]).await;
+    bed.app
+        .set_hosting(|hosting| hosting.status = RuntimeStatus::Disabled);
+    refused(
+        bed.client.invoke_actor(invoke("alice")).await,
+        Code::Unavailable,
+        "placement service is not configured",
     );
 }
 

@@ -378,6 +378,21 @@ const ABSENT: &[Row] = &[
 ];
 
 #[tokio::test]
+async fn without_a_placement_address_nobody_is_invoked() {
+    let app = FakeApp::new();
+    app.set_hosting(|hosting| hosting.status = RuntimeStatus::Disabled);
+    let limits = serve::Limits::default();
+    let (addr, _end) = listen_with(limits, Api::Dapr, context(&[], app)).await;
+    let head = "POST /v1.0/actors/c/alice/method/m HTTP/1.1";
+    let parts = [
+        "400",
+        "ERR_ACTOR_NO_PLACEMENT",
+        "placement service is not configured",
+    ];
+    has(&raw(addr, head, b"").await, &parts);
+}
+
+#[tokio::test]
 async fn every_endpoint_of_an_application() {
     let app = FakeApp::new();
     let context = context(&[], app.clone());

@@ -12,8 +12,8 @@ use ghostlight_protocol::outcome::NotRun;
 use ghostlight_protocol::time::WallTime;
 
 use crate::api::app_calls::{
-    AppCall, AppCallOutcome, AppCalls, AppRefusal, AppReply, HostState, Hosting, NamedReminder,
-    PlacementState, ReminderView, RemindersCall, RuntimeStatus, Scope, StateValue,
+    AppCall, AppCallOutcome, AppCalls, AppRefusal, AppReply, Calls, HostState, Hosting,
+    NamedReminder, PlacementState, ReminderView, RemindersCall, RuntimeStatus, Scope, StateValue,
 };
 
 /// See the module.
@@ -155,5 +155,12 @@ impl AppCalls for FakeApp {
 
     fn hosting(&self) -> Hosting {
         self.hosting.lock().unwrap().clone()
+    }
+
+    fn calls(&self) -> Calls {
+        match self.hosting.lock().unwrap().status {
+            RuntimeStatus::Disabled => Calls::NoPlacement,
+            RuntimeStatus::Initializing | RuntimeStatus::Running => Calls::Taken,
+        }
     }
 }

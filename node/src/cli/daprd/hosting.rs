@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use ghostlight_protocol::actor::ActorKey;
 
 use crate::api::app_calls::{
-    AppCall, AppCallOutcome, AppCalls, AppRefusal, HostState, Hosting, PlacementState,
+    AppCall, AppCallOutcome, AppCalls, AppRefusal, Calls, HostState, Hosting, PlacementState,
     RemindersCall, RuntimeStatus, Scope,
 };
 
@@ -128,6 +128,13 @@ impl AppCalls for Layer {
         }
         hosting
     }
+
+    fn calls(&self) -> Calls {
+        match self.stage() {
+            Stage::Alone => Calls::NoPlacement,
+            Stage::Searching | Stage::Member => Calls::Taken,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -159,6 +166,8 @@ mod tests {
         ] {
             let layer = Layer::new(FakeApp::new(), actors, Stage::Searching);
             layer.set(stage);
+            let switched_off = layer.calls() == Calls::NoPlacement;
+            assert_eq!(switched_off, stage == Stage::Alone, "{stage:?}");
             assert_eq!(
                 layer.app_call(key.clone(), get()).await.err(),
                 state,
