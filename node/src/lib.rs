@@ -10,6 +10,7 @@ pub mod actors;
 pub mod api;
 pub mod app;
 pub mod buses;
+mod caseless;
 #[doc(hidden)]
 pub mod cli;
 pub mod clock;

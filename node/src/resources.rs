@@ -2,8 +2,9 @@
 //!
 //! In: folders (`--resources-path`, read in the order of names, `.yaml` and `.yml`) and files
 //! (`--config`), each with any number of documents. Out: typed values, and the warnings that a
-//! start prints once each. Errors name file and line. Secrets come from the environment: `envRef`,
-//! or `secretKeyRef` of a `secretstores.local.env`. Unknown kinds, fields and parts that have no
+//! start prints once each. Errors name file and line. Secrets come from the environment (`envRef`,
+//! or `secretKeyRef` of a `secretstores.local.env`) or from a file (`secretstores.local.file`).
+//! What is for another application is not looked at. Unknown kinds, fields and parts that have no
 //! effect here are tolerated. Absent: what a component does.
 
 mod component;
@@ -12,7 +13,9 @@ mod document;
 mod files;
 mod matching;
 mod resiliency;
+mod secrets;
 mod subscription;
+mod trip;
 
 use std::path::{Path, PathBuf};
 
@@ -22,12 +25,14 @@ pub use files::{Files, Stand};
 pub use matching::{FailedWith, Matching};
 pub use resiliency::{
     ACTOR_RETRIES, Backoff, BreakerScope, CircuitBreaker, ComponentTargets, Direction, Pauses,
-    REMINDER_RETRIES, Resiliency, Retry, Target, TripRule, built_in_retry, of_actors, of_pubsub,
+    REMINDER_RETRIES, Resiliency, Retry, Target, built_in_retry, of_actors, of_pubsub,
 };
 pub use subscription::{BulkSubscribe, Subscription};
+pub use trip::{Counts, Trip, TripRule};
 
 use crate::config::Environment;
 use document::Document;
+use secrets::{SecretStore, Secrets};
 
 /// Largest file that is read, in bytes.
 pub const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -82,6 +87,8 @@ pub struct Sources<'a> {
     pub configs: &'a [PathBuf],
     /// Resources with other `scopes` are left out.
     pub app_id: &'a str,
+    /// Types of components that Ghostlight serves in place of their own system, `--builtin`.
+    pub builtin: &'a [String],
 }
 
 impl Resources {
@@ -90,13 +97,17 @@ impl Resources {
     /// # Errors
     /// A folder or file that cannot be read, or a document that is not what its kind says.
     pub fn load(sources: Sources<'_>, environment: Environment<'_>) -> Result<Self, Error> {
+        let mut all = Self {
+            builtin: sources.builtin.to_vec(),
+            ..Self::default()
+        };
         let mut documents = Vec::new();
         for path in sources.configs {
-            documents.extend(read(path)?);
+            documents.extend(read(path, &mut all.warnings)?);
         }
         for folder in sources.folders {
             for path in yaml_files(folder)? {
-                documents.extend(read(&path)?);
+                documents.extend(read(&path, &mut all.warnings)?);
             }
         }
         if documents.len() > DOCUMENTS_MAX {
@@ -108,59 +119,60 @@ impl Resources {
                 ),
             });
         }
-        Self::from_documents(&documents, sources.app_id, environment)
+        all.add(&documents, sources.app_id, environment)?;
+        all.warnings.dedup();
+        Ok(all)
     }
 
-    fn from_documents(
+    fn add(
+        &mut self,
         documents: &[Document],
         app_id: &str,
         environment: Environment<'_>,
-    ) -> Result<Self, Error> {
-        let mut all = Self::default();
-        // Secrets of a component may stand in a store that is declared after it.
-        let stores: Vec<component::SecretStore> = documents
+    ) -> Result<(), Error> {
+        let (ours, others): (Vec<&Document>, Vec<&Document>) = documents
             .iter()
-            .filter(|document| document.kind() == "Component")
-            .filter_map(component::SecretStore::of)
-            .collect();
-        for document in documents {
+            .partition(|document| document.is_for(app_id));
+        let hidden = others.iter().filter(|other| other.kind() == "Component");
+        let hidden = hidden.filter_map(|other| other.name().ok());
+        self.hidden_components = hidden.collect();
+        // Secrets of a component may stand in a store that is declared after it.
+        let stores = ours.iter().filter(|one| one.kind() == "Component");
+        let stores: Vec<SecretStore> = stores.filter_map(|one| SecretStore::of(one)).collect();
+        let secrets = Secrets {
+            stores: &stores,
+            environment,
+        };
+        for document in ours {
+            let warnings = &mut self.warnings;
             match document.kind() {
                 "Component" => {
-                    let secrets = component::Secrets {
-                        stores: &stores,
-                        environment,
-                    };
-                    let component = Component::read(document, secrets, &mut all.warnings)?;
-                    if in_scope(&component.scopes, app_id) {
-                        all.add_component(component, document)?;
-                    } else {
-                        all.hidden_components.push(component.name);
+                    let read = Component::read(document, secrets, &self.builtin, warnings)?;
+                    match read {
+                        Some(component) => self.add_component(component, document)?,
+                        // Its name stays taken.
+                        None => self.hidden_components.push(document.name()?),
                     }
                 }
                 "Subscription" => {
-                    let subscription = Subscription::read(document, &mut all.warnings)?;
-                    if in_scope(&subscription.scopes, app_id) {
-                        all.subscriptions.push(subscription);
-                    }
+                    let subscription = Subscription::read(document, warnings)?;
+                    self.subscriptions.push(subscription);
                 }
                 "Configuration" => {
-                    let later = Configuration::read(document, &mut all.warnings)?;
-                    all.configuration.overlay(later);
+                    let later = Configuration::read(document, warnings)?;
+                    self.configuration.overlay(later);
                 }
                 "Resiliency" => {
-                    let resiliency = Resiliency::read(document, &mut all.warnings)?;
-                    if in_scope(&resiliency.scopes, app_id) {
-                        all.resiliency.push(resiliency);
-                    }
+                    let resiliency = Resiliency::read(document, warnings)?;
+                    self.resiliency.push(resiliency);
                 }
-                other => all.warnings.push(format!(
+                other => warnings.push(format!(
                     "{}: resources of kind {other} have no effect here",
                     document.place()
                 )),
             }
         }
-        all.warnings.dedup();
-        Ok(all)
+        Ok(())
     }
 
     fn add_component(&mut self, component: Component, document: &Document) -> Result<(), Error> {
@@ -199,10 +211,6 @@ impl Resources {
     }
 }
 
-fn in_scope(scopes: &[String], app_id: &str) -> bool {
-    scopes.is_empty() || scopes.iter().any(|scope| scope == app_id)
-}
-
 /// The YAML files of a folder by name; those in folders below are not read, as in Dapr.
 fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let unreadable = |error: std::io::Error| {
@@ -223,7 +231,7 @@ fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-fn read(path: &Path) -> Result<Vec<Document>, Error> {
+fn read(path: &Path, warnings: &mut Vec<String>) -> Result<Vec<Document>, Error> {
     let unreadable =
         |error: std::io::Error| Error::of_file(path, format!("it cannot be read ({error})"));
     let length = std::fs::metadata(path).map_err(unreadable)?.len();
@@ -232,7 +240,7 @@ fn read(path: &Path) -> Result<Vec<Document>, Error> {
         return Err(Error::of_file(path, why));
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    Document::split(&path.display().to_string(), &text)
+    Document::split(&path.display().to_string(), &text, warnings)
 }
 
 #[cfg(test)]

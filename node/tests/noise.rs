@@ -134,6 +134,7 @@ fn resources() {
                 folders: std::slice::from_ref(&folder),
                 configs: &[],
                 app_id: "shop",
+                builtin: &[],
             };
             let read = Resources::load(sources, &|_| None);
             if let Err(error) = read {

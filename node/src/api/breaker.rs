@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::resources::{CircuitBreaker, TripRule};
+use crate::resources::{CircuitBreaker, Counts};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -20,13 +20,6 @@ enum State {
     Closed { counts: Counts, since: Instant },
     Open { until: Instant },
     HalfOpen { passed: u32, succeeded: u32 },
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Counts {
-    requests: u32,
-    failures: u32,
-    failures_in_a_row: u32,
 }
 
 /// How a call ended, for the breaker.
@@ -84,16 +77,16 @@ impl Breaker {
     /// Hears how a call ended that has passed.
     pub fn ended(&mut self, ended: Ended, now: Instant) {
         match (&mut self.state, ended) {
-            (State::Closed { counts, .. }, Ended::Well) => counts.failures_in_a_row = 0,
+            (State::Closed { counts, .. }, Ended::Well) => {
+                counts.successes = counts.successes.saturating_add(1);
+                counts.successes_in_a_row = counts.successes_in_a_row.saturating_add(1);
+                counts.failures_in_a_row = 0;
+            }
             (State::Closed { counts, .. }, Ended::Badly) => {
                 counts.failures = counts.failures.saturating_add(1);
                 counts.failures_in_a_row = counts.failures_in_a_row.saturating_add(1);
-                let trips = match self.rule.trip {
-                    TripRule::ConsecutiveFailuresOver(most) => counts.failures_in_a_row > most,
-                    TripRule::TotalFailuresOver(most) => counts.failures > most,
-                    TripRule::RequestsOver(most) => counts.requests > most,
-                };
-                if trips {
+                counts.successes_in_a_row = 0;
+                if self.rule.trip.trips(counts) {
                     self.open(now);
                 }
             }
@@ -118,6 +111,7 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resources::TripRule;
 
     fn rule(trip: TripRule, max_requests: u32) -> CircuitBreaker {
         CircuitBreaker {

@@ -395,7 +395,7 @@ fn load(options: &Options) -> Result<(Resources, Option<Reading>), Failure> {
 /// components.
 fn has_block(component: &Component) -> bool {
     component.is_actor_state_store()
-        || component.kind.starts_with("secretstores.local.env")
+        || component.kind.starts_with("secretstores.local.")
         || component.kind.starts_with(KIND_PREFIX)
 }
 

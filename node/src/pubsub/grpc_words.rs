@@ -7,10 +7,10 @@ use prost_types::{ListValue, Struct, Value};
 use super::envelope::{Envelope, NotAnEvent};
 use super::http_target::BATCH_TYPE;
 use super::target::{Batch, BatchContent, BatchEntry, Letter, Said};
-use super::wanted::{Wanted, bulk_of};
+use super::wanted::Wanted;
 use crate::api::grpc::dapr::proto::runtime::v1 as pb;
 use crate::api::sidecar::SubscriptionOrigin;
-use crate::resources::FailedWith;
+use crate::resources::{BulkSubscribe, FailedWith};
 
 /// Attributes that have a field of their own.
 const FIELDS: [&str; 9] = [
@@ -194,7 +194,7 @@ pub fn wanted(answer: pb::ListTopicSubscriptionsResponse, app_id: &str) -> Vec<W
             default_path: default,
             dead_letter_topic: Some(one.dead_letter_topic).filter(|topic| !topic.is_empty()),
             bulk: bulk.map(|bulk| {
-                bulk_of(
+                BulkSubscribe::of(
                     positive(bulk.max_messages_count),
                     positive(bulk.max_await_duration_ms),
                 )

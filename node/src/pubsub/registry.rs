@@ -356,7 +356,13 @@ fn build(
     let name = declared.name.as_str();
     let classes = Classes::new(declared.value(EPHEMERAL), declared.value(LATCHED));
     let policy = |direction| Policy::new(of_pubsub(&resources.resiliency, name, direction));
-    let server = server_of(declared, &resources.builtin);
+    let server = server(declared, &resources.builtin);
+    if server == Server::Ghostlight && declared.kind != OURS {
+        let kind = &declared.kind;
+        tracing::info!(
+            "component {name} ({kind}) is served by Ghostlight's own topics: what is on a bus of that type is not read"
+        );
+    }
     let (bus, trouble) = match server {
         Server::Ghostlight => (ours.with(classes.clone()), None),
         Server::ItsSystem => buses.of(owner, declared),
@@ -378,19 +384,14 @@ fn build(
     (component, trouble)
 }
 
-fn server_of(declared: &resources::Component, builtin: &[String]) -> Server {
-    let resources::Component { name, kind, .. } = declared;
-    if kind == OURS {
-        return Server::Ghostlight;
-    }
+/// Who serves a component; `builtin` are the types that Ghostlight serves in place of their own
+/// system.
+pub(crate) fn server(declared: &resources::Component, builtin: &[String]) -> Server {
     let itself = declared.value(BUILTIN).and_then(truth).unwrap_or(false);
-    if !itself && !builtin.contains(kind) {
-        return Server::ItsSystem;
+    match itself || declared.kind == OURS || builtin.contains(&declared.kind) {
+        true => Server::Ghostlight,
+        false => Server::ItsSystem,
     }
-    tracing::info!(
-        "component {name} ({kind}) is served by Ghostlight's own topics: what is on a bus of that type is not read"
-    );
-    Server::Ghostlight
 }
 
 pub(super) fn filled(template: &str, owner: &Owner) -> String {
@@ -475,7 +476,7 @@ mod tests {
             (&declared("bus", OURS, ""), "", Server::Ghostlight),
         ] {
             let flags = [flag.to_owned()];
-            assert_eq!(server_of(component, &flags), wanted, "{component:?} {flag}");
+            assert_eq!(server(component, &flags), wanted, "{component:?} {flag}");
         }
     }
 

@@ -1,9 +1,10 @@
 //! Which path of the application an event goes to: rules in CEL, the first that matches, else the
 //! default.
 //!
-//! The one place that knows the crate `cel`; it is pinned, because its interface changes. One
-//! environment is shared by all rules. A rule sees one variable, `event`, the envelope with its
-//! data as JSON. Rules that compare the type with a text, the usual ones, need no interpreter.
+//! This place and `resources::trip` know the crate `cel`; it is pinned, because its interface
+//! changes. One environment is shared by all rules. A rule sees one variable, `event`, the envelope
+//! with its data as JSON. Rules that compare the type with a text, the usual ones, need no
+//! interpreter.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -165,7 +166,13 @@ impl Expression {
     }
 }
 
-fn program(expression: &str) -> Result<Box<Program>, RuleError> {
+/// The environment of all rules.
+pub(crate) fn cel_env() -> Arc<Env> {
+    Arc::clone(&ENV)
+}
+
+/// Compiles an expression.
+pub(crate) fn program(expression: &str) -> Result<Box<Program>, RuleError> {
     let compiled = ENV.compile(expression).map_err(|error| RuleError {
         rule: expression.to_owned(),
         why: error.to_string(),

@@ -226,20 +226,11 @@ impl Item {
             bulk: bulk.filter(|bulk| bulk.enabled).map(|bulk| {
                 let number = |given: Option<i64>| given.and_then(|n| u32::try_from(n).ok());
                 let (count, time) = (bulk.max_messages_count, bulk.max_await_duration_ms);
-                bulk_of(number(count), number(time))
+                BulkSubscribe::of(number(count), number(time))
             }),
             origin: SubscriptionOrigin::Programmatic,
             place: place.to_owned(),
         })
-    }
-}
-
-/// With Dapr's defaults for what is not said, or zero.
-#[must_use]
-pub fn bulk_of(count: Option<u32>, await_ms: Option<u32>) -> BulkSubscribe {
-    BulkSubscribe {
-        max_messages_count: count.filter(|count| *count > 0).unwrap_or(100),
-        max_await_duration_ms: await_ms.filter(|ms| *ms > 0).unwrap_or(1_000),
     }
 }
 
@@ -299,7 +290,7 @@ mod tests {
         assert_eq!(found[0].dead_letter_topic, None);
         assert_eq!(found[1].dead_letter_topic.as_deref(), Some("dead"));
         assert_eq!(found[1].metadata["n"], "1");
-        assert_eq!(found[1].bulk, Some(bulk_of(Some(5), None)));
+        assert_eq!(found[1].bulk, Some(BulkSubscribe::of(Some(5), None)));
         assert_eq!(found[2].bulk, None);
         let view = found[1].view();
         let rules = [("event.type == 'x'", "/x"), ("", "/d")];
@@ -322,7 +313,7 @@ mod tests {
         assert_eq!(topics, ["a", "", "c"]);
         assert_eq!(found[0].default_path.as_deref(), Some("/a"));
         assert_eq!(found[1].rules, [("true".to_owned(), "/x".to_owned())]);
-        assert_eq!(found[2].bulk, Some(bulk_of(None, None)));
+        assert_eq!(found[2].bulk, Some(BulkSubscribe::of(None, None)));
     }
 
     #[test]

@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::Error;
 use super::document::Document;
+use super::secrets::{self, NoSecret, Secrets};
 use crate::config::Environment;
+use crate::pubsub::registry::{KIND_PREFIX, Server, server};
 
 /// A declared component.
 #[derive(Clone, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub struct Component {
     pub kind: String,
     /// Its version, such as `v1`.
     pub version: String,
-    /// Whether a failure of it is tolerated.
+    /// Whether the application can do without it.
     pub ignore_errors: bool,
     /// Its metadata, secrets included: never print them.
     pub metadata: BTreeMap<String, String>,
@@ -44,12 +46,10 @@ impl fmt::Debug for Component {
 }
 
 #[derive(Deserialize)]
-struct File {
-    spec: Spec,
+pub(super) struct File {
+    pub(super) spec: Spec,
     #[serde(default)]
     auth: Option<Auth>,
-    #[serde(default)]
-    scopes: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -61,21 +61,21 @@ struct Auth {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Spec {
+pub(super) struct Spec {
     #[serde(rename = "type", default)]
-    kind: String,
+    pub(super) kind: String,
     #[serde(default)]
     version: String,
     #[serde(default)]
     ignore_errors: bool,
     #[serde(default)]
-    metadata: Option<Vec<Item>>,
+    pub(super) metadata: Option<Vec<Item>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Item {
-    name: String,
+pub(super) struct Item {
+    pub(super) name: String,
     #[serde(default)]
     value: Option<Value>,
     #[serde(default)]
@@ -92,34 +92,15 @@ struct KeyRef {
     key: String,
 }
 
-/// A declared secret store.
-pub(super) struct SecretStore {
-    name: String,
-    kind: String,
-}
-
-impl SecretStore {
-    pub(super) fn of(document: &Document) -> Option<Self> {
-        let kind = document.decode::<File>().ok()?.spec.kind;
-        let name = document.name().ok()?;
-        kind.starts_with("secretstores.")
-            .then_some(Self { name, kind })
-    }
-}
-
-/// Where secrets come from.
-#[derive(Clone, Copy)]
-pub(super) struct Secrets<'a> {
-    pub(super) stores: &'a [SecretStore],
-    pub(super) environment: Environment<'a>,
-}
-
 impl Component {
+    /// `None`: it is left out, for it has no secret, and its file says that this is no error.
+    /// `builtin` are the types that Ghostlight serves in place of their own system.
     pub(super) fn read(
         document: &Document,
         secrets: Secrets<'_>,
+        builtin: &[String],
         warnings: &mut Vec<String>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Option<Self>, Error> {
         let name = document.name()?;
         let file: File = document.decode()?;
         if file.spec.kind.is_empty() {
@@ -134,13 +115,25 @@ impl Component {
         );
         let store = file.auth.unwrap_or_default().secret_store;
         let mut metadata = BTreeMap::new();
+        let (mut empty, mut missing) = (Vec::new(), Vec::new());
         for item in file.spec.metadata.unwrap_or_default() {
-            let value = item.read(&store, secrets).map_err(|why| {
-                document.error(format!("metadata {} of component {name}: {why}", item.name))
-            })?;
+            let sentence =
+                |why: String| format!("metadata {} of component {name}: {why}", item.name);
+            let value = match item.read(&store, secrets) {
+                Ok(value) => value,
+                Err(Unread::Forbidden(why)) => return Err(document.error(sentence(why))),
+                Err(Unread::Secret(NoSecret::Empty(why))) => {
+                    empty.push(sentence(why));
+                    String::new()
+                }
+                Err(Unread::Secret(NoSecret::Missing(why))) => {
+                    missing.push(sentence(why));
+                    String::new()
+                }
+            };
             metadata.insert(item.name, value);
         }
-        Ok(Self {
+        let component = Self {
             name,
             kind: file.spec.kind,
             version: match file.spec.version.as_str() {
@@ -149,9 +142,33 @@ impl Component {
             },
             ignore_errors: file.spec.ignore_errors,
             metadata,
-            scopes: file.scopes.unwrap_or_default(),
+            scopes: document.scopes(),
             place: document.place(),
-        })
+        };
+        let place = document.place();
+        let empty_value = |why| format!("{place}: {why}: the value is empty");
+        warnings.extend(empty.into_iter().map(empty_value));
+        match missing.first() {
+            Some(why) if component.needs_its_system(builtin) => {
+                if !component.ignore_errors {
+                    return Err(document.error(why));
+                }
+                warnings.push(format!(
+                    "{place}: {why}: the component is left out, as its ignoreErrors says"
+                ));
+                Ok(None)
+            }
+            _ => {
+                warnings.extend(missing.into_iter().map(empty_value));
+                Ok(Some(component))
+            }
+        }
+    }
+
+    /// Whether something outside is called that may ask for its secrets: a bus. Of all others
+    /// Ghostlight does not use any, or has what they are for itself.
+    fn needs_its_system(&self, builtin: &[String]) -> bool {
+        self.kind.starts_with(KIND_PREFIX) && server(self, builtin) == Server::ItsSystem
     }
 
     /// A value of its metadata; names differ in case alone in many files.
@@ -175,51 +192,32 @@ impl Component {
 }
 
 impl Item {
-    /// Errors are sentences that follow a colon.
-    fn read(&self, store: &str, secrets: Secrets<'_>) -> Result<String, String> {
+    fn read(&self, store: &str, secrets: Secrets<'_>) -> Result<String, Unread> {
         if let Some(variable) = &self.env_ref {
-            return from_environment(variable, secrets.environment);
+            return from_environment(variable, secrets.environment).map_err(Unread::Forbidden);
         }
         if let Some(reference) = &self.secret_key_ref {
-            return reference.read(store, secrets);
+            let found = secrets.find(store, &reference.name, &reference.key);
+            return found.map_err(Unread::Secret);
         }
-        Ok(match self.value.as_ref() {
-            None | Some(Value::Null) => String::new(),
-            Some(Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-        })
+        Ok(self.plain())
+    }
+
+    /// The value that stands in the file itself.
+    pub(super) fn plain(&self) -> String {
+        self.value.as_ref().map(secrets::text).unwrap_or_default()
     }
 }
 
-impl KeyRef {
-    fn read(&self, store: &str, secrets: Secrets<'_>) -> Result<String, String> {
-        let declared = secrets.stores.iter().find(|known| known.name == store);
-        match declared {
-            Some(known) if known.kind == "secretstores.local.env" => {
-                let variable = if self.key.is_empty() {
-                    &self.name
-                } else {
-                    &self.key
-                };
-                (secrets.environment)(variable)
-                    .ok_or_else(|| format!("the environment has no variable {variable}"))
-            }
-            Some(known) => Err(format!(
-                "its secret is in {store}, a {}. Secrets are read from the environment: use envRef, or a \
-                 secretstores.local.env",
-                known.kind
-            )),
-            None => Err(format!(
-                "its secret is in the secret store {store:?}, which is not declared. Declare a \
-                 secretstores.local.env and name it in auth.secretStore, or use envRef"
-            )),
-        }
-    }
+/// Why there is no value.
+enum Unread {
+    Forbidden(String),
+    Secret(NoSecret),
 }
 
 /// Dapr's own tokens are nobody's configuration.
 fn from_environment(variable: &str, environment: Environment<'_>) -> Result<String, String> {
-    if variable == "APP_API_TOKEN" || variable.starts_with("DAPR_") {
+    if secrets::is_daprs_own(variable) {
         return Err(format!("the variable {variable} may not be used in envRef"));
     }
     // As in Dapr, a variable that is not set is an empty value.

@@ -1,10 +1,15 @@
-//! One YAML document of a file: its kind, and where it stands.
+//! One YAML document of a file: its kind, whom it is for, and where it stands.
+//!
+//! Names of fields are read in whatever case, as Dapr reads them. A document that is nobody's of
+//! ours (a manifest of something else, a list) is left out with a warning, whatever is in it; text
+//! that is no YAML is an error.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Error;
+use crate::caseless::Caseless;
 
 /// A document that has a kind. Empty ones are not kept.
 #[derive(Clone, Debug)]
@@ -25,7 +30,12 @@ struct Head {
     kind: String,
     #[serde(default)]
     metadata: Named,
+    #[serde(default)]
+    scopes: Option<Vec<String>>,
 }
+
+/// Group of the versions of Dapr's resources.
+const GROUP: &str = "dapr.io/";
 
 #[derive(Clone, Deserialize, Debug, Default)]
 struct Named {
@@ -36,7 +46,11 @@ struct Named {
 impl Document {
     /// Cuts a file at its document markers: at the beginning of a line they are nothing else, also
     /// inside of a block scalar.
-    pub(super) fn split(file: &str, text: &str) -> Result<Vec<Self>, Error> {
+    pub(super) fn split(
+        file: &str,
+        text: &str,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Self>, Error> {
         let mut parts: Vec<(u64, String)> = vec![(0, String::new())];
         for (index, line) in (0_u64..).zip(text.split_inclusive('\n')) {
             let marker = line.trim_end();
@@ -61,15 +75,43 @@ impl Document {
                 text,
                 head: Head::default(),
             };
-            document.head = document.decode()?;
-            if document.head.kind.is_empty() {
-                return Err(document.error(
-                    "the document has no kind. Write kind: Component, Subscription, Configuration or Resiliency",
-                ));
+            match document.foreign()? {
+                Some(why) => warnings.push(format!(
+                    "{}: {why}: the document is left out",
+                    document.place()
+                )),
+                None => documents.push(document),
             }
-            documents.push(document);
         }
         Ok(documents)
+    }
+
+    /// Reads its head. Comes back: why it is none of Dapr's resources, if so.
+    fn foreign(&mut self) -> Result<Option<String>, Error> {
+        if matches!(self.decode::<Value>(), Ok(value) if !value.is_object()) {
+            return Ok(Some("it is no resource".to_owned()));
+        }
+        self.head = self.decode()?;
+        let Head {
+            api_version, kind, ..
+        } = &self.head;
+        Ok(match (api_version.as_str(), kind.as_str()) {
+            (_, "") => Some("it has no kind".to_owned()),
+            ("", _) => None,
+            (version, _) if version.starts_with(GROUP) => None,
+            (version, kind) => Some(format!("it is a {kind} of {version}, and none of Dapr's")),
+        })
+    }
+
+    /// Whether it is for an application: all are, unless it names some.
+    pub(super) fn is_for(&self, app_id: &str) -> bool {
+        let scopes = self.head.scopes.as_deref().unwrap_or_default();
+        scopes.is_empty() || scopes.iter().any(|scope| scope == app_id)
+    }
+
+    /// Applications that it is for; empty: all.
+    pub(super) fn scopes(&self) -> Vec<String> {
+        self.head.scopes.clone().unwrap_or_default()
     }
 
     pub(super) fn kind(&self) -> &str {
@@ -103,7 +145,8 @@ impl Document {
 
     /// The document as a value of its kind.
     pub(super) fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_saphyr::from_str(&self.text).map_err(|error| {
+        let decoded = serde_saphyr::from_str::<Caseless<T>>(&self.text);
+        decoded.map(|Caseless(value)| value).map_err(|error| {
             let line = error
                 .location()
                 .map_or(1, |location| location.line().max(1));
@@ -123,13 +166,16 @@ impl Document {
             return;
         };
         for step in path {
-            value = match value.get_mut(*step) {
-                Some(below) => below.take(),
+            let fields = value.as_object_mut().into_iter().flatten();
+            let mut named = fields.filter(|(field, _)| field.eq_ignore_ascii_case(step));
+            value = match named.next() {
+                Some((_, below)) => below.take(),
                 None => return,
             };
         }
         let fields = value.as_object().into_iter().flatten();
-        for (field, _) in fields.filter(|(field, _)| !known.contains(&field.as_str())) {
+        let is_known = |field: &str| known.iter().any(|name| name.eq_ignore_ascii_case(field));
+        for (field, _) in fields.filter(|(field, _)| !is_known(field)) {
             let path: String = path.iter().flat_map(|step| [*step, "."]).collect();
             warnings.push(format!(
                 "{}: {path}{field} of {} {} has no effect here",

@@ -43,10 +43,9 @@ impl Files {
             folders: &self.folders,
             configs: &self.configs,
             app_id,
+            builtin: &self.builtin,
         };
-        let mut resources = Resources::load(sources, environment)?;
-        resources.builtin.clone_from(&self.builtin);
-        Ok(resources)
+        Resources::load(sources, environment)
     }
 
     /// How they stand now. What cannot be looked at stands as that, and `load` says why.

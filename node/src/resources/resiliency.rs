@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::Error;
 use super::document::Document;
 use super::matching::Matching;
+use super::trip::TripRule;
 
 /// Policies of one resource.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -209,17 +210,6 @@ pub struct CircuitBreaker {
     pub trip: TripRule,
 }
 
-/// What opens a breaker. Dapr takes any expression; these are the forms it documents.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TripRule {
-    /// More failures in a row than this.
-    ConsecutiveFailuresOver(u32),
-    /// More failures in all than this.
-    TotalFailuresOver(u32),
-    /// More requests than this.
-    RequestsOver(u32),
-}
-
 /// What one breaker stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
@@ -237,8 +227,6 @@ pub enum BreakerScope {
 struct File {
     #[serde(default)]
     spec: Spec,
-    #[serde(default)]
-    scopes: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -311,7 +299,7 @@ struct TargetFile {
 impl Resiliency {
     pub(super) fn read(document: &Document, warnings: &mut Vec<String>) -> Result<Self, Error> {
         let name = document.name()?;
-        let File { spec, scopes } = document.decode()?;
+        let File { spec } = document.decode()?;
         document.warn_unknown(&["spec"], &["policies", "targets"], warnings);
         let policies = ["timeouts", "retries", "circuitBreakers"];
         document.warn_unknown(&["spec", "policies"], &policies, warnings);
@@ -338,10 +326,9 @@ impl Resiliency {
             retries,
             breakers,
         } = policies;
-        let scopes = scopes.unwrap_or_default();
         Ok(Self {
             name,
-            scopes,
+            scopes: document.scopes(),
             actors,
             components,
             timeouts,
@@ -487,32 +474,7 @@ impl BreakerFile {
             max_requests: self.max_requests.max(1),
             interval: duration(&self.interval, Duration::ZERO)?,
             timeout: duration(&self.timeout, Duration::from_secs(60))?,
-            trip: trip(&self.trip)?,
+            trip: TripRule::read(&self.trip)?,
         })
-    }
-}
-
-fn trip(text: &str) -> Result<TripRule, String> {
-    if text.trim().is_empty() {
-        return Ok(TripRule::ConsecutiveFailuresOver(5));
-    }
-    let unreadable = || {
-        format!(
-            "trip {text:?} is not understood here. Write consecutiveFailures, totalFailures or requests, then > \
-             or >= and a number"
-        )
-    };
-    let (name, number) = text.split_once('>').ok_or_else(unreadable)?;
-    let (least, number) = match number.strip_prefix('=') {
-        Some(number) => (1, number),
-        None => (0, number),
-    };
-    let number: u32 = number.trim().parse().map_err(|_| unreadable())?;
-    let over = number.checked_sub(least).ok_or_else(unreadable)?;
-    match name.trim() {
-        "consecutiveFailures" => Ok(TripRule::ConsecutiveFailuresOver(over)),
-        "totalFailures" => Ok(TripRule::TotalFailuresOver(over)),
-        "requests" => Ok(TripRule::RequestsOver(over)),
-        _ => Err(unreadable()),
     }
 }

@@ -41,11 +41,20 @@ pub struct BulkSubscribe {
     pub max_await_duration_ms: u32,
 }
 
+impl BulkSubscribe {
+    /// With Dapr's defaults for what is not said, or zero.
+    #[must_use]
+    pub fn of(count: Option<u32>, await_ms: Option<u32>) -> Self {
+        Self {
+            max_messages_count: count.filter(|count| *count > 0).unwrap_or(100),
+            max_await_duration_ms: await_ms.filter(|ms| *ms > 0).unwrap_or(1_000),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct File {
     spec: Spec,
-    #[serde(default)]
-    scopes: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -89,9 +98,9 @@ struct Bulk {
     #[serde(default)]
     enabled: bool,
     #[serde(default)]
-    max_messages_count: Option<u32>,
+    max_messages_count: Option<i64>,
     #[serde(default)]
-    max_await_duration_ms: Option<u32>,
+    max_await_duration_ms: Option<i64>,
 }
 
 fn filled(text: Option<String>) -> Option<String> {
@@ -101,7 +110,7 @@ fn filled(text: Option<String>) -> Option<String> {
 impl Subscription {
     pub(super) fn read(document: &Document, warnings: &mut Vec<String>) -> Result<Self, Error> {
         let name = document.name()?;
-        let File { spec, scopes } = document.decode()?;
+        let File { spec } = document.decode()?;
         for (field, value) in [("pubsubname", &spec.pubsubname), ("topic", &spec.topic)] {
             if value.is_empty() {
                 return Err(document.error(format!("subscription {name} has no spec.{field}")));
@@ -148,11 +157,12 @@ impl Subscription {
             default_path,
             metadata,
             dead_letter_topic: filled(spec.dead_letter_topic),
-            bulk: bulk.map(|bulk| BulkSubscribe {
-                max_messages_count: bulk.max_messages_count.unwrap_or(100),
-                max_await_duration_ms: bulk.max_await_duration_ms.unwrap_or(1_000),
+            bulk: bulk.map(|bulk| {
+                let number = |given: Option<i64>| given.and_then(|n| u32::try_from(n).ok());
+                let (count, time) = (bulk.max_messages_count, bulk.max_await_duration_ms);
+                BulkSubscribe::of(number(count), number(time))
             }),
-            scopes: scopes.unwrap_or_default(),
+            scopes: document.scopes(),
             place: document.place(),
         })
     }

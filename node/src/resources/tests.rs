@@ -1,3 +1,5 @@
+mod secrets;
+
 use std::time::Duration;
 
 use super::*;
@@ -26,6 +28,7 @@ impl Files {
             folders: &folders,
             configs: &[],
             app_id: "shop",
+            builtin: &[],
         };
         Resources::load(sources, &environment)
     }
@@ -234,17 +237,18 @@ fn errors_name_file_and_line() {
     let mut wrong = Vec::new();
     for (text, line, words) in [
         ("kind: Component\nmetadata: {name: c}\n".to_owned(), 2, "missing field `spec`"),
-        ("a: 1\n".to_owned(), 1, "the document has no kind"),
         ("kind: Component\nspec: {type: x}\n".to_owned(), 1, "metadata.name is missing"),
         ("kind: Component\nmetadata: {name: c}\nspec: {}\n".to_owned(), 1, "has no spec.type"),
         (format!("---\n---\n{}", component("  ignoreErrors: [1]\n")), 8, "scalar"),
         (component("  type: again\n"), 6, "uplicate"),
         (component("  - broken\n"), 6, ""),
         (
-            component("  metadata: [{name: p, secretKeyRef: {name: n}}]\n"),
+            component("  metadata: [{name: p, secretKeyRef: {name: n}}]\n").replace("state.x", "pubsub.redis"),
             1,
-            "Declare a secretstores.local.env",
+            "metadata p of component c: its secret is in the secret store \"\", which is not declared. Declare a \
+             secretstores.local.env",
         ),
+        ("kind: [x]\n".to_owned(), 1, ""),
         (
             component("  metadata: [{name: p, envRef: DAPR_API_TOKEN}]\n"),
             1,
@@ -287,6 +291,57 @@ fn errors_name_file_and_line() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// As Go reads names, and with it Dapr. What the user names himself keeps its case.
+#[test]
+fn names_of_fields_are_read_in_any_case() {
+    let text = "APIVersion: dapr.io/v2alpha1\nKind: Subscription\nMetadata: {Name: s}\nSpec:\n  pubsubName: bus\n  \
+                TOPIC: t\n  Routes: {Rules: [{Match: 'true', Path: /a}], Default: /b}\n  metadata: {rawPayload: x}\n  \
+                deadlettertopic: dead\n  bulkSubscribe: {enabled: true, maxmessagescount: 0, maxAwaitDurationMs: -1}\n\
+                Scopes: [shop]\n---\nkind: Component\nmetadata: {name: c}\nspec:\n  type: pubsub.redis\n  metadata:\n  \
+                - {name: p, secretkeyref: {name: REDIS_PASSWORD}}\nauth: {secretstore: env}\n---\n\
+                kind: Component\nmetadata: {name: env}\nspec: {Type: secretstores.local.env}\n";
+    let all = Files::new(&[("x.yaml", text)]).load().unwrap();
+    let found = &all.subscriptions[0];
+    assert_eq!((&*found.pubsub, &*found.topic), ("bus", "t"));
+    assert_eq!(found.rules, [("true".to_owned(), "/a".to_owned())]);
+    assert_eq!(found.default_path.as_deref(), Some("/b"));
+    assert_eq!(found.dead_letter_topic.as_deref(), Some("dead"));
+    assert_eq!(found.bulk, Some(BulkSubscribe::of(None, None)));
+    assert_eq!(found.metadata["rawPayload"], "x");
+    assert_eq!(all.components[0].value("p"), Some("hush"));
+    assert_eq!(all.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn what_is_not_of_dapr_is_left_out_with_a_warning() {
+    let text = "apiVersion: v1\nkind: ConfigMap\ndata: {spec: [1]}\n---\na: 1\n---\n- kind: Component\n---\n\
+                apiVersion: apps/v1\nkind: Component\nspec: 7\n";
+    let all = Files::new(&[("x.yaml", text)]).load().unwrap();
+    let said = [
+        "x.yaml:1: it is a ConfigMap of v1, and none of Dapr's",
+        "x.yaml:5: it has no kind",
+        "x.yaml:7: it is no resource",
+        "x.yaml:9: it is a Component of apps/v1, and none of Dapr's",
+    ];
+    assert_eq!(all.warnings.len(), said.len(), "{:?}", all.warnings);
+    for (warning, words) in all.warnings.iter().zip(said) {
+        let words = format!("{words}: the document is left out");
+        assert!(warning.ends_with(&words), "{words} is not in {warning}");
+    }
+}
+
+/// Whatever is wrong with it: a secret, a policy, a route.
+#[test]
+fn what_is_for_another_application_is_not_looked_at() {
+    let text = "kind: Component\nmetadata: {name: a}\nspec:\n  type: pubsub.redis\n  metadata: [{name: p, secretKeyRef: \
+                {name: n}}]\nscopes: [other]\n---\nkind: Subscription\nmetadata: {name: s}\nspec: {}\nscopes: [other]\n---\n\
+                kind: Resiliency\nmetadata: {name: r}\nspec: {policies: {timeouts: {t: soon}}}\nscopes: [other]\n";
+    let all = Files::new(&[("x.yaml", text)]).load().unwrap();
+    assert_eq!(all.hidden_components, ["a"]);
+    assert!(all.components.is_empty() && all.subscriptions.is_empty() && all.resiliency.is_empty());
+    assert_eq!(all.warnings, Vec::<String>::new());
+}
+
 #[test]
 fn what_cannot_be_true_together_is_refused() {
     let marked = |name: &str| {
@@ -312,6 +367,7 @@ fn what_cannot_be_true_together_is_refused() {
         folders: &[PathBuf::from("/nonexistent/resources")],
         configs: &[],
         app_id: "shop",
+        builtin: &[],
     };
     let error = Resources::load(nowhere, &environment)
         .unwrap_err()
