@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::connection::{self, Closing};
 use super::instance::{Instance, Report};
 use super::owner::End;
-use super::settings::{AppAddress, AppSettings};
+use super::settings::{AppAddress, AppSettings, Question};
 use super::{Shared, config, probing, watch};
 
 /// Time between attempts to connect.
@@ -145,15 +145,22 @@ async fn prepare(instance: &Instance) -> Result<(config::Hosted, Bytes), String>
     if let Some(probes) = &instance.app.health {
         probing::until_well(probes, || watch::probe(instance, probes).boxed()).await?;
     }
-    let answer = asked(instance, "/dapr/config").await?;
+    let answer = asked(instance, Question::Config).await?;
     let hosted = answer.map(|body| config::parse(&body, instance.app.disseminate_timeout));
     let hosted = instance.app.admitted(hosted.unwrap_or_default());
-    let subscriptions = asked(instance, "/dapr/subscribe").await?;
+    let subscriptions = asked(instance, Question::Subscribe).await?;
     Ok((hosted, subscriptions.unwrap_or_default()))
 }
 
-/// The body of a 200; `None`: any other status.
-async fn asked(instance: &Instance, path: &str) -> Result<Option<Bytes>, String> {
+/// The body of a 200; `None`: any other status, or it is not to be asked.
+async fn asked(instance: &Instance, question: Question) -> Result<Option<Bytes>, String> {
+    if !instance.app.is_asked(question) {
+        return Ok(None);
+    }
+    let path = match question {
+        Question::Config => "/dapr/config",
+        Question::Subscribe => "/dapr/subscribe",
+    };
     let answer = tokio::time::timeout(QUESTION_TIME_MAX, instance.question(path)).await;
     let answer = answer.map_err(|_| format!("no answer to GET {path} in {QUESTION_TIME_MAX:?}"))?;
     let answer = answer.map_err(|why| format!("no answer to GET {path}: {why}"))?;

@@ -113,6 +113,27 @@ impl Default for HealthProbes {
     }
 }
 
+/// What an application is asked when it has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Question {
+    /// Which actors it hosts: `GET /dapr/config`.
+    Config,
+    /// What it subscribes to: `GET /dapr/subscribe`, `ListTopicSubscriptions`.
+    Subscribe,
+}
+
+impl Question {
+    /// Dapr's word for it, in whatever case.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        match word.to_ascii_lowercase().as_str() {
+            "config" => Some(Self::Config),
+            "subscribe" => Some(Self::Subscribe),
+            _ => None,
+        }
+    }
+}
+
 /// One application beside the node.
 #[derive(Clone, Debug)]
 pub struct AppSettings {
@@ -134,6 +155,8 @@ pub struct AppSettings {
     pub disseminate_timeout: Duration,
     /// Whether its actors count.
     pub actors: Actors,
+    /// What it is not asked: `--disable-init-endpoints`.
+    pub unasked: Vec<Question>,
     /// The API listeners that are its own.
     pub door: AppDoor,
 }
@@ -177,6 +200,7 @@ impl AppSettings {
             body_bytes_max: BODY_BYTES_MAX,
             disseminate_timeout: DISSEMINATE_TIMEOUT,
             actors: Actors::default(),
+            unasked: Vec::new(),
             door: AppDoor::default(),
         }
     }
@@ -185,6 +209,12 @@ impl AppSettings {
     #[must_use]
     pub fn is_probed_by_grpc(&self) -> bool {
         self.protocol.is_grpc() && self.address.is_some() && self.health.is_some()
+    }
+
+    /// Whether it is asked something; what it is not asked it has none of.
+    #[must_use]
+    pub fn is_asked(&self, question: Question) -> bool {
+        !self.unasked.contains(&question)
     }
 
     /// An application on this machine.

@@ -301,6 +301,7 @@ fn beside(options: &Options) -> AppSettings {
         timeout: health.timeout,
         threshold: health.threshold,
     });
+    settings.unasked.clone_from(&options.unasked);
     settings.body_bytes_max = options.body_max;
     settings.disseminate_timeout = options.disseminate_timeout;
     settings

@@ -26,7 +26,7 @@ use crate::api::grpc::dapr::proto::runtime::v1::app_callback_client::AppCallback
 use crate::api::grpc::dapr::proto::runtime::v1::app_callback_health_check_client::AppCallbackHealthCheckClient;
 use crate::app::grpc_line::{self, Channel, End};
 use crate::app::health::Probe;
-use crate::app::settings::{AppAddress, AppSettings, HealthProbes};
+use crate::app::settings::{AppAddress, AppSettings, HealthProbes, Question};
 use crate::app::{AppChannel, probing};
 
 /// Time between attempts to connect.
@@ -81,7 +81,11 @@ async fn attended(
                 return why;
             }
         }
-        match target.subscriptions(app_id).await {
+        let said = match app.is_asked(Question::Subscribe) {
+            true => target.subscriptions(app_id).await,
+            false => Ok(Vec::new()),
+        };
+        match said {
             Ok(said) => {
                 let target: Arc<dyn Target> = target.clone();
                 pubsub.app_ready(app_id, said, &target);

@@ -54,6 +54,26 @@ async fn what_is_hosted() {
     }
 }
 
+#[tokio::test]
+async fn what_it_is_not_to_be_asked_it_is_not_asked() {
+    use crate::app::settings::Question::{Config, Subscribe};
+    for (unasked, wanted) in [
+        (&[Config][..], &["GET /dapr/subscribe"][..]),
+        (&[Subscribe], &["GET /dapr/config"]),
+        (&[Subscribe, Config], &[]),
+    ] {
+        let app = ScriptedApp::start().await;
+        let mut settings = AppSettings::local("bank", app.port);
+        settings.unasked = unasked.to_vec();
+        let mut bed = Bed::new(settings);
+        let (_, types) = bed.hosting().await;
+        assert_eq!(types.is_empty(), unasked.contains(&Config), "{types:?}");
+        let asked = app.seen_of("");
+        let lines: Vec<&str> = asked.iter().map(|seen| seen.line.as_str()).collect();
+        assert_eq!(lines, wanted);
+    }
+}
+
 /// A connection that breaks while the questions are asked begins it again.
 #[tokio::test]
 async fn questions_are_asked_until_they_are_answered() {

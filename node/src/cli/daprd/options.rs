@@ -10,6 +10,7 @@ use ghostlight_protocol::schedule::{Signed, parse_go};
 use super::flags::{Flag, Typed, Use, size, switch, value, values};
 use crate::api::H2c;
 use crate::api::sidecar::{AppConnection, AppHealth};
+use crate::app::settings::Question;
 use crate::config::{Environment, GRPC_PORT, HTTP_PORT, is_truthy, replaceable};
 use crate::node::Listening;
 
@@ -63,7 +64,7 @@ pub(super) const FLAGS: &[Flag] = &[
     value("dapr-block-shutdown-duration", Use::NoEffect),
     value("actors-disseminate-timeout", Use::Read),
     value("allowed-origins", Use::Ignored),
-    value("disable-init-endpoints", Use::NoEffect),
+    values("disable-init-endpoints", Use::Read),
     switch("disable-builtin-k8s-secret-store", Use::Ignored),
     value("hot-reload-reconcile-interval", Use::Ignored),
     value("app-binding-options-timeout", Use::Ignored),
@@ -126,6 +127,8 @@ pub(super) struct Options {
     /// `DAPR_HTTP_DISABLE_H2C`.
     pub(super) h2c: H2c,
     pub(super) grace: Duration,
+    /// What the application is not asked.
+    pub(super) unasked: Vec<Question>,
     /// Bound of the drain of an application's calls.
     pub(super) disseminate_timeout: Duration,
     /// Sentences for the log.
@@ -224,6 +227,7 @@ impl Options {
                 false => H2c::Spoken,
             },
             grace: seconds(typed, "dapr-graceful-shutdown-seconds", 5)?,
+            unasked: unasked(typed)?,
             disseminate_timeout: seconds(typed, "actors-disseminate-timeout", 30)?,
             warnings,
         })
@@ -318,6 +322,16 @@ fn public(typed: &Typed) -> Result<Option<SocketAddr>, String> {
         Some(text) => ip("dapr-public-listen-address", text)?,
     };
     Ok(Some(SocketAddr::new(host, port)))
+}
+
+fn unasked(typed: &Typed) -> Result<Vec<Question>, String> {
+    let words = typed.all("disable-init-endpoints").into_iter();
+    let questions = words.map(|word| {
+        Question::parse(&word).ok_or_else(|| {
+            format!("--disable-init-endpoints takes config and subscribe, not {word:?}")
+        })
+    });
+    questions.collect()
 }
 
 pub(super) fn log_level(typed: &Typed) -> Result<String, String> {
@@ -504,6 +518,9 @@ mod tests {
             Cluster::Joined(vec!["a:1".into(), "b:2".into()])
         );
         assert_eq!(more.warnings, ["--unix-domain-socket has no effect here"]);
+        let quiet = options("--app-id s --disable-init-endpoints=Config,SUBSCRIBE");
+        assert_eq!(quiet.unasked, [Question::Config, Question::Subscribe]);
+        assert_eq!((least.unasked.len(), quiet.warnings.len()), (0, 0));
         let large = options("--app-id s --dapr-http-max-request-size 16");
         assert_eq!(large.body_max, REQUEST_BODY_BYTES_MAX);
         assert_eq!(large.warnings.len(), 1);
@@ -523,6 +540,10 @@ mod tests {
             ("--app-id s --mode x", "--mode is standalone"),
             ("--app-id s --app-protocol x", "--app-protocol is http"),
             ("--app-id s --dapr-listen-addresses x", "no IP address"),
+            (
+                "--app-id s --disable-init-endpoints x",
+                "takes config and subscribe",
+            ),
             (
                 "--app-id s --dapr-public-port 1 --dapr-public-listen-address x",
                 "--dapr-public-listen-address: \"x\" is no IP address",

@@ -28,7 +28,7 @@ use crate::api::grpc::dapr::proto::runtime::v1::app_callback_server::{
 };
 use crate::api::grpc::dapr::proto::runtime::v1::topic_event_response::TopicEventResponseStatus as Verdict;
 use crate::app::scripted::{PATIENCE, free_port};
-use crate::app::settings::{AppAddress, AppSettings, HealthProbes, Protocol};
+use crate::app::settings::{AppAddress, AppSettings, HealthProbes, Protocol, Question};
 use crate::app::stream::messages::{ActorEvent, AppInitial, AppMessage, NodeMessage, Word};
 use crate::app::{AppChannel, AppEvent, AppId};
 use crate::buses::in_memory::InMemory;
@@ -182,17 +182,17 @@ struct Bed {
 }
 
 fn bed(port: u16) -> Bed {
-    bed_with(port, None)
+    bed_with(port, |_| {})
 }
 
-fn bed_with(port: u16, health: Option<HealthProbes>) -> Bed {
+fn bed_with(port: u16, change: impl FnOnce(&mut AppSettings)) -> Bed {
     let bus = Arc::new(InMemory::default());
     let pubsub = Arc::new(of([component("bus", bus.clone())]));
     let host = "127.0.0.1".to_owned();
     let mut settings = AppSettings::new(AppId::new("shop"), Some(AppAddress { host, port }));
     settings.protocol = Protocol::Grpc;
     settings.token = Some(Secret::new("secret"));
-    settings.health = health;
+    change(&mut settings);
     let (end, ended) = watch::channel(false);
     let (actors, hosting) = AppChannel::start(vec![settings.clone()]);
     drop(tokio::spawn(grpc_app::keep(
@@ -406,6 +406,31 @@ async fn stream(bed: &Bed) -> (Say, BoxStream<'static, NodeMessage>) {
 
 type Say = futures::channel::mpsc::Sender<Result<AppMessage, String>>;
 
+fn probes() -> HealthProbes {
+    HealthProbes {
+        interval: Duration::from_millis(5),
+        timeout: PATIENCE,
+        threshold: 2,
+        ..HealthProbes::default()
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_not_to_be_asked_has_no_subscriptions_of_its_own() {
+    let app = App::default();
+    app.subscribe(vec![subscription("orders")]);
+    let port = free_port();
+    let _listening = app.listen(port).await;
+    let mut bed = bed_with(port, |settings| {
+        settings.health = Some(probes());
+        settings.unasked = vec![Question::Subscribe];
+    });
+    let _stream = stream(&bed).await;
+    // It counts as well when it would have been asked.
+    assert_eq!(bed.hosts().await, Some(vec!["T".to_owned()]));
+    assert_eq!(bed.bus.count(), 0);
+}
+
 /// One that is unhealthy gets no events and hosts no actors, and its stream outlives that.
 #[tokio::test]
 async fn health_decides_over_subscriptions_and_actors() {
@@ -414,13 +439,7 @@ async fn health_decides_over_subscriptions_and_actors() {
     app.0.sick.store(true, Ordering::SeqCst);
     let port = free_port();
     let _listening = app.listen(port).await;
-    let probes = HealthProbes {
-        interval: Duration::from_millis(5),
-        timeout: PATIENCE,
-        threshold: 2,
-        ..HealthProbes::default()
-    };
-    let mut bed = bed_with(port, Some(probes));
+    let mut bed = bed_with(port, |settings| settings.health = Some(probes()));
     let (_say, mut hear) = stream(&bed).await;
     assert_eq!(bed.bus.count(), 0);
     assert!(bed.hosting.try_recv().is_err(), "it was never well");
