@@ -13,6 +13,7 @@ use ghostlight::api::path;
 use ghostlight::app;
 use ghostlight::config::Settings;
 use ghostlight::pubsub::envelope::{Envelope, Place, Stamp};
+use ghostlight::pubsub::metadata::Metadata;
 use ghostlight::pubsub::routes::{Expression, Routes};
 use ghostlight::pubsub::wanted;
 use ghostlight::resources::{Resources, Sources};
@@ -267,7 +268,7 @@ fn envelopes() {
                 id: "1".to_owned(),
                 time: WallTime(1_700_000_000_000),
             };
-            let raw = Envelope::of_raw(bytes, PLACE, stamp);
+            let raw = Envelope::of_raw(bytes, PLACE, &Metadata::new(), stamp);
             let back = Envelope::parse(&raw.to_bytes()).expect("ours");
             assert_eq!(back.text("data_base64"), raw.text("data_base64"));
             let Ok(envelope) = Envelope::parse(bytes) else {

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::fresh_id;
-use super::line::{Ended, Line, UNSENT_PAUSE, UNSENT_TIMES, cut_off};
+use super::line::{Ended, Line, PUBSUB_NAME, UNSENT_PAUSE, UNSENT_TIMES, cut_off};
 use super::metadata::{Metadata, Payload};
 use super::options::shares;
 use super::policy::Attempt;
@@ -203,12 +203,14 @@ async fn deliver(line: &Line, end: &End, entries: Vec<BatchEntry>, stop: &Stop) 
 }
 
 async fn once(line: &Line, end: &End, open: &Mutex<Open>, stop: &Stop) -> Attempt<()> {
+    let mut metadata = Metadata::clone(&line.wanted.metadata);
+    metadata.insert(PUBSUB_NAME.to_owned(), line.component.name.clone());
     let batch = Batch {
         id: fresh_id(),
         path: end.path.clone(),
         topic: end.topic.clone(),
         pubsub: line.component.name.clone(),
-        metadata: Metadata::clone(&line.wanted.metadata),
+        metadata,
         entries: lock(open).entries.clone(),
     };
     let handed = Handed::default();

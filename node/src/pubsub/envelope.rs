@@ -175,9 +175,9 @@ impl Envelope {
     }
 
     /// The envelope of a payload that was published without one, for a subscriber that expects
-    /// none.
+    /// none. Its trace travels among the attributes beside it.
     #[must_use]
-    pub fn of_raw(data: &[u8], place: Place<'_>, stamp: Stamp) -> Self {
+    pub fn of_raw(data: &[u8], place: Place<'_>, beside: &Metadata, stamp: Stamp) -> Self {
         let mut envelope = Self(BTreeMap::new());
         for (name, value) in [
             ("id", stamp.id.as_str()),
@@ -191,6 +191,17 @@ impl Envelope {
             ("data_base64", &STANDARD.encode(data)),
         ] {
             envelope.set(name, value);
+        }
+        let given = |name| find(beside, name).filter(|value| !value.is_empty());
+        let parent = given("traceparent").or_else(|| given("traceid"));
+        for (name, value) in [
+            ("traceid", given("traceid").or(parent)),
+            ("traceparent", parent),
+            ("tracestate", given("tracestate")),
+        ] {
+            if let Some(value) = value {
+                envelope.set(name, value);
+            }
         }
         envelope
     }

@@ -73,7 +73,15 @@ fn post(letter: &Letter) -> Post {
         ("traceparent", parent),
         ("tracestate", envelope.text("tracestate")),
     ] {
-        headers.extend(value.map(|value| (name.to_owned(), value)));
+        // That of a raw payload travels beside it already.
+        let is_there = headers
+            .iter()
+            .any(|(known, _)| known.eq_ignore_ascii_case(name));
+        headers.extend(
+            value
+                .filter(|_| !is_there)
+                .map(|value| (name.to_owned(), value)),
+        );
     }
     Post {
         path: letter.path.clone(),

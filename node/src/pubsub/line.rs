@@ -35,7 +35,7 @@ const DEAD_LETTER_TIME_MAX: Duration = Duration::from_secs(30);
 pub(super) const UNSENT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) const UNSENT_TIMES: u32 = 100;
 /// Name of the component among the metadata of an event.
-const PUBSUB_NAME: &str = "pubsubName";
+pub(super) const PUBSUB_NAME: &str = "pubsubName";
 
 /// What became of an event at its application.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -277,7 +277,7 @@ impl Line {
                     topic: delivery.topic.topic(),
                     source: "",
                 };
-                Envelope::of_raw(&event.data, place, stamp())
+                Envelope::of_raw(&event.data, place, &event.attributes, stamp())
             }
             Payload::Wrapped => Envelope::parse(&event.data)
                 .map_err(|why| Said::Again(format!("the event cannot be read: {why}")))?,

@@ -199,7 +199,7 @@ fn a_publishers_own_event_is_kept() {
 
 #[test]
 fn raw_payloads_are_wrapped_for_their_subscriber() {
-    let wrapped = Envelope::of_raw(b"\x00a", PLACE, stamp());
+    let wrapped = Envelope::of_raw(b"\x00a", PLACE, &metadata(&[("traceid", "")]), stamp());
     assert_eq!(
         value(&wrapped),
         json!({
@@ -209,6 +209,22 @@ fn raw_payloads_are_wrapped_for_their_subscriber() {
         })
     );
     assert_eq!(&wrapped.payload().unwrap()[..], b"\x00a");
+    for (given, wanted) in [
+        (
+            &[("traceid", "00-1-2-01"), ("TraceState", "a=b")][..],
+            ["00-1-2-01", "00-1-2-01", "a=b"],
+        ),
+        (
+            &[("traceparent", "00-3-4-01")],
+            ["00-3-4-01", "00-3-4-01", ""],
+        ),
+        (&[("traceid", "7"), ("traceparent", "8")], ["7", "8", ""]),
+    ] {
+        let traced = Envelope::of_raw(b"", PLACE, &metadata(given), stamp());
+        let found = ["traceid", "traceparent", "tracestate"]
+            .map(|name| traced.text(name).unwrap_or_default());
+        assert_eq!(found, wanted, "{given:?}");
+    }
 }
 
 #[test]

@@ -303,7 +303,13 @@ async fn raw_payloads_are_wrapped_on_their_way_to_the_application() {
     bed.app.on("POST /orders", [ok("")]);
     bed.publish("orders", "not json", &[("rawPayload", "true")])
         .await;
-    let event = body(&bed.app.until_seen("/orders", 1).await[0]);
+    let seen = bed.app.until_seen("/orders", 1).await.remove(0);
+    let event = body(&seen);
+    for (name, value) in [("traceparent", "00-1-2-01"), ("tracestate", "a=b")] {
+        assert_eq!(seen.header(name), Some(value), "{name}");
+        assert_eq!(event[name], value, "{name}");
+    }
+    assert_eq!(event["traceid"], "00-1-2-01");
     assert_eq!(event["data_base64"], "bm90IGpzb24=");
     assert_eq!(event["datacontenttype"], "application/octet-stream");
     assert_eq!(event["source"], "Dapr");
@@ -355,6 +361,7 @@ async fn batches_are_gathered_and_answered_one_by_one() {
     assert_eq!(seen[0].header("content-type"), Some("application/json"));
     for (name, value) in [
         ("type", json!("com.dapr.event.sent.bulk")),
+        ("metadata", json!({"pubsubName": "bus"})),
         ("topic", json!("orders")),
         ("pubsubname", json!("bus")),
     ] {
