@@ -1,8 +1,10 @@
 //! State, reminders and timers over HTTP: what an application beside this node asks about its
 //! actors.
 //!
-//! Bodies are read as Dapr reads them: the first JSON value counts, unknown fields are left alone,
-//! the content type does not matter (.NET sends text/plain), values are kept as they are written.
+//! Bodies are read as Dapr reads them: the first JSON value counts, names of fields count in any
+//! case, unknown ones are left alone, the content type does not matter (.NET sends text/plain),
+//! values are kept as they are written. The `etag` of an operation is not compared: the state of an
+//! actor has one writer, and reading it tells no etag.
 
 use axum::body::Bytes;
 use axum::extract::Request;
@@ -24,6 +26,7 @@ use crate::api::app_requests::{self, TTL_METADATA};
 use crate::api::error_map::Answer;
 use crate::api::error_map::app::{Operation, failed, malformed, refusal, reminder_not_found};
 use crate::api::{Context, collect, empty, json, json_bytes};
+use crate::caseless::Caseless;
 
 /// When a value expires.
 const TTL_HEADER: HeaderName = HeaderName::from_static("metadata.ttlexpiretime");
@@ -88,7 +91,9 @@ fn decode<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Answer> {
         return Err(malformed("EOF"));
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    T::deserialize(&mut json).map_err(|error| malformed(&error.to_string()))
+    let read = Caseless::<T>::deserialize(&mut json);
+    read.map(|Caseless(value)| value)
+        .map_err(|error| malformed(&error.to_string()))
 }
 
 /// One operation as it is sent. The request is read when its operation is known.
@@ -157,7 +162,8 @@ fn state_op(operated: &Operated) -> Result<StateOp, String> {
     if operation.is_empty() {
         return Err("operation is empty".to_owned());
     }
-    let on: OperatedOn = serde_json::from_str(request.get()).map_err(|error| error.to_string())?;
+    let on = serde_json::from_str::<Caseless<OperatedOn>>(request.get());
+    let Caseless(on) = on.map_err(|error| error.to_string())?;
     let key = on.key.unwrap_or_default();
     match operation {
         "upsert" => {

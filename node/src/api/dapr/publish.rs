@@ -23,6 +23,7 @@ use crate::api::error_map::Answer;
 use crate::api::error_map::pubsub::{Asked, entry_text, publish_error};
 use crate::api::resilience::Transport;
 use crate::api::{Context, collect, empty, joining, json as json_response, metrics, path};
+use crate::caseless::Caseless;
 use crate::pubsub::bulk_publish::{Entry, Failed};
 use crate::pubsub::envelope::Body;
 use crate::pubsub::metadata::Metadata;
@@ -201,8 +202,8 @@ struct EntryBody {
 }
 
 fn entries(body: &[u8]) -> Result<Vec<Entry>, PublishError> {
-    let all: Vec<EntryBody> =
-        serde_json::from_slice(body).map_err(|error| PublishError::Unmarshal(error.to_string()))?;
+    let all = serde_json::from_slice::<Caseless<Vec<EntryBody>>>(body);
+    let Caseless(all) = all.map_err(|error| PublishError::Unmarshal(error.to_string()))?;
     let read = all.into_iter().map(|entry| {
         let raw = entry.event.as_ref().map_or("null", |raw| raw.get());
         Ok(Entry {

@@ -30,6 +30,13 @@ const STATE: &[Row] = &[
         ],
     ),
     (
+        // Names in whatever case, as Go reads them; those of metadata are the user's.
+        "POST /v1.0/actors/bank/a/state",
+        r#"[{"Operation":"upsert","REQUEST":{"Key":"k","Value": {"N" : 1},"Metadata":{"ttlInSeconds":"60"}}}]"#,
+        &["204"],
+        &[r#"key: "k", value: b"{\"N\" : 1}", ttl: Some(60s)"#],
+    ),
+    (
         // .NET says text/plain.
         "PUT /v1.0/actors/bank/a/state\r\nContent-Type: text/plain",
         r#"[{"operation":"upsert","request":{"key":"k","value":"text"}}] and more"#,
@@ -183,6 +190,22 @@ const STATE: &[Row] = &[
 ];
 
 const SCHEDULES: &[Row] = &[
+    (
+        "POST /v1.0/actors/bank/a/reminders/r",
+        r#"{"DueTime":"1s","PERIOD":"2s","Data":{"A":1},"Overwrite":false,"Failure_Policy":{"Drop":{}}}"#,
+        &["204"],
+        &[
+            r#"due_time: "1s", period: "2s", ttl:"#,
+            r#"data: Some(b"{\"A\":1}")"#,
+            "overwrite: Refuse, failure_policy: Some(Drop)",
+        ],
+    ),
+    (
+        "POST /v1.0/actors/bank/a/timers/t",
+        r#"{"duetime":"1s","CallBack":"tick"}"#,
+        &["204"],
+        &["TimerRegister", r#"due_time: "1s""#, r#"callback: "tick""#],
+    ),
     (
         "POST /v1.0/actors/bank/a/reminders/r",
         "{}",
@@ -562,6 +585,22 @@ async fn health_waits_for_the_application_and_outbound_does_not() {
         &raw(addr, "GET /v1.0/healthz HTTP/1.1", b"").await,
         &["204"],
     );
+}
+
+/// Not while the node is there and belongs to a cluster, or has yet to find one.
+#[tokio::test]
+async fn outbound_waits_for_the_node() {
+    let mut context = context(&[], FakeApp::new());
+    // Its core is gone.
+    context.handle = NodeHandle::new().0;
+    let (addr, _end) = listen_with(serve::Limits::default(), Api::Dapr, context).await;
+    let answer = raw(addr, "GET /v1.0/healthz/outbound HTTP/1.1", b"").await;
+    let parts = [
+        "500",
+        "\"errorCode\":\"ERR_OUTBOUND_HEALTH_NOT_READY\"",
+        "dapr outbound is not ready: [node ending]",
+    ];
+    has(&answer, &parts);
 }
 
 /// What metadata has in all its fields.

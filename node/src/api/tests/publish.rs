@@ -255,7 +255,7 @@ async fn every_error_has_daprs_status_code_text_and_details() {
         assert_eq!(info["@type"], "type.googleapis.com/google.rpc.ErrorInfo");
         assert_eq!(info["domain"], "dapr.io");
         assert_eq!(info["reason"], *reason);
-        assert!(info["metadata"].is_object(), "{info}");
+        told(info, path, said);
         match resource {
             None => assert_eq!(details.len(), 1, "{body}"),
             Some(name) => {
@@ -266,8 +266,60 @@ async fn every_error_has_daprs_status_code_text_and_details() {
                 assert_eq!(details[1]["resource_type"], "pubsub");
                 assert_eq!(details[1]["resource_name"], *name);
                 assert_eq!(details[1]["owner"], "");
+                // Without the code of ours behind it.
+                let plain = said.split(" [E").next().unwrap();
+                assert_eq!(details[1]["description"], plain, "{body}");
             }
         }
+    }
+}
+
+/// What the details of an error say beside its reason: who asked, and, where a topic was found,
+/// which, and what is wrong with it.
+#[track_caller]
+fn told(info: &Value, path: &str, message: &str) {
+    let metadata = &info["metadata"];
+    let reason = info["reason"].as_str().unwrap();
+    if reason != "DAPR_PUBSUB_PUBLISH_MESSAGE" {
+        assert_eq!(metadata["appID"], "shop", "{path}: {info}");
+    }
+    if reason.ends_with("_EMPTY") || reason.ends_with("_FOUND") {
+        let fields = metadata.as_object().unwrap();
+        assert_eq!(fields.len(), 1, "{path}: {info}");
+        return;
+    }
+    let topic = metadata["topic"].as_str().unwrap();
+    let asked = path.split('?').next().unwrap();
+    assert!(asked.ends_with(&format!("/bus/{topic}")), "{path}: {info}");
+    let error = metadata["error"].as_str().unwrap();
+    // Dapr's own sentence about an event says no more.
+    let whole = message.contains(error) || message == "cannot create cloudevent";
+    assert!(whole && !error.is_empty(), "{message}: {info}");
+}
+
+/// A name that no topic can have.
+#[tokio::test]
+async fn a_topic_that_cannot_be_has_an_error_of_its_own() {
+    let bed = bed(of([component("bus", ScriptedBus::answers([]))])).await;
+    let topic = "x".repeat(ghostlight_protocol::limits::TOPIC_NAME_BYTES_MAX + 1);
+    for path in ["/v1.0/publish/bus/", "/v1.0/publish/bulk/bus/"] {
+        let entries = r#"[{"entryId": "a", "event": 1}]"#;
+        let path = format!("{path}{topic}");
+        let (status, body) = bed.ask(&path, JSON, entries).await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            (status, &body["errorCode"]),
+            (400, &json!("ERR_PUBSUB_EVENTS_SER"))
+        );
+        let said = body["message"].as_str().unwrap();
+        assert!(
+            said.starts_with("error when marshalling cloud event envelope"),
+            "{said}"
+        );
+        let info = &body["details"][0];
+        assert_eq!(info["reason"], "DAPR_PUBSUB_MARSHAL_ENVELOPE");
+        told(info, &path, said);
+        assert_eq!(body["details"][1]["description"], said);
     }
 }
 
@@ -300,7 +352,8 @@ async fn events_are_published_by_both_verbs_and_both_bulk_paths() {
     let put =
         "PUT /v1.0//publish/bus/x HTTP/1.1\r\ntraceparent: 00-1-2-01\r\nIdempotency-Key: once";
     has(&raw(bed.addr, put, b"").await, &["204 no content"]);
-    let bulk = r#"[{"entryId":"1","event":"hi","contentType":"text/plain"},{"entryId":"2","event":{"n":1}}]"#;
+    // Names in whatever case, as Go reads them.
+    let bulk = r#"[{"entryId":"1","event":"hi","contentType":"text/plain"},{"EntryID":"2","Event":{"n":1}}]"#;
     for path in [
         "/v1.0/publish/bulk/bus/y",
         "/v1.0-alpha1/publish/bulk/bus/y",

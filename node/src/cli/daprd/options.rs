@@ -63,7 +63,7 @@ pub(super) const FLAGS: &[Flag] = &[
     value("dapr-graceful-shutdown-seconds", Use::Read),
     value("dapr-block-shutdown-duration", Use::NoEffect),
     value("actors-disseminate-timeout", Use::Read),
-    value("allowed-origins", Use::Ignored),
+    value("allowed-origins", Use::NoEffect),
     values("disable-init-endpoints", Use::Read),
     switch("disable-builtin-k8s-secret-store", Use::Ignored),
     value("hot-reload-reconcile-interval", Use::Ignored),
@@ -499,7 +499,7 @@ mod tests {
             "--app-id s --app-port 1 --app-protocol grpc --app-ssl --enable-app-health-check \
              --app-health-probe-interval 2 --app-health-probe-timeout 300 --app-health-threshold 1 \
              --dapr-listen-addresses [::1],0.0.0.0 --max-body-size 1Mi --log-as-json --log-level fatal \
-             --enable-metrics=false --metrics-port 9 --unix-domain-socket /x --join a:1,b:2 \
+             --enable-metrics=false --metrics-port 9 --unix-domain-socket /x --allowed-origins x --join a:1,b:2 \
              --dapr-graceful-shutdown-seconds 1 --placement-host-address p:1",
         );
         let app = more.app.unwrap();
@@ -517,7 +517,9 @@ mod tests {
             more.cluster,
             Cluster::Joined(vec!["a:1".into(), "b:2".into()])
         );
-        assert_eq!(more.warnings, ["--unix-domain-socket has no effect here"]);
+        let without = ["--unix-domain-socket", "--allowed-origins"];
+        let without = without.map(|flag| format!("{flag} has no effect here"));
+        assert_eq!(more.warnings, without);
         let quiet = options("--app-id s --disable-init-endpoints=Config,SUBSCRIBE");
         assert_eq!(quiet.unasked, [Question::Config, Question::Subscribe]);
         assert_eq!((least.unasked.len(), quiet.warnings.len()), (0, 0));

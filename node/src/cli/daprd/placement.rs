@@ -234,6 +234,8 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
         }
     }
     tracing::info!("placement service started on {}", options.introduce);
+    // Tools wait for this line; whoever of the cluster leads what is not decided here.
+    tracing::info!("placement server leadership acquired");
     tracing::info!(
         "{story}; admin and metrics at http://{}",
         node.addresses().admin

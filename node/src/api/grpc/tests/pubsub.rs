@@ -130,7 +130,47 @@ async fn every_error_has_daprs_code_and_reason() {
             (reason, "dapr.io")
         );
         assert_eq!(details.resource_info().is_some(), resource, "{reason}");
+        told(&status);
     }
+}
+
+/// What the details of an error say: who asked, and, where a topic was found, which, and what is
+/// wrong with it; of the component what the message says.
+#[track_caller]
+fn told(status: &Status) {
+    let details = status.get_error_details();
+    let info = details.error_info().unwrap();
+    let said = |name: &str| info.metadata.get(name).map(String::as_str);
+    if info.reason != "DAPR_PUBSUB_PUBLISH_MESSAGE" {
+        assert_eq!(said("appID"), Some("shop"), "{info:?}");
+    }
+    let has_topic = !info.reason.ends_with("_EMPTY") && !info.reason.ends_with("_FOUND");
+    for name in ["topic", "error"] {
+        let found = said(name).is_some_and(|text| !text.is_empty());
+        assert_eq!(found, has_topic, "{name}: {info:?}");
+    }
+    if let Some(resource) = details.resource_info() {
+        assert_eq!(resource.resource_type, "pubsub");
+        assert!(
+            status.message().starts_with(&resource.description),
+            "{status:?}"
+        );
+        assert!(!resource.description.is_empty(), "{resource:?}");
+    }
+}
+
+/// A name that no topic can have.
+#[tokio::test]
+async fn a_topic_that_cannot_be_has_an_error_of_its_own() {
+    let mut bed = with(of([component("bus", ScriptedBus::answers([]))])).await;
+    let topic = "x".repeat(ghostlight_protocol::limits::TOPIC_NAME_BYTES_MAX + 1);
+    let status = bed.client.publish_event(publish("bus", &topic)).await;
+    let status = status.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.reason, "DAPR_PUBSUB_MARSHAL_ENVELOPE");
+    assert_eq!(info.metadata.get("topic"), Some(&topic));
+    told(&status);
 }
 
 #[tokio::test]
