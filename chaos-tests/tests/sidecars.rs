@@ -256,13 +256,20 @@ fn without_a_placement_address_actors_are_disabled() {
         .env("HOME", directory.path())
         .env("TMPDIR", directory.path());
     let folder = directory.path().display().to_string();
+    let metrics_at = free_address();
+    let metrics = format!("--metrics-port={}", port(&metrics_at));
     let log = directory.path().join("log");
     let sidecar = Sidecar::start(
         command,
-        &["--resources-path", &folder, "--log-as-json"],
+        &["--resources-path", &folder, "--log-as-json", &metrics],
         &log,
     );
     sidecar.wait_ready();
+    // Metrics, and nothing else of the operator's.
+    for (path, status) in [("/metrics", 200), ("/ghostlight/v1/status", 404)] {
+        let reply = Sidecar::ask_at(&metrics_at, "GET", path).expect(path);
+        assert_eq!(reply.status, status, "{path}: {reply:?}");
+    }
     let runtime = actor_runtime(&sidecar);
     assert_eq!(runtime["runtimeStatus"], "DISABLED", "{runtime}");
     let metadata = sidecar
@@ -394,6 +401,7 @@ fn the_placement_service_introduces_sidecars() {
         told.contains("this is storage node").then_some(told)
     });
     for words in [
+        "placement server leadership acquired",
         "it founds a cluster",
         ".local/share/ghostlight/dapr-placement-0",
     ] {

@@ -110,6 +110,16 @@ pub async fn answer(context: Shared, request: Request) -> Response {
     }
 }
 
+/// Answers one request where there are metrics alone. Prometheus asks for `/metrics`, and Dapr's
+/// answers at `/`, too.
+pub fn answer_metrics(context: &Context, request: &Request) -> Response {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/" | "/metrics") => metrics_page(context),
+        _ => Answer::no_route(StatusCode::NOT_FOUND, "there is GET /metrics alone here")
+            .into_response(),
+    }
+}
+
 fn metrics_page(context: &Context) -> Response {
     let mut response = text(StatusCode::OK, "");
     *response.body_mut() = Body::from(context.metrics.render());

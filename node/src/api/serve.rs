@@ -60,6 +60,8 @@ pub enum Api {
     Grpc,
     /// Health and metadata of Dapr's alone, for anybody.
     Public,
+    /// Metrics alone, for anybody.
+    Metrics,
     /// The operator's.
     Admin,
     /// Of the port where sidecars ask whom to join.
@@ -341,7 +343,7 @@ async fn connection(
     };
     let streams = match api {
         Api::Grpc => GRPC_STREAMS_MAX,
-        Api::Dapr | Api::Public | Api::Admin | Api::Introduction => share.streams(),
+        Api::Dapr | Api::Public | Api::Metrics | Api::Admin | Api::Introduction => share.streams(),
     };
     let activity = Arc::new(Activity::new());
     let counted = Arc::clone(&activity);
@@ -454,6 +456,7 @@ fn answer(
             }
             (Api::Dapr, ..) => dapr::answer(context, request).await,
             (Api::Public, ..) => dapr::answer_public(context, request).await,
+            (Api::Metrics, ..) => admin::answer_metrics(&context, &request),
             (Api::Introduction, ..) => introduction::answer(&context, request).await,
             (Api::Admin, ..) => admin::answer(context, request).await,
         }

@@ -320,6 +320,21 @@ async fn health_and_metadata_are_public() {
 }
 
 #[tokio::test]
+async fn metrics_alone_are_for_anybody() {
+    let (addr, _end) = listen(Api::Metrics, &["secret"]).await;
+    for (head, wanted) in [
+        ("GET /metrics HTTP/1.1", "200 OK"),
+        ("GET / HTTP/1.1", "200 OK"),
+        ("GET /ghostlight/v1/status HTTP/1.1", "404 Not Found"),
+        ("POST /ghostlight/v1/leave HTTP/1.1", "404 Not Found"),
+        ("GET /v1.0/metadata HTTP/1.1", "404 Not Found"),
+        ("POST /metrics HTTP/1.1", "404 Not Found"),
+    ] {
+        has(&raw(addr, head, b"").await, &[wanted]);
+    }
+}
+
+#[tokio::test]
 async fn what_a_configuration_leaves_out() {
     let allowed = |name: &str| crate::resources::ApiRule {
         name: name.into(),

@@ -199,6 +199,7 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
             node.addresses().peer
         ),
     }
+    tracing::info!("admin API at http://{}", node.addresses().admin);
     let verdict = until_the_end(node, &mut signals, options.grace).await;
     drop(directory);
     verdict
@@ -271,6 +272,7 @@ fn setup(
         also: Also {
             addresses: options.listen.clone(),
             public: options.public,
+            metrics: options.metrics,
         },
     })
 }
@@ -543,12 +545,11 @@ fn front_config(options: &Options) -> Result<NodeConfig, Failure> {
 fn front_settings(options: &Options) -> Settings {
     let first = options.listen.first();
     let address = |port: Option<u16>| SocketAddr::new(first, port.unwrap_or(0)).to_string();
-    let metrics = options.metrics.map(|addr| addr.to_string());
     Settings {
         name: Some(node_name(&options.app_id)),
         http: Some(address(options.http_port)),
         grpc: Some(address(options.grpc_port)),
-        admin: Some(metrics.unwrap_or_else(|| "127.0.0.1:0".to_owned())),
+        admin: Some("127.0.0.1:0".to_owned()),
         introduce: Some("none".to_owned()),
         drain_timeout: Some(format!("{}ms", options.grace.as_millis().max(1))),
         log_format: Some(match options.log {

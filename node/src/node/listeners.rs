@@ -63,6 +63,8 @@ pub struct Also {
     pub addresses: Listening,
     /// Where health and metadata are told to anybody; `None`: nowhere else.
     pub public: Option<SocketAddr>,
+    /// Where metrics are told to anybody; `None`: nowhere else.
+    pub metrics: Option<ListenAddr>,
 }
 
 /// What peers, operators and sidecars see.
@@ -85,7 +87,8 @@ const APP_GRPC: Purpose = purpose("an application's Dapr gRPC API", "grpc= in it
 const SIDECAR_HTTP: Purpose = purpose("the Dapr HTTP API", "--dapr-http-port");
 const SIDECAR_GRPC: Purpose = purpose("the Dapr gRPC API", "--dapr-grpc-port");
 const SIDECAR_PUBLIC: Purpose = purpose("health and metadata", "--dapr-public-port");
-const ADMIN: Purpose = purpose("the admin API", "--admin (--metrics-port of a sidecar)");
+const SIDECAR_METRICS: Purpose = purpose("metrics", "--metrics-port");
+const ADMIN: Purpose = purpose("the admin API", "--admin (--metrics-port of placement)");
 const INTRODUCE: Purpose = purpose("introductions", "--introduce (--port of placement)");
 
 async fn tcp(
@@ -133,6 +136,9 @@ pub(super) async fn sidecar(config: &NodeConfig, also: &Also) -> Result<Fronts, 
         let listener = tcp(SIDECAR_PUBLIC, ListenAddr { addr, origin }, None).await?;
         more.push((Api::Public, listener));
     }
+    if let Some(listen) = also.metrics {
+        more.push((Api::Metrics, metrics(listen).await?));
+    }
     Ok(Fronts {
         own: Front {
             http: http.0,
@@ -141,6 +147,23 @@ pub(super) async fn sidecar(config: &NodeConfig, also: &Also) -> Result<Fronts, 
         others: Vec::new(),
         more,
     })
+}
+
+/// Dapr's own port where nobody has named one: every sidecar of a machine wants it, so that one of
+/// them has it and the others say where they are.
+async fn metrics(listen: ListenAddr) -> Result<TcpListener, StartError> {
+    let listener = match (tcp(SIDECAR_METRICS, listen, None).await, listen.origin) {
+        (Err(error), AddrOrigin::Default) => {
+            tracing::warn!("{error}");
+            let addr = SocketAddr::new(listen.addr.ip(), 0);
+            tcp(SIDECAR_METRICS, ListenAddr { addr, ..listen }, None).await?
+        }
+        (listener, _) => listener?,
+    };
+    if let Ok(addr) = listener.local_addr() {
+        tracing::info!("metrics server started on {addr}");
+    }
+    Ok(listener)
 }
 
 /// A listener on each address, all with the same port: the first one, and those beside it.
@@ -310,4 +333,56 @@ fn peer_socket(listen: ListenAddr, kept: Option<u16>) -> Result<UdpSocket, Start
         }
     }
     Err(refused(&last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn metrics_move_where_nobody_named_their_port() {
+        let taken = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let addr = taken.local_addr().unwrap();
+        let listen = |origin| ListenAddr { addr, origin };
+        let moved = metrics(listen(AddrOrigin::Default)).await.unwrap();
+        let found = moved.local_addr().unwrap();
+        assert_eq!(found.ip(), addr.ip());
+        assert_ne!(found.port(), addr.port());
+        let refused = metrics(listen(AddrOrigin::Explicit)).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("with --metrics-port"),
+            "{refused}"
+        );
+    }
+
+    /// Of both versions of IP where the machine has both, with one port, which somebody who has it
+    /// on loopback keeps.
+    #[tokio::test]
+    async fn a_sidecar_is_everywhere_or_nowhere() {
+        let any = ListenAddr {
+            addr: "0.0.0.0:0".parse().unwrap(),
+            origin: AddrOrigin::Explicit,
+        };
+        let (first, beside) = each(SIDECAR_HTTP, any, &Listening::All).await.unwrap();
+        let port = first.local_addr().unwrap().port();
+        let has_newer = std::net::TcpListener::bind("[::]:0").is_ok();
+        assert_eq!(beside.len(), usize::from(has_newer));
+        for listener in &beside {
+            assert_eq!(
+                listener.local_addr().unwrap(),
+                format!("[::]:{port}").parse().unwrap()
+            );
+        }
+        drop((first, beside));
+        for host in ["127.0.0.1", "[::1]"] {
+            let Ok(taken) = std::net::TcpListener::bind(format!("{host}:0")) else {
+                continue;
+            };
+            let port = taken.local_addr().unwrap().port();
+            let addr = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+            let refused = each(SIDECAR_HTTP, ListenAddr { addr, ..any }, &Listening::All).await;
+            let why = refused.map(|_| ()).unwrap_err().to_string();
+            assert!(why.contains("with --dapr-http-port"), "{host}: {why}");
+        }
+    }
 }

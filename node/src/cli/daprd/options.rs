@@ -11,8 +11,13 @@ use super::flags::{Flag, Typed, Use, size, switch, value, values};
 use crate::api::H2c;
 use crate::api::sidecar::{AppConnection, AppHealth};
 use crate::app::settings::Question;
-use crate::config::{Environment, GRPC_PORT, HTTP_PORT, is_truthy, replaceable};
+use crate::config::{
+    AddrOrigin, Environment, GRPC_PORT, HTTP_PORT, ListenAddr, is_truthy, replaceable,
+};
 use crate::node::Listening;
+
+/// Where Dapr tells metrics.
+const METRICS_PORT: u16 = 9_090;
 
 /// Every flag of Dapr's daprd.
 pub(super) const FLAGS: &[Flag] = &[
@@ -113,8 +118,8 @@ pub(super) struct Options {
     pub(super) public: Option<SocketAddr>,
     pub(super) http_port: Option<u16>,
     pub(super) grpc_port: Option<u16>,
-    /// Where metrics are asked for; `None`: at a free port of loopback.
-    pub(super) metrics: Option<SocketAddr>,
+    /// Where metrics are told; `None`: nowhere but at the admin API.
+    pub(super) metrics: Option<ListenAddr>,
     /// The address that peers reach this process at, `DAPR_HOST_IP`.
     pub(super) host_ip: Option<IpAddr>,
     pub(super) cluster: Cluster,
@@ -191,11 +196,6 @@ impl Options {
             .map(|name| format!("--{name} has no effect here"))
             .collect();
         let body_max = body_max(typed, &mut warnings)?;
-        let metrics = typed.port("metrics-port")?.map(|port| {
-            let host = typed.text("metrics-listen-address");
-            let host = host.and_then(|host| host.parse().ok());
-            SocketAddr::new(host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port)
-        });
         let host_ip = environment("DAPR_HOST_IP").filter(|ip| !ip.is_empty());
         Ok(Self {
             app_id: app_id.to_owned(),
@@ -204,7 +204,7 @@ impl Options {
             public: public(typed)?,
             http_port: http_port(typed, "dapr-http-port", HTTP_PORT)?,
             grpc_port: http_port(typed, "dapr-grpc-port", GRPC_PORT)?,
-            metrics: metrics.filter(|_| !typed.is_off("enable-metrics")),
+            metrics: metrics(typed)?,
             host_ip: match host_ip.map(|ip| (ip.parse(), ip)) {
                 None => None,
                 Some((Ok(ip), _)) => Some(ip),
@@ -322,6 +322,25 @@ fn public(typed: &Typed) -> Result<Option<SocketAddr>, String> {
         Some(text) => ip("dapr-public-listen-address", text)?,
     };
     Ok(Some(SocketAddr::new(host, port)))
+}
+
+/// Dapr's own port, on every interface, where nothing is said; `-1` asks for a free one.
+fn metrics(typed: &Typed) -> Result<Option<ListenAddr>, String> {
+    if typed.is_off("enable-metrics") {
+        return Ok(None);
+    }
+    let host = match typed.text("metrics-listen-address") {
+        None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Some(text) => ip("metrics-listen-address", text)?,
+    };
+    let port = http_port(typed, "metrics-port", METRICS_PORT)?;
+    Ok(Some(ListenAddr {
+        addr: SocketAddr::new(host, port.unwrap_or(0)),
+        origin: match typed.text("metrics-port") {
+            None => AddrOrigin::Default,
+            Some(_) => AddrOrigin::Explicit,
+        },
+    }))
 }
 
 fn unasked(typed: &Typed) -> Result<Vec<Question>, String> {
@@ -462,7 +481,9 @@ mod tests {
             options.cluster,
             Cluster::Introduced(vec!["127.0.0.1:50005".into()])
         );
-        assert_eq!(options.metrics, Some("127.0.0.1:9091".parse().unwrap()));
+        let metrics = options.metrics.unwrap();
+        assert_eq!(metrics.addr, "0.0.0.0:9091".parse().unwrap());
+        assert_eq!(metrics.origin, AddrOrigin::Explicit);
         assert_eq!(options.host_ip, Some("10.0.0.7".parse().unwrap()));
         let app = options.app.unwrap();
         assert_eq!(
@@ -493,6 +514,12 @@ mod tests {
             let public = Some(public.parse().unwrap());
             assert_eq!(options(&format!("--app-id s {given}")).public, public);
         }
+        let metrics = least.metrics.unwrap();
+        assert_eq!(metrics.addr, "0.0.0.0:9090".parse().unwrap());
+        assert_eq!(metrics.origin, AddrOrigin::Default, "it may move");
+        let near = options("--app-id s --metrics-listen-address [::1] --metrics-port -1");
+        let any = "[::1]:0".parse().unwrap();
+        assert_eq!(near.metrics.map(|listen| listen.addr), Some(any));
         let free = options("--app-id shop --dapr-http-port -1 --dapr-grpc-port 0");
         assert_eq!((free.http_port, free.grpc_port), (None, None));
         let more = options(
@@ -542,6 +569,10 @@ mod tests {
             ("--app-id s --mode x", "--mode is standalone"),
             ("--app-id s --app-protocol x", "--app-protocol is http"),
             ("--app-id s --dapr-listen-addresses x", "no IP address"),
+            (
+                "--app-id s --metrics-listen-address x",
+                "--metrics-listen-address: \"x\" is no IP address",
+            ),
             (
                 "--app-id s --disable-init-endpoints x",
                 "takes config and subscribe",
