@@ -105,7 +105,22 @@ impl Sidecar {
     /// When it does not end well.
     #[track_caller]
     pub fn end(mut self, signal: Signal) -> String {
+        self.signal(signal);
+        self.ended()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&mut self, signal: Signal) {
         self.process.signal(signal);
+    }
+
+    /// Waits for its end. Comes back: all that it said.
+    ///
+    /// # Panics
+    /// When it does not end well.
+    #[track_caller]
+    #[must_use]
+    pub fn ended(mut self) -> String {
         let status = self.process.wait(END_TIME_MAX);
         let said = self.process.said();
         assert_eq!(status.code(), Some(0), "{said}");

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -191,6 +192,52 @@ fn events_reach_an_application_before_and_after_it_was_killed() {
     sidecar.end(Signal::TERM);
 }
 
+/// As in Dapr: it goes on for its application, which gets no events any more and is let finish.
+#[test]
+fn the_end_is_held_up_until_the_application_is_gone() {
+    let _turn = turn();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(directory.path().join("bus.yaml"), BUS).expect("a file");
+    let app_port = port(&free_address());
+    let number = app_port.parse().expect("a port");
+    let app = App::start(number, &directory.path().join("app.log"));
+    let folder = directory.path().display().to_string();
+    let mut command = process::command();
+    command.env("HOME", directory.path());
+    let more = [
+        "--app-port",
+        &app_port,
+        "--resources-path",
+        &folder,
+        "--dapr-block-shutdown-duration",
+        "1h",
+    ];
+    let mut sidecar = Sidecar::start(command, &more, &directory.path().join("sidecar.log"));
+    sidecar.wait_ready();
+    let subscribed = |sidecar: &Sidecar| sidecar.metadata()["subscriptions"][0]["topic"] == TOPIC;
+    until("the application is subscribed", READY_TIME_MAX, || {
+        subscribed(&sidecar).then_some(())
+    });
+    // Its own cluster is there: from now on it waits for signals.
+    until("its node has begun", READY_TIME_MAX, || {
+        sidecar.said().contains("admin API at").then_some(())
+    });
+    sidecar.signal(Signal::TERM);
+    until("its subscriptions end", READY_TIME_MAX, || {
+        (!subscribed(&sidecar)).then_some(())
+    });
+    let health = sidecar.ask("GET", "/v1.0/healthz").expect("it answers");
+    assert_eq!(health.status, 204, "{health:?}");
+    let publish = format!("/v1.0/publish/bus/{TOPIC}");
+    let reply = sidecar.ask("POST", &publish).expect("it answers");
+    assert_eq!(reply.status, 204, "{reply:?}");
+    app.kill();
+    let said = sidecar.ended();
+    for words in ["blocking graceful shutdown for", "unhealthy or gone"] {
+        assert!(said.contains(words), "{words} is not in {said}");
+    }
+}
+
 #[test]
 fn a_sidecar_listens_wherever_it_was_told_to() {
     let _turn = turn();
@@ -243,6 +290,20 @@ fn a_sidecar_listens_wherever_it_was_told_to() {
     assert_eq!(said.matches("cannot listen on").count(), 1, "{said}");
     let said = sidecar.end(Signal::INT);
     assert!(said.contains("cannot listen on 192.0.2.1"), "{said}");
+}
+
+/// Directories of sidecars in a folder.
+fn left_behind(folder: &Path) -> Vec<String> {
+    let left = std::fs::read_dir(folder).expect("readable");
+    left.map(|entry| {
+        entry
+            .expect("readable")
+            .file_name()
+            .to_string_lossy()
+            .into_owned()
+    })
+    .filter(|name| name.starts_with("ghostlight-sidecar"))
+    .collect()
 }
 
 #[test]
@@ -311,18 +372,11 @@ fn without_a_placement_address_actors_are_disabled() {
         (&line["app_id"], &line["level"]),
         (&"shop".into(), &"info".into())
     );
-    let left = std::fs::read_dir(directory.path()).expect("readable");
-    let left: Vec<String> = left
-        .map(|entry| {
-            entry
-                .expect("readable")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
-        .filter(|name| name.starts_with("ghostlight-sidecar"))
-        .collect();
-    assert_eq!(left, Vec::<String>::new(), "its directory goes with it");
+    assert_eq!(
+        left_behind(directory.path()),
+        Vec::<String>::new(),
+        "its directory goes with it"
+    );
 }
 
 #[test]

@@ -31,7 +31,9 @@ pub use lobby::{Lobby, Waited};
 pub use reload::{Loaded, ReadVariable, Reading};
 
 use crate::actors::events::Events;
+use crate::api::Shared;
 use crate::api::serve::{self, Api, Purpose};
+use crate::app::Presence;
 use crate::config::{AddrOrigin, ListenAddr};
 use crate::handle::NodeHandle;
 
@@ -131,6 +133,12 @@ impl RunningNode {
         Arc::clone(&self.contexts.own.forced)
     }
 
+    /// What it serves, for whoever waits for its end.
+    #[must_use]
+    pub fn serving(&self) -> Serving {
+        Serving(self.contexts.all().cloned().collect())
+    }
+
     /// The way into the node.
     #[must_use]
     pub fn handle(&self) -> NodeHandle {
@@ -166,6 +174,32 @@ impl RunningNode {
                  report it",
             )),
         }
+    }
+}
+
+/// What a node serves to its applications.
+#[derive(Clone, Debug)]
+pub struct Serving(Vec<Shared>);
+
+impl Serving {
+    /// Applications get no events any more; their calls are answered as before.
+    pub fn end_deliveries(&self) {
+        for context in &self.0 {
+            context.pubsub.end_deliveries();
+        }
+    }
+
+    /// Whether no application is left of those that were there: their processes have ended, or they
+    /// are unhealthy.
+    #[must_use]
+    pub fn is_deserted(&self) -> bool {
+        let presences = self.0.iter().filter_map(|context| {
+            let (channel, app) = (context.hosts.get()?, context.app.as_ref()?);
+            Some(channel.presence(app))
+        });
+        let presences: Vec<Presence> = presences.collect();
+        let gone = |presence| matches!(presence, &Presence::Gone);
+        !presences.is_empty() && presences.iter().all(gone)
     }
 }
 

@@ -31,7 +31,8 @@ use crate::app::AppId;
 use crate::app::settings::{self, AppAddress, AppSettings, HealthProbes, Protocol};
 use crate::config::{NodeConfig, Secret, Settings};
 use crate::node::{
-    Also, ApiSetup, AppSetup, Entrance, Listening, Lobby, Reading, RunningNode, StartError, Waited,
+    Also, ApiSetup, AppSetup, Entrance, Listening, Lobby, Reading, RunningNode, Serving,
+    StartError, Waited,
 };
 use crate::pubsub::PubSub;
 use crate::pubsub::registry::{KIND_PREFIX, Owner, own_topics};
@@ -46,6 +47,9 @@ const ALONE: &str = "no placement address was given: this sidecar stands alone, 
                      published through it stays in a temporary directory of this process and goes with it. To join a \
                      cluster, say --placement-host-address 127.0.0.1:50005 (where \"ghostlight start\", \"demo\" and \
                      \"placement\" introduce sidecars), or --join with the peer address of a node";
+
+/// Between two looks at the application while the end is held up.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs a sidecar with the arguments after the program's name.
 pub(super) fn run(arguments: &[String]) -> Result<Verdict, Failure> {
@@ -200,7 +204,7 @@ async fn serve(options: Options) -> Result<Verdict, Failure> {
         ),
     }
     tracing::info!("admin API at http://{}", node.addresses().admin);
-    let verdict = until_the_end(node, &mut signals, options.grace).await;
+    let verdict = until_the_end(node, &mut signals, &options).await;
     drop(directory);
     verdict
 }
@@ -326,9 +330,10 @@ fn actors(resources: &Resources) -> Result<Actors, Failure> {
 async fn until_the_end(
     node: RunningNode,
     signals: &mut Signals,
-    grace: Duration,
+    options: &Options,
 ) -> Result<Verdict, Failure> {
-    let (handle, forced) = (node.handle(), node.forced());
+    let grace = options.grace;
+    let (handle, forced, serving) = (node.handle(), node.forced(), node.serving());
     let waited = node.wait();
     tokio::pin!(waited);
     tokio::select! {
@@ -337,6 +342,15 @@ async fn until_the_end(
             return ended(&forced);
         }
         () = signals.next() => {}
+    }
+    if let Some(longest) = options.block_shutdown {
+        tokio::select! {
+            result = waited.as_mut() => {
+                result?;
+                return ended(&forced);
+            }
+            () = linger(&serving, longest, signals) => {}
+        }
     }
     tracing::info!(
         "dapr shutting down; calls in flight have {} s",
@@ -348,6 +362,25 @@ async fn until_the_end(
         () = signals.next() => {}
     }
     Ok(Verdict::Ok)
+}
+
+/// Serves on before the end, without deliveries, as long as was asked for, or until the application
+/// is gone, or somebody is impatient.
+async fn linger(serving: &Serving, longest: Duration, signals: &mut Signals) {
+    serving.end_deliveries();
+    tracing::info!(
+        "blocking graceful shutdown for {longest:?}, or until the application is unhealthy"
+    );
+    let deserted = async {
+        while !serving.is_deserted() {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = tokio::time::sleep(longest) => tracing::info!("the time to block shutdown is over"),
+        () = deserted => tracing::info!("the application is unhealthy or gone"),
+        () = signals.next() => {}
+    }
 }
 
 fn ended(forced: &AtomicBool) -> Result<Verdict, Failure> {

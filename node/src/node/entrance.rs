@@ -273,7 +273,7 @@ impl Contexts {
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = &Shared> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Shared> {
         std::iter::once(&self.own).chain(&self.others)
     }
 

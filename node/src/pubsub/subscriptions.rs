@@ -13,7 +13,7 @@ use super::PubSub;
 use super::batches;
 use super::http_target::HttpTarget;
 use super::line::Line;
-use super::registry::{Component, Owner};
+use super::registry::{Component, Owner, Registry};
 use super::stop::{self, Stop, Stopper};
 use super::target::Target;
 use super::wanted::{Wanted, merged, parse};
@@ -189,6 +189,13 @@ impl PubSub {
     /// Ends everything: the node is ending.
     pub fn close(&self) {
         self.subscriptions.apps().clear();
+    }
+
+    /// Ends everything that delivers, streams included: the node goes on for a while, and then it
+    /// ends.
+    pub fn end_deliveries(&self) {
+        self.close();
+        Registry::default().retire_others(&self.registry());
     }
 
     /// All subscriptions, as metadata shows them.

@@ -66,7 +66,7 @@ pub(super) const FLAGS: &[Flag] = &[
     value("dapr-http-read-buffer-size", Use::Ignored),
     value("unix-domain-socket", Use::NoEffect),
     value("dapr-graceful-shutdown-seconds", Use::Read),
-    value("dapr-block-shutdown-duration", Use::NoEffect),
+    value("dapr-block-shutdown-duration", Use::Read),
     value("actors-disseminate-timeout", Use::Read),
     value("allowed-origins", Use::NoEffect),
     values("disable-init-endpoints", Use::Read),
@@ -132,6 +132,8 @@ pub(super) struct Options {
     /// `DAPR_HTTP_DISABLE_H2C`.
     pub(super) h2c: H2c,
     pub(super) grace: Duration,
+    /// How long it serves on, without subscriptions, before it ends.
+    pub(super) block_shutdown: Option<Duration>,
     /// What the application is not asked.
     pub(super) unasked: Vec<Question>,
     /// Bound of the drain of an application's calls.
@@ -227,6 +229,10 @@ impl Options {
                 false => H2c::Spoken,
             },
             grace: seconds(typed, "dapr-graceful-shutdown-seconds", 5)?,
+            block_shutdown: match typed.text("dapr-block-shutdown-duration") {
+                None => None,
+                Some(_) => Some(seconds(typed, "dapr-block-shutdown-duration", 0)?),
+            },
             unasked: unasked(typed)?,
             disseminate_timeout: seconds(typed, "actors-disseminate-timeout", 30)?,
             warnings,
@@ -547,6 +553,9 @@ mod tests {
         let without = ["--unix-domain-socket", "--allowed-origins"];
         let without = without.map(|flag| format!("{flag} has no effect here"));
         assert_eq!(more.warnings, without);
+        let slow = options("--app-id s --dapr-block-shutdown-duration 1m30s");
+        assert_eq!(slow.block_shutdown, Some(Duration::from_secs(90)));
+        assert_eq!((least.block_shutdown, slow.warnings.len()), (None, 0));
         let quiet = options("--app-id s --disable-init-endpoints=Config,SUBSCRIBE");
         assert_eq!(quiet.unasked, [Question::Config, Question::Subscribe]);
         assert_eq!((least.unasked.len(), quiet.warnings.len()), (0, 0));
@@ -587,6 +596,10 @@ mod tests {
             ("--app-id s --dapr-http-port 99999", "1 to 65535"),
             (
                 "--app-id s --dapr-graceful-shutdown-seconds soon",
+                "a duration such as 5s",
+            ),
+            (
+                "--app-id s --dapr-block-shutdown-duration soon",
                 "a duration such as 5s",
             ),
         ] {
