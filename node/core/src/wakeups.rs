@@ -2,11 +2,10 @@
 //!
 //! Reminders stand in the store in the order in which they are due. A *walk* over that order takes
 //! what is due and may fire; what may not, because its actor or its type has enough firings or
-//! cannot be called, is *held* until there is room. Where too many are held it is passed over, and a
-//! later walk goes back for it. A timer's row says when it
-//! fired first; when it fires next is kept in memory here. A tick that nobody fired in time fires
-//! once. Absent: the clock (the calendar comes in with each input), what a firing does, and what
-//! becomes of its row.
+//! cannot be called, is *held* until there is room. Where too many are held it is passed over, and
+//! a later walk goes back for it. A timer's row says when it fired first; when it fires next is
+//! kept in memory here. A tick that nobody fired in time fires once. Absent: the clock (the
+//! calendar comes in with each input), what a firing does, and what becomes of its row.
 
 mod firings;
 mod held;

@@ -1,5 +1,5 @@
-//! Other nodes: their records, the connections to them, and who is silent. Those to whom calls go, and
-//! the clock of whom is believed, are decided here; what a connection brings with it, who is
+//! Other nodes: their records, the connections to them, and who is silent. Those to whom calls go,
+//! and the clock of whom is believed, are decided here; what a connection brings with it, who is
 //! dialed, and SWIM have rooms of their own.
 
 mod dialing;

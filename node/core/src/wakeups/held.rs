@@ -1,8 +1,8 @@
 //! Reminders that are due and wait for room, the oldest of each type first.
 //!
 //! A walk that meets what may not fire yet leaves it here, so that no other walk has to read all
-//! that is due to find it again. It has a bound; what finds no place is passed over, and a walk goes
-//! back for it. Absent: the rows, which are read when they fire, for they may have changed.
+//! that is due to find it again. It has a bound; what finds no place is passed over, and a walk
+//! goes back for it. Absent: the rows, which are read when they fire, for they may have changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
