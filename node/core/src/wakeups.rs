@@ -26,7 +26,7 @@ use prost::Message;
 
 pub use self::firings::FIRINGS_MAX;
 use self::firings::{Bound, Firings, Moved, Says};
-use self::held::Held;
+use self::held::{Batches, Held};
 use self::shared::Shared;
 pub use self::shared::{NODE_FIRINGS_MAX, SharedFirings, rotation};
 use self::timers::Timers;
@@ -37,8 +37,8 @@ use crate::turns::{Due, RowsWanted, Standing, WakeupEnd};
 const PAGE_ROWS: usize = 512;
 /// After a walk back over so many pages, the next one begins later by that for each but the first.
 const PAGE_PAUSE: Duration = Duration::from_millis(10);
-/// While most places for held reminders are taken, a walk back finds a place for few, and is made
-/// the more seldom.
+/// While most places for held reminders are taken, or most firings that there may be run, a walk
+/// back is of use to few, and is made the more seldom.
 const CROWDED_PAUSE: Duration = Duration::from_millis(100);
 /// Timers that are looked at for one input.
 const STEPS_MAX: usize = 4_096;
@@ -174,6 +174,10 @@ impl Wakeups {
         input: WakeupsInput,
         out: &mut Vec<WakeupsEffect>,
     ) {
+        let batches = match input {
+            WakeupsInput::Tick => Batches::Any,
+            _ => Batches::Large,
+        };
         match input {
             WakeupsInput::Tick => {}
             WakeupsInput::Rows { rows, rest } => self.on_rows((now, wall), node, rows, rest, out),
@@ -182,7 +186,7 @@ impl Wakeups {
         }
         self.try_rested(now, &mut node.reminders);
         self.fire_timers(wall, &mut node.timers, out);
-        self.look(now, wall, &mut node.reminders, out);
+        self.look((now, wall), batches, &mut node.reminders, out);
     }
 
     /// Of each type that has rested, one firing tries.
@@ -203,8 +207,8 @@ impl Wakeups {
     /// Begins a read, if one is needed and none is under way.
     fn look(
         &mut self,
-        now: Instant,
-        wall: WallTime,
+        (now, wall): (Instant, WallTime),
+        batches: Batches,
         node: &mut Shared,
         out: &mut Vec<WakeupsEffect>,
     ) {
@@ -223,7 +227,7 @@ impl Wakeups {
         if self.reminders.is_crowded() {
             return;
         }
-        let keys = self.release(node);
+        let keys = self.release(batches, node);
         let walk = self.wanted_walk(now, wall, node);
         match (keys.is_empty(), walk) {
             (false, walk) => self.read_reminders(keys, walk, out),
@@ -233,9 +237,9 @@ impl Wakeups {
     }
 
     /// Those of the held reminders for which there is room begin.
-    fn release(&mut self, node: &mut Shared) -> VecDeque<Bytes> {
+    fn release(&mut self, batches: Batches, node: &mut Shared) -> VecDeque<Bytes> {
         let mut keys = VecDeque::new();
-        for (due, key) in self.held.release(&self.reminders, node) {
+        for (due, key) in self.held.release(batches, &self.reminders, node) {
             if self.reminders.contains(&key) {
                 continue; // It tried for its type; if it could not start, it is held again.
             }
@@ -250,12 +254,12 @@ impl Wakeups {
     fn wanted_walk(&mut self, now: Instant, wall: WallTime, node: &Shared) -> Option<Walk> {
         let ahead = self.next.filter(|next| *next <= wall.0);
         // What is held comes before what was passed over.
-        let has_room = |b: &Bound| self.reminders.is_roomy(node, b) && !self.held.waits_for(b);
-        let back_at = match self.held.is_crowded() {
-            true => self.back_at + CROWDED_PAUSE,
-            false => self.back_at,
-        };
-        let wanted = now >= back_at && self.bounds.iter().any(has_room);
+        let mut free = self.bounds.iter().filter(|b| !self.held.waits_for(b));
+        let wanted = free.any(|bound| {
+            let few = self.held.is_crowded() || !self.reminders.is_roomy(node, bound);
+            let pause = if few { CROWDED_PAUSE } else { Duration::ZERO };
+            now >= self.back_at + pause && self.reminders.room(node, bound) > 0
+        });
         let back = self.passed.filter(|_| wanted);
         let from = back.into_iter().chain(ahead).min()?;
         self.next = None;
@@ -267,13 +271,21 @@ impl Wakeups {
         Some(Walk { after, pages: 0 })
     }
 
+    /// What older reminders wait for that one of this actor must not overtake.
+    fn waits_before(&self, actor: &ActorKey) -> Option<Bound> {
+        let of_type = Bound::Type(actor.actor_type().to_owned());
+        let bounds = [of_type, Bound::Actor(actor.clone())];
+        let passed = bounds.into_iter().find(|b| self.bounds.contains(b));
+        passed.or_else(|| self.held.before(actor))
+    }
+
     /// A reminder that is due begins to fire, or waits for what keeps it from it.
     fn begin_or_wait(&mut self, node: &mut Shared, due: u64, key: &Bytes, order: Order) -> Begun {
         let Some((actor, ..)) = family::parse_schedule_key(key) else {
             return Begun::No;
         };
         let older = match order {
-            Order::BehindHeld => self.held.before(&actor),
+            Order::BehindHeld => self.waits_before(&actor),
             Order::Oldest => None,
         };
         match older.or_else(|| self.reminders.bound(node, &actor)) {
@@ -417,9 +429,9 @@ impl Wakeups {
         }
     }
 
-    /// It is held, if there is a place.
+    /// It is held, if there is a place, and nothing older was passed over for the same.
     fn wait(&mut self, due: u64, key: &Bytes, bound: Bound) {
-        if self.held.has_place(&bound) {
+        if self.held.has_place(&bound) && !self.bounds.contains(&bound) {
             return self.held.hold((due, key.clone()), &bound);
         }
         self.passed = Some(self.passed.map_or(due, |passed| passed.min(due)));

@@ -91,6 +91,9 @@ const SIDECAR_METRICS: Purpose = purpose("metrics", "--metrics-port");
 const ADMIN: Purpose = purpose("the admin API", "--admin (--metrics-port of placement)");
 const INTRODUCE: Purpose = purpose("introductions", "--introduce (--port of placement)");
 
+/// How often a free port is looked for that is free in both versions of IP.
+const FREE_PORT_TRIES: usize = 16;
+
 async fn tcp(
     purpose: Purpose,
     listen: ListenAddr,
@@ -189,11 +192,21 @@ async fn everywhere(
         ..listen
     };
     let place = at(Ipv4Addr::UNSPECIFIED.into(), listen.addr.port());
-    let first = tcp(purpose, place, None).await?;
-    let port = port_of(first.local_addr());
-    let beside = serve::bind_newer_alone(purpose, port);
-    let beside = beside.map_err(|error| StartError::new(error.code(), error.to_string()))?;
-    Ok((first, beside.into_iter().collect()))
+    // A port that is free in one version may be somebody's in the other: where any will do, another
+    // one is tried.
+    let tries = match place.addr.port() {
+        0 => FREE_PORT_TRIES,
+        _ => 1,
+    };
+    let mut last = None;
+    for _ in 0..tries {
+        let first = tcp(purpose, place, None).await?;
+        match serve::bind_newer_alone(purpose, port_of(first.local_addr())) {
+            Ok(beside) => return Ok((first, beside.into_iter().collect())),
+            Err(error) => last = Some(StartError::new(error.code(), error.to_string())),
+        }
+    }
+    Err(last.expect("it is tried at least once"))
 }
 
 /// At least one must be had; what is said of the others is a warning.

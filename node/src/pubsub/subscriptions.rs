@@ -7,6 +7,7 @@
 //! file and rule, and left out.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::PubSub;
@@ -51,6 +52,8 @@ struct Running {
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
     apps: Mutex<BTreeMap<String, App>>,
+    /// Nothing begins any more.
+    is_closed: AtomicBool,
     streaming: Mutex<BTreeMap<u64, SubscriptionView>>,
 }
 
@@ -116,6 +119,9 @@ impl PubSub {
         let Some(Ready { said, target }) = &app.ready else {
             return (0, 0);
         };
+        if self.subscriptions.is_closed.load(Ordering::SeqCst) {
+            return (0, 0);
+        }
         let owner = Owner {
             app_id: app_id.to_owned(),
             ..self.owner.clone()
@@ -186,9 +192,11 @@ impl PubSub {
         }
     }
 
-    /// Ends everything: the node is ending.
+    /// Ends everything, and begins nothing any more, whoever comes: the node is ending.
     pub fn close(&self) {
-        self.subscriptions.apps().clear();
+        let mut apps = self.subscriptions.apps();
+        self.subscriptions.is_closed.store(true, Ordering::SeqCst);
+        apps.clear();
     }
 
     /// Ends everything that delivers, streams included: the node goes on for a while, and then it

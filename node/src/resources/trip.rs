@@ -10,6 +10,15 @@ use cel::{Context, ExecutionError, Program, Value};
 
 use crate::pubsub::routes::{cel_env, program};
 
+/// What an expression may name: the fields of [`Counts`], in their order.
+const NAMES: [&str; 5] = [
+    "requests",
+    "totalSuccesses",
+    "totalFailures",
+    "consecutiveSuccesses",
+    "consecutiveFailures",
+];
+
 /// What a breaker has counted, in Dapr's words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
@@ -106,14 +115,21 @@ impl Trip {
                  consecutiveFailures >= 8"
             )
         };
+        let program = program(text.trim()).map_err(|error| wrong(error.to_string()))?;
+        // Names are looked up when it is asked, and not all of them every time: a wrong one is not
+        // to be found out when something fails.
+        let references = program.references();
+        let unknown = references
+            .variables()
+            .into_iter()
+            .find(|name| !NAMES.contains(name));
+        if let Some(name) = unknown {
+            return Err(wrong(format!("there is no {name}")));
+        }
         let trip = Self {
-            program: program(text.trim())
-                .map_err(|error| wrong(error.to_string()))?
-                .into(),
+            program: program.into(),
             text: text.to_owned(),
         };
-        // Names are looked up when it is asked: once now, so that a wrong one is not found out when
-        // something fails.
         let some = Counts {
             requests: 2,
             successes: 1,
@@ -132,13 +148,14 @@ impl Trip {
 
     fn answer(&self, counts: &Counts) -> Result<Value, ExecutionError> {
         let mut context = Context::with_env(cel_env());
-        for (name, count) in [
-            ("requests", counts.requests),
-            ("totalSuccesses", counts.successes),
-            ("totalFailures", counts.failures),
-            ("consecutiveSuccesses", counts.successes_in_a_row),
-            ("consecutiveFailures", counts.failures_in_a_row),
-        ] {
+        let counts = [
+            counts.requests,
+            counts.successes,
+            counts.failures,
+            counts.successes_in_a_row,
+            counts.failures_in_a_row,
+        ];
+        for (name, count) in NAMES.into_iter().zip(counts) {
             context.add_variable_from_value(name, Value::Int(i64::from(count)));
         }
         self.program.execute(&context)
@@ -183,6 +200,8 @@ mod tests {
         for (text, words) in [
             ("requests >", "is not understood"),
             ("failures > 3", "failures"),
+            // What is not looked at is named as well.
+            ("requests > 5 && failures > 3", "there is no failures"),
             ("requests + 1", "it is a "),
         ] {
             let error = TripRule::read(text).expect_err(text);

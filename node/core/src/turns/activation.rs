@@ -1,6 +1,6 @@
 //! What the engine knows of one actor: its activation, its version, and its turns on the way.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use ghostlight_protocol::actor::ActorKey;
@@ -310,6 +310,13 @@ impl Actors {
         let mut numbers: Vec<u64> = self.by_activation.keys().copied().collect();
         numbers.sort_unstable();
         numbers
+    }
+
+    /// Whose answers are held that rest on this.
+    pub(super) fn held_on(&self, ground: Ground) -> BTreeSet<JobId> {
+        let held = self.table.values().flat_map(|actor| &actor.held);
+        let held = held.filter(|held| held.ground == ground);
+        held.map(|held| held.job).collect()
     }
 
     pub(super) fn keys(&self) -> Vec<ActorKey> {

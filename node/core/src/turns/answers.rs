@@ -18,7 +18,7 @@ use ghostlight_protocol::request::RequestId;
 use super::TurnsEffect;
 use super::activation::{Ground, Held, Stage};
 use super::ending::must_record;
-use super::engine::{NativeTypes, Turns};
+use super::engine::Turns;
 use super::jobs::{Job, JobId, Place, Reach};
 use crate::turn_io::{RunnerEffect, TurnId};
 use crate::turns::Caller;
@@ -47,10 +47,16 @@ impl Turns {
             }
             out.push(TurnsEffect::Runner(RunnerEffect::Depose(activation)));
         }
+        let facts = self.actors.held_on(Ground::Fact);
         let hash = super::fixed_hash::FixedHash::new(0, 0);
         let jobs = std::mem::replace(&mut self.jobs, super::jobs::Jobs::new(hash));
-        for job in jobs.into_sorted() {
-            let answer = deposed(&job, &self.native, hint.clone());
+        for (id, job) in jobs.into_sorted() {
+            let ran =
+                match self.native.have(&job.actor) || job.is_operation() || facts.contains(&id) {
+                    true => Ran::Nothing,
+                    false => Ran::AMethod,
+                };
+            let answer = deposed(&job, ran, hint.clone());
             answer_all(&job, answer, out);
         }
     }
@@ -144,8 +150,17 @@ pub(super) fn nothing_ran(caller: Caller, out: &mut Vec<TurnsEffect>) {
     });
 }
 
+/// What of a request nobody can take back, if it was begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ran {
+    /// What it changes is in its entry alone.
+    Nothing,
+    /// A method of an application: what it did beside its state stays.
+    AMethod,
+}
+
 /// What the caller of an unfinished request hears when the leadership ends.
-fn deposed(job: &Job, native: &NativeTypes, hint: Option<LeaderHint>) -> AnswerKind {
+fn deposed(job: &Job, ran: Ran, hint: Option<LeaderHint>) -> AnswerKind {
     match (job.reach, job.place) {
         (Reach::CalledOut, _) => unknown(Code::OutcomeUnknown, NOBODY_LEFT),
         (Reach::Joined, _) => redirect(hint, MayHaveRun::Yes),
@@ -153,10 +168,7 @@ fn deposed(job: &Job, native: &NativeTypes, hint: Option<LeaderHint>) -> AnswerK
         // through.
         (Reach::Inside, _) if job.parts > 0 => redirect(hint, MayHaveRun::Yes),
         (Reach::Inside, Place::Proposed) => redirect(hint, MayHaveRun::Yes),
-        // What an application's method did beside its state, nobody can take back.
-        (Reach::Inside, Place::Running | Place::Queued | Place::Held)
-            if !native.have(&job.actor) =>
-        {
+        (Reach::Inside, Place::Running | Place::Queued | Place::Held) if ran == Ran::AMethod => {
             redirect(hint, MayHaveRun::Yes)
         }
         (

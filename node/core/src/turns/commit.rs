@@ -49,11 +49,12 @@ impl Turns {
         match proposal {
             Proposal::Turns(entries) => {
                 for entry in entries {
-                    // The turn of a part goes on.
-                    let job = self.jobs.at(entry.job);
-                    if !matches!(entry.purpose, Purpose::Part { .. }) {
-                        job.place = Place::Proposed;
+                    // The turn of a part goes on, or has ended without an answer meanwhile.
+                    if matches!(entry.purpose, Purpose::Part { .. }) {
+                        continue;
                     }
+                    let job = self.jobs.at(entry.job);
+                    job.place = Place::Proposed;
                     if canary::sings(Canary::AnsweredAtProposal)
                         && matches!(entry.purpose, Purpose::Turn)
                     {
@@ -330,7 +331,7 @@ impl Turns {
 
     /// A turn does not count of which parts are committed, or perhaps: it is not run again.
     fn interrupt(&mut self, key: &ActorKey, id: JobId, out: &mut Vec<TurnsEffect>) {
-        let text = "the turn was cut after it had committed a part; it is not run again";
+        let text = "the turn was cut after a part of it was committed, or was about to be; it is not run again";
         let job = self.jobs.at(id);
         match job.work {
             Work::Call(_) => self.finish(id, unknown(Code::Interrupted, text), out),
@@ -364,8 +365,7 @@ impl Turns {
             ledger.ended -= 1;
             ledger.writes -= u64::from(entry.kind == TurnKind::Write);
             if let Purpose::Part { .. } = entry.purpose {
-                // Its turn is among those to run again, unless an earlier part may count.
-                self.jobs.at(entry.job).parts -= 1;
+                self.part_dropped(now, &key, entry.job);
                 continue;
             }
             let job = self.jobs.at(entry.job);
@@ -388,6 +388,22 @@ impl Turns {
             self.touch(now, &key, out);
         }
         self.wake_stalled(now, out);
+    }
+
+    /// Its turn is among those to run again, which looks at its parts. A call was interrupted:
+    /// nobody can tell what its method did meanwhile. A message or a firing has come to nothing, unless an
+    /// earlier part may count.
+    fn part_dropped(&mut self, now: Instant, key: &ActorKey, id: JobId) {
+        let Some(job) = self.jobs.get_mut(id) else {
+            return;
+        };
+        match job.work {
+            Work::Call(_) => {}
+            Work::Message { .. } | Work::Wakeup(_) => {
+                job.parts -= 1;
+                self.close_gate(key, now + DROPPED_PAUSE);
+            }
+        }
     }
 
     /// No message of this actor runs before `until`.

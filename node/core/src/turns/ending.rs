@@ -145,7 +145,7 @@ impl Turns {
                 self.end_with(&key, over, answer, staged, firing, out);
             }
             TurnEnd::Answered(answered) => self.end_answered(&key, over, *answered, out),
-            TurnEnd::NotStarted { detail } => self.end_not_started(&key, over, detail, out),
+            TurnEnd::NotStarted { detail } => self.end_not_started(now, &key, over, detail, out),
             TurnEnd::App(error) => self.end_app(&key, over, error, out),
             TurnEnd::Panicked { message } => self.end_panicked(&key, over, message, out),
             TurnEnd::Lost { detail } => self.end_lost(&key, over, &detail, out),
@@ -290,6 +290,7 @@ impl Turns {
     /// It reached no host: it runs again, elsewhere if need be.
     fn end_not_started(
         &mut self,
+        now: Instant,
         key: &ActorKey,
         over: Over,
         detail: String,
@@ -315,10 +316,9 @@ impl Turns {
             Work::Message { .. } => {
                 job.place = Place::Waiting;
                 self.log.release(&mut job.speculation);
-                self.actors
-                    .at(key)
-                    .mailbox
-                    .push(Line::Messages, over.job, End::Front);
+                let mailbox = &mut self.actors.at(key).mailbox;
+                mailbox.push(Line::Messages, over.job, End::Front);
+                self.close_gate(key, now + NOT_STARTED_PAUSE);
             }
         }
     }

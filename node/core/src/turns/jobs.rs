@@ -38,7 +38,7 @@ pub(super) struct Job {
     pub(super) reach: Reach,
     pub(super) speculation: Speculation,
     pub(super) reruns: u8,
-    /// Parts of its turn that are committed.
+    /// Parts of its turn that are committed, or may be.
     pub(super) parts: u32,
     /// When it came, or its turn began.
     pub(super) since: Instant,
@@ -347,9 +347,9 @@ impl Jobs {
     }
 
     /// Everything, in order of arrival.
-    pub(super) fn into_sorted(mut self) -> Vec<Job> {
+    pub(super) fn into_sorted(mut self) -> Vec<(JobId, Job)> {
         self.table.sort_unstable_keys();
-        self.table.into_values().collect()
+        self.table.into_iter().collect()
     }
 
     pub(super) fn check(&self) {

@@ -17,6 +17,24 @@ pub(super) const HELD_MAX: usize = 512;
 /// Of these, what waits for the same: an application that hangs leaves a place to the others.
 const FOR_ONE_MAX: usize = HELD_MAX / 2;
 
+/// How many are released at once: their rows are read together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Batches {
+    /// All that wait, or as many as half of what may run.
+    Large,
+    /// Whatever there is room for: where many firings hang, there is never more.
+    Any,
+}
+
+impl Batches {
+    /// Whether so many of those that wait for this are worth a read.
+    fn are_worth(self, firings: &Firings, node: &Shared, bound: &Bound, waiting: usize) -> bool {
+        let room = firings.room(node, bound);
+        let all = room >= waiting || firings.is_roomy(node, bound);
+        room > 0 && (all || self == Self::Any)
+    }
+}
+
 /// When it is due, and its key.
 type Row = (u64, Bytes);
 
@@ -46,9 +64,23 @@ impl OfType {
         self.rows.is_empty() && self.actors.is_empty()
     }
 
+    fn len(&self) -> usize {
+        self.rows.len() + self.actors.values().map(BTreeSet::len).sum::<usize>()
+    }
+
     /// The oldest for which there is room: of the type, and of each actor for itself.
-    fn oldest(&self, firings: &Firings, node: &Shared, name: &str) -> Vec<(Row, Option<ActorKey>)> {
-        let room = firings.room(node, &Bound::Type(name.to_owned()));
+    fn oldest(
+        &self,
+        batches: Batches,
+        firings: &Firings,
+        node: &Shared,
+        name: &str,
+    ) -> Vec<(Row, Option<ActorKey>)> {
+        let of_type = Bound::Type(name.to_owned());
+        if !batches.are_worth(firings, node, &of_type, self.len()) {
+            return Vec::new();
+        }
+        let room = firings.room(node, &of_type);
         let mut oldest: Vec<_> = self
             .rows
             .iter()
@@ -57,7 +89,7 @@ impl OfType {
             .collect();
         for (actor, rows) in &self.actors {
             let bound = Bound::Actor(actor.clone());
-            if firings.is_roomy(node, &bound) {
+            if batches.are_worth(firings, node, &bound, rows.len()) {
                 let rows = rows.iter().take(firings.room(node, &bound));
                 oldest.extend(rows.map(|row| (row.clone(), Some(actor.clone()))));
             }
@@ -130,14 +162,16 @@ impl Held {
         }
     }
 
-    /// Takes out what there is room for, of the types that have so much that it is worth it.
-    pub(super) fn release(&mut self, firings: &Firings, node: &Shared) -> Vec<Row> {
+    /// Takes out what there is room for, where it is worth a read.
+    pub(super) fn release(
+        &mut self,
+        batches: Batches,
+        firings: &Firings,
+        node: &Shared,
+    ) -> Vec<Row> {
         let mut released = Vec::new();
         self.types.retain(|name, of_type| {
-            if !firings.is_roomy(node, &Bound::Type(name.clone())) {
-                return true;
-            }
-            for (row, actor) in of_type.oldest(firings, node, name) {
+            for (row, actor) in of_type.oldest(batches, firings, node, name) {
                 match actor.and_then(|actor| of_type.actors.get_mut(&actor)) {
                     Some(rows) => rows.remove(&row),
                     None => of_type.rows.remove(&row),

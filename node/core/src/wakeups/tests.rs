@@ -463,33 +463,71 @@ fn what_waits_for_room_is_not_searched_for_again() {
     }
 }
 
-/// Where more becomes due than can fire, the oldest of a type is never the last.
+/// More becomes due than can fire, for long: what was due first fires first, whether it was held
+/// or passed over.
 #[test]
-fn what_waits_fires_before_what_is_due_later() {
-    let mut bed = Bed::default();
-    for number in 0..1_000 {
-        let actor = actor_of("t", &number.to_string());
-        bed.store(&actor, ScheduleKind::Reminder, "n", row(number, ""));
-    }
-    let mut next = 1_000;
-    for _ in 0..400 {
-        // A few more are due each time than end.
-        for _ in 0..4 {
-            let actor = actor_of("t", &next.to_string());
-            bed.set_of(&actor, ScheduleKind::Reminder, "n", Some(row(next, "")));
-            next += 1;
+fn what_is_due_first_is_not_overtaken_for_ever() {
+    for backlog in [200, 1_000, 3_000] {
+        let mut bed = Bed {
+            wall: 10_000,
+            ..Bed::default()
+        };
+        for number in 0..backlog {
+            let actor = actor_of("t", &number.to_string());
+            bed.store(&actor, ScheduleKind::Reminder, "n", row(number, ""));
         }
-        bed.pass(4);
-        for _ in 0..3.min(bed.running.len()) {
-            let due = bed.running.remove(0);
-            bed.end(due, Some(1_000_000_000));
+        bed.feed(WakeupsInput::Tick);
+        let mut next = backlog;
+        for _ in 0..backlog {
+            // As many more are due each time as end.
+            for _ in 0..2 {
+                let actor = actor_of("t", &next.to_string());
+                let due = row(bed.wall, "");
+                bed.set_of(&actor, ScheduleKind::Reminder, "n", Some(due));
+                next += 1;
+            }
+            bed.pass(20);
+            for _ in 0..2.min(bed.running.len()) {
+                let due = bed.running.remove(0);
+                bed.end(due, Some(1_000_000_000));
+            }
         }
+        let fired: BTreeSet<u64> = bed.fired.iter().map(|(_, tick)| *tick).collect();
+        let missing = (0..backlog).find(|tick| !fired.contains(tick));
+        assert_eq!(missing, None, "of {backlog}, {} fired", bed.fired.len());
     }
-    let ticks: Vec<u64> = bed.fired.iter().map(|(_, tick)| *tick).collect();
-    assert!(ticks.len() > 1_000, "{} fired", ticks.len());
-    let first: BTreeSet<u64> = ticks.into_iter().collect();
-    let missing = (0..1_000).find(|tick| !first.contains(tick));
-    assert_eq!(missing, None, "what was due first has not fired");
+}
+
+/// Most firings of a type hang: the others that there is room for go on, one after the other.
+#[test]
+fn a_type_that_hangs_for_most_goes_on_for_the_rest() {
+    for hung in [1, TYPE_FIRINGS_MAX / 2 + 1, TYPE_FIRINGS_MAX - 1] {
+        let mut bed = Bed {
+            wall: 10_000,
+            ..Bed::default()
+        };
+        let due = 1_500;
+        for number in 0..hung as u64 {
+            let actor = actor_of("t", &format!("hung-{number}"));
+            bed.store(&actor, ScheduleKind::Reminder, "hung", row(number, ""));
+        }
+        for number in 0..due {
+            let actor = actor_of("t", &number.to_string());
+            bed.store(&actor, ScheduleKind::Reminder, "n", row(1_000 + number, ""));
+        }
+        bed.feed(WakeupsInput::Tick);
+        for _ in 0..2 * due {
+            for due in std::mem::take(&mut bed.running) {
+                match due.name.as_str() {
+                    "hung" => bed.running.push(due),
+                    _ => bed.end(due, Some(1_000_000_000)),
+                }
+            }
+            bed.pass(50);
+        }
+        let fired = bed.fired.len() - hung;
+        assert_eq!(fired as u64, due, "{hung} hang");
+    }
 }
 
 /// Partitions of one node.

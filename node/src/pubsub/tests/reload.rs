@@ -291,3 +291,18 @@ async fn a_stream_ends_with_its_component() {
     let ended = tokio::time::timeout(PATIENCE, running).await;
     ended.expect("it is told to subscribe again").unwrap();
 }
+
+/// While the end is held up, an application that comes again gets nothing, nor do files begin
+/// anything.
+#[tokio::test]
+async fn nothing_is_delivered_any_more_when_deliveries_have_ended() {
+    let components = [in_memory("bus", "")];
+    let mut bed = Bed::new(&files(&components, &[]));
+    bed.pubsub.end_deliveries();
+    let target: Arc<dyn Target> = Arc::clone(&bed.notes) as Arc<_>;
+    bed.pubsub.app_ready("shop", Vec::new(), &target);
+    let changes = bed.reload(&files(&components, &[of_bus("a", "/a", "")]));
+    assert_eq!(changes.map(|changes| changes.begun), Ok(0));
+    bed.publish("bus", "a").await;
+    assert!(bed.notes.0.lock().unwrap().is_empty());
+}

@@ -1,6 +1,8 @@
 //! Parts of an application's turn: what was committed on the way stays, and the request is never
 //! run again.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ghostlight_protocol::call::{AnswerKind, MayHaveRun};
 use ghostlight_protocol::code::Code;
@@ -212,36 +214,92 @@ fn a_part_that_must_not_replace_a_reminder_commits_where_there_is_none() {
     assert!(bench.reminder().is_some());
 }
 
-/// Raft refuses it: nothing has come through, and the turn is run again, unless a part before it
-/// has.
+/// Its process dies while the part waits for its place in the log: nothing of it is left but an
+/// entry, which is proposed, and applied or refused, without it.
 #[test]
-fn a_turn_whose_first_part_raft_refused_is_run_again() {
-    for parts_before in [0, 1] {
+fn a_turn_lost_with_a_part_that_waits_to_be_proposed_is_interrupted() {
+    for comes_through in [true, false] {
         let mut bench = Bench::new();
         bench.call(cart_call(1));
         let turn = bench.turn().turn;
-        for ask in 1..=parts_before {
-            bench.part(turn, ask, staged("before", IfThere::Replace));
-            bench.settle();
-        }
-        bench.part(turn, 9, staged("refused", IfThere::Replace));
+        bench.part(turn, 1, staged("part", IfThere::Replace));
+        let detail = "its process died".to_owned();
+        bench.end(turn, TurnEnd::Lost { detail });
         bench.flush();
-        bench.log.pop_back().expect("the part was proposed");
-        bench.feed(TurnsInput::Dropped);
-        bench.settle();
-        let again = bench.started.pop_front();
-        assert_eq!(again.is_some(), parts_before == 0, "{parts_before} before");
-        if let Some(again) = again {
-            assert_eq!(bench.state(&cart(), b"k"), None);
-            bench.end(again.turn, answered("done", &[("k", "again")]));
-            bench.settle();
-            assert_eq!(bench.answer(caller(1)), reply_of("done"));
-            assert_eq!(bench.state(&cart(), b"k").unwrap(), "again");
-        } else {
-            assert_eq!(code(&bench.answer(caller(1))), Code::Interrupted);
-            assert_eq!(bench.state(&cart(), b"k").unwrap(), "before");
+        if !comes_through {
+            bench.log.pop_back().expect("the part was proposed");
+            bench.feed(TurnsInput::Dropped);
         }
+        bench.settle();
+        assert_eq!(code(&bench.answer(caller(1))), Code::Interrupted);
+        assert!(bench.started.is_empty(), "it is not run again");
+        let state = bench.state(&cart(), b"k");
+        assert_eq!(state.is_some(), comes_through);
     }
+}
+
+/// Raft refuses the first part of a call's turn: what its method did meanwhile, nobody can tell.
+#[test]
+fn a_call_whose_first_part_raft_refused_is_interrupted() {
+    let mut bench = Bench::new();
+    bench.call(cart_call(1));
+    let turn = bench.turn().turn;
+    bench.part(turn, 1, staged("refused", IfThere::Replace));
+    bench.flush();
+    bench.log.pop_back().expect("the part was proposed");
+    bench.feed(TurnsInput::Dropped);
+    bench.settle();
+    assert_eq!(code(&bench.answer(caller(1))), Code::Interrupted);
+    assert!(bench.started.is_empty(), "it is not run again");
+    assert_eq!(bench.state(&cart(), b"k"), None);
+}
+
+/// The turn of a message.
+fn message_turn(bench: &mut Bench) -> TurnId {
+    let message = Envelope {
+        actor: cart().to_bytes(),
+        method: "m".to_owned(),
+        ..Envelope::default()
+    };
+    let outcome = bench.apply(Some(Kind::Accept(Accept {
+        source: 0,
+        source_epoch: 0,
+        first: 1,
+        messages: vec![message],
+    })));
+    let EntryOutcome::Accepted { messages, .. } = outcome else {
+        panic!("{outcome:?}");
+    };
+    bench.feed(TurnsInput::Inbox(messages));
+    bench.turn().turn
+}
+
+/// Nothing of it has come through: it is no dead letter, and runs again after a pause.
+#[test]
+fn a_message_whose_first_part_raft_refused_is_run_again() {
+    let mut bench = Bench::new();
+    let turn = message_turn(&mut bench);
+    bench.part(turn, 1, staged("refused", IfThere::Replace));
+    bench.flush();
+    bench.log.pop_back().expect("the part was proposed");
+    bench.feed(TurnsInput::Dropped);
+    bench.settle();
+    assert!(bench.started.is_empty(), "there is a pause");
+    assert_eq!(bench.rows.count(Family::DeadLetter), 0);
+    bench.now = bench.now + Duration::from_secs(1);
+    bench.feed(TurnsInput::Tick);
+    let again = bench.turn().turn;
+    // Its host still runs what was given up: another pause.
+    let detail = "it still runs".to_owned();
+    bench.end(again, TurnEnd::NotStarted { detail });
+    assert!(bench.started.is_empty(), "there is a pause");
+    bench.now = bench.now + Duration::from_secs(1);
+    bench.feed(TurnsInput::Tick);
+    let last = bench.turn().turn;
+    bench.end(last, answered("done", &[("k", "again")]));
+    bench.settle();
+    assert_eq!(bench.state(&cart(), b"k").unwrap(), "again");
+    assert_eq!(bench.rows.count(Family::Inbox), 0);
 }
 
 /// How a message's turn is cut.
@@ -255,22 +313,7 @@ enum Cut {
 fn a_message_cut_after_a_part_is_one_dead_letter() {
     for cut in [Cut::ItsHostIsGone, Cut::ItsLeaderIsDeposed] {
         let mut bench = Bench::new();
-        let message = Envelope {
-            actor: cart().to_bytes(),
-            method: "m".to_owned(),
-            ..Envelope::default()
-        };
-        let outcome = bench.apply(Some(Kind::Accept(Accept {
-            source: 0,
-            source_epoch: 0,
-            first: 1,
-            messages: vec![message],
-        })));
-        let EntryOutcome::Accepted { messages, .. } = outcome else {
-            panic!("{outcome:?}");
-        };
-        bench.feed(TurnsInput::Inbox(messages));
-        let turn = bench.turn().turn;
+        let turn = message_turn(&mut bench);
         bench.part(turn, 1, staged("part", IfThere::Replace));
         bench.settle();
         assert_eq!(bench.rows.count(Family::Inbox), 1, "its turn goes on");
