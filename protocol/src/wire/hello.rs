@@ -204,6 +204,13 @@ impl NodeRecord {
         }
     }
 
+    /// Whether another process with the same run is meant, which was started from a copy of the
+    /// directory.
+    #[must_use]
+    pub fn is_of_a_twin(&self, other: &Self) -> bool {
+        self.generation == other.generation && self.nonce != other.nonce
+    }
+
     /// Orders two records of one node: later run, then later revision.
     #[must_use]
     pub fn freshness(&self) -> (u64, u64) {

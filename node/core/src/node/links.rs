@@ -203,6 +203,19 @@ impl Links {
         }
     }
 
+    /// The record of a process that greets: it is listened to from now on, also where one of a copy
+    /// of its directory, with the same run, was known before.
+    fn take_greeting(&mut self, record: NodeRecord) -> Fresh {
+        let known = record.id().and_then(|node| self.nodes.get_mut(&node));
+        match known {
+            Some(link) if link.record.is_of_a_twin(&record) => {
+                link.record = record;
+                Fresh::Yes
+            }
+            Some(_) | None => self.take_record(record),
+        }
+    }
+
     fn take_record(&mut self, record: NodeRecord) -> Fresh {
         let Some(node) = record.id().filter(|node| *node != self.me) else {
             return Fresh::No;

@@ -43,7 +43,7 @@ impl NodeCore {
         }
         let address = peer.address.clone();
         let generation = Generation(peer.generation);
-        if self.links.take_record(peer) == Fresh::Yes {
+        if self.links.take_greeting(peer) == Fresh::Yes {
             self.recompute_table(now);
         }
         let Some(link) = self.links.nodes.get_mut(&node) else {

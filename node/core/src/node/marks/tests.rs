@@ -213,6 +213,25 @@ fn another_process_than_the_one_that_greeted_is_remembered_and_not_listened_to()
     }
 }
 
+/// A copy had greeted, with the same run, and is gone; this node knows its original from then on.
+#[test]
+fn the_process_that_greets_last_is_listened_to_also_with_the_run_of_another() {
+    let mut bed = again(Trust::Whole);
+    connect(&mut bed, 2);
+    let original = NodeRecord {
+        nonce: 6,
+        ..record(2)
+    };
+    bed.feed(Input::Connected {
+        peer: original,
+        descriptor: None,
+        kind: ConnectionKind::Control,
+    });
+    word(&mut bed, 2, told(0, 0));
+    assert!(promises(&bed.heartbeat_of(told(33, 6), 1, 0)));
+    assert!(!promises(&bed.heartbeat_of(told(34, GREETED), 1, 0)));
+}
+
 /// Nothing that a peer says in Raft counts before it has told what it remembers: the vote that it
 /// asks for may have been given to another one, by what is lost.
 #[test]
