@@ -30,8 +30,8 @@ use crate::turn_io::TurnId;
 
 /// How often one request is run again in one leadership before its gateway must ask elsewhere.
 const RERUNS_MAX: u8 = 8;
-/// Pause before a message is run again whose entry Raft refused.
-const DROPPED_PAUSE: Duration = Duration::from_millis(100);
+/// Pause before a message is run again whose entry Raft refused, or which no host has begun.
+pub(super) const DROPPED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Of an entry that does not count.
 #[derive(Clone, Copy)]
@@ -391,8 +391,8 @@ impl Turns {
     }
 
     /// Its turn is among those to run again, which looks at its parts. A call was interrupted:
-    /// nobody can tell what its method did meanwhile. A message or a firing has come to nothing, unless an
-    /// earlier part may count.
+    /// nobody can tell what its method did meanwhile. A message or a firing has come to nothing,
+    /// unless an earlier part may count.
     fn part_dropped(&mut self, now: Instant, key: &ActorKey, id: JobId) {
         let Some(job) = self.jobs.get_mut(id) else {
             return;
