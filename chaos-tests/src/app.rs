@@ -100,10 +100,12 @@ impl App {
         assert!(ended.is_none(), "it has ended: {ended:?}: {}", self.said());
     }
 
-    /// All that was said into its log.
+    /// All that was said into its log. A line that is being written is none yet.
     #[must_use]
     pub fn said(&self) -> String {
-        std::fs::read_to_string(&self.log_file).unwrap_or_default()
+        let mut said = std::fs::read_to_string(&self.log_file).unwrap_or_default();
+        said.truncate(said.rfind('\n').map_or(0, |end| end + 1));
+        said
     }
 }
 
