@@ -31,7 +31,7 @@ use crate::turn_io::TurnId;
 /// How often one request is run again in one leadership before its gateway must ask elsewhere.
 const RERUNS_MAX: u8 = 8;
 /// Pause before a message is run again whose entry Raft refused, or which no host has begun.
-pub(super) const DROPPED_PAUSE: Duration = Duration::from_millis(100);
+const DROPPED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Of an entry that does not count.
 #[derive(Clone, Copy)]
@@ -376,7 +376,7 @@ impl Turns {
                 }
                 Work::Message { .. } | Work::Wakeup(_) => {
                     self.run_again(&key, entry.order, entry.job);
-                    self.close_gate(&key, now + DROPPED_PAUSE);
+                    self.pause_messages(&key, now);
                 }
             }
         }
@@ -401,9 +401,14 @@ impl Turns {
             Work::Call(_) => {}
             Work::Message { .. } | Work::Wakeup(_) => {
                 job.parts -= 1;
-                self.close_gate(key, now + DROPPED_PAUSE);
+                self.pause_messages(key, now);
             }
         }
+    }
+
+    /// No message of this actor runs for a moment.
+    pub(super) fn pause_messages(&mut self, key: &ActorKey, now: Instant) {
+        self.close_gate(key, now + DROPPED_PAUSE);
     }
 
     /// No message of this actor runs before `until`.
@@ -426,7 +431,7 @@ impl Turns {
             .at(&key)
             .mailbox
             .push(Line::Messages, id, End::Front);
-        self.close_gate(&key, now + DROPPED_PAUSE);
+        self.pause_messages(&key, now);
         self.touch(now, &key, out);
     }
 }

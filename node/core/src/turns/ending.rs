@@ -27,7 +27,6 @@ use prost::Message;
 use super::TurnsEffect;
 use super::activation::{Ground, Leaves, Ledger, Parked, Running, Stage};
 use super::answers::{not_run, unknown};
-use super::commit::DROPPED_PAUSE;
 use super::engine::Turns;
 use super::jobs::{CallWork, JobId, Place, Reach, Standing, WakeupEnd, Work};
 use super::log::{COMMAND_BYTES, Entry, Failure, Purpose, turn_bytes};
@@ -319,7 +318,7 @@ impl Turns {
                 self.log.release(&mut job.speculation);
                 let mailbox = &mut self.actors.at(key).mailbox;
                 mailbox.push(Line::Messages, over.job, End::Front);
-                self.close_gate(key, now + DROPPED_PAUSE);
+                self.pause_messages(key, now);
             }
         }
     }
